@@ -1,0 +1,124 @@
+"""Pictures: the model's frame, the boxed image, ROI crops (Eq. 2 and after), encoding.
+
+Images are `uint8` arrays of shape (height, width, 3), BGR. No function changes its input.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dat_runtime.types import Detection, Severity, Size
+
+DRAWING_VERSION = 1
+"""Changes whenever a pixel of a boxed image would."""
+
+Image = NDArray[np.uint8]
+
+COLOURS: dict[Severity, tuple[int, int, int]] = {"moderate": (0, 165, 255), "severe": (0, 0, 255)}
+"""BGR: orange and red; the prompt names them."""
+
+PATCH = 28
+"""Qwen2.5-VL's vision unit: 14-pixel patches merged 2 x 2."""
+
+MAX_PIXELS = 1003520
+"""Default pixel limit of a model image (1,280 units of 28 x 28)."""
+
+
+def size_of(image: Image) -> Size:
+    return Size(width=image.shape[1], height=image.shape[0])
+
+
+def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = PATCH * PATCH) -> Size:
+    """The size at which Qwen2.5-VL sees a frame: sides are multiples of 28 within the pixel limits.
+
+    An image stored at this size is left alone by LLaMA-Factory, Transformers and servers, so the
+    pixels that an answer counts are the pixels of the image that was sent (see
+    `docs/decisions/002-model-frame.md`).
+
+    Raises:
+        ValueError: the limits leave no room for one unit, or a side ratio is above 200.
+    """
+    if max_pixels < PATCH * PATCH or min_pixels > max_pixels:
+        raise ValueError(
+            f"no {PATCH}-pixel unit fits min_pixels={min_pixels}, max_pixels={max_pixels}"
+        )
+    if max(frame.width, frame.height) > 200 * min(frame.width, frame.height):
+        raise ValueError(f"side ratio above 200: {frame.width} x {frame.height}")
+    width = max(PATCH, round(frame.width / PATCH) * PATCH)
+    height = max(PATCH, round(frame.height / PATCH) * PATCH)
+    if width * height > max_pixels:
+        scale = math.sqrt(max_pixels / frame.pixels)
+        width = max(PATCH, math.floor(frame.width * scale / PATCH) * PATCH)
+        height = max(PATCH, math.floor(frame.height * scale / PATCH) * PATCH)
+    elif width * height < min_pixels:
+        scale = math.sqrt(min_pixels / frame.pixels)
+        width = math.ceil(frame.width * scale / PATCH) * PATCH
+        height = math.ceil(frame.height * scale / PATCH) * PATCH
+    return Size(width, height)
+
+
+def resize(image: Image, size: Size) -> Image:
+    """The image at another size: by area when it shrinks, bilinear when it grows."""
+    if size_of(image) == size:
+        return image
+    shrinks = size.pixels < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return _uint8(cv2.resize(image, (size.width, size.height), interpolation=interpolation))
+
+
+def boxed_image(image: Image, detections: Sequence[Detection]) -> Image:
+    """Î = Draw(I, D⁺): a copy of the image with each detection framed in its severity's colour.
+
+    Lines are one hundredth of the shorter side, at least one pixel, and lie inside the box, so no
+    pixel outside a box changes. The least confident is drawn first: the surest stays on top.
+    """
+    boxed = image.copy()
+    line = max(1, round(min(image.shape[:2]) / 100))
+    for detection in sorted(detections, key=lambda d: d.confidence):
+        x1, y1, x2, y2 = detection.box.to(size_of(image)).pixels()
+        colour = COLOURS[detection.severity]
+        for inset in range(min(line, (min(x2 - x1, y2 - y1) + 1) // 2)):
+            top_left, bottom_right = (x1 + inset, y1 + inset), (x2 - 1 - inset, y2 - 1 - inset)
+            cv2.rectangle(boxed, top_left, bottom_right, colour, 1, cv2.LINE_8)
+    return boxed
+
+
+def roi_crop(image: Image, detection: Detection, margin: float = 0.1) -> Image:
+    """I_roi = Crop(I, R): the detection with a margin (share of its sides), inside the frame."""
+    x1, y1, x2, y2 = detection.box.to(size_of(image)).pixels()
+    dx, dy = round((x2 - x1) * margin), round((y2 - y1) * margin)
+    return image[max(0, y1 - dy) : y2 + dy, max(0, x1 - dx) : x2 + dx].copy()
+
+
+def representative_roi(
+    image: Image, detections: Sequence[Detection], quality: int = 75
+) -> bytes | None:
+    """The one ROI that an event keeps, as JPEG: a severe one if any, then the smallest in bytes."""
+    severe = [d for d in detections if d.severity == "severe"]
+    crops = [encode_jpeg(roi_crop(image, d), quality) for d in severe or detections]
+    return min(crops, key=len, default=None)
+
+
+def encode_jpeg(image: Image, quality: int = 75) -> bytes:
+    """The image as JPEG bytes, as it leaves an edge node."""
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(image: Image) -> bytes:
+    """The image as PNG bytes: what the MLLM sees, without loss."""
+    return _encode(".png", image, [])
+
+
+def _encode(suffix: str, image: Image, parameters: list[int]) -> bytes:
+    done, encoded = cv2.imencode(suffix, image, parameters)
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape} as {suffix}")
+    return bytes(encoded)
+
+
+def _uint8(array: Any) -> Image:
+    return np.asarray(array, dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""What runs on an edge node: thin shells around the pure core of `dat_runtime`."""

@@ -1,0 +1,46 @@
+"""Named errors, and the one place that turns them into an exit status."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+class DatError(Exception):
+    """Something expected went wrong; the message says what, where, and what to do about it."""
+
+
+class ConfigError(DatError):
+    """A configuration or a command line asks for something that cannot be done."""
+
+
+class DataError(DatError):
+    """Input data is not what it should be. The message begins with `file:line:` where known."""
+
+    def __init__(self, message: str, file: Path | str | None = None, line: int | None = None):
+        place = f"{file}:{line}: " if line is not None else f"{file}: " if file is not None else ""
+        super().__init__(place + message)
+
+
+class ManifestError(DatError):
+    """A folder does not hold what its manifest says."""
+
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def reports_errors(main: Main) -> Main:
+    """Let an entry point print a `DatError` as one line on stderr and return 1.
+
+    Any other exception is a defect and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def reporting(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except DatError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    return reporting

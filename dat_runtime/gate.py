@@ -1,0 +1,29 @@
+"""The gate rule (Eq. 1-2): which frames the MLLM sees, and with which detections."""
+
+from collections.abc import Sequence
+
+from dat_runtime.types import Detection
+
+LOW_THRESHOLD = 0.25
+"""τ_g of Eq. 2, τ_low of Fig. 4: below it a frame is dropped."""
+
+HIGH_THRESHOLD = 0.8
+"""τ_high of Fig. 4: the additional routing threshold."""
+
+
+def trigger_score(detections: Sequence[Detection]) -> float:
+    """s_t of Eq. 1: the highest confidence in the frame, 0 when nothing was detected."""
+    return max((d.confidence for d in detections), default=0.0)
+
+
+def triggers(detections: Sequence[Detection], threshold: float = LOW_THRESHOLD) -> bool:
+    """g_t = 1(s_t ≥ τ_g): whether the frame goes on to the MLLM."""
+    return trigger_score(detections) >= threshold
+
+
+def kept(
+    detections: Sequence[Detection], threshold: float = LOW_THRESHOLD
+) -> tuple[Detection, ...]:
+    """D⁺ of Eq. 2: the detections with p ≥ τ_g, most confident first."""
+    valid = [d for d in detections if d.confidence >= threshold]
+    return tuple(sorted(valid, key=lambda d: -d.confidence))

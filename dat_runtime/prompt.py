@@ -1,0 +1,43 @@
+"""The task prompt p_t (Eq. 3): one template for training, evaluation and the field.
+
+The system message holds what never changes, so a server can cache it before the image; the user
+message holds the image's size and, for boxed images, the gate's detections, so that they stand
+close to the image and to the answer (`docs/decisions/003-prompt.md`). Coordinates are pixels of
+the image that is sent.
+"""
+
+from collections.abc import Sequence
+
+from dat_runtime.types import Detection, Size
+
+PROMPT_VERSION = 1
+"""Changes whenever a character of a prompt would; adapters state the version they were trained on."""
+
+SYSTEM = (
+    "You are a traffic accident analyst. Answer with one JSON object and nothing else: "
+    '{"count": number of accidents, '
+    '"severity": "none", "moderate" or "severe", the highest of all accidents, '
+    '"level": 1 if severe, else 0, '
+    '"score": urgency from 0 to 1, at least 0.5 exactly when level is 1, '
+    '"accidents": [{"bbox": [x1, y1, x2, y2] in pixels of the image, '
+    '"severity": "moderate" or "severe"}], '
+    '"summary": at most 200 characters}'
+)
+
+
+def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
+    """The user message that follows the image.
+
+    Args:
+        frame: the size of the image that is sent, pixels.
+        detections: D⁺ of Eq. 2 for a boxed image (may be empty), `None` for a raw image.
+    """
+    words = f"Image {frame.width} x {frame.height}."
+    if detections is None:
+        return words
+    if not detections:
+        return f"{words} The gate found no box."
+    listed = "; ".join(
+        f"{d.severity} {d.confidence:.2f} {list(d.box.to(frame).pixels())}" for d in detections
+    )
+    return f"{words} Gate boxes (orange moderate, red severe): {listed}"
