@@ -49,7 +49,7 @@ class Manifest:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, or of a folder: of its manifest's outputs if it has one, else of its files."""
+    """sha256 of a file; of a folder, over its manifest's outputs if it has one, else its files."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -110,9 +110,9 @@ class Stage:
         with stage as folder:
             ...write into folder...
 
-    The work happens in `<out>.partial`. It is moved to `out` when the block ends well. It is removed
-    when the block raises a `DatError` (bad input), and kept when the block is cut off, so that the
-    next start with the same recipe finds its checkpoints there (`resumes`).
+    The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
+    when it raises a `DatError` (bad input). When the block is cut off it stays: a `resumable` stage
+    finds its checkpoints there at the next start with the same recipe, any other starts clean.
     """
 
     def __init__(
@@ -123,8 +123,10 @@ class Stage:
         inputs: Mapping[str, Path],
         config: Mapping[str, Any],
         code: Sequence[str | Path] = (),
+        resumable: bool = False,
     ):
         self.out = out
+        self.resumable = resumable
         self.partial = out.with_name(out.name + ".partial")
         self._manifest = Manifest(
             kind=kind,
@@ -144,7 +146,9 @@ class Stage:
 
     @property
     def resumes(self) -> bool:
-        """Whether an unfinished folder of this very recipe is there."""
+        """Whether an unfinished folder of this very recipe is there to go on with."""
+        if not self.resumable:
+            return False
         with suppress(ManifestError):
             return read(self.partial).recipe == self._manifest.recipe
         return False

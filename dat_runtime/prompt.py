@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dat_runtime.types import Detection, Size
 
 PROMPT_VERSION = 1
-"""Changes whenever a character of a prompt would; adapters state the version they were trained on."""
+"""Changes whenever a character of a prompt would; adapters state theirs."""
 
 SYSTEM = (
     "You are a traffic accident analyst. Answer with one JSON object and nothing else: "

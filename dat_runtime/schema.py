@@ -167,9 +167,10 @@ def _rule_problems(value: object) -> list[str]:
         overall = highest_severity(known) if known or not value["accidents"] else None
         if "severity" in value and overall is not None and value["severity"] != overall:
             problems.append("severity is not the highest of the accidents'")
-    if "level" in value and "severity" in value:
-        if (value["level"] == 1) != (value["severity"] == "severe"):
-            problems.append("level is not 1 exactly when severity is severe")
+    if value.keys() >= {"level", "severity"} and (
+        (value["level"] == 1) != (value["severity"] == "severe")
+    ):
+        problems.append("level is not 1 exactly when severity is severe")
     if "score" in value and "level" in value:
         problems += _score_problems(value["level"], value["score"])
     return problems
@@ -195,21 +196,24 @@ def _bound_problems(value: object, width: int, height: int) -> list[str]:
     if _is_number(count) and count < 0:  # type: ignore[operator]
         problems.append("negative count")
     for i, accident in enumerate(_accidents_of(value)):
-        if _is_box(box := accident.get("bbox")):
-            x1, y1, x2, y2 = box
+        if _is_box(bbox := accident.get("bbox")):
+            x1, y1, x2, y2 = bbox
             if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
                 problems.append(f"accidents[{i}] is not a box inside {width} x {height}")
     return problems
 
 
-def _is_box(value: object) -> bool:
+def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
+def _box(bbox: list[int], frame: Size) -> Box:
+    x1, y1, x2, y2 = map(int, bbox)
+    return Box(x1, y1, x2, y2, frame)
+
+
 def _assessment(value: dict[str, Any], frame: Size) -> Assessment:
-    accidents = tuple(
-        Accident(Box(*map(int, a["bbox"]), frame), a["severity"]) for a in value["accidents"]
-    )
+    accidents = tuple(Accident(_box(a["bbox"], frame), a["severity"]) for a in value["accidents"])
     return Assessment(
         count=int(value["count"]),
         severity=value["severity"],
@@ -235,8 +239,8 @@ def in_frame(text: str, source: Size, target: Size) -> str:
     if not isinstance(value, dict):
         return text
     for accident in _accidents_of(value):
-        if _is_box(box := accident.get("bbox")) and all(map(_is_integer, box)):
-            moved = Box(*box, source).to(target)
+        if _is_box(bbox := accident.get("bbox")) and all(map(_is_integer, bbox)):
+            moved = _box(bbox, source).to(target)
             accident["bbox"] = [round(v) for v in (moved.x1, moved.y1, moved.x2, moved.y2)]
     return json.dumps(value, ensure_ascii=False)
 

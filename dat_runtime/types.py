@@ -28,7 +28,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Box:
-    """An axis-aligned box, pixels of `frame`: left, top, right, bottom (right and bottom exclusive)."""
+    """An axis-aligned box in pixels of `frame`; right and bottom are exclusive."""
 
     x1: float
     y1: float
@@ -59,7 +59,7 @@ class Box:
         )
 
     def pixels(self) -> tuple[int, int, int, int]:
-        """`(x1, y1, x2, y2)` in whole pixels, inside the frame and at least one pixel wide and high."""
+        """`(x1, y1, x2, y2)` in whole pixels, inside the frame, at least one pixel each way."""
         box = self.clipped()
         x1 = min(round(box.x1), self.frame.width - 1)
         y1 = min(round(box.y1), self.frame.height - 1)
