@@ -196,7 +196,8 @@ def _bound_problems(value: object, width: int, height: int) -> list[str]:
     if _is_number(count) and count < 0:  # type: ignore[operator]
         problems.append("negative count")
     for i, accident in enumerate(_accidents_of(value)):
-        if _is_box(bbox := accident.get("bbox")):
+        bbox: Any = accident.get("bbox")
+        if _is_box(bbox):
             x1, y1, x2, y2 = bbox
             if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
                 problems.append(f"accidents[{i}] is not a box inside {width} x {height}")
@@ -239,7 +240,8 @@ def in_frame(text: str, source: Size, target: Size) -> str:
     if not isinstance(value, dict):
         return text
     for accident in _accidents_of(value):
-        if _is_box(bbox := accident.get("bbox")) and all(map(_is_integer, bbox)):
+        bbox: Any = accident.get("bbox")
+        if _is_box(bbox) and all(map(_is_integer, bbox)):
             moved = _box(bbox, source).to(target)
             accident["bbox"] = [round(v) for v in (moved.x1, moved.y1, moved.x2, moved.y2)]
     return json.dumps(value, ensure_ascii=False)
