@@ -14,7 +14,10 @@ It holds no time and no path of the machine, so the same work gives the same man
 import hashlib
 import json
 import os
+import resource
 import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,6 +116,7 @@ class Stage:
     The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
     when it raises a `DatError` (bad input). When the block is cut off it stays: a `resumable` stage
     finds its checkpoints there at the next start with the same recipe, any other starts clean.
+    Both ends are told on stdout: what was made, in what time, with what peak memory.
     """
 
     def __init__(
@@ -139,10 +143,11 @@ class Stage:
 
     def up_to_date(self) -> bool:
         """Whether `out` was made by this very recipe and is unchanged since."""
-        try:
-            return verify(self.out).recipe == self._manifest.recipe
-        except ManifestError:
-            return False
+        with suppress(ManifestError):
+            if verify(self.out).recipe == self._manifest.recipe:
+                print(f"[{self.out.name}] up to date: {self.out}", flush=True)
+                return True
+        return False
 
     @property
     def resumes(self) -> bool:
@@ -154,6 +159,7 @@ class Stage:
         return False
 
     def __enter__(self) -> Path:
+        self._started = time.monotonic()
         if not self.resumes:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
@@ -169,6 +175,12 @@ class Stage:
         if error is None:
             self._write(_digests(self.partial))
             _replace_folder(self.partial, self.out)
+            seconds = time.monotonic() - self._started
+            print(
+                f"[{self.out.name}] done in {seconds:.0f} s, peak memory {_peak_memory_mb()} MB: "
+                f"{self.out}",
+                flush=True,
+            )
         elif isinstance(error, DatError):
             shutil.rmtree(self.partial, ignore_errors=True)
 
@@ -204,3 +216,10 @@ def _replace_folder(new: Path, old: Path) -> None:
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / NAME)
     return {p.relative_to(folder).as_posix(): digest(p) for p in files}
+
+
+def _peak_memory_mb() -> int:
+    """The largest resident set so far, of this process or of one that it waited for."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(w).ru_maxrss for w in who)
+    return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,136 @@
+# DAT on the bench. `make help` lists the targets; README.md says what they print.
+PROFILE ?= smoke
+SOURCE ?=
+OUT ?= runs/$(PROFILE)$(if $(SOURCE),-$(notdir $(abspath $(SOURCE))))
+PYTHON ?= python3
+ROWS := raw-none raw-lora boxed-none boxed-lora
+
+PY := .venv/bin/python
+export PYTHONUNBUFFERED := 1
+MAKEFLAGS += --no-print-directory
+
+ifeq ($(PROFILE),smoke)
+  # Tiny models that the project makes itself: nothing is to be downloaded, one thread a stage.
+  export HF_HUB_OFFLINE := 1
+  export TRANSFORMERS_OFFLINE := 1
+  export HF_DATASETS_OFFLINE := 1
+  export OMP_NUM_THREADS := 1
+  GATE_CONFIG := configs/yolo/smoke.yaml
+  LORA_CONFIG_boxed := configs/lora/smoke.yaml
+  LORA_CONFIG_raw := configs/lora/smoke.yaml
+  MAX_PIXELS := 12544
+  BASE := $(OUT)/base
+  BASE_STAGE := base
+else ifeq ($(PROFILE),paper)
+  GATE_CONFIG := configs/yolo/gate_2cls.yaml
+  LORA_CONFIG_boxed := configs/lora/boxed.yaml
+  LORA_CONFIG_raw := configs/lora/raw.yaml
+  MAX_PIXELS := 1003520
+  BASE := Qwen/Qwen2.5-VL-7B-Instruct
+else
+  $(error PROFILE is smoke or paper, not '$(PROFILE)')
+endif
+export HF_HUB_DISABLE_TELEMETRY := 1
+export ORT_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+# Shorten or change a training from the command line, as the tools' own command lines do:
+# make smoke GATE_SET="epochs=2" BASE_SET="max_steps=50" LORA_SET="max_steps=10"
+GATE_SET ?=
+BASE_SET ?=
+LORA_SET ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock smoke pipeline source data train-gate primer base instructions train-lora \
+        $(ROWS:%=predict-%) eval-transmission eval export edge-check demo test lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+	@echo "variables: PROFILE=smoke|paper  SOURCE=<folder with the public sets>  OUT=$(OUT)"
+
+setup: .venv/.installed  ## make .venv and install the pinned bench requirements
+
+.venv/.installed: requirements/bench.txt requirements/setup.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@echo "[setup] installing the bench requirements into .venv (about 7 GB)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+	@.venv/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+lock:  ## compile requirements/*.txt again from *.in
+	@for name in setup bench field; do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -o requirements/$$name.txt requirements/$$name.in; done
+
+smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...), two cores
+	@$(MAKE) -j2 pipeline
+	@$(PY) -m eval.tables --show $(OUT)/eval
+	@echo "report      $(OUT)/eval/report.html"
+	@echo "bundle      $(OUT)/bundle   (check it: make edge-check)"
+	@echo "one frame   make demo"
+
+pipeline: eval export
+
+ifeq ($(SOURCE),)
+source: setup
+	@$(PY) -m data.prep.scenes --out $(OUT)/source
+data: SOURCE_FOLDER := $(OUT)/source
+data: source
+else
+data: SOURCE_FOLDER := $(SOURCE)
+endif
+
+data: setup  ## import, check and split the data sets and the bandwidth trace
+	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data
+
+train-gate: data  ## train the gate, export it to ONNX and check the export
+	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(GATE_SET)
+
+instructions: train-gate  ## raw and boxed images with prompts and target answers
+	@$(PY) -m data.prep.instruct --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/instructions \
+	  --max-pixels $(MAX_PIXELS)
+
+primer: setup
+	@$(PY) -m data.prep.primer --out $(OUT)/primer
+
+base: primer  ## smoke only: make and train the tiny Qwen2.5-VL that stands in for the 7B
+	@$(PY) -m train.base --config configs/lora/smoke_base.yaml --primer $(OUT)/primer \
+	  --out $(OUT)/base $(BASE_SET)
+
+train-lora: lora-boxed lora-raw  ## tune the MLLM with LoRA on boxed and on raw images
+
+lora-%: instructions $(BASE_STAGE)
+	@$(PY) -m train.lora --config $(LORA_CONFIG_$*) --dataset $*_train \
+	  --instructions $(OUT)/instructions --base $(BASE) --out $(OUT)/lora-$* $(LORA_SET)
+
+PREDICT = $(PY) -m eval.predict --instructions $(OUT)/instructions --model $(BASE)
+predict-%-none: instructions $(BASE_STAGE)
+	@$(PREDICT) --inputs $* --out $(OUT)/predictions/$*-none
+predict-%-lora: lora-%
+	@$(PREDICT) --inputs $* --adapter $(OUT)/lora-$* --out $(OUT)/predictions/$*-lora
+
+eval-transmission: data  ## Table 3 and Figures 5-6 on the trace
+	@$(PY) -m eval.transmission --config configs/transmission/c0.yaml --trace $(OUT)/data/bandwidth.csv \
+	  --out $(OUT)/transmission
+
+eval: $(ROWS:%=predict-%) eval-transmission  ## Tables 1-3 as JSON, Markdown, CSV, and a report
+	@$(PY) -m eval.tables --instructions $(OUT)/instructions --predictions $(OUT)/predictions \
+	  --transmission $(OUT)/transmission --out $(OUT)/eval
+
+export: lora-boxed  ## the bundle that is shipped to edge nodes
+	@$(PY) -m export.bundle --gate $(OUT)/gate --adapter $(OUT)/lora-boxed --base $(BASE) --out $(OUT)/bundle
+
+edge-check: export  ## the wheel alone in an empty environment plans a batch and verifies the bundle
+	@$(PY) -m export.edge_check --bundle $(OUT)/bundle
+
+demo: setup  ## one frame from the camera to the plan, in words
+	@$(PY) -m dat_runtime.cli demo $(if $(wildcard $(OUT)/bundle),--bundle $(OUT)/bundle)
+
+test: setup  ## the tests: CPU only, no network
+	@$(PY) -m pytest -m "not gpu" -n 2
+
+lint: setup  ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+clean:  ## remove what the profile made
+	rm -rf $(OUT)
