@@ -22,6 +22,10 @@ class DataError(DatError):
         super().__init__(place + message)
 
 
+class ModelError(DatError):
+    """A model file is broken, or is not what its description says."""
+
+
 class ManifestError(DatError):
     """A folder does not hold what its manifest says."""
 
