@@ -1,0 +1,89 @@
+"""Faults of a source: each kind with the one rule that is applied to it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.errors import DataError
+
+RULES: dict[str, str] = {
+    # data.yaml
+    "download-key": "ignored: nothing in a data.yaml is ever run",
+    # rows of a label file
+    "unknown-class": "refused: a class id that data.yaml does not name",
+    "not-a-number": "refused: NaN, infinity or text where a number belongs",
+    "malformed-row": "refused: neither `class cx cy w h` nor `class x1 y1 x2 y2 x3 y3 ...`",
+    "not-normalised": "refused: an edge more than half a frame outside, so not in [0, 1] units",
+    "polygon-row": "repaired: replaced by the box around the polygon",
+    "outside-frame": "repaired: clipped to the frame",
+    "near-zero-box": "dropped: the box, a side under 0.2 % of the frame",
+    "duplicate-row": "dropped: the second of two equal rows",
+    "two-classes": "dropped: the milder of two rows with one box and two classes",
+    "no-final-newline": "accepted: the last row is read all the same",
+    "empty-label": "accepted: an accident-free frame",
+    # files
+    "no-usable-box": "left out: the frame, as its label names an accident but no usable box",
+    "orphan-image": "left out: no label file, so not known to be accident-free",
+    "orphan-label": "left out: a label file without its image",
+    "same-name": "left out: a second image of the same name for one label file",
+    "stray-file": "left out: no image (in images) and no label (in labels) by its suffix",
+    # pictures
+    "empty-file": "left out: 0 bytes",
+    "not-an-image": "left out: the content is not JPEG, PNG, BMP, WebP or TIFF",
+    "image-size": "left out: over 40 megapixels or 64 MiB, or a side under 10 pixels",
+    "corrupt-image": "left out: does not decode to its end",
+    "rotated-image": "repaired: turned upright by its EXIF tag (boxes are of the upright picture)",
+    "colour-mode": "repaired: converted to 8-bit RGB",
+    "not-jpeg": "repaired: encoded as JPEG",
+    "bad-jpeg-end": "repaired: encoded anew, as bytes follow its end or its end marker is missing",
+    "duplicate-negative": "dropped: an exact copy of an earlier accident-free or accident frame",
+    "duplicate-frame": "kept with the published split: an exact copy of an earlier accident frame",
+}
+
+REFUSED = frozenset(kind for kind, rule in RULES.items() if rule.startswith("refused"))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault; `file` is relative to the source, `line` counts from 1."""
+
+    kind: str
+    file: str
+    line: int | None
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in RULES:
+            raise ValueError(f"no rule for a fault of the kind {self.kind!r}")
+
+
+def refuse(faults: Iterable[Fault], source: Path, strict: bool) -> None:
+    """Stop at faults that are refused; with `strict`, at any.
+
+    Raises:
+        DataError: begins with file and line of the first, names up to ten.
+    """
+    found = [f for f in faults if strict or f.kind in REFUSED]
+    if not found:
+        return
+    first, *rest = found
+    message = f"{first.kind}: {first.detail}"
+    if rest:
+        places = [f"{f.file}:{f.line or 1} {f.kind}" for f in rest[:9]]
+        more = f", and {len(rest) - 9} more" if len(rest) > 9 else ""
+        message += f"; {len(rest)} further: {', '.join(places)}{more}"
+    if strict:
+        message += " (--strict refuses every fault; without it, those with a repair are repaired)"
+    raise DataError(message, source / first.file, first.line)
+
+
+def summary(faults: Sequence[Fault]) -> dict[str, Any]:
+    """Counts, rules and the whole list, for `report.json`."""
+    counts = Counter(f.kind for f in faults)
+    return {
+        "counts": {kind: counts[kind] for kind in RULES if counts[kind]},
+        "rules": {kind: RULES[kind] for kind in RULES if counts[kind]},
+        "list": [vars(f) for f in faults],
+    }

@@ -1,0 +1,115 @@
+"""Reading pictures of untrusted sources: dimensions from the header first, then one full decode."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dat_runtime.types import Size
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MAX_PIXELS = 40_000_000
+MAX_BYTES = 64 * 1024 * 1024
+MIN_SIDE = 10
+"""Ultralytics skips smaller images."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF")
+_ORIENTATION = 0x0112
+_JPEG_END = b"\xff\xd9"
+_JPEG_QUALITY = 95
+
+
+class UnreadableImage(Exception):
+    """The file gives no picture; `kind` is the fault's."""
+
+    def __init__(self, kind: str, detail: str):
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: upright, 8-bit RGB."""
+
+    rgb: Image.Image
+    jpeg: bytes | None
+    """The file's own bytes if they are a sound, upright, 8-bit grey or RGB JPEG."""
+    repairs: tuple[tuple[str, str], ...]
+    """(kind of fault, detail) of each conversion."""
+
+    @property
+    def size(self) -> Size:
+        return Size(*self.rgb.size)
+
+    @property
+    def content(self) -> str:
+        """A digest of the pixels: equal exactly for pictures that look exactly alike."""
+        sha = hashlib.sha256(repr(self.rgb.size).encode())
+        sha.update(self.rgb.tobytes())
+        return sha.hexdigest()
+
+
+def read_picture(path: Path) -> Picture:
+    """Decode an image file.
+
+    Raises:
+        UnreadableImage: it is empty, no image, too large by its header, or does not decode.
+    """
+    data = _bounded_bytes(path)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage("image-size", f"header: {error}") from None
+    except UnidentifiedImageError:
+        raise UnreadableImage("not-an-image", f"begins with {data[:16]!r}") from None
+    except Exception as error:  # a decoder's own way to meet a broken header
+        raise UnreadableImage("corrupt-image", f"header: {_named(error)}") from None
+    width, height = image.size
+    if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
+        raise UnreadableImage("image-size", f"header: {width} x {height} pixels")
+    try:
+        image.load()
+        rgb, repairs = _upright_rgb(image)
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+        raise UnreadableImage("corrupt-image", _named(error)) from None
+    if image.format != "JPEG":
+        repairs.append(("not-jpeg", f"the content is {image.format}"))
+    elif not data.endswith(_JPEG_END):
+        repairs.append(("bad-jpeg-end", f"ends with {data[-4:].hex(' ')}"))
+    return Picture(rgb, None if repairs else data, tuple(repairs))
+
+
+def _bounded_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if not data:
+        raise UnreadableImage("empty-file", "0 bytes")
+    if len(data) > MAX_BYTES:
+        raise UnreadableImage("image-size", f"over {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]]:
+    repairs = []
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in range(2, 9):
+        repairs.append(("rotated-image", f"EXIF orientation {orientation}"))
+        image = ImageOps.exif_transpose(image)
+    if image.mode not in ("RGB", "L"):
+        repairs.append(("colour-mode", f"mode {image.mode}"))
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits a pixel
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    return image.convert("RGB"), repairs
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def write_jpeg(rgb: Image.Image, path: Path) -> None:
+    """Encode as JPEG (quality 95), without metadata."""
+    rgb.save(path, format="JPEG", quality=_JPEG_QUALITY)

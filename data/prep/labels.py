@@ -1,0 +1,101 @@
+"""YOLO label files of untrusted sources, with their faults found and repaired or refused."""
+
+import math
+from collections.abc import Sequence
+
+from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
+from data.prep.faults import Fault
+
+UNIT = Size(1, 1)
+"""The frame of normalised coordinates: `box.to(size)` gives pixels."""
+
+_SMALLEST_SIDE = 0.002
+_FARTHEST_OUTSIDE = 0.5
+_ROUNDING = 1e-6
+"""Sources write few decimals: half a unit in the sixth place is not outside."""
+
+
+def parse_labels(
+    text: str, file: str, names: Sequence[Severity]
+) -> tuple[tuple[Accident, ...], list[Fault]]:
+    """The accidents of one label file and the faults found in it, by line.
+
+    Boxes are in `UNIT`, inside it. `names` maps class ids to severities. Rows whose fault is
+    refused give no accident; the caller stops (`faults.refuse`).
+    """
+    rows = text.split("\n")
+    if not text.strip():
+        return (), [Fault("empty-label", file, None, "no rows")]
+    faults = []
+    accidents: list[Accident] = []
+    for line, row in enumerate(rows, start=1):
+        if not row.strip():
+            continue
+        accident, found = _read_row(row.split(), names)
+        faults += [Fault(kind, file, line, detail) for kind, detail in found]
+        if accident is None:
+            continue
+        twin = next((i for i, a in enumerate(accidents) if a.box == accident.box), None)
+        if twin is None:
+            accidents.append(accident)
+        elif accidents[twin].severity == accident.severity:
+            faults.append(Fault("duplicate-row", file, line, "equals an earlier row"))
+        else:
+            faults.append(Fault("two-classes", file, line, "an earlier row has the other class"))
+            accidents[twin] = max(accidents[twin], accident, key=_rank)
+    if not text.endswith("\n"):
+        faults.append(Fault("no-final-newline", file, len(rows), "the file ends inside a row"))
+    return tuple(accidents), faults
+
+
+def _rank(accident: Accident) -> int:
+    return SEVERITIES.index(accident.severity)
+
+
+_Found = list[tuple[str, str]]
+
+
+def _read_row(fields: list[str], names: Sequence[Severity]) -> tuple[Accident | None, _Found]:
+    """The accident of one row, if it has one, and (kind, detail) of each fault."""
+    try:
+        numbers = [float(field) for field in fields]
+    except ValueError:
+        return None, [("not-a-number", f"the row holds text: {_short(fields)}")]
+    if not all(map(math.isfinite, numbers)):
+        return None, [("not-a-number", f"the row holds NaN or infinity: {_short(fields)}")]
+    class_id, *values = numbers
+    if class_id not in range(len(names)):
+        known = ", ".join(f"{i} = {name}" for i, name in enumerate(names))
+        return None, [("unknown-class", f"class {fields[0]}, data.yaml names {known}")]
+    if len(values) == 4:
+        box, found = _box_of_centre(*values), []
+    elif len(values) >= 6 and len(values) % 2 == 0:
+        box = Box(min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]), UNIT)
+        found = [("polygon-row", f"{len(values) // 2} points")]
+    else:
+        return None, [("malformed-row", f"{len(fields)} numbers: {_short(fields)}")]
+    return _inside(box, names[int(class_id)], found)
+
+
+def _box_of_centre(cx: float, cy: float, width: float, height: float) -> Box:
+    return Box(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2, UNIT)
+
+
+def _inside(box: Box, severity: Severity, found: _Found) -> tuple[Accident | None, _Found]:
+    edges = (box.x1, box.y1, box.x2, box.y2)
+    told = f"x {box.x1:g}..{box.x2:g}, y {box.y1:g}..{box.y2:g}"
+    if box.x2 < box.x1 or box.y2 < box.y1:
+        return None, [*found, ("malformed-row", f"negative width or height: {told}")]
+    if min(edges) < -_FARTHEST_OUTSIDE or max(edges) > 1 + _FARTHEST_OUTSIDE:
+        return None, [*found, ("not-normalised", told)]
+    clipped = box.clipped()
+    if min(clipped.x2 - clipped.x1, clipped.y2 - clipped.y1) < _SMALLEST_SIDE:
+        return None, [*found, ("near-zero-box", told)]
+    if min(edges) < -_ROUNDING or max(edges) > 1 + _ROUNDING:
+        found = [*found, ("outside-frame", told)]
+    return Accident(clipped, severity), found
+
+
+def _short(fields: list[str]) -> str:
+    text = " ".join(fields)
+    return repr(text if len(text) <= 60 else text[:57] + "...")
