@@ -1,0 +1,338 @@
+"""Train the gate with Ultralytics, measure it, export it to ONNX and check the export.
+
+    python -m train.gate --config configs/yolo/smoke.yaml --data OUT/data --out OUT/gate
+
+The configuration is Ultralytics' own; `key=value` after the options overrides it. The output folder
+(kind "gate") holds best.pt, gate.onnx, gate.json, metrics.json, parity.json, the resolved
+config.yaml, curves, example predictions and train.log. A run that was cut off goes on where it was.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dat_runtime import manifest
+from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD
+from dat_runtime.types import SEVERITIES
+from train.gate_callbacks import BoxCounts, Epochs, refuse_drops
+
+SPLITS = ("train", "val", "test")
+OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode", "single_cls"}
+"""Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
+
+KEPT = ("results.csv", "results.png", "confusion_matrix.png", "BoxPR_curve.png", "labels.jpg",
+        "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg")  # fmt: skip
+"""What stays of Ultralytics' run folder: curves and example frames."""
+
+CODE = [__file__, *(Path(__file__).with_name(f"gate_{n}.py") for n in ("callbacks", "export"))]
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.gate",
+        description="Train the gate, measure it, export it to ONNX and check the export.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="Ultralytics configuration")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases as well")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Ultralytics keys")
+    args = parser.parse_args(argv)
+
+    config = read_config(args.config, args.overrides)
+    manifest.verify(args.data, kind="data")
+    stage = manifest.Stage(
+        args.out,
+        kind="gate",
+        inputs={"data": args.data, **_pretrained(config)},
+        config={"yolo": config, "ultralytics": version("ultralytics")},
+        code=CODE,
+        resumable=True,
+    )
+    if stage.up_to_date():
+        print(f"[gate] {args.out} is up to date")
+        return 0
+    boxes = count_boxes(args.data)
+    with stage as folder:
+        metrics = make_gate(folder, args.data.resolve(), config, boxes, args.wandb)
+    print(f"[gate] {summary(metrics)}")
+    print(f"[gate] {args.out}: gate.onnx is the trained model's equal (parity.json)", flush=True)
+    return 0
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The Ultralytics configuration of a file, with `key=value` overrides.
+
+    Raises:
+        ConfigError: not a mapping, without a model, or with a key that is ours to set.
+    """
+    try:
+        config = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({error})") from None
+    if not isinstance(config, dict) or "model" not in config:
+        raise ConfigError(f"{path}: expected Ultralytics keys, `model` among them")
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"expected key=value, got {override!r}")
+        config[key] = _value(value)
+    if ours := sorted(OURS & config.keys()):
+        raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
+    config.setdefault("imgsz", 640)
+    if type(config["imgsz"]) is not int or config["imgsz"] % 32:
+        raise ConfigError(f"imgsz must be a multiple of 32, got {config['imgsz']!r}")
+    pretrained = config.get("pretrained")
+    if isinstance(pretrained, str) and not Path(pretrained).is_file():
+        print(f"[gate] {pretrained} is not there: training from the definition of the model")
+        config["pretrained"] = False
+    return config
+
+
+def _value(text: str) -> Any:
+    """A value of the command line: a number in any notation, else what YAML reads."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return yaml.safe_load(text)
+
+
+def _pretrained(config: Mapping[str, Any]) -> dict[str, Path]:
+    named = {"pretrained": config.get("pretrained"), "model": config["model"]}
+    return {k: Path(v) for k, v in named.items() if isinstance(v, str) and v.endswith(".pt")}
+
+
+def count_boxes(data: Path) -> dict[str, dict[str, int]]:
+    """Per split, image id -> number of rows in its label file (0 for a negative).
+
+    Raises:
+        DataError: an image has no label file, or a split has no image.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        counts[split] = {}
+        for image in sorted((data / "images" / split).glob("*.*")):
+            label = data / "labels" / split / f"{image.stem}.txt"
+            if not label.is_file():
+                raise DataError("has no label file (a negative has an empty one)", image)
+            rows = label.read_text("utf-8").splitlines()
+            counts[split][image.stem] = sum(bool(row.strip()) for row in rows)
+        if not counts[split]:
+            raise DataError(f"holds no image of the split {split!r}", data / "images" / split)
+    return counts
+
+
+def make_gate(
+    folder: Path, data: Path, config: dict[str, Any], boxes: BoxCounts, wandb: bool
+) -> dict[str, Any]:
+    """Fill the output folder; returns what metrics.json holds."""
+    work = folder / "work"
+    linked = link_data(data, work / "data")
+    manifest.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    with quiet(folder / "train.log", work):
+        metrics = train(folder, linked, config, boxes, wandb)
+        metrics |= measure(folder / "best.pt", linked, config, boxes)
+        write_json(folder / "metrics.json", metrics)
+        export(folder, data, config, boxes)
+    keep_curves(work / "run", folder)
+    shutil.rmtree(work)
+    return metrics
+
+
+def link_data(data: Path, work: Path) -> Path:
+    """A tree of links to the data, which Ultralytics may write caches and repairs into.
+
+    Returns:
+        Its data.yaml: absolute, two classes, nothing to download.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    for split in SPLITS:
+        for kind in ("images", "labels"):
+            (work / kind / split).mkdir(parents=True)
+            for file in sorted((data / kind / split).iterdir()):
+                (work / kind / split / file.name).symlink_to(file)
+    content = {
+        "path": str(work.resolve()),
+        **{split: f"images/{split}" for split in SPLITS},
+        "names": dict(enumerate(SEVERITIES)),
+    }
+    manifest.write_atomically(work / "data.yaml", yaml.safe_dump(content))
+    return work / "data.yaml"
+
+
+@contextlib.contextmanager
+def quiet(log: Path, work: Path) -> Iterator[None]:
+    """Ultralytics offline, with its settings in `work` and its output in `log`.
+
+    When the block fails, the end of the log goes to stderr.
+    """
+    os.environ["YOLO_CONFIG_DIR"] = str(work.resolve())
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    with log.open("a", encoding="utf-8") as file:
+        try:
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                from ultralytics.utils import LOGGER
+
+                streams = [(h, h.setStream(file)) for h in LOGGER.handlers]
+                try:
+                    yield
+                finally:
+                    for handler, stream in streams:
+                        handler.setStream(stream or sys.stdout)
+        except Exception:
+            file.flush()
+            tail = log.read_text("utf-8", "replace").splitlines()[-15:]
+            print("\n".join([f"[gate] the end of {log}:", *tail]), file=sys.stderr)
+            raise
+
+
+def train(
+    folder: Path, data: Path, config: dict[str, Any], boxes: BoxCounts, wandb: bool
+) -> dict[str, Any]:
+    """Train until `best.pt` is there, from the checkpoint of an earlier start if one is."""
+    best, record = folder / "best.pt", folder / "work" / "training.json"
+    if best.is_file():
+        return dict(json.loads(record.read_text("utf-8")))
+    from ultralytics import YOLO, settings
+
+    others = ("clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard")
+    settings.update({name: False for name in (*others, "sync") if name in settings})
+    settings.update({"wandb": wandb})
+    check_keys(config)
+    model = YOLO(config["model"], task="detect")
+    epochs = Epochs(folder / "work" / "checkpoint.pt", boxes)
+    epochs.register(model)
+    keys = {k: v for k, v in config.items() if k != "model"}
+    model.train(data=str(data), project=str(data.parent.parent), name="run", exist_ok=True, **keys)
+    training = {
+        "images": {split: len(of) for split, of in boxes.items()},
+        "boxes": {split: sum(of.values()) for split, of in boxes.items()},
+        "train_seconds": round(epochs.seconds, 1),
+        **peak_memory(),
+    }
+    write_json(record, training)
+    (folder / "work" / "run" / "weights" / "best.pt").replace(best)
+    return training
+
+
+def check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse what Ultralytics does not know, before anything else happens.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    from ultralytics.cfg import get_cfg
+
+    try:
+        get_cfg(overrides=dict(config))
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ConfigError(f"Ultralytics refuses the configuration: {error}") from None
+
+
+def measure(
+    weights: Path, data: Path, config: Mapping[str, Any], boxes: BoxCounts
+) -> dict[str, Any]:
+    """mAP of the trained model on val and test, over all classes and for each."""
+    from ultralytics import YOLO
+
+    measured: dict[str, Any] = {}
+    for split in ("val", "test"):
+        start = time.monotonic()
+        model = YOLO(weights)
+        model.add_callback(
+            "on_val_end",
+            lambda v, of=split: refuse_drops(of, v.dataloader.dataset.labels, boxes[of]),
+        )
+        box = model.val(
+            data=str(data),
+            split=split,
+            imgsz=config["imgsz"],
+            batch=config.get("batch", 16),
+            iou=config.get("iou", 0.7),
+            device=config.get("device"),
+            workers=0,
+            plots=False,
+            project=str(data.parent.parent),
+            name=f"measured-{split}",
+            exist_ok=True,
+        ).box
+        of_class = {SEVERITIES[c]: box.class_result(i) for i, c in enumerate(box.ap_class_index)}
+        measured[split] = {
+            "mAP50": float(box.map50),
+            "mAP50-95": float(box.map),
+            "classes": {
+                name: {"precision": float(p), "recall": float(r), "AP50": float(a), "AP": float(m)}
+                for name, (p, r, a, m) in of_class.items()
+            },
+            "seconds": round(time.monotonic() - start, 1),
+        }
+    return measured
+
+
+def export(folder: Path, data: Path, config: Mapping[str, Any], boxes: BoxCounts) -> None:
+    """gate.onnx, gate.json and parity.json: compared on validation frames, accidents first."""
+    from dat_runtime.edge.detector import GateSettings
+    from train.gate_export import FRAMES, check_parity, export_onnx
+
+    settings = GateSettings(
+        classes=SEVERITIES,
+        imgsz=config["imgsz"],
+        low=LOW_THRESHOLD,
+        high=HIGH_THRESHOLD,
+        nms_iou=config.get("iou", 0.7),
+    )
+    export_onnx(folder / "best.pt", folder, settings)
+    files = sorted((data / "images" / "val").iterdir(), key=lambda f: (not boxes["val"][f.stem], f))
+    parity = check_parity(folder / "best.pt", folder, files[:FRAMES])
+    write_json(folder / "parity.json", parity)
+
+
+def keep_curves(run: Path, folder: Path) -> None:
+    for name in KEPT:
+        if (run / name).is_file():
+            (run / name).replace(folder / name)
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak memory of this process, bytes; of the accelerator too where there is one."""
+    import torch
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
+    if torch.cuda.is_available():
+        peak["peak_cuda_bytes"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    manifest.write_atomically(path, json.dumps(value, indent=1) + "\n")
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    parts = [
+        f"{split} mAP50 {metrics[split]['mAP50']:.3f} mAP50-95 {metrics[split]['mAP50-95']:.3f}"
+        for split in ("val", "test")
+    ]
+    gib = metrics["peak_memory_bytes"] / 2**30
+    return f"{', '.join(parts)}; trained in {metrics['train_seconds']:.0f} s, {gib:.1f} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

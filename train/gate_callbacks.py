@@ -1,0 +1,165 @@
+"""What `train.gate` does inside Ultralytics' training: progress, refused drops, exact resume.
+
+Ultralytics' own `last.pt` holds halved EMA weights and no state of the random generators, so a run
+resumed from it ends elsewhere. Here every epoch is seeded by its number, and the checkpoint holds
+the full state, so a run that was cut off ends with the weights of one that was not.
+"""
+
+import io
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.errors import DataError
+from dat_runtime.manifest import write_atomically
+
+BoxCounts = Mapping[str, Mapping[str, int]]
+"""Per split ("train", "val"): image id -> number of boxes in its label file."""
+
+
+class Epochs:
+    """Callbacks of one training, kept from epoch to epoch and over interruptions."""
+
+    def __init__(self, checkpoint: Path, boxes: BoxCounts):
+        self.checkpoint = checkpoint
+        self.boxes = boxes
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def register(self, model: Any) -> None:
+        """Add the callbacks to an `ultralytics.YOLO`."""
+        model.add_callback("on_pretrain_routine_end", self.begin)
+        model.add_callback("on_train_epoch_start", self.seed)
+        model.add_callback("on_model_save", self.save)
+        model.add_callback("on_fit_epoch_end", self.report)
+
+    def begin(self, trainer: Any) -> None:
+        """Check what Ultralytics loaded, and go on from the checkpoint if there is one."""
+        import torch
+
+        if threads := os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(int(threads))
+        refuse_drops("train", trainer.train_loader.dataset.labels, self.boxes["train"])
+        refuse_drops("val", trainer.test_loader.dataset.labels, self.boxes["val"])
+        if self.checkpoint.is_file():
+            self._restore(trainer)
+        self._started = time.monotonic() - self.seconds
+
+    def seed(self, trainer: Any) -> None:
+        """Make the epoch depend on its number and the weights alone."""
+        import numpy as np
+        import torch
+
+        seed = 1_000_003 * trainer.args.seed + 1_009 * trainer.epoch + int(os.getenv("RANK", "-1"))
+        seed %= 1 << 32
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        loader = trainer.train_loader
+        loader.generator.manual_seed(seed)
+        loader.reset()
+        _forget_recent(loader.dataset)
+
+    def save(self, trainer: Any) -> None:
+        """Write the checkpoint of a finished epoch; the last one needs none."""
+        import torch
+
+        if trainer.epoch + 1 >= trainer.epochs:
+            return
+        state = {
+            "epoch": trainer.epoch,
+            "seconds": time.monotonic() - self._started,
+            "model": _bare(trainer.model).state_dict(),
+            "ema": trainer.ema.ema.state_dict(),
+            "updates": trainer.ema.updates,
+            "optimizer": trainer.optimizer.state_dict(),
+            "scaler": trainer.scaler.state_dict(),
+            "best_fitness": trainer.best_fitness,
+            "stopper": (trainer.stopper.best_fitness, trainer.stopper.best_epoch),
+            "files": {
+                path.relative_to(trainer.save_dir).as_posix(): path.read_bytes()
+                for path in (trainer.csv, trainer.best, trainer.last)
+                if path.is_file()
+            },
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.checkpoint, buffer.getvalue())
+
+    def _restore(self, trainer: Any) -> None:
+        import torch
+
+        # Our own file, in our own unfinished folder.
+        state = torch.load(self.checkpoint, map_location=trainer.device, weights_only=False)
+        for name, content in state["files"].items():
+            write_atomically(trainer.save_dir / name, content)
+        _bare(trainer.model).load_state_dict(state["model"])
+        trainer.ema.ema.load_state_dict(state["ema"])
+        trainer.ema.updates = state["updates"]
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.scaler.load_state_dict(state["scaler"])
+        trainer.best_fitness = state["best_fitness"]
+        trainer.stopper.best_fitness, trainer.stopper.best_epoch = state["stopper"]
+        trainer.start_epoch = state["epoch"] + 1
+        trainer.scheduler.last_epoch = trainer.start_epoch - 1
+        self.seconds = state["seconds"]
+        _say(f"[gate] going on after epoch {trainer.start_epoch}/{trainer.epochs}")
+
+    def report(self, trainer: Any) -> None:
+        """Print the epoch in one line (Ultralytics calls this once more after the last)."""
+        self.seconds = time.monotonic() - self._started
+        if trainer.epoch >= trainer.epochs:
+            return
+        losses = " ".join(f"{name} {float(v):.2f}" for name, v in _losses(trainer).items())
+        line = f"[gate] epoch {trainer.epoch + 1}/{trainer.epochs}  {losses}"
+        if trainer.args.val or trainer.epoch + 1 == trainer.epochs:
+            mean_ap = trainer.metrics.get("metrics/mAP50(B)", 0.0)
+            line += f"  val mAP50 {mean_ap:.3f}"
+        _say(f"{line}  {self.seconds:.0f} s")
+
+
+def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str, int]) -> None:
+    """Compare what Ultralytics loaded of a split with what the label files hold.
+
+    Raises:
+        DataError: it skipped an image or a box (it only warns of what it does not like).
+    """
+    loaded = {Path(label["im_file"]).stem: len(label["cls"]) for label in labels}
+    if missing := sorted(expected.keys() - loaded.keys()):
+        raise DataError(
+            f"Ultralytics skipped {len(missing)} of {len(expected)} images of {split}, "
+            f"first {missing[0]}: see train.log"
+        )
+    for name, count in sorted(expected.items()):
+        if loaded[name] != count:
+            raise DataError(
+                f"Ultralytics took {loaded[name]} of {count} boxes (duplicates?)",
+                Path("labels", split, f"{name}.txt"),
+            )
+
+
+def _forget_recent(dataset: Any) -> None:
+    """Empty the buffer of recent images from which mosaics are drawn: it outlives an epoch."""
+    for i in dataset.buffer:
+        dataset.ims[i] = dataset.im_hw0[i] = dataset.im_hw[i] = None
+    dataset.buffer.clear()
+
+
+def _bare(model: Any) -> Any:
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    return unwrap_model(model)
+
+
+def _losses(trainer: Any) -> dict[str, Any]:
+    items = trainer.tloss or {}
+    return {str(name).removesuffix("_loss"): value for name, value in items.items()}
+
+
+def _say(line: str) -> None:
+    """Past the redirection of Ultralytics' own output into train.log."""
+    print(line, file=sys.__stdout__, flush=True)
