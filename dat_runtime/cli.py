@@ -1,0 +1,126 @@
+"""`dat-runtime demo | plan | verify`: the field library from the command line."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dat_runtime import __version__
+from dat_runtime.errors import ConfigError, reports_errors
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    run = {"demo": _demo, "plan": _plan, "verify": _verify}[args.command]
+    try:
+        return run(args)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("dat-runtime", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"dat-runtime {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser(
+        "demo", help="one frame from the gate to the plan, in words", allow_abbrev=False
+    )
+    demo.add_argument("--bundle", type=Path, help="run this bundle's gate (else: recorded)")
+    demo.add_argument("--frame", type=Path, help="a JPEG or PNG (needs --bundle)")
+    demo.add_argument("--answer", type=Path, help="a file that holds the MLLM's answer")
+    demo.add_argument("--endpoint", help="ask an OpenAI-compatible server, http://host:port/v1")
+    demo.add_argument("--model", help="the model's name at the endpoint")
+    demo.add_argument("--bandwidth", type=float, help="bytes per second (else: 200 kB/s and 20)")
+    demo.add_argument("--out", type=Path, help="save boxed.jpg, roi.jpg and event.json here")
+
+    plan = commands.add_parser(
+        "plan", help="what to send of a batch, in which order", allow_abbrev=False
+    )
+    plan.add_argument("events", type=Path, help="JSON lines, one waiting event each")
+    plan.add_argument("--bandwidth", type=float, required=True, help="bytes per second")
+    plan.add_argument("--interval", type=float, default=1.0, help="seconds to plan (1)")
+    plan.add_argument("--visual-deadline", type=float, default=1.5, help="D_vis, seconds (1.5)")
+    plan.add_argument("--policy", default="dat", help="the planner (dat: Algorithm 1)")
+
+    verify = commands.add_parser(
+        "verify", help="check a bundle and print what it holds", allow_abbrev=False
+    )
+    verify.add_argument("bundle", type=Path)
+    return parser
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from dat_runtime.batch import read_batch
+    from dat_runtime.schedule import plan
+
+    events = read_batch(args.events)
+    try:
+        transmissions = plan(
+            events,
+            args.bandwidth,
+            interval=args.interval,
+            visual_deadline=args.visual_deadline,
+            policy=args.policy,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for t in transmissions:
+        unit = {"event_id": t.event_id, "kind": t.kind, "size": t.size, "done_at": t.done_at}
+        print(json.dumps(unit, ensure_ascii=False))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from dat_runtime.edge.bundle import open_bundle
+
+    bundle = open_bundle(args.bundle)
+    gate, adapter = bundle.detector.settings, bundle.adapter
+    versions = ", ".join(f"{name} {number}" for name, number in bundle.manifest.versions.items())
+    print(f"bundle    {args.bundle}: whole, every file as its manifest states")
+    print(
+        f"gate      {' and '.join(gate.classes)}, {gate.imgsz} px, thresholds {gate.low} and "
+        f"{gate.high}; loads in ONNX Runtime"
+    )
+    print(
+        f"adapter   LoRA rank {adapter.rank}, {adapter.tensors} tensors, "
+        f"{adapter.parameters:,} parameters, {' and '.join(adapter.dtypes)}, all finite"
+    )
+    print(f"base      {adapter.base}, revision {adapter.revision}")
+    print(f"versions  {versions}; images up to {bundle.max_pixels:,} pixels")
+    for name, size in bundle.sizes.items():
+        print(f"  {size / 1000:10.1f} kB  {name}")
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from dat_runtime.demo.screen import Choices, show
+
+    if args.frame and not args.bundle:
+        raise ConfigError("--frame needs --bundle: the recorded detections fit one frame only")
+    if args.answer and args.endpoint:
+        raise ConfigError("--answer and --endpoint exclude each other")
+    if bool(args.endpoint) != bool(args.model):
+        raise ConfigError("--endpoint and --model belong together")
+    for line in show(
+        Choices(
+            bundle=args.bundle,
+            frame=args.frame,
+            answer=args.answer,
+            endpoint=args.endpoint,
+            model=args.model,
+            api_key=os.environ.get("OPENAI_API_KEY"),
+            bandwidths=(200e3, 20e3) if args.bandwidth is None else (args.bandwidth,),
+            out=args.out,
+        )
+    ):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(None))

@@ -1,0 +1,40 @@
+"""The packaged frame and what was recorded about it."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from dat_runtime.types import Box, Detection, Size
+
+FRAME = Path(str(resources.files("dat_runtime.demo") / "frame.jpg"))
+WAITING = Path(str(resources.files("dat_runtime.demo") / "waiting.jsonl"))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was said about the packaged frame.
+
+    Attributes:
+        by: what made the recording, in words.
+        frame: the size of the packaged frame.
+        detections: of the gate.
+        max_pixels: the limit at which the MLLM saw the frame.
+        answer: of the MLLM, its boxes in pixels of the packaged frame.
+    """
+
+    by: str
+    frame: Size
+    detections: tuple[Detection, ...]
+    max_pixels: int
+    answer: str
+
+
+def read_recording() -> Recording:
+    value = json.loads((FRAME.parent / "recording.json").read_text("utf-8"))
+    frame = Size(*value["frame"])
+    detections = []
+    for one in value["detections"]:
+        x1, y1, x2, y2 = one["bbox"]
+        detections.append(Detection(Box(x1, y1, x2, y2, frame), one["severity"], one["confidence"]))
+    return Recording(value["by"], frame, tuple(detections), value["max_pixels"], value["answer"])

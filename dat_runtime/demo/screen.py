@@ -1,0 +1,232 @@
+"""The demo: gate, boxed image, MLLM, check, priority, event and plan of one frame, in words."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from dat_runtime import gate
+from dat_runtime.batch import read_batch
+from dat_runtime.demo.recording import FRAME, WAITING, Recording, read_recording
+from dat_runtime.draw import Image, size_of
+from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor, RecordedAssessor
+from dat_runtime.edge.bundle import open_bundle
+from dat_runtime.edge.source import read_frame
+from dat_runtime.errors import ConfigError
+from dat_runtime.event import Event, Question, event_of, question
+from dat_runtime.manifest import write_atomically
+from dat_runtime.priority import BETA
+from dat_runtime.schedule import VISUAL_DEADLINE, PendingEvent, plan
+from dat_runtime.schema import in_frame
+from dat_runtime.types import Detection, Size
+
+WIDTH = 90
+INTERVAL = 1.0
+EVENT_ID = "this frame"
+
+_MARGIN = 18
+_COLUMN = 44
+_KINDS = {"json": "JSON", "roi": "ROI", "box": "boxed image"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the demo runs on; see `dat-runtime demo --help`."""
+
+    bundle: Path | None = None
+    frame: Path | None = None
+    answer: Path | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    api_key: str | None = None
+    bandwidths: tuple[float, ...] = (200e3, 20e3)
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate said, with its threshold, and what the MLLM may see of the frame."""
+
+    name: str
+    detections: tuple[Detection, ...]
+    threshold: float
+    max_pixels: int
+
+    @property
+    def kept(self) -> tuple[Detection, ...]:
+        return gate.kept(self.detections, self.threshold)
+
+
+def show(choices: Choices) -> Iterator[str]:
+    """The lines of the demo, each at most `WIDTH` columns, as the work goes on.
+
+    Raises:
+        ConfigError: the endpoint's address or the bandwidth is none.
+        DatError: a file cannot be used; nothing is saved then.
+    """
+    image = read_frame(choices.frame or FRAME)
+    recording = None if choices.frame else read_recording()
+    yield "DAT: from one camera frame to what the uplink carries"
+    yield from _said("frame", _frame_words(image, choices, recording))
+
+    seen = _gate(image, choices, recording)
+    triggered = gate.triggers(seen.detections, seen.threshold)
+    yield from _said("1 gate      Eq.1", _gate_words(seen, triggered))
+    if not triggered:
+        return
+    asked = question(image, seen.kept, seen.max_pixels)
+    yield from _said("2 boxed     Eq.2", _question_words(asked, seen))
+
+    event, words = _ask(image, seen, asked, choices, recording)
+    yield from _said("3 MLLM      Eq.3", words)
+    yield from _said("4 check     Eq.4", _check_words(event))
+    yield from _said("5 priority  Eq.7", _priority_words(event))
+    yield from _said("6 event", _event_words(event))
+
+    waiting = [event.pending(), *read_batch(WAITING)]
+    yield from _said("7 plan      Eq.12", _plan_words(waiting))
+    yield from _plans(waiting, choices.bandwidths)
+    if choices.out:
+        _save(choices.out, event)
+        yield f"saved in {choices.out}: boxed.jpg, event.json" + (", roi.jpg" if event.roi else "")
+
+
+def _said(step: str, words: str) -> Iterator[str]:
+    lines = textwrap.wrap(words, WIDTH - _MARGIN, break_on_hyphens=False)
+    for i, line in enumerate(lines):
+        yield f"{step if i == 0 else '':<{_MARGIN}}{line}"
+
+
+def _frame_words(image: Image, choices: Choices, recording: Recording | None) -> str:
+    size = size_of(image)
+    name = choices.frame.name if choices.frame else "a rendered scene that comes with the package"
+    words = f"{size.width} x {size.height}, {name}"
+    recorded = "" if choices.bundle else "detections"
+    if recording and not choices.answer and not choices.endpoint:
+        recorded += " and answer" if recorded else "answer"
+    return f"{words}; {recorded} recorded: {recording.by}" if recorded and recording else words
+
+
+def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
+    if choices.bundle:
+        bundle = open_bundle(choices.bundle)
+        found = bundle.detector.detect(image)
+        settings = bundle.detector.settings
+        return Gate(settings.model, found, settings.low, bundle.max_pixels)
+    if recording is None:
+        raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")
+    return Gate("recorded", recording.detections, gate.LOW_THRESHOLD, recording.max_pixels)
+
+
+def _gate_words(seen: Gate, triggered: bool) -> str:
+    score = gate.trigger_score(seen.detections)
+    if not triggered:
+        return (
+            f"({seen.name}) highest confidence {score:.2f} < {seen.threshold}: the frame is "
+            "dropped here; the MLLM and the uplink never hear of it"
+        )
+    boxes = ", ".join(f"{d.severity} {d.confidence:.2f}" for d in seen.kept)
+    return f"({seen.name}) {boxes}; highest {score:.2f} >= {seen.threshold}: the frame goes on"
+
+
+def _question_words(asked: Question, seen: Gate) -> str:
+    return (
+        f"{len(seen.kept)} boxes drawn on the frame at {asked.frame.width} x "
+        f"{asked.frame.height}, {_kb(len(asked.png))} PNG for the MLLM; the prompt lists them too"
+    )
+
+
+def _ask(
+    image: Image, seen: Gate, asked: Question, choices: Choices, recording: Recording | None
+) -> tuple[Event, str]:
+    """The event, and what the MLLM said, or why it said nothing."""
+    assessor = _assessor(choices, recording, asked.frame)
+    answer, words = None, "none given (--endpoint or --answer)"
+    if assessor is not None:
+        try:
+            answer = assessor.assess(asked.png, asked.system, asked.prompt)
+            words = textwrap.shorten(answer, 4 * (WIDTH - _MARGIN), placeholder=" ...")
+        except AssessmentError as error:
+            words = f"no answer: {error}"
+    return event_of(EVENT_ID, image, seen.kept, answer, asked.frame), words
+
+
+def _assessor(choices: Choices, recording: Recording | None, frame: Size) -> Assessor | None:
+    if choices.answer:
+        return RecordedAssessor.from_file(choices.answer)
+    if choices.endpoint and choices.model:
+        try:
+            return EndpointAssessor(choices.endpoint, choices.model, api_key=choices.api_key)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    if recording is None:
+        return None
+    return RecordedAssessor(in_frame(recording.answer, recording.frame, frame))
+
+
+def _check_words(event: Event) -> str:
+    if event.check is None:
+        return "nothing to check: the gate's detections make the event"
+    if event.source == "mllm":
+        return "JSON, fits the schema, no contradiction, every number in bounds"
+    problems = "; ".join(event.check.problems)
+    return f"refused, the gate's detections make the event instead: {problems}"[:300]
+
+
+def _priority_words(event: Event) -> str:
+    said = event.assessment
+    return (
+        f"S = {BETA} * level {said.level} + {1 - BETA} * score {said.score:g} "
+        f"= {event.priority:.3f}   ({said.severity})"
+    )
+
+
+def _event_words(event: Event) -> str:
+    units = [f"JSON {_kb(len(event.json))}"]
+    if event.roi is not None:
+        units.append(f"ROI {_kb(len(event.roi))}")
+    units.append(f"boxed image {_kb(len(event.boxed))}")
+    return "up to three units for the uplink: " + ", ".join(units)
+
+
+def _plan_words(waiting: Sequence[PendingEvent]) -> str:
+    others = ", ".join(f"{e.id} {e.priority:.2f}" for e in waiting[1:])
+    return (
+        f"Algorithm 1, {INTERVAL:g} s ahead, with three waiting events (S of {others}): alerts by "
+        f"S per byte, then each one's smaller visual, if done within {VISUAL_DEADLINE:g} s"
+    )
+
+
+def _plans(waiting: Sequence[PendingEvent], bandwidths: Sequence[float]) -> Iterator[str]:
+    """One column per bandwidth, side by side."""
+    columns = [_plan_column(waiting, bandwidth) for bandwidth in bandwidths]
+    for row in zip_longest(*columns, fillvalue=""):
+        yield "  " + "".join(f"{cell:<{_COLUMN}}" for cell in row).rstrip()
+
+
+def _plan_column(waiting: Sequence[PendingEvent], bandwidth: float) -> list[str]:
+    try:
+        planned = plan(waiting, bandwidth, INTERVAL, VISUAL_DEADLINE)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    lines = [f"at {bandwidth / 1000:g} kB/s"]
+    for t in planned:
+        lines.append(f"{t.done_at:6.3f} s  {t.event_id:<11} {_KINDS[t.kind]:<11} {_kb(t.size):>8}")
+    for kinds, name in ((("json",), "alert"), (("roi", "box"), "visual")):
+        sent = {t.event_id for t in planned if t.kind in kinds}
+        if held := [e.id for e in waiting if e.id not in sent]:
+            lines.append(f"not yet: {name} of {', '.join(held)}"[: _COLUMN - 2])
+    return lines
+
+
+def _save(out: Path, event: Event) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "boxed.jpg", event.boxed)
+    if event.roi is not None:
+        write_atomically(out / "roi.jpg", event.roi)
+    write_atomically(out / "event.json", event.json + b"\n")
+
+
+def _kb(size: int) -> str:
+    return f"{size / 1000:.1f} kB"

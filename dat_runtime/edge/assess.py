@@ -1,0 +1,157 @@
+"""Asking the MLLM about a boxed image (Eq. 3): one method, an endpoint or a recorded answer."""
+
+import base64
+import json
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dat_runtime.errors import DataError, DatError
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_RESPONSE_BYTES = 1 << 20
+MAX_ANSWER_TOKENS = 1024
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class AssessmentError(DatError):
+    """The MLLM gave no answer."""
+
+
+class Assessor(Protocol):
+    """Whatever can look at one image and answer in text."""
+
+    def assess(self, png: bytes, system: str, prompt: str) -> str:
+        """The answer about one image, boxes in its pixels.
+
+        Raises:
+            AssessmentError: there is none.
+        """
+        ...
+
+
+class RecordedAssessor:
+    """Gives one recorded answer, whatever it is asked."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    @classmethod
+    def from_file(cls, path: Path) -> "RecordedAssessor":
+        """The text of a file is the answer.
+
+        Raises:
+            DataError: the file cannot be read as UTF-8 text.
+        """
+        try:
+            return cls(path.read_text("utf-8"))
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", path) from None
+        except UnicodeDecodeError:
+            raise DataError("is not UTF-8 text", path) from None
+
+    def assess(self, png: bytes, system: str, prompt: str) -> str:
+        return self._text
+
+
+class EndpointAssessor:
+    """An OpenAI-compatible chat endpoint, such as vLLM with the adapter loaded.
+
+    Args:
+        url: the base address, such as `http://127.0.0.1:8000/v1`.
+        model: the name under which the endpoint serves the model.
+        api_key: sent as bearer token when given.
+        timeout: seconds that one try may take as a whole.
+        tries: how often to ask while the endpoint is unreachable or overloaded.
+        pause: seconds before the second try; doubles, and half of it is random.
+
+    Raises:
+        ValueError: the address is not http or https.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        tries: int = 3,
+        pause: float = 0.5,
+    ):
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"an endpoint begins with http:// or https://, got {url!r}")
+        self._url = url.rstrip("/") + "/chat/completions"
+        self._model = model
+        self._headers = {"accept-encoding": "identity"}
+        if api_key:
+            self._headers["authorization"] = f"Bearer {api_key}"
+        self._timeout = timeout
+        self._tries = tries
+        self._pause = pause
+
+    def assess(self, png: bytes, system: str, prompt: str) -> str:
+        import httpx
+
+        body = _request(self._model, png, system, prompt)
+        timeout = httpx.Timeout(self._timeout, connect=min(5.0, self._timeout))
+        problem = ""
+        with httpx.Client(timeout=timeout, headers=self._headers) as client:
+            for attempt in range(self._tries):
+                if attempt:
+                    time.sleep(self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+                try:
+                    status, content = self._post(client, body)
+                except httpx.HTTPError as error:
+                    problem = f"{type(error).__name__}: {error}"
+                    continue
+                if status == 200:
+                    return _answer(content, self._url)
+                problem = f"status {status}: {content[:200].decode('utf-8', 'replace')!r}"
+                if status not in _RETRIED:
+                    break
+        raise AssessmentError(f"{self._url}: {problem}")
+
+    def _post(self, client: "httpx.Client", body: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and content, within the size limit and the time limit of one try."""
+        deadline = time.monotonic() + self._timeout
+        content = bytearray()
+        with client.stream("POST", self._url, json=body) as response:
+            for chunk in response.iter_raw():
+                content += chunk
+                if len(content) > MAX_RESPONSE_BYTES:
+                    raise AssessmentError(f"{self._url}: more than {MAX_RESPONSE_BYTES} bytes")
+                if time.monotonic() > deadline:
+                    raise AssessmentError(f"{self._url}: no whole answer in {self._timeout:g} s")
+        return response.status_code, bytes(content)
+
+
+def _request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]:
+    """The chat request: the image first, then the prompt, as in training; no sampling."""
+    image = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    content = [
+        {"type": "image_url", "image_url": {"url": image}},
+        {"type": "text", "text": prompt},
+    ]
+    return {
+        "model": model,
+        "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": content},
+        ],
+        "temperature": 0,
+        "max_tokens": MAX_ANSWER_TOKENS,
+    }
+
+
+def _answer(content: bytes, url: str) -> str:
+    try:
+        text = json.loads(content)["choices"][0]["message"]["content"]
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError):
+        raise AssessmentError(f"{url}: the response is no chat completion") from None
+    if not isinstance(text, str):
+        raise AssessmentError(f"{url}: the response holds no text")
+    return text

@@ -1,0 +1,158 @@
+"""One frame from its detections to an event with three units: JSON, ROI and boxed image.
+
+Between `question` and `event_of` stands the MLLM; both ends are pure.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dat_runtime import gate
+from dat_runtime.draw import (
+    MAX_PIXELS,
+    Image,
+    boxed_image,
+    encode_jpeg,
+    encode_png,
+    model_frame,
+    representative_roi,
+    resize,
+    size_of,
+)
+from dat_runtime.priority import semantic_priority
+from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.schedule import PendingEvent
+from dat_runtime.schema import Check, check, dump, in_frame, target
+from dat_runtime.types import Accident, Assessment, Detection, Size
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the MLLM is asked about one frame (Î, D⁺ and p of Eq. 3).
+
+    Attributes:
+        png: the boxed image at its model frame, PNG.
+        system: the system message; never changes.
+        prompt: the user message that follows the image.
+        frame: the size of the image that is sent; the answer counts its pixels.
+    """
+
+    png: bytes
+    system: str
+    prompt: str
+    frame: Size
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as it waits for transmission (Eq. 6).
+
+    Attributes:
+        id: unique at its node.
+        assessment: what the event says, boxes in pixels of the original frame.
+        source: "mllm", or "gate" when there was no compliant answer.
+        check: the verdict on the answer; `None` when there was no answer.
+        priority: S of Eq. 7.
+        json, roi, boxed: the units in bytes; `roi` is `None` without a detection.
+        captured_at: seconds, the caller's clock.
+    """
+
+    id: str
+    assessment: Assessment
+    source: str
+    check: Check | None
+    priority: float
+    json: bytes
+    roi: bytes | None
+    boxed: bytes
+    captured_at: float
+
+    def pending(self) -> PendingEvent:
+        """What the scheduler knows of the event: its priority and the sizes of its units."""
+        return PendingEvent(
+            id=self.id,
+            priority=self.priority,
+            json_bytes=len(self.json),
+            roi_bytes=None if self.roi is None else len(self.roi),
+            box_bytes=len(self.boxed),
+            captured_at=self.captured_at,
+        )
+
+
+def question(
+    image: Image, detections: Sequence[Detection], max_pixels: int = MAX_PIXELS
+) -> Question:
+    """What to ask about a frame that the gate let through, with the kept detections D⁺.
+
+    The frame is brought to the model's size first and the boxes are drawn after, so that their
+    lines keep their width.
+    """
+    frame = model_frame(size_of(image), max_pixels)
+    boxed = boxed_image(resize(image, frame), detections)
+    return Question(encode_png(boxed), SYSTEM, task_prompt(frame, detections), frame)
+
+
+def event_of(
+    id: str,
+    image: Image,
+    detections: Sequence[Detection],
+    answer: str | None,
+    frame: Size,
+    captured_at: float = 0.0,
+) -> Event:
+    """The event of a frame whose question was answered.
+
+    An answer that is not fully compliant does not reach the cloud: the gate's detections then make
+    the event, as they do when no answer came, so that an alert goes out in any case.
+
+    Args:
+        id: unique at this node.
+        image: the original frame.
+        detections: D⁺, in any frame of the picture.
+        answer: the text of the MLLM, boxes in pixels of `frame`; `None` when none came.
+        frame: the size of the image that was sent.
+        captured_at: seconds, the caller's clock.
+    """
+    size = size_of(image)
+    verdict = None
+    if answer is not None:
+        verdict = check(in_frame(answer, frame, size), size.width, size.height)
+    told = _compliant(verdict)
+    assessment, source = (told, "mllm") if told else (_from_gate(detections, size), "gate")
+    priority = semantic_priority(assessment.level, assessment.score)
+    return Event(
+        id=id,
+        assessment=assessment,
+        source=source,
+        check=verdict,
+        priority=priority,
+        json=_alert(id, assessment, source, priority, captured_at),
+        roi=representative_roi(image, detections),
+        boxed=encode_jpeg(boxed_image(image, detections)),
+        captured_at=captured_at,
+    )
+
+
+def _compliant(verdict: Check | None) -> Assessment | None:
+    if verdict is None or not verdict.rule or verdict.violation:
+        return None
+    return verdict.assessment
+
+
+def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
+    kept = gate.kept(detections)
+    return target([Accident(d.box.to(size).clipped(), d.severity) for d in kept])
+
+
+def _alert(
+    id: str, assessment: Assessment, source: str, priority: float, captured_at: float
+) -> bytes:
+    """The JSON unit: compact, UTF-8."""
+    alert = {
+        "id": id,
+        "captured_at": captured_at,
+        "source": source,
+        "priority": round(priority, 4),
+        "answer": json.loads(dump(assessment)),
+    }
+    return json.dumps(alert, ensure_ascii=False, separators=(",", ":")).encode()
