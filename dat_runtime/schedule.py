@@ -35,7 +35,7 @@ EXACT = 2.0**53
 """Whole numbers up to here are exact in float64."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PendingEvent:
     """One event that waits for the uplink: M_i = {json, roi, box} and its priority S_i (Eq. 7)."""
 
@@ -187,15 +187,27 @@ def vectorised_plan(events: Sequence[PendingEvent], limits: Limits) -> list[Tran
     order = _by_score(units, priority, visual_bytes)
     visuals, visual_totals = _take_in_order(order, visual_bytes, age, sent, limits)
 
-    done_at = np.concatenate((alert_totals, visual_totals)) / limits.bandwidth
-    of_alerts, of_visuals = _pick(events, alerts), _pick(events, visuals)
-    kinds: list[Kind] = ["json"] * len(of_alerts)
-    kinds += ["roi" if roi else "box" for roi in is_roi[visuals].tolist()]
-    sizes: list[int | None] = [event.json_bytes for event in of_alerts]
-    for event, kind in zip(of_visuals, kinds[len(of_alerts) :], strict=True):
-        sizes.append(event.roi_bytes if kind == "roi" else event.box_bytes)
-    ids = [event.id for event in of_alerts + of_visuals]
-    rows = zip(ids, kinds, sizes, done_at.tolist(), strict=True)
+    alerts_sent = _transmissions(events, alerts, "json", json_bytes, alert_totals, limits)
+    visuals_sent = _transmissions(events, visuals, is_roi, visual_bytes, visual_totals, limits)
+    return alerts_sent + visuals_sent
+
+
+def _transmissions(
+    events: Sequence[PendingEvent],
+    units: Indices,
+    kind: Kind | Mask,
+    sizes: Floats,
+    totals: Floats,
+    limits: Limits,
+) -> list[Transmission]:
+    """The units as transmissions; `kind` is one for all or tells, by event, whether it is a ROI."""
+    chosen = units.tolist()
+    of_units = sizes[units]
+    if (of_units == np.floor(of_units)).all():
+        of_units = of_units.astype(np.int64)
+    kinds = repeat(kind) if isinstance(kind, str) else np.where(kind[units], "roi", "box").tolist()
+    ids = [events[i].id for i in chosen]
+    rows = zip(ids, kinds, of_units.tolist(), (totals / limits.bandwidth).tolist())
     return list(map(tuple.__new__, repeat(Transmission), rows))
 
 
@@ -211,22 +223,21 @@ def _columns(events: Sequence[PendingEvent], limits: Limits) -> Columns | None:
     box_sizes = [e.box_bytes for e in events]
     roi_bytes = np.array(roi_sizes, np.float64)  # None becomes NaN
     box_bytes = np.array(box_sizes, np.float64)
-    json_sent = np.array([e.json_sent for e in events], np.bool_)
-    is_roi = (roi_bytes <= box_bytes) | np.isnan(box_bytes)
-    visual_bytes = np.where(is_roi, roi_bytes, box_bytes)
     age = np.zeros(len(events))
     if limits.now is not None:
         age = limits.now - np.array([e.captured_at for e in events], np.float64)
     numbers = (priority, json_bytes, roi_bytes, box_bytes)
-    lowest = min(np.fmin.reduce(column, initial=0.0) for column in numbers)
-    highest = max(np.fmax.reduce(column, initial=0.0) for column in numbers)
+    # NaN compares false: of valid columns only the absent visuals fail.
+    valid = sum(np.count_nonzero(column >= 0) for column in numbers)
     missing = roi_sizes.count(None) + box_sizes.count(None)
-    nans = sum(np.count_nonzero(np.isnan(column)) for column in (*numbers, age))
-    if lowest < 0 or highest == np.inf or np.isinf(age).any() or nans != missing:
+    highest = max(float(np.fmax.reduce(column, initial=0.0)) for column in numbers)
+    if valid + missing != 4 * len(events) or highest == np.inf or not np.isfinite(age).all():
         require_valid(events)
     if highest * len(events) * 2 >= EXACT:
         return None
-    return priority, json_bytes, visual_bytes, is_roi, age, json_sent
+    visual_bytes = np.fmin(roi_bytes, box_bytes)  # the one that is there, NaN without any
+    json_sent = np.array([e.json_sent for e in events], np.bool_)
+    return priority, json_bytes, visual_bytes, roi_bytes == visual_bytes, age, json_sent
 
 
 def _by_score(units: Indices, priority: Floats, sizes: Floats) -> Indices:
@@ -287,10 +298,6 @@ def _one_by_one(
             sent = total
             taken.append((i, total))
     return taken
-
-
-def _pick(events: Sequence[PendingEvent], chosen: Indices) -> list[PendingEvent]:
-    return [events[i] for i in chosen.tolist()]
 
 
 def require_valid(events: Sequence[PendingEvent]) -> None:
