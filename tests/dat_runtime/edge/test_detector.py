@@ -1,0 +1,234 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dat_runtime.edge.detector import (
+    MAX_DETECTIONS,
+    GateSettings,
+    Letterbox,
+    OnnxDetector,
+    suppress,
+)
+from dat_runtime.errors import ModelError
+from dat_runtime.types import SEVERITIES, Size
+
+SETTINGS = GateSettings(classes=SEVERITIES, imgsz=64, low=0.25, high=0.8)
+ANCHORS = 64 + 16 + 4
+
+
+class FakeSession:
+    """Answers every picture with the same rows `(cx, cy, w, h, moderate, severe)`."""
+
+    def __init__(self, rows: list[list[float]]):
+        self.rows = rows
+        self.seen: list[np.ndarray] = []
+
+    def get_inputs(self) -> list[Any]:
+        return [type("Input", (), {"name": "images"})]
+
+    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.seen.append(feed["images"])
+        answer = np.zeros((1, 6, ANCHORS), np.float32)
+        answer[0, :, : len(self.rows)] = np.array(self.rows, np.float32).T
+        return [answer]
+
+
+def detect(rows: list[list[float]], width: int, height: int):
+    image = np.zeros((height, width, 3), np.uint8)
+    return OnnxDetector(FakeSession(rows), SETTINGS).detect(image)
+
+
+def constant_model(value: float, shape: tuple[int, ...] = (1, 6, ANCHORS)) -> bytes:
+    """An ONNX model with the gate's input that answers one constant."""
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.numpy_helper.from_array(np.full(shape, value, np.float32))
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], ["output0"], value=tensor)],
+        "constant",
+        [onnx.helper.make_tensor_value_info("images", 1, [1, 3, 64, 64])],
+        [onnx.helper.make_tensor_value_info("output0", 1, list(shape))],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def gate_folder(folder: Path, onnx: bytes | None = None, **changes: Any) -> Path:
+    settings = {**SETTINGS.as_json(), **changes}
+    (folder / "gate.json").write_text(json.dumps({k: v for k, v in settings.items() if v != "-"}))
+    if onnx is not None:
+        (folder / "gate.onnx").write_bytes(onnx)
+    return folder
+
+
+def test_boxes_come_back_in_the_frame_of_the_image() -> None:
+    # A 128 x 64 frame fills the middle half of the 64 x 64 square: scale 1/2, 16 grey rows above.
+    (found,) = detect([[32, 32, 16, 8, 0.1, 0.9]], width=128, height=64)
+    box = found.box
+    assert (box.x1, box.y1, box.x2, box.y2) == (48, 24, 80, 40)
+    assert box.frame == Size(128, 64)
+    assert (found.severity, found.confidence) == ("severe", pytest.approx(0.9))
+
+
+def test_boxes_are_clipped_to_the_frame() -> None:
+    (found,) = detect([[32, 32, 200, 200, 0.5, 0]], width=64, height=64)
+    assert (found.box.x1, found.box.y1, found.box.x2, found.box.y2) == (0, 0, 64, 64)
+
+
+def test_detections_come_most_confident_first_and_the_improbable_not_at_all() -> None:
+    rows = [[10, 10, 8, 8, 0.3, 0], [30, 30, 8, 8, 0, 0.7], [50, 50, 8, 8, 0.009, 0]]
+    assert [round(d.confidence, 2) for d in detect(rows, 64, 64)] == [0.7, 0.3]
+
+
+def test_one_accident_seen_twice_is_reported_once_and_two_classes_stay_apart() -> None:
+    rows = [[30, 30, 20, 20, 0.8, 0], [31, 30, 20, 20, 0.6, 0], [30, 30, 20, 20, 0, 0.5]]
+    found = detect(rows, 64, 64)
+    assert [(d.severity, round(d.confidence, 2)) for d in found] == [
+        ("moderate", 0.8),
+        ("severe", 0.5),
+    ]
+
+
+def test_the_model_sees_rgb_in_zero_to_one_with_grey_around() -> None:
+    session = FakeSession([])
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, :, 0] = 255  # blue
+    assert OnnxDetector(session, SETTINGS).detect(image) == ()
+    (blob,) = session.seen
+    assert blob.shape == (1, 3, 64, 64)
+    assert blob[0, :, 32, 32].tolist() == [0, 0, 1]
+    assert blob[0, :, 0, 0] == pytest.approx([114 / 255] * 3)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3)), np.zeros((0, 64, 3), np.uint8)],
+    ids=["grey", "float", "empty"],
+)
+def test_what_is_no_picture_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected a uint8 BGR image"):
+        OnnxDetector(FakeSession([]), SETTINGS).detect(image)
+
+
+@given(
+    st.integers(1, 2000),
+    st.integers(1, 2000),
+    st.sampled_from([64, 160, 640]),
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+def test_the_letterbox_is_undone_exactly(width: int, height: int, side: int, at: list) -> None:
+    letterbox = Letterbox(Size(width, height), side)
+    x1, x2 = sorted((at[0] * width, at[1] * width))
+    y1, y2 = sorted((at[2] * height, at[3] * height))
+    (left, top), inner = letterbox.corner, letterbox.inner
+    sx, sy = inner.width / width, inner.height / height
+    inside = [[x1 * sx + left, y1 * sy + top, x2 * sx + left, y2 * sy + top]]
+    back = letterbox.invert(np.array(inside, np.float32))[0]
+    assert back == pytest.approx([x1, y1, x2, y2], abs=1e-3 * max(width, height, side))
+    assert left >= 0
+    assert top >= 0
+    assert max(left + inner.width, top + inner.height) <= side
+
+
+def by_definition(boxes: np.ndarray, scores: list, classes: list, iou: float) -> list[int]:
+    stays: list[int] = []
+    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        for j in stays:
+            x = min(boxes[i][2], boxes[j][2]) - max(boxes[i][0], boxes[j][0])
+            y = min(boxes[i][3], boxes[j][3]) - max(boxes[i][1], boxes[j][1])
+            overlap = max(x, 0) * max(y, 0)
+            areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (boxes[i], boxes[j]))
+            if classes[i] == classes[j] and overlap > iou * (areas - overlap):
+                break
+        else:
+            stays.append(i)
+    return stays
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(1, 12)] * 2, st.integers(0, 1)),
+        max_size=30,
+    ),
+    st.randoms(use_true_random=False),
+    st.sampled_from([0.0, 0.3, 0.7]),
+)
+def test_suppression_does_what_its_definition_says(rows: list, random: Any, iou: float) -> None:
+    boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows], np.float32).reshape(-1, 4)
+    scores = [random.choice((0.1, 0.5, random.random())) for _ in rows]
+    classes = [c for *_, c in rows]
+    stays = suppress(boxes, np.array(scores, np.float32), np.array(classes, np.intp), iou)
+    assert stays == by_definition(boxes, [float(np.float32(s)) for s in scores], classes, iou)
+
+
+def test_suppression_stops_at_the_most_that_is_reported() -> None:
+    boxes = np.array([[10 * i, 0, 10 * i + 5, 5] for i in range(MAX_DETECTIONS + 9)], np.float32)
+    scores, classes = np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.intp)
+    assert len(suppress(boxes, scores, classes, 0.7)) == MAX_DETECTIONS
+
+
+def test_a_gate_folder_loads_and_keeps_its_settings(tmp_path: Path) -> None:
+    detector = OnnxDetector.load(gate_folder(tmp_path, constant_model(0)))
+    assert detector.settings == SETTINGS
+    assert detector.detect(np.zeros((48, 64, 3), np.uint8)) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"version": 2}, "version is 2"),
+        ({"classes": ["severe"]}, "classes are"),
+        ({"classes": ["moderate", "fire"]}, "classes are"),
+        ({"imgsz": 100}, "imgsz is 100"),
+        ({"imgsz": True}, "imgsz is True"),
+        ({"imgsz": 1 << 20}, "imgsz is"),
+        ({"model": "../gate.onnx"}, "model is"),
+        ({"model": "/tmp/gate.onnx"}, "model is"),
+        ({"low": -0.1}, "low is"),
+        ({"high": float("nan")}, "high is nan"),
+        ({"low": 0.9}, "above high"),
+        ({"nms_iou": "0.7"}, "nms_iou is"),
+        ({"nms_iou": "-"}, "expected an object with the keys"),
+        ({"note": 1}, "expected an object with the keys"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(
+    tmp_path: Path, changes: dict, complaint: str
+) -> None:
+    folder = gate_folder(tmp_path, b"", **changes)
+    with pytest.raises(ModelError, match=complaint):
+        OnnxDetector.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[1", "[]", "[" * 100_000, "\x00"])
+def test_a_gate_file_that_is_no_gate_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "gate.json").write_text(text)
+    with pytest.raises(ModelError, match=r"gate\.json"):
+        OnnxDetector.load(tmp_path)
+
+
+def test_a_folder_without_a_gate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="missing"):
+        OnnxDetector.load(tmp_path)
+    with pytest.raises(ModelError, match=r"gate\.onnx is missing"):
+        OnnxDetector.load(gate_folder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (lambda: b"not onnx", "not a model that ONNX Runtime can load"),
+        (lambda: constant_model(0)[:-40], "not a model that ONNX Runtime can load"),
+        (lambda: constant_model(0, (1, 84, ANCHORS)), "output is"),
+        (lambda: constant_model(0, (1, 6, 20)), "output is"),
+        (lambda: constant_model(float("nan")), "NaN or infinity"),
+    ],
+    ids=["garbage", "cut short", "other classes", "other size", "NaN"],
+)
+def test_a_broken_or_foreign_model_is_refused(tmp_path: Path, model: Any, complaint: str) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        OnnxDetector.load(gate_folder(tmp_path, model()))
