@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from dat_runtime.priority import GAMMA, level_of, target_score
 from dat_runtime.types import Accident, Assessment, Box, Size, highest_severity
@@ -44,12 +45,91 @@ class Check:
     problems: tuple[str, ...]
 
 
+class Verdict(NamedTuple):
+    """What `check` decides, without the words: `answer` is the JSON object when `schema` holds."""
+
+    parse: bool
+    schema: bool
+    rule: bool
+    violation: bool
+    answer: dict[str, Any] | None
+
+
 def check(text: str, width: int, height: int) -> Check:
     """Judge the answer for a frame of `width` x `height` pixels. Never raises on any text."""
+    answer = _compliant(text, width, height)
+    if answer is not None:
+        return Check(True, True, True, False, _assessment(answer, Size(width, height)), ())
+    verdict, problems = _examine(text, width, height)
+    answer = verdict.answer
+    assessment = None if answer is None else _assessment(answer, Size(width, height))
+    return Check(*verdict[:4], assessment, problems)
+
+
+def judge(text: str, width: int, height: int) -> Verdict:
+    """`check` for scoring many answers: the same verdict, neither typed nor explained."""
+    answer = _compliant(text, width, height)
+    if answer is not None:
+        return Verdict(True, True, True, False, answer)
+    return _examine(text, width, height)[0]
+
+
+_read = json.JSONDecoder().raw_decode
+_fields = itemgetter("count", "severity", "level", "score", "accidents", "summary")
+
+
+def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
+    """The answer, if a quick look shows that it meets everything; `None` calls for `_examine`."""
+    try:
+        answer, end = _read(text)
+        count, severity, level, score, accidents, summary = _fields(answer)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not (
+        end == len(text)
+        and len(answer) == 6
+        and type(count) is type(level) is int
+        and type(score) in (float, int)
+        and type(accidents) is list
+        and count == len(accidents)
+        and type(summary) is str
+        and len(summary) <= _SUMMARY_LENGTH
+    ):
+        return None
+    highest = "none"
+    for accident in accidents:
+        if not (type(accident) is dict and len(accident) == 2 and "bbox" in accident):
+            return None
+        bbox, kind = accident["bbox"], accident.get("severity")
+        if not (type(bbox) is list and len(bbox) == 4):
+            return None
+        x1, y1, x2, y2 = bbox
+        if not (
+            type(x1) is type(y1) is type(x2) is type(y2) is int
+            and 0 <= x1 < x2 <= width
+            and 0 <= y1 < y2 <= height
+        ):
+            return None
+        if kind == "severe" or (kind == "moderate" and highest != "severe"):
+            highest = kind
+        elif kind != "moderate":
+            return None
+    if severity != highest or level != (severity == "severe"):
+        return None
+    if not (GAMMA <= score <= 1 if level else 0 <= score < GAMMA):
+        return None
+    # Without escapes each colon is a key's or the summary's: one more belongs to a duplicate key.
+    if "\\" in text or text.count(":") != 6 + 2 * count + summary.count(":"):
+        return None
+    return answer  # type: ignore[no-any-return]
+
+
+def _examine(text: str, width: int, height: int) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict on any text, and what is wrong with it."""
     try:
         value = parse(text)
     except ValueError as error:
-        return Check(False, False, False, False, None, (f"parse: {error}",))
+        return Verdict(False, False, False, False, None), (f"parse: {error}",)
     shape = _schema_problems(value)
     rules = _rule_problems(value)
     bounds = _bound_problems(value, width, height)
@@ -58,8 +138,7 @@ def check(text: str, width: int, height: int) -> Check:
         *(f"rule: {p}" for p in rules),
         *(f"bounds: {p}" for p in bounds),
     )
-    assessment = None if shape else _assessment(value, Size(width, height))
-    return Check(True, not shape, not rules, bool(bounds), assessment, problems)
+    return Verdict(True, not shape, not rules, bool(bounds), None if shape else value), problems
 
 
 def parse(text: str) -> Any:
@@ -204,22 +283,26 @@ def _bound_problems(value: object, width: int, height: int) -> list[str]:
     return problems
 
 
+_FAR = 10**9
+"""Typed numbers end here: integers of any length are JSON, but do not fit a float."""
+
+
 def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
 def _box(bbox: list[int], frame: Size) -> Box:
-    x1, y1, x2, y2 = map(int, bbox)
+    x1, y1, x2, y2 = (int(max(-_FAR, min(v, _FAR))) for v in bbox)
     return Box(x1, y1, x2, y2, frame)
 
 
 def _assessment(value: dict[str, Any], frame: Size) -> Assessment:
     accidents = tuple(Accident(_box(a["bbox"], frame), a["severity"]) for a in value["accidents"])
     return Assessment(
-        count=int(value["count"]),
+        count=int(max(-_FAR, min(value["count"], _FAR))),
         severity=value["severity"],
         level=int(value["level"]),
-        score=float(value["score"]),
+        score=float(max(-_FAR, min(value["score"], _FAR))),
         accidents=accidents,
         summary=value["summary"],
     )
