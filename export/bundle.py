@@ -1,0 +1,169 @@
+"""The bundle that is shipped to edge nodes: the gate, the adapter, and what they belong to.
+
+    python -m export.bundle --gate OUT/gate --adapter OUT/lora-boxed --base NAME --out OUT/bundle
+
+It holds the files that `dat_runtime.edge.bundle` allows and no others; no base model, nothing that
+executes. `dat-runtime verify OUT/bundle` checks it anywhere.
+"""
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dat_runtime import adapter, manifest
+from dat_runtime.edge.bundle import ADAPTER_FILES, GATE_FILES, KIND
+from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.errors import ConfigError, DataError, reports_errors
+
+TRAINING = "config.yaml"
+"""The resolved LLaMA-Factory configuration beside an adapter."""
+
+README = """\
+# DAT bundle
+
+For edge nodes that run `dat-runtime`. Check it with `dat-runtime verify <this folder>`.
+
+- `gate/`: the two-class detector (ONNX) and its thresholds (`gate.json`).
+- `adapter/`: LoRA weights for {base}, revision {revision}; the base model is not in here.
+- `manifest.json`: sha256 of every file and input; versions of prompt, schema and drawing
+  ({versions}). Images for the adapter have at most {max_pixels} pixels.
+
+## Licences
+- Gate: trained and exported with Ultralytics (AGPL-3.0), whose maintainers hold that the licence
+  covers weights and exports too. Who ships the gate complies with it, or holds their enterprise
+  licence, or replaces the gate: any detector with the same `gate.json` contract will do.
+- Adapter: derived from the base model; the base model's licence applies (Apache-2.0 for
+  Qwen2.5-VL-7B-Instruct, research only for the 3B).
+- Both were trained on data with licences of their own: see the data report of the training.
+"""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that the adapter belongs to: a name without any path of a machine."""
+
+    name: str
+    revision: str
+    folder: Path | None
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m export.bundle", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
+    parser.add_argument("--adapter", type=Path, required=True, help="folder made by train.lora")
+    parser.add_argument("--base", required=True, help="the base model: its hub name or a folder")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    make_bundle(args.gate, args.adapter, args.base, args.out)
+    return 0
+
+
+def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
+    """Write the bundle to `out`, unless it is there already.
+
+    Raises:
+        ManifestError: a folder is not what its manifest states, or the adapter has another base.
+        ModelError: the gate or the adapter is broken.
+        DataError: the adapter's configuration does not say what a node needs.
+    """
+    manifest.verify(gate, "gate")
+    trained = manifest.verify(lora, "lora")
+    config = _training_config(lora / TRAINING)
+    base = _base(base_name, config, lora / TRAINING)
+    max_pixels = _max_pixels(config, lora / TRAINING)
+    inputs = {"gate": gate, "adapter": lora, **({"base": base.folder} if base.folder else {})}
+    stage = manifest.Stage(
+        out,
+        kind=KIND,
+        inputs=inputs,
+        config={"base": base.name, "revision": base.revision, "max_pixels": max_pixels},
+        code=[__file__],
+    )
+    if base.folder and trained.inputs.get("base", base.revision) != base.revision:
+        raise ConfigError(f"{lora} was tuned on another base model than {base.folder}")
+    if stage.up_to_date():
+        print(f"[bundle] up to date: {out}", flush=True)
+        return
+    with stage as folder:
+        _copy(gate, GATE_FILES, folder / "gate")
+        _copy(lora, ADAPTER_FILES, folder / "adapter")
+        _state_base(folder / "adapter" / adapter.CONFIG, base)
+        (folder / "README.md").write_text(_readme(base, max_pixels), "utf-8")
+        detector = OnnxDetector.load(folder / "gate")
+        checked = adapter.read_adapter(folder / "adapter")
+        print(
+            f"[bundle] gate {detector.settings.imgsz} px; adapter rank {checked.rank}, "
+            f"{checked.parameters:,} parameters, for {checked.base}",
+            flush=True,
+        )
+
+
+def _training_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", path) from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"not YAML ({error})", path) from None
+    if not isinstance(config, dict):
+        raise DataError("expected the keys of a LLaMA-Factory configuration", path)
+    return config
+
+
+def _max_pixels(config: dict[str, Any], path: Path) -> int:
+    limit = config.get("image_max_pixels")
+    if type(limit) is not int or limit < 1:
+        raise DataError(f"image_max_pixels is {limit!r}, expected a number of pixels", path)
+    return limit
+
+
+def _base(name: str, config: dict[str, Any], path: Path) -> Base:
+    """A folder is named by its last part and its content; a hub name needs a pinned revision."""
+    if Path(name).is_dir():
+        folder = Path(name)
+        return Base(folder.resolve().name, manifest.digest(folder), folder)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ConfigError(f"{name} is neither a folder nor a model's hub name")
+    revision = config.get("model_revision")
+    if not isinstance(revision, str) or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise DataError(f"model_revision is {revision!r}, expected the commit of {name}", path)
+    return Base(name, revision, None)
+
+
+def _copy(source: Path, names: Sequence[str], target: Path) -> None:
+    target.mkdir()
+    for name in names:
+        if not (source / name).is_file():
+            raise DataError("is missing", source / name)
+        shutil.copyfile(source / name, target / name)
+
+
+def _state_base(path: Path, base: Base) -> None:
+    """Name the base model and its revision, in place of a path of this machine."""
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        config.update(base_model_name_or_path=base.name, revision=base.revision)
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"not a PEFT configuration ({error})", path) from None
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _readme(base: Base, max_pixels: int) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in manifest.VERSIONS.items())
+    return README.format(
+        base=base.name, revision=base.revision, versions=versions, max_pixels=f"{max_pixels:,}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""Builders of small stage folders, for tests of whoever reads them."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dat_runtime.manifest import Stage
+
+SIDE = 64
+ANCHORS = 64 + 16 + 4
+LORA_MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+def constant_gate(rows: list[list[float]]) -> bytes:
+    """An ONNX detector that answers every picture with the same rows (cx, cy, w, h, scores)."""
+    onnx = pytest.importorskip("onnx")
+    answer = np.zeros((1, 6, ANCHORS), np.float32)
+    answer[0, :, : len(rows)] = np.array(rows, np.float32).T
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node(
+                "Constant", [], ["output0"], value=onnx.numpy_helper.from_array(answer)
+            )
+        ],
+        "constant",
+        [onnx.helper.make_tensor_value_info("images", 1, [1, 3, SIDE, SIDE])],
+        [onnx.helper.make_tensor_value_info("output0", 1, list(answer.shape))],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def safetensors(tensors: dict[str, np.ndarray], **changes: Any) -> bytes:
+    """A safetensors file of float32 tensors; `changes` replace entries of its header."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, tensor in tensors.items():
+        content = tensor.astype("<f4").tobytes()
+        offsets = [len(data), len(data) + len(content)]
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": offsets}
+        data += content
+    text = json.dumps(header | changes).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def lora_tensors(rank: int = 2) -> dict[str, np.ndarray]:
+    return {
+        f"{LORA_MODULE}.lora_A.weight": np.ones((rank, 8)),
+        f"{LORA_MODULE}.lora_B.weight": np.ones((4, rank)),
+    }
+
+
+@pytest.fixture
+def gate_folder(tmp_path: Path) -> Path:
+    """A gate that sees one severe accident in the middle of every frame, as `train.gate` leaves it."""
+    out = tmp_path / "gate"
+    settings = {
+        "version": 1,
+        "model": "gate.onnx",
+        "classes": ["moderate", "severe"],
+        "imgsz": SIDE,
+        "low": 0.25,
+        "high": 0.8,
+        "nms_iou": 0.7,
+    }
+    with Stage(out, kind="gate", inputs={}, config={}) as folder:
+        (folder / "gate.json").write_text(json.dumps(settings))
+        (folder / "gate.onnx").write_bytes(constant_gate([[32, 32, 16, 8, 0.1, 0.9]]))
+        (folder / "best.pt").write_bytes(b"not for the field")
+    return out
+
+
+@pytest.fixture
+def base_folder(tmp_path: Path) -> Path:
+    with Stage(tmp_path / "base", kind="base", inputs={}, config={}) as folder:
+        (folder / "config.json").write_text("{}")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def make_lora(tmp_path: Path, base_folder: Path) -> Callable[..., Path]:
+    """Makes an adapter folder as `train.lora` leaves it; keywords replace a file's content."""
+
+    def make(**files: str | bytes) -> Path:
+        config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": str(base_folder)}
+        contents: dict[str, str | bytes] = {
+            "adapter_model.safetensors": safetensors(lora_tensors()),
+            "adapter_config.json": json.dumps(config),
+            "README.md": "# Adapter\n",
+            "config.yaml": "image_max_pixels: 12544\n",
+        }
+        named = {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}
+        contents |= {named.get(k, k): v for k, v in files.items()}
+        out = tmp_path / "lora-boxed"
+        with Stage(out, kind="lora", inputs={"base": base_folder}, config={}) as folder:
+            for name, content in contents.items():
+                data = content.encode() if isinstance(content, str) else content
+                (folder / name).write_bytes(data)
+        return out
+
+    return make
+
+
+@pytest.fixture
+def bundle_folder(
+    tmp_path: Path, gate_folder: Path, base_folder: Path, make_lora: Callable[..., Path]
+) -> Path:
+    """A whole bundle, made by `export.bundle`."""
+    from export.bundle import make_bundle
+
+    make_bundle(gate_folder, make_lora(), str(base_folder), tmp_path / "bundle")
+    return tmp_path / "bundle"

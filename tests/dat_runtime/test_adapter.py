@@ -1,0 +1,121 @@
+import io
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dat_runtime.adapter import MAX_HEADER_BYTES, read_adapter, read_header
+from dat_runtime.errors import ModelError
+
+A = "base_model.model.layers.0.q_proj.lora_A.weight"
+B = "base_model.model.layers.0.q_proj.lora_B.weight"
+CONFIG = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "abc"}
+
+
+def entry(shape: list[int], begin: int, dtype: str = "F32") -> dict[str, Any]:
+    size = int(np.prod(shape)) * (4 if dtype == "F32" else 2)
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, begin + size]}
+
+
+HEADER = {A: entry([2, 8], 0), B: entry([4, 2], 64)}
+DATA = np.ones(24, "<f4").tobytes()
+
+
+def file_of(header: object, data: bytes = DATA) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def folder_of(folder: Path, weights: bytes, config: object = CONFIG) -> Path:
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_sound_adapter_says_what_it_holds(tmp_path: Path) -> None:
+    adapter = read_adapter(folder_of(tmp_path, file_of({"__metadata__": {"a": "b"}, **HEADER})))
+    assert (adapter.base, adapter.revision, adapter.rank) == ("base", "abc", 2)
+    assert (adapter.tensors, adapter.parameters, adapter.dtypes) == (2, 24, ("F32",))
+
+
+def test_files_of_the_safetensors_library_are_read(tmp_path: Path) -> None:
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    tensors = {A: np.ones((2, 8), np.float16), B: np.ones((4, 2), np.float16)}
+    assert read_adapter(folder_of(tmp_path, numpy_files.save(tensors))).dtypes == ("F16",)
+
+
+DUPLICATE = json.dumps(HEADER)[:-1] + f', "{A}": {json.dumps(entry([2, 8], 0))}}}'
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (b"", "no header"),
+        (b"\x05", "no header"),
+        (struct.pack("<Q", MAX_HEADER_BYTES + 1) + bytes(MAX_HEADER_BYTES + 1), "no header"),
+        (struct.pack("<Q", 1 << 63) + b"{}", "no header"),
+        (file_of(b"{nonsense"), "not JSON"),
+        (file_of(b"[" * 200_000), "not JSON"),
+        (file_of(DUPLICATE.encode()), "duplicate key"),
+        (file_of([1]), "not an object"),
+        (file_of({}, b""), "no tensor"),
+        (file_of({A: 3}), "not a tensor entry"),
+        (file_of({A: entry([2, 8], 0) | {"dtype": "I64"}}), "dtype 'I64'"),
+        (file_of({A: entry([2, 8], 0) | {"shape": [2, -8]}}), "no lists of whole numbers"),
+        (file_of({A: entry([2, 8], 0) | {"shape": [2, 9]}}), "64 bytes for F32"),
+        (file_of({A: entry([2, 8], 0), B: entry([4, 2], 60)}), "expected 64"),
+        (file_of(HEADER, DATA + b"more"), "bytes of data"),
+        (file_of(HEADER, DATA[:-4]), "bytes of data"),
+        (file_of({"model.embed.weight": entry([2, 12], 0)}), "not the name of a LoRA weight"),
+        (file_of({A: entry([3, 8], 0)}), "at rank 2"),
+        (file_of({A: entry([2, 12], 0)}), "only lora_A"),
+        (file_of(HEADER, DATA[:-4] + struct.pack("<f", float("nan"))), "NaN or infinity"),
+        (file_of(HEADER, struct.pack("<f", float("-inf")) + DATA[4:]), "NaN or infinity"),
+    ],
+)
+def test_hostile_weights_are_refused_by_name(tmp_path: Path, weights: bytes, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as refusal:
+        read_adapter(folder_of(tmp_path, weights))
+    assert "adapter_model.safetensors" in str(refusal.value)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_infinity_is_found_in_half_precision(tmp_path: Path, dtype: str) -> None:
+    header = {A: entry([2, 8], 0, dtype), B: entry([4, 2], 32, dtype)}
+    infinity = {"F16": 0x7C00, "BF16": 0x7F80}[dtype]
+    data = struct.pack("<24H", *[0x3C00] * 23, infinity)
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        read_adapter(folder_of(tmp_path, file_of(header, data)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"peft_type": "LOHA"}, "peft_type"),
+        ({"base_model_name_or_path": "/home/someone/model"}, "base_model_name_or_path"),
+        ({"base_model_name_or_path": "../model"}, "base_model_name_or_path"),
+        ({"revision": None}, "revision"),
+        ({"r": 0}, "r is 0"),
+        ({"r": True}, "r is True"),
+    ],
+)
+def test_a_configuration_must_state_kind_base_revision_and_rank(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        read_adapter(folder_of(tmp_path, file_of(HEADER), CONFIG | change))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"adapter_config\.json: cannot be read"):
+        read_adapter(tmp_path)
+
+
+def test_reading_a_header_leaves_the_file_at_its_data() -> None:
+    content = file_of(HEADER)
+    file = io.BytesIO(content)
+    assert [t.name for t in read_header(file, len(content))] == [A, B]
+    assert file.read() == DATA

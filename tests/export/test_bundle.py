@@ -1,0 +1,107 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dat_runtime.edge.bundle import FILES, open_bundle
+from export.bundle import main
+
+
+def arguments(gate: Path, adapter: Path, base: object, out: Path) -> list[str]:
+    return [
+        *("--gate", str(gate), "--adapter", str(adapter)),
+        *("--base", str(base), "--out", str(out)),
+    ]
+
+
+def test_a_bundle_opens_and_holds_only_what_a_node_needs(bundle_folder: Path) -> None:
+    bundle = open_bundle(bundle_folder)
+    found = {p.relative_to(bundle_folder).as_posix() for p in bundle_folder.rglob("*.*")}
+    assert found == FILES | {"manifest.json"}
+    assert bundle.max_pixels == 12544
+    assert (bundle.adapter.base, bundle.adapter.rank, bundle.adapter.tensors) == ("base", 2, 2)
+
+
+def test_no_path_of_the_machine_is_left_in_a_bundle(bundle_folder: Path, tmp_path: Path) -> None:
+    config = json.loads((bundle_folder / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "base"
+    assert len(config["revision"]) == 64
+    for path in bundle_folder.rglob("*.*"):
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+
+
+def test_the_same_bundle_is_not_made_twice(
+    bundle_folder: Path,
+    gate_folder: Path,
+    base_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lora = tmp_path / "lora-boxed"
+    assert main(arguments(gate_folder, lora, base_folder, bundle_folder)) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_a_hub_name_needs_a_pinned_revision(
+    gate_folder: Path, make_lora: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    pinned = "image_max_pixels: 12544\nmodel_revision: " + "ab" * 20
+    assert main(arguments(gate_folder, make_lora(), "Qwen/Some-VL", out)) == 1
+    lora = make_lora(**{"config.yaml": pinned})
+    assert main(arguments(gate_folder, lora, "Qwen/Some-VL", out)) == 0
+    assert open_bundle(out).adapter.revision == "ab" * 20
+
+
+def spoil_gate(gate: Path, lora: Path, base: Path) -> None:
+    (gate / "gate.onnx").write_bytes(b"changed")
+
+
+def spoil_base(gate: Path, lora: Path, base: Path) -> None:
+    (base / "manifest.json").write_text(
+        (base / "manifest.json").read_text().replace('"config.json"', '"other.json"')
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(spoil_gate, "gate.onnx changed"), (spoil_base, "another base model")]
+)
+def test_changed_inputs_are_refused_and_nothing_is_written(
+    spoil: Callable[..., None],
+    words: str,
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lora, out = make_lora(), tmp_path / "bundle"
+    spoil(gate_folder, lora, base_folder)
+    assert main(arguments(gate_folder, lora, base_folder, out)) == 1
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.glob("bundle*"))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"weights": b"not safetensors at all"}, "adapter_model.safetensors: no header"),
+        ({"config": "{}"}, "peft_type is not LORA"),
+        ({"config.yaml": "image_max_pixels: many"}, "image_max_pixels is 'many'"),
+        ({"config.yaml": "[1, 2"}, "not YAML"),
+    ],
+)
+def test_a_broken_adapter_is_refused_and_nothing_is_left(
+    files: dict[str, str | bytes],
+    words: str,
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "bundle"
+    assert main(arguments(gate_folder, make_lora(**files), base_folder, out)) == 1
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.glob("bundle*"))
