@@ -7,7 +7,7 @@ from pathlib import Path
 from dat_runtime.types import Accident, Severity, Size
 from data.prep.faults import Fault
 from data.prep.images import SUFFIXES, UnreadableImage, read_picture, write_jpeg
-from data.prep.labels import parse_labels
+from data.prep.labels import read_labels
 from data.prep.pool import over_all
 from data.prep.sources import SPLITS, Sources
 from data.prep.yolo import Entry, Ids, image_path
@@ -48,10 +48,9 @@ def scan(
             if stem not in labels:
                 faults.append(Fault("orphan-image", file, None, "has no label file"))
                 continue
-            text = labels[stem].read_text("utf-8-sig", errors="replace")
-            accidents, found = parse_labels(text, sources.name(labels[stem]), names)
+            accidents, found = read_labels(labels[stem], sources.name(labels[stem]), names)
             faults += found
-            if not accidents and text.strip():
+            if not accidents and found[0].kind != "empty-label":
                 faults.append(Fault("no-usable-box", file, None, "no row of its label is usable"))
                 continue
             frames.append(LabelledFrame(ids.of(stem), split, image, file, accidents))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.errors import DataError, reports_errors
+from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
 from data.prep import accidents, negatives, traces, yolo
 from data.prep.faults import Fault, refuse, summary
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the negatives' split (default 0)")
     args = parser.parse_args(argv)
     sources = find_sources(args.source)
+    _keep_apart(args.out, sources)
     stage = Stage(
         args.out,
         kind="data",
@@ -50,6 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = build(sources, folder, strict=args.strict, seed=args.seed)
         print_summary(report)
     return 0
+
+
+def _keep_apart(out: Path, sources: Sources) -> None:
+    """The output folder is replaced as a whole, so it may not touch the source."""
+    made = out.resolve()
+    for part in (sources.root, sources.accidents, sources.negatives, sources.trace):
+        kept = part.resolve()
+        if made == kept or made in kept.parents or kept in made.parents:
+            raise ConfigError(f"--out {out} and the source {part} may not lie in each other")
 
 
 def build(sources: Sources, folder: Path, *, strict: bool, seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
 from data.prep.faults import Fault
@@ -9,10 +10,20 @@ from data.prep.faults import Fault
 UNIT = Size(1, 1)
 """The frame of normalised coordinates: `box.to(size)` gives pixels."""
 
+_MAX_BYTES = 1024 * 1024
 _SMALLEST_SIDE = 0.002
 _FARTHEST_OUTSIDE = 0.5
 _ROUNDING = 1e-6
 """Sources write few decimals: half a unit in the sixth place is not outside."""
+
+
+def read_labels(
+    path: Path, file: str, names: Sequence[Severity]
+) -> tuple[tuple[Accident, ...], list[Fault]]:
+    """`parse_labels` of a file; one over a mebibyte is refused unread."""
+    if path.stat().st_size > _MAX_BYTES:
+        return (), [Fault("malformed-row", file, 1, f"the file is over {_MAX_BYTES >> 20} MiB")]
+    return parse_labels(path.read_text("utf-8-sig", errors="replace"), file, names)
 
 
 def parse_labels(
@@ -27,7 +38,7 @@ def parse_labels(
     if not text.strip():
         return (), [Fault("empty-label", file, None, "no rows")]
     faults = []
-    accidents: list[Accident] = []
+    accidents: dict[Box, Accident] = {}
     for line, row in enumerate(rows, start=1):
         if not row.strip():
             continue
@@ -35,17 +46,15 @@ def parse_labels(
         faults += [Fault(kind, file, line, detail) for kind, detail in found]
         if accident is None:
             continue
-        twin = next((i for i, a in enumerate(accidents) if a.box == accident.box), None)
-        if twin is None:
-            accidents.append(accident)
-        elif accidents[twin].severity == accident.severity:
-            faults.append(Fault("duplicate-row", file, line, "equals an earlier row"))
-        else:
+        twin = accidents.setdefault(accident.box, accident)
+        if twin.severity != accident.severity:
             faults.append(Fault("two-classes", file, line, "an earlier row has the other class"))
-            accidents[twin] = max(accidents[twin], accident, key=_rank)
+            accidents[accident.box] = max(twin, accident, key=_rank)
+        elif twin is not accident:
+            faults.append(Fault("duplicate-row", file, line, "equals an earlier row"))
     if not text.endswith("\n"):
         faults.append(Fault("no-final-newline", file, len(rows), "the file ends inside a row"))
-    return tuple(accidents), faults
+    return tuple(accidents.values()), faults
 
 
 def _rank(accident: Accident) -> int:

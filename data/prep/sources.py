@@ -80,12 +80,15 @@ def find_sources(root: Path) -> Sources:
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """The folder and those below it; the inside of a recognised set is not searched."""
+    """The folder and those below it; the splits of a recognised set are not searched."""
     yield folder
-    if depth and not _is_accident_set(folder) and not _is_cctv_set(folder):
-        for child in sorted(folder.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
-                yield from _folders(child, depth - 1)
+    if not depth:
+        return
+    in_set = _is_accident_set(folder) or _is_cctv_set(folder)
+    for child in sorted(folder.iterdir()):
+        is_split = in_set and child.name in ("train", "valid", "val", "test")
+        if child.is_dir() and not child.name.startswith(".") and not is_split:
+            yield from _folders(child, depth - 1)
 
 
 def _is_accident_set(folder: Path) -> bool:
@@ -154,7 +157,7 @@ def _plain_yaml(path: Path) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_YAML_DEPTH:
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else None
                 raise DataError("aliases and deep nesting are refused", path, line)
         return yaml.safe_load(data)
     except yaml.YAMLError as error:

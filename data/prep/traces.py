@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dat_runtime.errors import DataError
 
@@ -59,10 +59,10 @@ def read_uplink(path: Path) -> list[float]:
             rows = csv.reader(file, skipinitialspace=True)
             header = next(rows)
             order = ("Time", "Source", "Destination", "Length")
-            uplink = _packets(rows, tuple(map(header.index, order)), path, first_line=2)
+            uplink = _packets(rows, tuple(map(header.index, order)), path)
         elif kind == "tabbed":
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            uplink = _packets(rows, None, path, first_line=1)
+            uplink = _packets(rows, None, path)
         elif kind == "mahimahi":
             uplink = _mahimahi(file, path)
         else:
@@ -90,15 +90,13 @@ def _amount(text: str | None, path: Path, line: int) -> float:
     return value
 
 
-def _packets(
-    rows: Iterable[list[str]], columns: tuple[int, ...] | None, path: Path, first_line: int
-) -> list[float]:
-    """Packets from a private address to a public one, summed by second."""
+def _packets(rows: Any, columns: tuple[int, ...] | None, path: Path) -> list[float]:
+    """Packets of a csv reader from a private address to a public one, summed by second."""
     sent: dict[int, float] = defaultdict(float)
     start = last = None
-    line = first_line - 1
     try:
-        for line, row in enumerate(rows, start=first_line):
+        for row in rows:
+            line = rows.line_num
             if columns is None:
                 columns = _packet_columns(row)
             try:
@@ -115,7 +113,7 @@ def _packets(
             if line % _ROWS_PER_NOTE == 0:
                 print(f"[data] {path.name}: {line:,} packets", flush=True)
     except csv.Error as error:
-        raise DataError(f"not CSV: {error}", path, line + 1) from None
+        raise DataError(f"not CSV: {error}", path, rows.line_num) from None
     if start is None or last is None:
         raise DataError("no packets", path)
     return [sent.get(second, 0.0) for second in range(start, last + 1)]
