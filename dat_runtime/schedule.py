@@ -207,7 +207,7 @@ def _transmissions(
         of_units = of_units.astype(np.int64)
     kinds = repeat(kind) if isinstance(kind, str) else np.where(kind[units], "roi", "box").tolist()
     ids = [events[i].id for i in chosen]
-    rows = zip(ids, kinds, of_units.tolist(), (totals / limits.bandwidth).tolist())
+    rows = zip(ids, kinds, of_units.tolist(), (totals / limits.bandwidth).tolist(), strict=False)
     return list(map(tuple.__new__, repeat(Transmission), rows))
 
 
