@@ -10,6 +10,7 @@ config.yaml, curves, example predictions and train.log. A run that was cut off g
 import argparse
 import contextlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -146,7 +147,7 @@ def make_gate(
     linked = link_data(data, work / "data")
     manifest.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     with quiet(folder / "train.log", work):
-        metrics = train(folder, linked, config, boxes, wandb)
+        metrics = train(folder, linked, config, Epochs(work / "checkpoint.pt", boxes), wandb)
         metrics |= measure(folder / "best.pt", linked, config, boxes)
         write_json(folder / "metrics.json", metrics)
         export(folder, data, config, boxes)
@@ -190,12 +191,11 @@ def quiet(log: Path, work: Path) -> Iterator[None]:
             with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
                 from ultralytics.utils import LOGGER
 
-                streams = [(h, h.setStream(file)) for h in LOGGER.handlers]
+                _log_to(file, LOGGER)
                 try:
                     yield
                 finally:
-                    for handler, stream in streams:
-                        handler.setStream(stream or sys.stdout)
+                    _log_to(sys.__stdout__, LOGGER)
         except Exception:
             file.flush()
             tail = log.read_text("utf-8", "replace").splitlines()[-15:]
@@ -203,8 +203,14 @@ def quiet(log: Path, work: Path) -> Iterator[None]:
             raise
 
 
+def _log_to(stream: Any, logger: Any) -> None:
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(stream)
+
+
 def train(
-    folder: Path, data: Path, config: dict[str, Any], boxes: BoxCounts, wandb: bool
+    folder: Path, data: Path, config: dict[str, Any], epochs: Epochs, wandb: bool = False
 ) -> dict[str, Any]:
     """Train until `best.pt` is there, from the checkpoint of an earlier start if one is."""
     best, record = folder / "best.pt", folder / "work" / "training.json"
@@ -217,13 +223,12 @@ def train(
     settings.update({"wandb": wandb})
     check_keys(config)
     model = YOLO(config["model"], task="detect")
-    epochs = Epochs(folder / "work" / "checkpoint.pt", boxes)
     epochs.register(model)
     keys = {k: v for k, v in config.items() if k != "model"}
     model.train(data=str(data), project=str(data.parent.parent), name="run", exist_ok=True, **keys)
     training = {
-        "images": {split: len(of) for split, of in boxes.items()},
-        "boxes": {split: sum(of.values()) for split, of in boxes.items()},
+        "images": {split: len(of) for split, of in epochs.boxes.items()},
+        "boxes": {split: sum(of.values()) for split, of in epochs.boxes.items()},
         "train_seconds": round(epochs.seconds, 1),
         **peak_memory(),
     }

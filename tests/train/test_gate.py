@@ -1,0 +1,197 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from dat_runtime import manifest
+from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.types import Box, Detection, Size
+from train import gate
+from train.gate_callbacks import Epochs, refuse_drops
+from train.gate_export import MAX_CONFIDENCE_GAP, MIN_IOU, partner
+
+CONFIGS = sorted(Path("configs/yolo").glob("*.yaml"))
+TINY = {
+    "model": "yolo12n.yaml", "pretrained": False, "imgsz": 64, "epochs": 2, "batch": 4, "nbs": 4,
+    "optimizer": "AdamW", "lr0": 0.002, "warmup_epochs": 0, "close_mosaic": 1, "workers": 0,
+    "amp": False, "val": False, "plots": False, "device": "cpu",
+}  # fmt: skip
+
+
+def detection(x: float, confidence: float) -> Detection:
+    return Detection(Box(x, 10, x + 100, 60, Size(200, 100)), "severe", confidence)
+
+
+def write_config(path: Path, **changes: Any) -> Path:
+    path.write_text(yaml.safe_dump({k: v for k, v in {**TINY, **changes}.items() if v != "-"}))
+    return path
+
+
+def write_data(folder: Path, frames: int = 8) -> Path:
+    """A prepared set of grey frames with one bright box each; every fourth is a negative."""
+    random = np.random.default_rng(0)
+    with manifest.Stage(folder, kind="data", inputs={}, config={}) as partial:
+        for split in gate.SPLITS:
+            for kind in ("images", "labels"):
+                (partial / kind / split).mkdir(parents=True)
+            for i in range(frames):
+                image = random.integers(0, 99, (48, 80, 3), np.uint8)
+                row = f"{i % 2} 0.5 0.5 0.4 0.5" if i % 4 else ""
+                if row:
+                    image[12:36, 24:56] = 255
+                cv2.imwrite(str(partial / "images" / split / f"{i}.jpg"), image)
+                (partial / "labels" / split / f"{i}.txt").write_text(row)
+        # Ultralytics rewrites a JPEG that does not end with its end marker.
+        odd = partial / "images" / "train" / "1.jpg"
+        odd.write_bytes(odd.read_bytes() + b"\0")
+    return folder
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_configuration_begins_with_the_command_that_runs_it(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert first.startswith(f"# python -m train.gate --config {path} --data ")
+    assert gate.read_config(path)["model"].startswith("yolo12")
+
+
+def test_there_are_configurations() -> None:
+    assert {p.name for p in CONFIGS} >= {"smoke.yaml", "gate_2cls.yaml"}
+
+
+def test_an_override_on_the_command_line_wins_and_keeps_its_type(tmp_path: Path) -> None:
+    path = write_config(tmp_path / "c.yaml")
+    config = gate.read_config(path, ["epochs=3", "lr0=1e-3", "val=true", "device=0,1"])
+    assert (config["epochs"], config["lr0"], config["val"]) == (3, 0.001, True)
+    assert config["device"] == "0,1"
+
+
+def test_pretrained_weights_that_are_not_there_mean_training_from_the_definition(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = gate.read_config(write_config(tmp_path / "c.yaml", pretrained="absent.pt"))
+    assert config["pretrained"] is False
+    assert "absent.pt is not there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "complaint"),
+    [
+        ({"model": "-"}, [], "`model` among them"),
+        ({"data": "/elsewhere.yaml"}, [], "data is set by train.gate"),
+        ({}, ["project=x"], "project is set by train.gate"),
+        ({"imgsz": 100}, [], "multiple of 32"),
+        ({}, ["epochs"], "expected key=value"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(
+    tmp_path: Path, changes: dict, overrides: list, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        gate.read_config(write_config(tmp_path / "c.yaml", **changes), overrides)
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "!!python/object/apply:os.getcwd []"])
+def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        gate.read_config(tmp_path / "c.yaml")
+
+
+def test_boxes_are_counted_per_image_and_a_missing_label_file_is_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", frames=4)
+    assert gate.count_boxes(data)["val"] == {"0": 0, "1": 1, "2": 1, "3": 1}
+    (data / "labels" / "val" / "2.txt").unlink()
+    with pytest.raises(DataError, match=r"val/2\.jpg: has no label file"):
+        gate.count_boxes(data)
+
+
+def test_data_that_changed_since_it_was_prepared_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, config = write_data(tmp_path / "data", frames=4), write_config(tmp_path / "c.yaml")
+    (data / "labels" / "train" / "1.txt").write_text("1 0.1 0.1 0.1 0.1")
+    arguments = ["--config", config, "--data", data, "--out", tmp_path / "gate"]
+    assert gate.main([str(a) for a in arguments]) == 1
+    assert "labels/train/1.txt changed" in capsys.readouterr().err
+    assert not list(tmp_path.glob("gate*"))
+
+
+def test_an_image_or_a_box_that_ultralytics_left_out_is_an_error() -> None:
+    loaded = [{"im_file": "/x/a.jpg", "cls": [0, 1]}, {"im_file": "/x/b.jpg", "cls": []}]
+    refuse_drops("train", loaded, {"a": 2, "b": 0})
+    with pytest.raises(DataError, match="skipped 1 of 3 images of train, first c"):
+        refuse_drops("train", loaded, {"a": 2, "b": 0, "c": 1})
+    with pytest.raises(DataError, match=r"labels/train/a\.txt: Ultralytics took 2 of 3 boxes"):
+        refuse_drops("train", loaded, {"a": 3, "b": 0})
+
+
+def test_parity_sees_a_box_that_moved_a_confidence_that_fell_and_a_lost_detection() -> None:
+    trained = detection(20, 0.8)
+    assert partner(trained, [detection(20, 0.3), trained]) == (1.0, 0.0)
+    assert partner(trained, [detection(22, 0.8)])[0] < MIN_IOU
+    assert partner(trained, [detection(20, 0.798)])[1] > MAX_CONFIDENCE_GAP
+    assert partner(trained, []) == (0.0, 1.0)
+
+
+class CutOff(Epochs):
+    """Dies in the middle of the second epoch, as a killed run does."""
+
+    def seed(self, trainer: Any) -> None:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+        super().seed(trainer)
+
+
+def weights_after(folder: Path, data: Path, epochs: type[Epochs] = Epochs) -> dict[str, Any]:
+    import torch
+
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    linked = gate.link_data(data, work / "data")
+    with gate.quiet(folder / "train.log", work):
+        counting = epochs(work / "checkpoint.pt", gate.count_boxes(data))
+        gate.train(folder, linked, dict(TINY), counting)
+    return torch.load(folder / "best.pt", weights_only=False)["model"].state_dict()
+
+
+@pytest.mark.slow
+def test_a_gate_is_trained_from_data_that_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, config = write_data(tmp_path / "data"), write_config(tmp_path / "c.yaml", epochs=1)
+    out = tmp_path / "gate"
+    command = ["--config", str(config), "--data", str(data), "--out", str(out), "lr0=0.001"]
+    assert gate.main(command) == 0
+    manifest.verify(data, kind="data")
+    manifest.verify(out, kind="gate")
+    assert "corrupt JPEG restored" in (out / "train.log").read_text()
+    assert yaml.safe_load((out / "config.yaml").read_text())["lr0"] == 0.001
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["boxes"] == {"train": 6, "val": 6, "test": 6}
+    assert set(metrics["test"]["classes"]) == {"moderate", "severe"}
+    parity = json.loads((out / "parity.json").read_text())
+    assert parity["frames"] == 8
+    assert parity["lowest_iou"] >= MIN_IOU
+    OnnxDetector.load(out).detect(np.zeros((30, 50, 3), np.uint8))
+    assert not (out / "work").exists()
+    capsys.readouterr()
+    assert gate.main(command) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_training_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    data = write_data(tmp_path / "data")
+    whole = weights_after(tmp_path / "whole", data)
+    with pytest.raises(KeyboardInterrupt):
+        weights_after(tmp_path / "cut", data, CutOff)
+    resumed = weights_after(tmp_path / "cut", data)
+    assert (tmp_path / "cut" / "work" / "checkpoint.pt").is_file()
+    assert all(bool((resumed[name] == whole[name]).all()) for name in whole)
