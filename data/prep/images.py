@@ -16,7 +16,8 @@ MAX_BYTES = 64 * 1024 * 1024
 MIN_SIDE = 10
 """Ultralytics skips smaller images."""
 
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+Image.init()  # registers every decoder now: Pillow does it lazily, which threads would race in
 _ORIENTATION = 0x0112
 _JPEG_END = b"\xff\xd9"
 _JPEG_QUALITY = 95
@@ -62,7 +63,7 @@ def read_picture(path: Path) -> Picture:
     data = _bounded_bytes(path)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage("image-size", f"header: {error}") from None
     except UnidentifiedImageError:
         raise UnreadableImage("not-an-image", f"begins with {data[:16]!r}") from None

@@ -102,7 +102,7 @@ def _packets(rows: Any, columns: tuple[int, ...] | None, path: Path) -> list[flo
             try:
                 when, source, destination, length = (row[c] for c in columns or ())
                 second = _second(when)
-            except (IndexError, ValueError):
+            except (ValueError, IndexError, OverflowError):
                 raise DataError("expected time, source, destination, length", path, line) from None
             start = second if start is None else min(start, second)
             last = second if last is None else max(last, second)

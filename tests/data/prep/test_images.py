@@ -1,0 +1,142 @@
+import io
+import resource
+import struct
+import time
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.prep.images import UnreadableImage, read_picture, write_jpeg
+from tests.data.prep.source_builder import jpeg, picture
+
+
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def read(tmp_path, content, name="a.jpg"):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return read_picture(path)
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds a few bytes only."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_sound_jpeg_keeps_its_own_bytes(tmp_path):
+    content = jpeg(picture(0))
+    found = read(tmp_path, content)
+    assert found.jpeg == content
+    assert found.repairs == ()
+    assert (found.size.width, found.size.height) == (64, 48)
+
+
+def test_a_grey_jpeg_is_sound(tmp_path):
+    assert read(tmp_path, jpeg(picture(0).convert("L"))).repairs == ()
+
+
+@pytest.mark.parametrize("side", [7_000, 12_000, 30_000, 2**31 - 1])
+def test_an_image_bomb_is_refused_from_its_header(tmp_path, side):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(UnreadableImage) as caught:
+        read(tmp_path, png_header(side, side), "bomb.png")
+    assert caught.value.kind == "image-size"
+    assert time.monotonic() - started < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_found_at_every_length(tmp_path, share, progressive):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    content = jpeg(Image.fromarray(noise), progressive=progressive)
+    with pytest.raises(UnreadableImage) as caught:
+        read(tmp_path, content[: int(len(content) * share)])
+    assert caught.value.kind == "corrupt-image"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty-file"),
+        (b"<!DOCTYPE html><html><body>Not found</body></html>", "not-an-image"),
+        (b"GIF89a" + b"\0" * 40, "not-an-image"),
+        (jpeg(picture(0, 8, 48)), "image-size"),
+    ],
+)
+def test_what_is_no_usable_picture_is_told_by_its_kind(tmp_path, content, kind):
+    with pytest.raises(UnreadableImage) as caught:
+        read(tmp_path, content)
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_rotated_jpeg_stands_as_opencv_shows_it(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = read(tmp_path, jpeg(picture(3), exif=exif, quality=95))
+    shown = cv2.cvtColor(cv2.imread(str(tmp_path / "a.jpg")), cv2.COLOR_BGR2RGB)
+    assert shown.shape == (found.size.height, found.size.width, 3)
+    assert np.abs(np.asarray(found.rgb).astype(int) - shown).mean() < 2
+    assert [kind for kind, _ in found.repairs] == ["rotated-image"]
+    write_jpeg(found.rgb, tmp_path / "upright.jpg")
+    assert read_picture(tmp_path / "upright.jpg").repairs == ()
+
+
+def test_cmyk_becomes_rgb_of_the_same_colours(tmp_path):
+    found = read(tmp_path, jpeg(picture(4).convert("CMYK"), quality=95))
+    assert [kind for kind, _ in found.repairs] == ["colour-mode"]
+    assert np.abs(np.asarray(found.rgb).astype(int) - np.asarray(picture(4))).mean() < 4
+
+
+def test_sixteen_bits_become_eight_of_the_same_brightness(tmp_path):
+    grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    found = read(tmp_path, encoded(Image.fromarray(grey), "PNG"), "a.png")
+    assert {kind for kind, _ in found.repairs} == {"colour-mode", "not-jpeg"}
+    assert np.abs(np.asarray(found.rgb)[:, :, 0].astype(int) - grey // 257).max() == 0
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "TIFF"])
+def test_another_format_named_jpg_is_encoded_anew(tmp_path, form):
+    found = read(tmp_path, encoded(picture(5), form))
+    assert found.jpeg is None
+    assert found.repairs == (("not-jpeg", f"the content is {form}"),)
+
+
+def test_a_phones_picture_with_a_second_image_gives_the_first(tmp_path):
+    content = encoded(picture(5), "MPO", save_all=True, append_images=[picture(6)])
+    found = read(tmp_path, content)
+    assert found.repairs == (("not-jpeg", "the content is MPO"),)
+    assert np.abs(np.asarray(found.rgb).astype(int) - np.asarray(picture(5))).mean() < 4
+
+
+def test_bytes_after_the_end_of_a_jpeg_do_not_travel(tmp_path):
+    found = read(tmp_path, jpeg(picture(6)) + b"<script>")
+    assert found.jpeg is None
+    assert [kind for kind, _ in found.repairs] == ["bad-jpeg-end"]
+
+
+def test_content_is_that_of_the_pixels_not_of_the_file(tmp_path):
+    lossless = picture(7)
+    png = read(tmp_path, encoded(lossless, "PNG"), "a.png")
+    bmp = read(tmp_path, encoded(lossless, "BMP"), "b.bmp")
+    other = read(tmp_path, encoded(picture(8), "PNG"), "c.png")
+    assert png.content == bmp.content != other.content

@@ -1,0 +1,96 @@
+import pytest
+
+from dat_runtime.errors import DataError
+from data.prep.traces import form, read_uplink
+
+CLIENT, SERVER = "10.215.173.1", "170.114.15.4"
+PACKETS = [
+    ("2022-05-01 10:00:00.100000", CLIENT, SERVER, 1000),
+    ("2022-05-01 10:00:00.900000", SERVER, CLIENT, 5000),
+    ("2022-05-01 10:00:00.950000", CLIENT, "224.0.0.251", 70),
+    ("2022-05-01 10:00:00.960000", CLIENT, "192.168.0.1", 80),
+    ("2022-05-01 10:00:03.000001", CLIENT, SERVER, 200),
+    ("2022-05-01 10:00:02.999999", CLIENT, SERVER, 30),
+]
+HEADER = '"No.","Time","Source","Destination","Protocol","Length","Info"\n'
+
+
+def write(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def wireshark(packets):
+    rows = (
+        f'"{i}","{t}","{a}","{b}","UDP","{n}","1 > 2, ""x"""\n'
+        for i, (t, a, b, n) in enumerate(packets)
+    )
+    return HEADER + "".join(rows)
+
+
+def test_a_series_is_bytes_per_second_of_the_uplink_column(tmp_path):
+    path = write(tmp_path, "a.csv", "DL_bitrate,UL_bitrate\n0,217\n104147,45821\n")
+    assert form(path) == "series"
+    assert read_uplink(path) == [217, 45821]
+
+
+def test_a_wireshark_export_is_summed_by_second_in_the_clients_direction(tmp_path):
+    path = write(tmp_path, "a.csv", wireshark(PACKETS))
+    assert form(path) == "wireshark"
+    assert read_uplink(path) == [1000, 0, 30, 200]
+
+
+def test_times_since_the_captures_start_are_read_too(tmp_path):
+    packets = [(f"{t}", CLIENT, SERVER, 10) for t in (0.5, 1.25, 1.5)]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))) == [10, 20]
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_headerless_tabbed_file_finds_its_columns(tmp_path, numbered):
+    rows = (
+        "\t".join([str(i)] * numbered + [t, a, b, "UDP", str(n), 'Len=5 "open']) + "\n"
+        for i, (t, a, b, n) in enumerate(PACKETS, start=1)
+    )
+    path = write(tmp_path, "a.txt", "".join(rows))
+    assert form(path) == "tabbed"
+    assert read_uplink(path) == [1000, 0, 30, 200]
+
+
+def test_an_ipv6_client_is_told_from_its_server(tmp_path):
+    packets = [("0.1", "fd00::1", "2606:4700::1", 7), ("0.2", "2606:4700::1", "fd00::1", 9)]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))) == [7]
+
+
+def test_a_mahimahi_line_is_a_packet_of_1500_bytes(tmp_path):
+    path = write(tmp_path, "lte.up", "0\n1\n999\n2500\n")
+    assert read_uplink(path) == [4500, 0, 1500]
+
+
+@pytest.mark.parametrize("text", ["file,scene\na,1\n", "hello\n", "", "1\t2\t3\n"])
+def test_other_text_is_no_trace(tmp_path, text):
+    assert form(write(tmp_path, "sources.csv", text)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "DL_bitrate,UL_bitrate\n1,2\n1,nan\n", r"a.csv:3: .*'nan'"),
+        ("a.csv", "DL_bitrate,UL_bitrate\n1,-2\n", "a.csv:2: "),
+        ("a.csv", "DL_bitrate,UL_bitrate\n1\n", "a.csv:2: .*None"),
+        ("a.csv", "DL_bitrate,UL_bitrate\n1,0\n", "no byte was sent"),
+        ("a.csv", HEADER, "no packets"),
+        ("a.csv", HEADER + '"1","yesterday"\n', "a.csv:2: expected time"),
+        ("a.csv", wireshark([("0", CLIENT, SERVER, 1), ("9e9", CLIENT, SERVER, 1)]), "31 days"),
+        ("a.up", "12\nx\n", "a.up:2: "),
+        ("a.up", "99999999999999\n", "31 days"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(tmp_path, name, text, told):
+    with pytest.raises(DataError, match=told):
+        read_uplink(write(tmp_path, name, text))
+
+
+def test_seconds_beyond_all_numbers_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"a\.csv:2: expected time"):
+        read_uplink(write(tmp_path, "a.csv", wireshark([("1e999", CLIENT, SERVER, 1)])))
