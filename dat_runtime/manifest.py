@@ -33,6 +33,8 @@ from dat_runtime.schema import SCHEMA_VERSION
 NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
 
+_TABLES = ("inputs", "config", "versions", "outputs")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -71,9 +73,13 @@ def read(folder: Path, kind: str | None = None) -> Manifest:
     path = folder / NAME
     try:
         manifest = Manifest(**json.loads(path.read_text("utf-8")))
+        if not isinstance(manifest.kind, str) or not isinstance(manifest.code, str):
+            raise TypeError("kind and code are no text")
+        if not all(isinstance(vars(manifest)[k], dict) for k in _TABLES):
+            raise TypeError(f"{', '.join(_TABLES)} are no objects")
     except FileNotFoundError:
         raise ManifestError(f"{path} is missing: run the stage that makes {folder}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path} is not a manifest ({error}): make {folder} again") from None
     if kind is not None and manifest.kind != kind:
         raise ManifestError(f"{folder} holds {manifest.kind!r}, expected {kind!r}")

@@ -1,12 +1,14 @@
 """The wheel alone in an empty environment: built, installed, run; without the bench's packages.
 
-    python -m export.edge_check --bundle OUT/bundle [--python 3.12]
+    python -m export.edge_check --bundle OUT/bundle [--python python3.12]
 
 Fails if the wheel holds weights or imports pickle, if torch, ultralytics or transformers can be
 imported beside it, or if demo, plan or verify fail there.
 """
 
 import argparse
+import ast
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements" / "field.txt"
 ABSENT = ("torch", "ultralytics", "transformers", "llamafactory")
 WEIGHTS = (".pt", ".pth", ".onnx", ".safetensors", ".bin", ".pkl")
+UNPICKLING = ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 DEMO_SECONDS = 2.0
 
 EVENTS = """\
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "python -m export.edge_check", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--bundle", type=Path, required=True, help="folder made by export.bundle")
-    parser.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}")
+    parser.add_argument("--python", default=sys.executable, help="an installed Python (this one)")
     args = parser.parse_args(argv)
     bundle = args.bundle.resolve()
     with tempfile.TemporaryDirectory(prefix="dat-edge-") as scratch:
@@ -63,8 +66,9 @@ def check(bundle: Path, python: str, scratch: Path) -> None:
     elsewhere = scratch / "elsewhere"
     elsewhere.mkdir()
     check_absent(field, elsewhere)
+    version = _run([field, "--version"], elsewhere).strip()
     _say(
-        f"environment: Python {python}, {_megabytes(scratch / 'field'):.0f} MB, "
+        f"environment: {version}, {_megabytes(scratch / 'field'):.0f} MB, "
         f"{', '.join(ABSENT)} cannot be imported"
     )
     program = field.with_name("dat-runtime")
@@ -87,13 +91,32 @@ def build(scratch: Path) -> Path:
 
 
 def check_wheel(wheel: Path) -> None:
-    """Only `dat_runtime`, no weights, and no code that unpickles."""
+    """Only `dat_runtime`, no weights, and no code that imports pickle or a package of the bench.
+
+    Raises:
+        EdgeCheckError: names the first file that breaks this.
+    """
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if not name.startswith(("dat_runtime/", "dat_runtime-")):
                 raise EdgeCheckError(f"{wheel.name} holds {name}")
             if name.endswith(WEIGHTS):
                 raise EdgeCheckError(f"{wheel.name} holds weights: {name}")
+            if name.endswith(".py"):
+                imported = _imports(archive.read(name).decode("utf-8"))
+                if forbidden := imported & {*ABSENT, *UNPICKLING}:
+                    raise EdgeCheckError(f"{name} imports {', '.join(sorted(forbidden))}")
+
+
+def _imports(source: str) -> set[str]:
+    """The top-level packages that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def install(wheel: Path, python: str, scratch: Path) -> Path:
@@ -121,8 +144,6 @@ def check_absent(field: Path, folder: Path) -> None:
 
 def check_plan(program: Path, folder: Path) -> None:
     """A batch is planned as Algorithm 1 plans it."""
-    import json
-
     (folder / "events.jsonl").write_text(EVENTS, "utf-8")
     lines = _run([program, "plan", "events.jsonl", "--bandwidth", "20000"], folder).splitlines()
     planned = [f"{t['event_id']} {t['kind']}" for t in map(json.loads, lines)]
@@ -145,6 +166,7 @@ def _timed(command: Sequence[str | Path], folder: Path) -> float:
 def _run(command: Sequence[str | Path], folder: Path) -> str:
     """The command's output, run away from the checkout so that nothing of it is found."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["UV_PYTHON_DOWNLOADS"] = "never"
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,

@@ -57,7 +57,7 @@ def lora_tensors(rank: int = 2) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def gate_folder(tmp_path: Path) -> Path:
-    """A gate that sees one severe accident in the middle of every frame, as `train.gate` leaves it."""
+    """As `train.gate` leaves it: it sees one severe accident in the middle of every frame."""
     out = tmp_path / "gate"
     settings = {
         "version": 1,
