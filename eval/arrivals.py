@@ -1,0 +1,250 @@
+"""The events of a transmission experiment: drawn from a setting, or read from a run's event log."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.priority import semantic_priority
+
+Spread = tuple[float, float]
+"""Mean and coefficient of variation of a log-normal."""
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """How events enter the queue: every so many seconds, U{a..b} of them together."""
+
+    every: float
+    together: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes, and ratios to the boxed image."""
+
+    json: Spread
+    box: Spread
+    roi_of_box: Spread
+    other_rois_of_box: Spread
+    without_roi: float
+
+
+@dataclass(frozen=True)
+class Priorities:
+    severe: float
+    gamma: float
+    lowest: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """The piece of the bandwidth trace that is replayed."""
+
+    start: int
+    seconds: int
+    mean: float
+    """Bytes per second at scale 1."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One experiment's setting, as in configs/transmission/c0.yaml. Seconds and bytes."""
+
+    events: int
+    interval: float
+    visual_deadline: float
+    capture_spread: float
+    arrivals: dict[str, Arrivals]
+    trace: Window
+    scales: tuple[float, ...]
+    sizes: Sizes
+    priority: Priorities
+    parse: dict[str, float]
+    bandwidth_only: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event with all that any scheme may send of it."""
+
+    id: str
+    entered_at: float
+    captured_at: float
+    priority: float
+    json_bytes: int
+    roi_bytes: int | None
+    """The representative ROI."""
+    rois_bytes: int | None
+    """All ROIs together."""
+    box_bytes: int | None
+    camera: str = ""
+
+
+def load_setting(path: Path) -> Setting:
+    """The setting in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, or a key is missing or unknown.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+    arrivals = {
+        name: _record(Arrivals, item, f"{path}: arrivals.{name}")
+        for name, item in _mapping(raw, "arrivals", path).items()
+    }
+    parts = {
+        "arrivals": arrivals,
+        "trace": _record(Window, _mapping(raw, "trace", path), f"{path}: trace"),
+        "sizes": _record(Sizes, _mapping(raw, "sizes", path), f"{path}: sizes"),
+        "priority": _record(Priorities, _mapping(raw, "priority", path), f"{path}: priority"),
+    }
+    setting: Setting = _record(Setting, {**raw, **parts}, str(path))
+    return setting
+
+
+def _mapping(raw: Any, name: str, path: Path) -> dict[str, Any]:
+    part = raw.get(name) if isinstance(raw, dict) else None
+    if not isinstance(part, dict):
+        raise ConfigError(f"{path}: {name} must be a mapping")
+    return part
+
+
+def _record(kind: Any, raw: dict[str, Any], where: str) -> Any:
+    names = {field.name for field in fields(kind)}
+    for problem, found in (("unknown", raw.keys() - names), ("missing", names - raw.keys())):
+        if found:
+            raise ConfigError(f"{where}: {problem} key {sorted(found)[0]}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+
+
+def draw(setting: Setting, pattern: str, seed: int) -> list[Event]:
+    """`setting.events` events in queue order; the same seed gives the same events."""
+    rng = np.random.default_rng([seed, sorted(setting.arrivals).index(pattern)])
+    count, sizes = setting.events, setting.sizes
+    entered = _entries(setting.arrivals[pattern], count, rng)
+    captured = entered - rng.uniform(0.0, setting.capture_spread, count)
+    box = _lognormal(sizes.box, count, rng)
+    roi = box * _lognormal(sizes.roi_of_box, count, rng)
+    rois = roi + box * _lognormal(sizes.other_rois_of_box, count, rng)
+    json_bytes = _lognormal(sizes.json, count, rng)
+    without_roi = rng.random(count) < sizes.without_roi
+    priority = _priorities(setting.priority, count, rng)
+    return [
+        Event(
+            id=f"e{i:05d}",
+            entered_at=float(entered[i]),
+            captured_at=float(captured[i]),
+            priority=float(priority[i]),
+            json_bytes=_bytes(json_bytes[i]),
+            roi_bytes=None if without_roi[i] else _bytes(roi[i]),
+            rois_bytes=None if without_roi[i] else _bytes(rois[i]),
+            box_bytes=_bytes(box[i]),
+        )
+        for i in range(count)
+    ]
+
+
+def _entries(arrivals: Arrivals, count: int, rng: np.random.Generator) -> np.ndarray:
+    fewest, most = arrivals.together
+    entries: list[float] = []
+    at = arrivals.every
+    while len(entries) < count:
+        entries += [at] * int(rng.integers(fewest, most + 1))
+        at += arrivals.every
+    return np.array(entries[:count])
+
+
+def _lognormal(spread: Spread, count: int, rng: np.random.Generator) -> np.ndarray:
+    mean, cv = spread
+    variance = math.log1p(cv * cv)
+    return rng.lognormal(math.log(mean) - variance / 2, math.sqrt(variance), count)
+
+
+def _priorities(setting: Priorities, count: int, rng: np.random.Generator) -> np.ndarray:
+    level = rng.random(count) < setting.severe
+    low = rng.uniform(setting.lowest, setting.gamma, count)
+    high = rng.uniform(setting.gamma, 1.0, count)
+    score = np.where(level, high, low)
+    return np.array(
+        [
+            semantic_priority(int(a), float(r), setting.beta)
+            for a, r in zip(level, score, strict=True)
+        ]
+    )
+
+
+def _bytes(size: float) -> int:
+    return max(1, round(size))
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a run's log: JSON lines, in order of queue entry.
+
+    One object a line: `id`, `captured_at` (seconds on any one clock), `priority` in [0, 1],
+    `json_bytes`, `roi_bytes` and `box_bytes` (null where absent); optional `entered_at` (default:
+    captured_at), `rois_bytes` (all ROIs; default: roi_bytes) and `camera`. Times are shifted so
+    that the first capture is at 1 s.
+
+    Raises:
+        DataError: names the file, line and field.
+    """
+    events = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", path) from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            events.append(_event(line, path, number))
+    if not events:
+        raise DataError("holds no event", path)
+    shift = 1.0 - min(event.captured_at for event in events)
+    shifted = [Event(e.id, e.entered_at + shift, e.captured_at + shift, *_rest(e)) for e in events]
+    return sorted(shifted, key=lambda event: event.entered_at)
+
+
+def _rest(event: Event) -> Sequence[Any]:
+    return [getattr(event, field.name) for field in fields(event)][3:]
+
+
+def _event(line: str, path: Path, number: int) -> Event:
+    def at_least(name: str, value: Any, lowest: float) -> Any:
+        finite = isinstance(value, int | float) and math.isfinite(value)
+        if not finite or isinstance(value, bool) or value < lowest:
+            raise DataError(
+                f"{name} must be a finite number >= {lowest}, got {value!r}", path, number
+            )
+        return value
+
+    try:
+        raw = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"not JSON: {error}", path, number) from None
+    if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
+        raise DataError("expected an object with a string `id`", path, number)
+    captured = at_least("captured_at", raw.get("captured_at"), -math.inf)
+    optional = {
+        name: None if raw.get(name) is None else int(at_least(name, raw[name], 0))
+        for name in ("roi_bytes", "box_bytes", "rois_bytes")
+    }
+    return Event(
+        id=raw["id"],
+        entered_at=at_least("entered_at", raw.get("entered_at", captured), captured),
+        captured_at=captured,
+        priority=at_least("priority", raw.get("priority"), 0),
+        json_bytes=int(at_least("json_bytes", raw.get("json_bytes"), 0)),
+        roi_bytes=optional["roi_bytes"],
+        rois_bytes=optional["rois_bytes"] or optional["roi_bytes"],
+        box_bytes=optional["box_bytes"],
+        camera=str(raw.get("camera", "")),
+    )
