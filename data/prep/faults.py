@@ -71,7 +71,7 @@ def refuse(faults: Iterable[Fault], source: Path, strict: bool) -> None:
     first, *rest = found
     message = f"{first.kind}: {first.detail}"
     if rest:
-        places = [f"{f.file}:{f.line or 1} {f.kind}" for f in rest[:9]]
+        places = [f"{f.file}{f':{f.line}' if f.line else ''} {f.kind}" for f in rest[:9]]
         more = f", and {len(rest) - 9} more" if len(rest) > 9 else ""
         message += f"; {len(rest)} further: {', '.join(places)}{more}"
     if strict:
