@@ -93,17 +93,23 @@ class Canvas:
     def fill(self, polygon: Floats, colour: Floats | tuple[float, ...], owner: int = 0) -> None:
         """Fill a convex polygon (n, 2), pixels, smooth at the edges."""
         points = fixed(polygon)
-        cv2.fillConvexPoly(
-            self.image, points, tuple(float(c) for c in colour), cv2.LINE_AA, SUBPIXEL
-        )
+        shade = tuple(float(c) for c in colour)
+        cv2.fillConvexPoly(self.image, points, shade, cv2.LINE_AA, SUBPIXEL)
         cv2.fillConvexPoly(self.owner, points, owner, cv2.LINE_8, SUBPIXEL)
+
+    def own(self, points: Floats, owner: int) -> None:
+        """Give what lies in the convex hull of the points (n, 2), pixels, to a collision."""
+        hull = cv2.convexHull(np.asarray(points, np.float32))[:, 0]
+        cv2.fillConvexPoly(self.owner, fixed(hull), owner, cv2.LINE_8, SUBPIXEL)
 
     def shade(self, mask: NDArray[np.uint8], strength: float) -> None:
         """Darken where the mask (255 = full) lies."""
-        factor = 255 - mask * strength
-        self.image[:] = cv2.multiply(
-            self.image, cv2.merge([factor] * 3).astype(np.uint8), scale=1 / 255
-        )
+        x, y, w, h = cv2.boundingRect(mask)
+        if not w:
+            return
+        part = self.image[y : y + h, x : x + w]
+        factor = cv2.convertScaleAbs(mask[y : y + h, x : x + w], alpha=-strength, beta=255)
+        part[:] = cv2.multiply(part, cv2.merge([factor] * 3), scale=1 / 255)
 
 
 def fixed(polygon: Floats) -> NDArray[np.int32]:
@@ -111,7 +117,8 @@ def fixed(polygon: Floats) -> NDArray[np.int32]:
 
     Pixel i covers [i, i + 1) here, while OpenCV puts its centre at i.
     """
-    return np.round((np.clip(polygon, -4000, 8000) - 0.5) * (1 << SUBPIXEL)).astype(np.int32)
+    inside = np.minimum(np.maximum(polygon, -4000), 8000)
+    return np.rint((inside - 0.5) * (1 << SUBPIXEL)).astype(np.int32)
 
 
 @lru_cache(maxsize=4)

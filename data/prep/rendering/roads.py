@@ -10,7 +10,7 @@ from data.prep.rendering.camera import Camera, Floats, noise
 
 REACH = 45.0
 """The ground texture covers x in [-REACH, REACH], y in [0, 2 REACH], metres."""
-PER_METRE = 12
+PER_METRE = 10
 SIDE = int(2 * REACH * PER_METRE)
 LAYOUTS = ("straight", "curve", "intersection", "ramp")
 
@@ -68,11 +68,11 @@ def layout(rng: np.random.Generator, camera: Camera, snowy: bool) -> Layout:
     roads = _roads(rng, kind, camera.focus)
     paved = np.zeros((SIDE, SIDE), np.uint8)
     for road in roads:
-        _line(paved, road.centre, 255, road.width)
+        _line(paved, road.centre[::4], 255, road.width)
     texture = _terrain(rng, snowy)
     for road in roads:
-        _line(texture, road.centre, _grey(rng, 120, 170), road.width + rng.uniform(2, 6))
-        _line(texture, road.centre, _grey(rng, 150, 200), road.width + 0.9)
+        _line(texture, road.centre[::4], _grey(rng, 120, 170), road.width + rng.uniform(2, 6))
+        _line(texture, road.centre[::4], _grey(rng, 150, 200), road.width + 0.9)
     _pave(rng, texture, paved, snowy)
     for road in roads:
         others = [r for r in roads if r is not road]
@@ -191,7 +191,7 @@ def _markings(
             solid = border or (divides and road.ahead + road.back > 2)
             step = end - start if solid else dash + gap
             for s in range(start, end, max(1, step)):
-                piece = points[s : min(end, s + step if solid else s + dash)]
+                piece = points[s : min(end, s + step if solid else s + dash) : 3]
                 _line(texture, piece, middle if divides else white, 0.15)
 
 

@@ -1,12 +1,13 @@
 """Vehicles as small quad meshes: kinds, damage, position, painting."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prep.rendering.camera import Camera, Canvas, Floats
+from data.prep.rendering.camera import SUBPIXEL, Camera, Canvas, Floats, fixed
 
 WHEEL, BODY, DISC, FRONT, REAR = range(5)
 """Groups of quads: what is painted before what depends on where the camera stands."""
@@ -87,11 +88,24 @@ class Vehicle:
         return cv2.convexHull(self.placed()[..., :2].reshape(-1, 2).astype(np.float32))[:, 0]
 
 
-def build(kind: str, colour: tuple[float, ...]) -> Vehicle:
-    """An undamaged vehicle at the origin."""
+def build(kind: str, paint: tuple[float, ...]) -> Vehicle:
+    """An undamaged vehicle at the origin, painted in a BGR colour."""
+    bare = _bare(kind)
+    colours = np.where(bare.colours < 0, np.array(paint), bare.colours)
+    if kind == "truck" and sum(paint) > 330:
+        colours[bare.groups == REAR] = 0.75 * np.array(paint)
+    return replace(bare, colours=colours)
+
+
+PAINT = np.full(3, -1.0)
+"""Stands for the colour that `build` puts in."""
+
+
+@lru_cache(maxsize=len(KINDS))
+def _bare(kind: str) -> Vehicle:
     length, width, height = KINDS[kind]
     end, half = length / 2, width / 2
-    parts = _Parts(np.array(colour, float))
+    parts = _Parts()
     if kind in ("van", "bus"):
         body = parts.block(BODY, (-end, end), (0.35, height), half, (-end, end - 0.35), half - 0.12)
         _windows(parts, body, kind)
@@ -105,7 +119,9 @@ def build(kind: str, colour: tuple[float, ...]) -> Vehicle:
         parts.decal(FRONT, cab[0], (0.08, 0.92, 0.4, 0.92), GLASS)
         for side in cab[2:4]:
             parts.decal(FRONT, side, (0.2, 0.85, 0.5, 0.9), GLASS)
-        parts.block(REAR, (-end, split - 0.1), (0.95, height), half, paint=_cargo(colour))
+        parts.block(
+            REAR, (-end, split - 0.1), (0.95, height), half, paint=np.array([205, 205, 200.0])
+        )
     else:
         split = _car(parts, kind, end, half, height)
         body = parts.last
@@ -135,7 +151,7 @@ def _car(parts: "_Parts", kind: str, end: float, half: float, height: float) -> 
     for face in cabin[:4]:
         parts.decal(FRONT, face, (0.06, 0.94, 0.1, 0.9), GLASS)
     for side in cabin[2:4]:
-        parts.decal(FRONT, side, (0.47, 0.52, 0.1, 0.9), tuple(parts.paint))
+        parts.decal(FRONT, side, (0.47, 0.52, 0.1, 0.9), PAINT)
     if kind == "pickup":
         parts.decal(BODY, parts.last[4], (0.08, 0.92, 0.03, 0.36), (45, 45, 45))
     return 0.0
@@ -150,10 +166,6 @@ def _windows(parts: "_Parts", body: list[Floats], kind: str) -> None:
             at = (i + 0.12) / panes, (i + 0.9) / panes
             if kind == "bus" or at[1] > 0.6 or at[0] < 0.4:
                 parts.decal(BODY, side, (*at, 0.52, 0.86), GLASS)
-
-
-def _cargo(colour: tuple[float, ...]) -> Floats:
-    return np.array([205, 205, 200.0]) if sum(colour) < 330 else np.array(colour) * 0.75
 
 
 def _lights(parts: "_Parts", body: list[Floats], end: float, half: float, z: float) -> None:
@@ -171,8 +183,7 @@ def _lights(parts: "_Parts", body: list[Floats], end: float, half: float, z: flo
 class _Parts:
     """Collects quads while a vehicle is built."""
 
-    def __init__(self, paint: Floats):
-        self.paint = paint
+    def __init__(self) -> None:
         self.last: list[Floats] = []
         self._quads: list[Floats] = []
         self._colours: list[Floats] = []
@@ -188,7 +199,7 @@ class _Parts:
         half: float,
         top_y: tuple[float, float] | None = None,
         top_half: float | None = None,
-        paint: Floats | None = None,
+        paint: Floats = PAINT,
     ) -> list[Floats]:
         """A frustum; returns its faces: front, back, left, right, top, bottom."""
         (y0, y1), (t0, t1) = y, top_y or y
@@ -197,9 +208,8 @@ class _Parts:
         e, f, g, i = (-th, t0, z[1]), (th, t0, z[1]), (th, t1, z[1]), (-th, t1, z[1])
         faces = [(d, c, g, i), (a, b, f, e), (a, d, i, e), (b, c, g, f), (e, f, g, i), (a, b, c, d)]
         self._centre = np.mean([a, b, c, d, e, f, g, i], axis=0)
-        body = self.paint if paint is None else paint
         for n, face in enumerate(faces):
-            self._add(group, np.array(face), np.array([38, 40, 44.0]) if n == 5 else body)
+            self._add(group, np.array(face), np.array([38, 40, 44.0]) if n == 5 else paint)
         if group == BODY:
             self._underside(np.array(faces[5]))
         return [np.array(face) for face in faces]
@@ -214,7 +224,7 @@ class _Parts:
         group: int,
         face: Floats,
         at: tuple[float, float, float, float],
-        colour: tuple[float, ...],
+        colour: tuple[float, ...] | Floats,
         lamp: int = 0,
     ) -> None:
         """A patch on a face: (u0, u1, v0, v1) as shares of its sides."""
@@ -234,7 +244,10 @@ class _Parts:
             [np.zeros(8), y + radius * np.cos(angles), radius + radius * np.sin(angles)], 1
         )
         out = np.sign(x)
-        outer, inner = ring + [x + 0.03 * out, 0, 0], ring + [x - 0.22 * out, 0, 0]
+        outer, inner = (
+            ring + np.array([[x + 0.03 * out, 0, 0]]),
+            ring + np.array([[x - 0.22 * out, 0, 0]]),
+        )
         self._centre = np.array([x - 0.1 * out, y, radius])
         rubber = np.array([30, 30, 30.0])
         for i in range(8):
@@ -271,10 +284,10 @@ def crush(
     vehicle: Vehicle, rng: np.random.Generator, hit: tuple[float, float], depth: float
 ) -> Vehicle:
     """The vehicle dented around `hit` (x, y in its own axes) by about `depth` metres."""
-    quads = _subdivided(vehicle.quads, 3)
-    colours, groups, lamps = (
-        np.repeat(a, 9, axis=0) for a in (vehicle.colours, vehicle.groups, vehicle.lamps)
-    )
+    rigid = np.isin(vehicle.groups, (WHEEL, DISC))
+    soft = ~rigid
+    quads = _subdivided(vehicle.quads[soft], 3)
+    colours = np.repeat(vehicle.colours[soft], 9, axis=0)
     centre = np.array([*hit, 0.8])
     reach = 0.9 + 1.3 * depth
     weight = np.exp(-(((quads - centre) / [reach, reach, 1.6]) ** 2).sum(axis=-1))[..., None]
@@ -282,11 +295,14 @@ def crush(
     waves = np.sin(quads @ rng.uniform(-4, 4, (3, 3)) + rng.uniform(0, 6, 3))
     moved = quads + weight * (inwards * depth + waves * depth * 0.3 * [1, 1, 0.7])
     moved[..., 2] -= depth * 0.3 * weight[..., 0] * (quads[..., 2] > 0.9)
-    fixed = (groups == WHEEL) | (groups == DISC)
-    moved[fixed] = quads[fixed]
     grime = 1 - 0.5 * weight.mean(axis=1) * rng.uniform(0.3, 1.0, (len(quads), 1)) * min(1, depth)
     return replace(
-        vehicle, quads=moved, colours=colours * grime, groups=groups, lamps=lamps, crushed=True
+        vehicle,
+        quads=np.concatenate([vehicle.quads[rigid], moved]),
+        colours=np.concatenate([vehicle.colours[rigid], colours * grime]),
+        groups=np.concatenate([vehicle.groups[rigid], np.repeat(vehicle.groups[soft], 9)]),
+        lamps=np.concatenate([vehicle.lamps[rigid], np.repeat(vehicle.lamps[soft], 9)]),
+        crushed=True,
     )
 
 
@@ -315,18 +331,20 @@ def paint(canvas: Canvas, camera: Camera, vehicle: Vehicle, sun: Floats, owner: 
     middles = quads.mean(axis=1)
     facing = ((camera.position - middles) * normals).sum(axis=1) > 0
     light = 0.62 + 0.38 * np.clip(normals @ sun, -0.4, 1)
-    shown = np.clip(vehicle.colours * light[:, None], 0, 255)
+    shown = np.clip(vehicle.colours * light[:, None], 0, 255).tolist()
+    points = fixed(pixels)
     farness = camera.depth(middles)
-    for group in _order(camera, vehicle, quads):
+    for group in _order(camera, vehicle):
         chosen = np.flatnonzero((vehicle.groups == group) & (facing | vehicle.crushed))
         if vehicle.crushed:
             chosen = chosen[np.argsort(-farness[chosen], kind="stable")]
         for i in chosen:
-            canvas.fill(pixels[i], shown[i], owner)
-    _shine(canvas, vehicle, pixels, facing, camera)
+            cv2.fillConvexPoly(canvas.image, points[i], shown[i], cv2.LINE_AA, SUBPIXEL)
+    canvas.own(pixels.reshape(-1, 2), owner)
+    _shine(canvas, vehicle, pixels, facing)
 
 
-def _order(camera: Camera, vehicle: Vehicle, quads: Floats) -> list[int]:
+def _order(camera: Camera, vehicle: Vehicle) -> list[int]:
     """Groups from back to front, as the camera stands to the vehicle."""
     lift = -(vehicle.quads @ vehicle.rotation().T)[..., 2].min()
     origin = np.array([*vehicle.position, lift])
@@ -338,19 +356,12 @@ def _order(camera: Camera, vehicle: Vehicle, quads: Floats) -> list[int]:
 LAMP_COLOURS = {1: (190.0, 235.0, 255.0), 2: (30.0, 30.0, 255.0), 3: (20.0, 150.0, 255.0)}
 
 
-def _shine(
-    canvas: Canvas, vehicle: Vehicle, pixels: Floats, facing: NDArray[np.bool_], camera: Camera
-) -> None:
+def _shine(canvas: Canvas, vehicle: Vehicle, pixels: Floats, facing: NDArray[np.bool_]) -> None:
     """Switched-on lamps: bright, and noted for the glow."""
     for lamp in vehicle.lit:
         for i in np.flatnonzero((vehicle.lamps == lamp) & facing):
             colour = LAMP_COLOURS[lamp]
-            canvas.fill(pixels[i], colour, int(canvas.owner[_inside(pixels[i].mean(0), camera)]))
+            cv2.fillConvexPoly(canvas.image, fixed(pixels[i]), colour, cv2.LINE_AA, SUBPIXEL)
             x, y = pixels[i].mean(axis=0)
             radius = float(np.ptp(pixels[i], axis=0).max()) * (2.2 if lamp == 1 else 1.2)
             canvas.lamps.append((float(x), float(y), radius, colour))
-
-
-def _inside(point: Floats, camera: Camera) -> tuple[int, int]:
-    x, y = np.clip(point, 0, camera.size - 1).astype(int)
-    return int(y), int(x)
