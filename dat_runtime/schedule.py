@@ -1,84 +1,26 @@
-"""Which units to send over the uplink, and in what order (Eq. 8-15, Algorithm 1).
+"""Which units to send over the uplink, and in what order (Eq. 8-15, Algorithm 1), and better.
 
-Pure: reads no clock, socket or file. Sizes are bytes, bandwidth bytes per second, times seconds.
-
-Two float expressions decide everything, and both planners below use the very same ones:
-    a unit fits the interval    sent + c <= B * interval            (r >= c of lines 8 and 20)
-    a visual is in time         age + (sent + c) / B <= D_vis       (line 20; age = 0 without `now`)
-where `sent` is the sum of the sizes planned so far. Sizes are whole bytes, so sums are exact and
-t = sent / B carries one rounding only.
+Pure: reads no clock, socket or file.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import repeat
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
+from dat_runtime import ontime
+from dat_runtime.algorithm1 import algorithm_1, json_stage
+from dat_runtime.pending import (
+    VISUAL_DEADLINE,
+    Kind,
+    Limits,
+    PendingEvent,
+    Transmission,
+    require,
+    require_valid,
+    smaller_visual,
+)
 
-Kind = Literal["json", "roi", "box"]
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
-Mask = NDArray[np.bool_]
-
-VISUAL_DEADLINE = 1.5
-"""D_vis of section 4.1, seconds."""
-
-VECTORISED_FROM = 50
-"""Number of events from which the vectorised planner is the faster one."""
-
-ROUNDS = 8
-
-EXACT = 2.0**53
-"""Whole numbers up to here are exact in float64."""
-
-
-@dataclass(frozen=True, slots=True)
-class PendingEvent:
-    """One event that waits for the uplink: M_i = {json, roi, box} and its priority S_i (Eq. 7)."""
-
-    id: str
-    priority: float
-    json_bytes: int
-    roi_bytes: int | None
-    """The representative ROI; None when the event has none."""
-    box_bytes: int | None
-    captured_at: float = 0.0
-    """Seconds on the caller's clock."""
-    json_sent: bool = False
-    """The alert went out earlier and only the visual is pending: Eq. 9 holds already."""
-
-
-class Transmission(NamedTuple):
-    """One unit of π_τ, in sending order."""
-
-    event_id: str
-    kind: Kind
-    size: int
-    """Bytes."""
-    done_at: float
-    """T^tx of Eq. 10: seconds from the interval's start until its last byte is sent."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What bounds one interval."""
-
-    bandwidth: float
-    capacity: float
-    """C = B * interval (Eq. 8), bytes."""
-    visual_deadline: float
-    now: float | None
-    """None: ages count as 0, Algorithm 1 to the letter."""
-
-    def age(self, event: PendingEvent) -> float:
-        return 0.0 if self.now is None else self.now - event.captured_at
-
-    def in_time(self, age: float, total: float) -> bool:
-        """The visual test of line 20, where `total` includes the visual's own bytes."""
-        return age + total / self.bandwidth <= self.visual_deadline
+__all__ = ["VISUAL_DEADLINE", "Kind", "PendingEvent", "Transmission", "plan"]
 
 
 def plan(
@@ -91,7 +33,8 @@ def plan(
 ) -> list[Transmission]:
     """What to send in the coming interval, in sending order.
 
-    `policy="dat"` is Algorithm 1. With `now`, the age of a visual counts against its deadline:
+    `policy="dat"` is Algorithm 1; `"dat_plus"` selects better visuals; `"dat_live"` orders all that
+    waits, whatever the interval. With `now`, the age of a visual counts against its deadline:
     `now - captured_at + t + c/B <= visual_deadline`. An event without ROI and boxed image sends its
     JSON only; equal scores keep the input order; a ROI goes before a boxed image of equal size.
     A unit of no bytes costs nothing and comes first. Zero bandwidth gives an empty plan.
@@ -105,7 +48,7 @@ def plan(
         ("interval", interval),
         ("visual_deadline", visual_deadline),
     ):
-        _require(math.isfinite(value) and value >= 0, name, value)
+        require(math.isfinite(value) and value >= 0, name, value)
     if now is not None and not math.isfinite(now):
         raise ValueError(f"now must be finite, got {now}")
     if policy not in POLICIES:
@@ -114,215 +57,85 @@ def plan(
     return POLICIES[policy](events, limits)
 
 
-def smaller_visual(event: PendingEvent) -> tuple[Kind, int] | None:
-    """(k*, c_vis) of Eq. 14: the cheaper visual unit, None for an event that has none."""
-    roi, box = event.roi_bytes, event.box_bytes
-    if roi is not None and (box is None or roi <= box):
-        return "roi", roi
-    return None if box is None else ("box", box)
+@dataclass(frozen=True)
+class _Visuals:
+    """The visuals that may be sent, as `ontime` wants them; one entry each."""
+
+    events: list[PendingEvent]
+    kinds: list[Kind]
+    sizes: list[int]
+    weights: list[float]
+    due: list[float]
+    """Bytes from the interval's start by which the visual must be through."""
 
 
-def score(priority: float, size: float) -> float:
-    """φ or ψ: priority gained per byte (Eq. 15); a unit of no bytes costs nothing."""
-    return priority / size if size else math.inf
+def _visuals(events: Sequence[PendingEvent], limits: Limits) -> _Visuals:
+    units = [(event, *unit) for event in events if (unit := smaller_visual(event))]
+    return _Visuals(
+        events=[event for event, _, _ in units],
+        kinds=[kind for _, kind, _ in units],
+        sizes=[size for _, _, size in units],
+        weights=[event.priority for event, _, _ in units],
+        due=[limits.due(limits.age(event)) for event, _, _ in units],
+    )
 
 
-def _algorithm_1(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
-    if len(events) < VECTORISED_FROM:
-        return scalar_plan(events, limits)
-    return vectorised_plan(events, limits)
-
-
-def scalar_plan(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
-    """Algorithm 1, line by line."""
+def _plus(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
+    """Algorithm 1's JSON stage, then the visuals that bring the most priority in time."""
     require_valid(events)
     if not limits.bandwidth:
         return []
     planned, with_json, sent = json_stage(events, limits)
-    visuals = [(event, *unit) for event in with_json if (unit := smaller_visual(event))]
-    visuals.sort(key=lambda visual: score(visual[0].priority, visual[2]), reverse=True)  # line 18
-    for event, kind, size in visuals:  # lines 19-24
-        total = sent + size
-        if total <= limits.capacity and limits.in_time(limits.age(event), total):
-            sent = total
-            planned.append(Transmission(event.id, kind, size, total / limits.bandwidth))
+    visuals = _visuals(with_json, limits)
+    greedy, total = [], sent
+    for i in ontime.by_density(visuals.weights, visuals.sizes):  # lines 18-24
+        if total + visuals.sizes[i] <= visuals.due[i]:
+            total += visuals.sizes[i]
+            greedy.append(i)
+    values = (visuals.weights, visuals.sizes, visuals.due, sent)
+    chosen = ontime.best_selection(*values, greedy)
+    return planned + _in_order(visuals, ontime.sending_order(*values, chosen), sent, limits)
+
+
+def _live(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
+    """All that waits, in the order to send it from now on; to be planned again whenever an event
+    comes. Alerts, then the visuals that can be in time (EDF insertion), then the late ones."""
+    require_valid(events)
+    if not limits.bandwidth:
+        return []
+    unlimited = replace(limits, capacity=math.inf)
+    planned, all_events, sent = json_stage(events, unlimited)
+    visuals = _visuals(all_events, unlimited)
+    values = (visuals.weights, visuals.sizes, visuals.due, sent)
+    in_time = ontime.sending_order(*values, _reachable(*values))
+    late = set(range(len(visuals.sizes))) - set(in_time)
+    order = in_time + [i for i in ontime.by_density(visuals.weights, visuals.sizes) if i in late]
+    return planned + _in_order(visuals, order, sent, limits)
+
+
+def _reachable(
+    weights: Sequence[float], sizes: Sequence[float], due: Sequence[float], sent: float
+) -> list[int]:
+    if len(sizes) > ontime.INSERTION_UP_TO:
+        return ontime.moore_hodgson(weights, sizes, due, sent)
+    return ontime.insertion(weights, sizes, due, sent)
+
+
+def _in_order(
+    visuals: _Visuals, order: Sequence[int], sent: int, limits: Limits
+) -> list[Transmission]:
+    planned = []
+    for i in order:
+        sent += visuals.sizes[i]
+        done_at = sent / limits.bandwidth
+        planned.append(
+            Transmission(visuals.events[i].id, visuals.kinds[i], visuals.sizes[i], done_at)
+        )
     return planned
 
 
-def json_stage(
-    events: Sequence[PendingEvent], limits: Limits
-) -> tuple[list[Transmission], list[PendingEvent], int]:
-    """Lines 3-12: the JSON units, the events whose JSON is or was sent (input order), the bytes."""
-    planned: list[Transmission] = []
-    selected = [event.json_sent for event in events]
-    waiting = [i for i, event in enumerate(events) if not event.json_sent]
-    waiting.sort(key=lambda i: score(events[i].priority, events[i].json_bytes), reverse=True)
-    sent = 0
-    for i in waiting:
-        total = sent + events[i].json_bytes
-        if total <= limits.capacity:
-            sent, selected[i] = total, True
-            done_at = total / limits.bandwidth
-            planned.append(Transmission(events[i].id, "json", events[i].json_bytes, done_at))
-    return planned, [e for e, chosen in zip(events, selected, strict=True) if chosen], sent
-
-
-def vectorised_plan(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
-    """Algorithm 1 on arrays: the same plan as `scalar_plan`, bit for bit."""
-    columns = _columns(events, limits)
-    if columns is None:
-        return scalar_plan(events, limits)
-    if not limits.bandwidth:
-        return []
-    priority, json_bytes, visual_bytes, is_roi, age, json_sent = columns
-
-    order = _by_score(np.flatnonzero(~json_sent), priority, json_bytes)
-    alerts, alert_totals = _take_in_order(order, json_bytes, None, 0.0, limits)
-    sent = float(alert_totals[-1]) if alerts.size else 0.0
-    selected = json_sent.copy()
-    selected[alerts] = True
-    # What cannot go first cannot go later: leave it out of the sort. A missing visual is NaN.
-    units = np.flatnonzero(selected)
-    units = units[_fits(sent + visual_bytes[units], age[units], limits)]
-    order = _by_score(units, priority, visual_bytes)
-    visuals, visual_totals = _take_in_order(order, visual_bytes, age, sent, limits)
-
-    alerts_sent = _transmissions(events, alerts, "json", json_bytes, alert_totals, limits)
-    visuals_sent = _transmissions(events, visuals, is_roi, visual_bytes, visual_totals, limits)
-    return alerts_sent + visuals_sent
-
-
-def _transmissions(
-    events: Sequence[PendingEvent],
-    units: Indices,
-    kind: Kind | Mask,
-    sizes: Floats,
-    totals: Floats,
-    limits: Limits,
-) -> list[Transmission]:
-    """The units as transmissions; `kind` is one for all or tells, by event, whether it is a ROI."""
-    chosen = units.tolist()
-    of_units = sizes[units]
-    if (of_units == np.floor(of_units)).all():
-        of_units = of_units.astype(np.int64)
-    kinds = repeat(kind) if isinstance(kind, str) else np.where(kind[units], "roi", "box").tolist()
-    ids = [events[i].id for i in chosen]
-    rows = zip(ids, kinds, of_units.tolist(), (totals / limits.bandwidth).tolist(), strict=False)
-    return list(map(tuple.__new__, repeat(Transmission), rows))
-
-
-Columns = tuple[Floats, Floats, Floats, Mask, Floats, Mask]
-
-
-def _columns(events: Sequence[PendingEvent], limits: Limits) -> Columns | None:
-    """Checked arrays: priority, JSON and visual bytes, whether the visual is the ROI, age, whether
-    the JSON was sent; None when the sizes are too large to add up exactly."""
-    priority = np.array([e.priority for e in events], np.float64)
-    json_bytes = np.array([e.json_bytes for e in events], np.float64)
-    roi_sizes = [e.roi_bytes for e in events]
-    box_sizes = [e.box_bytes for e in events]
-    roi_bytes = np.array(roi_sizes, np.float64)  # None becomes NaN
-    box_bytes = np.array(box_sizes, np.float64)
-    age = np.zeros(len(events))
-    if limits.now is not None:
-        age = limits.now - np.array([e.captured_at for e in events], np.float64)
-    numbers = (priority, json_bytes, roi_bytes, box_bytes)
-    # NaN compares false: of valid columns only the absent visuals fail.
-    valid = sum(np.count_nonzero(column >= 0) for column in numbers)
-    missing = roi_sizes.count(None) + box_sizes.count(None)
-    highest = max(float(np.fmax.reduce(column, initial=0.0)) for column in numbers)
-    if valid + missing != 4 * len(events) or highest == np.inf or not np.isfinite(age).all():
-        require_valid(events)
-    if highest * len(events) * 2 >= EXACT:
-        return None
-    visual_bytes = np.fmin(roi_bytes, box_bytes)  # the one that is there, NaN without any
-    json_sent = np.array([e.json_sent for e in events], np.bool_)
-    return priority, json_bytes, visual_bytes, roi_bytes == visual_bytes, age, json_sent
-
-
-def _by_score(units: Indices, priority: Floats, sizes: Floats) -> Indices:
-    """The units in descending order of score, equal scores in input order."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        negated = -(priority[units] / sizes[units])
-    negated[sizes[units] == 0] = -np.inf
-    order = negated.argsort()  # several times faster than a stable sort, which ties alone need
-    in_order = negated[order]
-    if (in_order[1:] == in_order[:-1]).any():
-        order = negated.argsort(kind="stable")
-    return units[order]
-
-
-def _fits(totals: Floats, age: Floats | None, limits: Limits) -> Mask:
-    """Lines 8 and 20 on arrays; without ages there is no deadline."""
-    fitting: Mask = totals <= limits.capacity
-    if age is not None:
-        fitting &= age + totals / limits.bandwidth <= limits.visual_deadline
-    return fitting
-
-
-def _take_in_order(
-    order: Indices, sizes: Floats, ages: Floats | None, sent: float, limits: Limits
-) -> tuple[Indices, Floats]:
-    """The loop of lines 7-12 and 19-24: the units taken and the running total after each.
-
-    Each round takes all units before the first that does not fit and then forgets those that no
-    longer can; what is left after `ROUNDS` rounds is few or adversarial and goes one by one.
-    """
-    taken, totals = [np.empty(0, np.intp)], [np.empty(0)]
-    for _ in range(ROUNDS):
-        running = np.cumsum(np.concatenate(((sent,), sizes[order])))[1:]
-        fitting = _fits(running, None if ages is None else ages[order], limits)
-        count = order.size if fitting.all() else int(fitting.argmin())
-        taken.append(order[:count])
-        totals.append(running[:count])
-        sent = float(running[count - 1]) if count else sent
-        order = order[count + 1 :]
-        order = order[_fits(sent + sizes[order], None if ages is None else ages[order], limits)]
-        if not order.size:
-            break
-    else:
-        rest = _one_by_one(order, sizes, ages, sent, limits)
-        taken.append(np.array([i for i, _ in rest], np.intp))
-        totals.append(np.array([total for _, total in rest], np.float64))
-    return np.concatenate(taken), np.concatenate(totals)
-
-
-def _one_by_one(
-    order: Indices, sizes: Floats, ages: Floats | None, sent: float, limits: Limits
-) -> list[tuple[int, float]]:
-    taken = []
-    of_ages = repeat(None) if ages is None else ages[order].tolist()
-    for i, size, age in zip(order.tolist(), sizes[order].tolist(), of_ages, strict=False):
-        total = sent + size
-        if total <= limits.capacity and (age is None or limits.in_time(age, total)):
-            sent = total
-            taken.append((i, total))
-    return taken
-
-
-def require_valid(events: Sequence[PendingEvent]) -> None:
-    """Refuse events with a negative or non-finite number.
-
-    Raises:
-        ValueError: names the field and the event.
-    """
-    for event in events:
-        for name in ("priority", "json_bytes", "roi_bytes", "box_bytes"):
-            value = getattr(event, name)
-            if value is None and name in ("roi_bytes", "box_bytes"):
-                continue
-            _require(math.isfinite(value) and value >= 0, name, value, event.id)
-        at = event.captured_at
-        if not math.isfinite(at):
-            raise ValueError(f"captured_at of event {event.id!r} must be finite, got {at}")
-
-
-def _require(holds: bool, name: str, value: float, event_id: str | None = None) -> None:
-    if not holds:
-        of_event = "" if event_id is None else f" of event {event_id!r}"
-        raise ValueError(f"{name}{of_event} must be finite and not negative, got {value}")
-
-
 POLICIES: dict[str, Callable[[Sequence[PendingEvent], Limits], list[Transmission]]] = {
-    "dat": _algorithm_1,
+    "dat": algorithm_1,
+    "dat_plus": _plus,
+    "dat_live": _live,
 }
