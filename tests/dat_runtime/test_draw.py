@@ -1,0 +1,170 @@
+"""Golden pixels: a changed pixel of a boxed image is a new DRAWING_VERSION."""
+
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dat_runtime.draw import (
+    COLOURS,
+    DRAWING_VERSION,
+    MAX_PIXELS,
+    PATCH,
+    Image,
+    boxed_image,
+    encode_jpeg,
+    encode_png,
+    model_frame,
+    representative_roi,
+    resize,
+    roi_crop,
+    size_of,
+)
+from dat_runtime.types import Box, Detection, Severity, Size
+
+
+def grey(width: int, height: int) -> Image:
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def noise(width: int, height: int) -> Image:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def detection(
+    x1: float, y1: float, x2: float, y2: float, severity: Severity = "severe", p: float = 0.9
+) -> Detection:
+    return Detection(Box(x1, y1, x2, y2, Size(200, 120)), severity, p)
+
+
+def test_a_box_is_drawn_inside_its_edges_in_the_colour_of_its_severity() -> None:
+    boxed = boxed_image(grey(200, 120), [detection(10, 20, 15, 24, "moderate")])
+    drawn = (boxed != 90).any(axis=2)
+    expected = np.zeros((120, 200), bool)
+    expected[20:24, 10:15] = True
+    expected[21:23, 11:14] = False
+    assert (drawn == expected).all()
+    assert (boxed[drawn] == COLOURS["moderate"]).all()
+
+
+def test_boxed_images_have_the_pixels_of_version_1() -> None:
+    assert DRAWING_VERSION == 1
+    assert COLOURS == {"moderate": (0, 165, 255), "severe": (0, 0, 255)}
+    frame = Size(640, 360)
+    detections = [
+        Detection(Box(100.5, 50.5, 300, 200, frame), "severe", 0.9),
+        Detection(Box(250, 150, 700, 355, frame), "moderate", 0.5),
+        Detection(Box(20, 20, 22, 21, frame), "severe", 0.3),
+    ]
+    boxed = boxed_image(grey(640, 360), detections)
+    assert (
+        hashlib.sha256(boxed.tobytes()).hexdigest()
+        == "85301aa711ea81f5fabfbe8e75ab15a71065c7a9d959311d75960232726507d6"
+    )
+
+
+def test_the_surest_box_lies_on_top() -> None:
+    same = (10, 10, 60, 60)
+    boxed = boxed_image(
+        grey(200, 120), [detection(*same, "severe", 0.9), detection(*same, "moderate", 0.4)]
+    )
+    assert tuple(boxed[10, 10]) == COLOURS["severe"]
+
+
+def test_drawing_leaves_the_image_of_the_caller_alone() -> None:
+    image = grey(200, 120)
+    boxed_image(image, [detection(10, 10, 60, 60)])
+    roi_crop(image, detection(10, 10, 60, 60))[:] = 0
+    assert (image == 90).all()
+
+
+def test_boxes_follow_the_size_of_the_image() -> None:
+    boxed = boxed_image(grey(400, 240), [detection(10, 20, 50, 60)])
+    rows, columns = np.nonzero((boxed != 90).any(axis=2))
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (20, 40, 100, 120)
+
+
+edges = st.floats(-50, 250)
+
+
+@given(x1=edges, y1=edges, x2=edges, y2=edges)
+def test_no_pixel_outside_a_box_changes_wherever_the_box_lies(
+    x1: float, y1: float, x2: float, y2: float
+) -> None:
+    one = detection(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+    left, top, right, bottom = one.box.pixels()
+    boxed = boxed_image(grey(200, 120), [one])
+    boxed[top:bottom, left:right] = 90
+    assert (boxed == 90).all()
+
+
+def test_a_crop_has_its_margin_and_stays_inside_the_frame() -> None:
+    image = noise(200, 120)
+    assert (roi_crop(image, detection(100, 50, 120, 60)) == image[49:61, 98:122]).all()
+    assert (roi_crop(image, detection(0, 0, 200, 120)) == image).all()
+
+
+def test_the_roi_of_an_event_is_severe_before_small() -> None:
+    image = noise(200, 120)
+    moderate = detection(0, 0, 8, 8, "moderate")
+    small, large = detection(50, 50, 70, 70), detection(80, 20, 180, 110)
+    expected = encode_jpeg(roi_crop(image, small))
+    assert representative_roi(image, [large, moderate, small]) == expected
+    assert representative_roi(image, [moderate]) == encode_jpeg(roi_crop(image, moderate))
+    assert representative_roi(image, []) is None
+
+
+@pytest.mark.parametrize(
+    ("frame", "limit", "expected"),
+    [
+        (Size(640, 640), MAX_PIXELS, Size(644, 644)),
+        (Size(644, 644), MAX_PIXELS, Size(644, 644)),
+        (Size(640, 640), 12544, Size(112, 112)),
+        (Size(640, 640), 50176, Size(224, 224)),
+        (Size(1920, 1080), MAX_PIXELS, Size(1316, 728)),
+        (Size(1920, 1080), 12544, Size(140, 84)),
+        (Size(333, 777), 50176, Size(140, 336)),
+        (Size(333, 777), MAX_PIXELS, Size(336, 784)),
+    ],
+)
+def test_the_frame_of_the_model_is_that_of_the_published_processor(
+    frame: Size, limit: int, expected: Size
+) -> None:
+    assert model_frame(frame, limit) == expected
+
+
+@given(width=st.integers(1, 3000), height=st.integers(1, 3000))
+def test_a_model_frame_is_in_whole_units_within_the_limit_and_stays_as_it_is(
+    width: int, height: int
+) -> None:
+    if max(width, height) > 20 * min(width, height):
+        return
+    frame = model_frame(Size(width, height))
+    assert frame.width % PATCH == frame.height % PATCH == 0
+    assert frame.pixels <= MAX_PIXELS
+    assert model_frame(frame) == frame
+
+
+def test_impossible_model_frames_are_refused() -> None:
+    with pytest.raises(ValueError, match="side ratio"):
+        model_frame(Size(1, 201))
+    with pytest.raises(ValueError, match="unit fits"):
+        model_frame(Size(10, 10), max_pixels=700)
+
+
+def test_resizing_keeps_an_image_that_has_the_size() -> None:
+    image = noise(56, 28)
+    assert resize(image, Size(56, 28)) is image
+    assert size_of(resize(image, Size(28, 28))) == Size(28, 28)
+    assert size_of(resize(image, Size(84, 56))) == Size(84, 56)
+
+
+def test_png_keeps_every_pixel_and_jpeg_the_size() -> None:
+    image = noise(40, 30)
+    png = cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_COLOR)
+    jpeg = cv2.imdecode(np.frombuffer(encode_jpeg(image), np.uint8), cv2.IMREAD_COLOR)
+    assert (png == image).all()
+    assert jpeg.shape == image.shape

@@ -1,0 +1,40 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dat_runtime.errors import ConfigError, DataError, DatError, reports_errors
+
+
+def failing(error: Exception):
+    @reports_errors
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise error
+
+    return main
+
+
+def test_expected_errors_become_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(ConfigError("no such profile"))([]) == 1
+    assert capsys.readouterr().err == "error: no such profile\n"
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        failing(KeyError("x"))([])
+
+
+def test_a_main_that_succeeds_keeps_its_status() -> None:
+    @reports_errors
+    def main(argv: Sequence[str] | None = None) -> int:
+        return 0 if argv is None else 2
+
+    assert (main(None), main(["x"])) == (0, 2)
+    assert main.__name__ == "main"
+
+
+def test_data_errors_say_where() -> None:
+    assert str(DataError("bad", Path("a.txt"), 3)) == "a.txt:3: bad"
+    assert str(DataError("bad", "a.txt")) == "a.txt: bad"
+    assert str(DataError("bad")) == "bad"
+    assert isinstance(DataError("bad"), DatError)

@@ -1,0 +1,173 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dat_runtime import manifest
+from dat_runtime.errors import DataError, ManifestError
+from dat_runtime.manifest import NAME, Stage, digest, read, verify, write_atomically
+
+
+def stage(out: Path, **changes: Any) -> Stage:
+    recipe: dict[str, Any] = {"kind": "data", "inputs": {}, "config": {"n": 1}}
+    return Stage(out, **{**recipe, **changes})
+
+
+def make(out: Path, **changes: Any) -> Path:
+    with stage(out, **changes) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a.txt").write_text("a")
+        (folder / "b.txt").write_text("b")
+    return out
+
+
+def test_a_finished_folder_verifies_and_lists_its_files(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    assert sorted(verify(out, "data").outputs) == ["b.txt", "deep/a.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_same_work_gives_the_same_manifest_anywhere(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "one"), make(tmp_path / "elsewhere" / "two")
+    assert (one / NAME).read_bytes() == (two / NAME).read_bytes()
+
+
+def change(out: Path) -> None:
+    (out / "b.txt").write_text("c")
+
+
+def remove(out: Path) -> None:
+    (out / "deep" / "a.txt").unlink()
+
+
+def add(out: Path) -> None:
+    (out / "deep" / "new.txt").write_text("n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (change, r"b\.txt changed"),
+        (remove, r"a\.txt is missing"),
+        (add, r"new\.txt is not listed"),
+    ],
+)
+def test_every_change_of_a_folder_is_found_and_named(
+    tmp_path: Path, spoil: Any, words: str
+) -> None:
+    out = make(tmp_path / "out")
+    spoil(out)
+    with pytest.raises(ManifestError, match=words):
+        verify(out)
+    assert not stage(out).up_to_date()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"kind": 1}', "[" * 100_000, "\udcff"],
+    ids=["empty", "array", "no keys", "few keys", "deep", "not UTF-8"],
+)
+def test_a_file_that_is_no_manifest_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / NAME).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ManifestError, match="is not a manifest"):
+        read(tmp_path)
+
+
+def test_fields_of_a_wrong_type_are_named(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    value = json.loads((out / NAME).read_text()) | {"outputs": ["b.txt"]}
+    (out / NAME).write_text(json.dumps(value))
+    with pytest.raises(ManifestError, match="outputs are no objects"):
+        verify(out)
+
+
+def test_a_missing_manifest_and_another_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="run the stage that makes"):
+        read(tmp_path)
+    with pytest.raises(ManifestError, match="holds 'data', expected 'gate'"):
+        verify(make(tmp_path / "out"), "gate")
+
+
+def test_other_versions_of_prompt_schema_or_drawing_are_refused(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    value = json.loads((out / NAME).read_text())
+    value["versions"]["prompt"] += 1
+    (out / NAME).write_text(json.dumps(value))
+    with pytest.raises(ManifestError, match="was made with versions"):
+        verify(out)
+
+
+def test_a_stage_is_up_to_date_until_its_recipe_changes(tmp_path: Path) -> None:
+    given, code = tmp_path / "input.txt", tmp_path / "code.py"
+    given.write_text("1")
+    code.write_text("x = 1")
+    recipe: dict[str, Any] = {"inputs": {"given": given}, "code": [code]}
+    out = make(tmp_path / "out", **recipe)
+    assert stage(out, **recipe).up_to_date()
+    assert not stage(out, **recipe, config={"n": 2}).up_to_date()
+    given.write_text("2")
+    assert not stage(out, **recipe).up_to_date()
+    given.write_text("1")
+    code.write_text("x = 2")
+    assert not stage(out, **recipe).up_to_date()
+
+
+def fail(out: Path, error: BaseException, **changes: Any) -> None:
+    with stage(out, **changes) as folder:
+        (folder / "checkpoint").write_text("1")
+        raise error
+
+
+def test_bad_input_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    before = (out / NAME).read_bytes()
+    with pytest.raises(DataError):
+        fail(out, DataError("bad line"), config={"n": 2})
+    assert (out / NAME).read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def cut_off(out: Path, **changes: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fail(out, KeyboardInterrupt(), **changes)
+
+
+def test_a_stage_that_was_cut_off_starts_clean_unless_it_can_resume(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cut_off(out)
+    assert not stage(out).resumes
+    with stage(out) as folder:
+        assert not (folder / "checkpoint").exists()
+
+    other = tmp_path / "other"
+    cut_off(other, resumable=True)
+    assert not stage(other, resumable=True, config={"n": 2}).resumes
+    again = stage(other, resumable=True)
+    assert again.resumes
+    with again as folder:
+        assert (folder / "checkpoint").read_text() == "1"
+
+
+def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    with stage(out, config={"n": 2}) as folder:
+        (folder / "only.txt").write_text("only")
+    assert sorted(p.name for p in out.iterdir()) == [NAME, "only.txt"]
+
+
+def test_the_digest_of_a_stage_folder_is_that_of_its_listed_outputs(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "one"), make(tmp_path / "two", config={"n": 2})
+    assert digest(one) == digest(two)
+    with pytest.raises(ManifestError, match="no such file"):
+        digest(tmp_path / "nothing")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(TypeError):
+        write_atomically(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert manifest.NAME == "manifest.json"
