@@ -50,7 +50,7 @@ def place(rng: np.random.Generator, size: int) -> Place:
 def _camera(rng: np.random.Generator, size: int) -> Camera:
     """Mostly beside or above the road, one in five nearly from the top."""
     top = rng.random() < 0.2
-    distance = rng.uniform(22, 34) if top else rng.uniform(20, 36)
+    distance = rng.uniform(20, 30) if top else rng.uniform(18, 30)
     pitch = rng.uniform(0.85, 1.25) if top else rng.uniform(0.3, 0.75)
     focal = rng.uniform(560, 820) * size / 640
     return Camera(size, distance * np.sin(pitch), pitch, focal)

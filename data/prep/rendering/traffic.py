@@ -54,7 +54,7 @@ def traffic(
         queue = rng.random() < 0.2
         s = rng.uniform(0, 20)
         steps = np.diff(lane, axis=0)
-        while s < len(lane) / 2 - 1 and len(found) < 24:
+        while s < len(lane) / 2 - 1 and len(found) < 16:
             i = int(s * 2)
             vehicle = _random_vehicle(rng)
             spread = rng.normal(0, 0.12, 2)
@@ -118,19 +118,19 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         kinds = rng.choice(EVERY_KIND, 2, p=SHARES)
     first = build(str(kinds[0]), _colour(rng)).at(middle, yaw + rng.normal(0, 0.15))
     second = build(str(kinds[1]), _colour(rng))
-    style = rng.choice(["rear", "side", "slant"])
+    style = rng.choice(["rear", "side", "slant"], p=[0.25, 0.4, 0.35])
     turn = {
         "rear": rng.normal(0, 0.2),
         "side": rng.uniform(1.1, 2.0),
-        "slant": rng.uniform(0.35, 0.95),
+        "slant": rng.uniform(0.45, 1.0),
     }
     turned = yaw + rng.choice([-1, 1]) * turn[str(style)]
     bearing = turned + (rng.normal(0, 0.12) if style == "rear" else rng.normal(0, 0.3))
     first, second = _meet(rng, first, second, turned, bearing, depth=rng.uniform(0.25, 0.5))
     lit = (3,) if rng.random() < 0.6 else ()
     pair = tuple(replace(v, lit=lit) for v in (first, second))
-    debris = _debris(rng, _contact(first, second), pair, count=int(rng.integers(3, 10)), spread=1.3)
-    skids = _skids(rng, second) if rng.random() < 0.6 else ()
+    debris = _debris(rng, _contact(first, second), pair, count=int(rng.integers(6, 16)), spread=1.3)
+    skids = _skids(rng, second) if rng.random() < 0.75 else ()
     smoke = 0.25 if rng.random() < 0.15 else 0.0
     return Collision("moderate", pair, debris, skids, smoke, False, _contact(first, second))
 
