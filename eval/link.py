@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dat_runtime.errors import DataError
+from dat_runtime.live import LiveQueue
 from dat_runtime.schedule import PendingEvent, Transmission
 from eval.arrivals import Event, Window
 
@@ -131,10 +132,6 @@ class Delivery:
     visual_kind: str = ""
 
 
-Forecast = Callable[[int], float]
-"""The bandwidth that the planner is told for a second."""
-
-
 def run_slotted(
     events: Sequence[Event],
     link: Link,
@@ -175,6 +172,47 @@ def run_slotted(
         if scheme.expires:
             _expire(pending, tick * interval, visual_deadline)
     return deliveries
+
+
+def run_live(
+    events: Sequence[Event],
+    link: Link,
+    queue: LiveQueue,
+    *,
+    visual: bool = True,
+    bias: float = 1.0,
+) -> list[Delivery]:
+    """Send chunk by chunk; events enter at capture. `bias` scales the bandwidth that is believed.
+
+    Without `visual` only alerts are sent. `Delivery.visual_at` is when the visual is viewable.
+    """
+    deliveries = {event.id: Delivery(event) for event in events}
+    coming = sorted(events, key=lambda event: event.captured_at)
+    end, now, arrived = coming[-1].captured_at + HORIZON, 0.0, 0
+    while now <= end:
+        while arrived < len(coming) and coming[arrived].captured_at <= now:
+            event = coming[arrived]
+            sizes = (event.roi_bytes, event.box_bytes) if visual else (None, None)
+            waiting = PendingEvent(
+                event.id, event.priority, event.json_bytes, *sizes, event.captured_at
+            )
+            queue.add(waiting, event.camera)
+            arrived += 1
+        chunk = queue.next_chunk(now)
+        if chunk is None:
+            if arrived == len(coming):
+                break
+            now = coming[arrived].captured_at
+            continue
+        at = link.finish(now, chunk.size)
+        queue.sent(chunk, (at - now) / bias)
+        now = at
+        delivery = deliveries[chunk.event_id]
+        if chunk.kind == "json":
+            delivery.json_at = at
+        elif chunk.last and delivery.visual_at is None:
+            delivery.visual_at, delivery.visual_kind = at, chunk.kind
+    return list(deliveries.values())
 
 
 def _pending(event: Event, scheme: Scheme) -> PendingEvent:
