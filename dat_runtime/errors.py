@@ -2,8 +2,9 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 
 class DatError(Exception):
@@ -30,19 +31,19 @@ class ManifestError(DatError):
     """A folder does not hold what its manifest says."""
 
 
-Main = Callable[[Sequence[str] | None], int]
+P = ParamSpec("P")
 
 
-def reports_errors(main: Main) -> Main:
+def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Let an entry point print a `DatError` as one line on stderr and return 1.
 
     Any other exception is a defect and keeps its traceback.
     """
 
     @functools.wraps(main)
-    def reporting(argv: Sequence[str] | None = None) -> int:
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            return main(argv)
+            return main(*args, **kwargs)
         except DatError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -122,7 +122,7 @@ class Stage:
     The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
     when it raises a `DatError` (bad input). When the block is cut off it stays: a `resumable` stage
     finds its checkpoints there at the next start with the same recipe, any other starts clean.
-    Both ends are told on stdout: what was made, in what time, with what peak memory.
+    A folder that no stage made is never replaced. Both ends are told on stdout: what was made, in what time, with what peak memory.
     """
 
     def __init__(
@@ -166,6 +166,11 @@ class Stage:
 
     def __enter__(self) -> Path:
         self._started = time.monotonic()
+        if self.out.exists() and not (self.out / NAME).is_file():
+            raise ManifestError(
+                f"{self.out} is there and was not made by a stage (no {NAME}): "
+                "it would be replaced whole; name another folder or remove it"
+            )
         if not self.resumes:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)

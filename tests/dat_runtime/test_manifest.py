@@ -156,6 +156,15 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert sorted(p.name for p in out.iterdir()) == [NAME, "only.txt"]
 
 
+def test_a_folder_that_no_stage_made_is_never_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "photos"
+    out.mkdir()
+    (out / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(ManifestError, match="was not made by a stage"):
+        make(out)
+    assert (out / "holiday.jpg").read_bytes() == b"mine"
+
+
 def test_the_digest_of_a_stage_folder_is_that_of_its_listed_outputs(tmp_path: Path) -> None:
     one, two = make(tmp_path / "one"), make(tmp_path / "two", config={"n": 2})
     assert digest(one) == digest(two)
