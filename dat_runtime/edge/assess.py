@@ -64,7 +64,7 @@ class EndpointAssessor:
         url: the base address, such as `http://127.0.0.1:8000/v1`.
         model: the name under which the endpoint serves the model.
         api_key: sent as bearer token when given.
-        timeout: seconds that one try may take as a whole.
+        timeout: seconds that all tries may take together.
         tries: how often to ask while the endpoint is unreachable or overloaded.
         pause: seconds before the second try; doubles, and half of it is random.
 
@@ -78,7 +78,7 @@ class EndpointAssessor:
         model: str,
         *,
         api_key: str | None = None,
-        timeout: float = 60.0,
+        timeout: float = 30.0,
         tries: int = 3,
         pause: float = 0.5,
     ):
@@ -97,14 +97,16 @@ class EndpointAssessor:
         import httpx
 
         body = _request(self._model, png, system, prompt)
-        timeout = httpx.Timeout(self._timeout, connect=min(5.0, self._timeout))
+        deadline = time.monotonic() + self._timeout
         problem = ""
-        with httpx.Client(timeout=timeout, headers=self._headers) as client:
+        with httpx.Client(headers=self._headers) as client:
             for attempt in range(self._tries):
                 if attempt:
                     time.sleep(self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+                if time.monotonic() > deadline:
+                    break
                 try:
-                    status, content = self._post(client, body)
+                    status, content = self._post(client, body, deadline)
                 except httpx.HTTPError as error:
                     problem = f"{type(error).__name__}: {error}"
                     continue
@@ -115,11 +117,13 @@ class EndpointAssessor:
                     break
         raise AssessmentError(f"{self._url}: {problem}")
 
-    def _post(self, client: "httpx.Client", body: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and content, within the size limit and the time limit of one try."""
-        deadline = time.monotonic() + self._timeout
+    def _post(
+        self, client: "httpx.Client", body: dict[str, Any], deadline: float
+    ) -> tuple[int, bytes]:
+        """Status and content, within the limits of size and time."""
         content = bytearray()
-        with client.stream("POST", self._url, json=body) as response:
+        patience = deadline - time.monotonic()
+        with client.stream("POST", self._url, json=body, timeout=patience) as response:
             for chunk in response.iter_raw():
                 content += chunk
                 if len(content) > MAX_RESPONSE_BYTES:

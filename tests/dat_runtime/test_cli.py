@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dat_runtime.cli import main
+
+EVENTS = [
+    {"id": "a", "priority": 0.9, "json_bytes": 450, "roi_bytes": 12000, "box_bytes": 40000},
+    {"id": "b", "priority": 0.2, "json_bytes": 400, "roi_bytes": None, "box_bytes": 38000},
+]
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps(e) + "\n" for e in EVENTS), "utf-8")
+    return path
+
+
+def test_a_plan_is_printed_as_json_lines(events: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(events), "--bandwidth", "20000"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        {"event_id": "a", "kind": "json", "size": 450, "done_at": 450 / 20000},
+        {"event_id": "b", "kind": "json", "size": 400, "done_at": 850 / 20000},
+        {"event_id": "a", "kind": "roi", "size": 12000, "done_at": 12850 / 20000},
+    ]
+
+
+def test_the_limits_of_a_plan_are_the_caller_s(
+    events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for limit in ("--interval", "--visual-deadline"):
+        assert main(["plan", str(events), "--bandwidth", "20000", limit, "0.05"]) == 0
+        kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
+        assert kinds == ["json", "json"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--bandwidth", "-1"], "bandwidth"),
+        (["--bandwidth", "nan"], "bandwidth"),
+        (["--bandwidth", "9", "--interval", "-1"], "interval"),
+        (["--bandwidth", "9", "--policy", "best"], "policy"),
+    ],
+)
+def test_impossible_plans_are_refused_by_name(
+    events: Path, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(events), *flags]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert words in captured.err
+
+
+def test_a_bad_line_of_a_batch_is_named(events: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events.write_text(events.read_text() + "{}\n")
+    assert main(["plan", str(events), "--bandwidth", "1"]) == 1
+    assert capsys.readouterr().err == f"error: {events}:3: id is missing\n"
+
+
+def test_a_bundle_is_described(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["verify", str(bundle_folder)]) == 0
+    told = capsys.readouterr().out
+    for words in ("moderate and severe", "rank 2", "prompt 1", "adapter_model.safetensors"):
+        assert words in told
+
+
+def test_a_broken_bundle_is_named(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bundle_folder / "gate" / "gate.onnx").write_bytes(b"")
+    assert main(["verify", str(bundle_folder)]) == 1
+    assert "gate.onnx changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["send"],
+        ["plan", "events.jsonl"],
+        ["plan", "events.jsonl", "--bandwidth", "9", "--fast"],
+        ["plan", "events.jsonl", "--band", "9"],
+        ["plan", "events.jsonl", "--bandwidth", "fast"],
+        ["verify"],
+        ["demo", "--bundel", "x"],
+    ],
+)
+def test_what_is_no_command_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert refusal.value.code == 2
+    assert "usage: dat-runtime" in capsys.readouterr().err
+
+
+def test_help_answers_at_once() -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dat_runtime.cli", "--help"], capture_output=True, text=True
+    )
+    assert time.monotonic() - started < 1
+    assert all(command in done.stdout for command in ("demo", "plan", "verify"))
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m dat_runtime.cli demo | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("DAT: ")
+    assert done.stderr == ""
