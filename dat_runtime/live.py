@@ -17,7 +17,13 @@ from dat_runtime.pending import Kind, PendingEvent, require, require_valid, scor
 from dat_runtime.schedule import VISUAL_DEADLINE, plan
 
 CHUNK = 4_000
-"""Bytes of a visual that go out before alerts are looked at again."""
+"""Most bytes of a visual that go out before alerts are looked at again."""
+
+CHUNK_SECONDS = 0.005
+"""Most time that a chunk should take, so that on a slow link an alert waits no longer either."""
+
+PACKET = 1_400
+"""Bytes below which a chunk is not cut for that."""
 
 
 class Bandwidth:
@@ -131,7 +137,8 @@ class LiveQueue:
             return None
         event_id = self._order[0] if self._visuals else next(iter(self._refining))
         visual = waiting[event_id]
-        size = min(self._chunk, visual.goal - visual.sent)
+        brief = max(PACKET, int(self.bandwidth.estimate * CHUNK_SECONDS))
+        size = min(self._chunk, brief, visual.goal - visual.sent)
         last = visual.sent + size == visual.goal
         return Chunk(event_id, visual.kind, visual.sent, size, last)
 
