@@ -1,0 +1,237 @@
+"""`tables.json` as text for the terminal, Markdown, CSV, LaTeX and HTML. Pure."""
+
+import csv
+import html
+import io
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+Tables = dict[str, Any]
+
+
+class Grid(NamedTuple):
+    """One table as cells of text; each format only lays it out."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+COLUMNS_1 = {
+    "count_em": "Count EM↑",
+    "count_mae": "Count MAE↓",
+    "sev_acc": "SevAcc↑",
+    "sev_f1": "SevF1↑",
+    "bbox_miou": "BBox mIoU↑",
+    "recall_50": "Recall@0.5↑",
+}
+COLUMNS_2 = {"parse": "Parse↑", "schema": "Schema↑", "rule": "Rule↑", "viol": "Viol.↓"}
+COLUMNS_3 = {
+    "w_alarm": "W-Alarm (s)",
+    "vtr_05": "VTR@0.5s (%)",
+    "vtr_1": "VTR@1s (%)",
+    "avg_visual_delay": "Avg visual delay (s)",
+}
+TITLES = {
+    "table_1": "Table 1. Structured accident understanding",
+    "table_2": "Table 2. Structured output format compliance",
+    "table_3": "Table 3. Transmission",
+}
+_COLUMNS = {"table_1": COLUMNS_1, "table_2": COLUMNS_2}
+
+
+def figure(metric: str, value: float | None) -> str:
+    """A figure as the paper prints it: percent in Table 1, fractions elsewhere."""
+    if value is None:
+        return "-"
+    if metric in COLUMNS_1 and metric != "count_mae":
+        return f"{value:.2%}"
+    return f"{value:.4f}"
+
+
+def bounds(metric: str, found: dict[str, Any]) -> str:
+    """The interval of a score, shorter than the score itself."""
+    if found["value"] is None:
+        return ""
+    if metric in COLUMNS_1 and metric != "count_mae":
+        return f"{100 * found['low']:.1f}–{100 * found['high']:.1f}"
+    return f"{found['low']:.3f}–{found['high']:.3f}"
+
+
+def grids(tables: Tables) -> list[Grid]:
+    """Tables 1-3, ours in the line below the paper's."""
+    made = [_understanding(tables, name) for name in ("table_1", "table_2")]
+    if tables["table_3"]:
+        made.append(_transmission(tables["table_3"]))
+    return made
+
+
+def _understanding(tables: Tables, name: str) -> Grid:
+    columns = _COLUMNS[name]
+    rows = []
+    for row in tables[name]:
+        label = [row["model"], row["input"], row["tuning"]]
+        if row["paper"]:
+            rows.append([*label, "paper", "", *(figure(m, row["paper"][m]) for m in columns)])
+        if row["ours"]:
+            cells = (
+                f"{figure(m, row['ours'][m]['value'])} ({bounds(m, row['ours'][m])})".replace(
+                    " ()", ""
+                )
+                for m in columns
+            )
+            rows.append([*label, "ours", str(row["ours"]["n"]), *cells])
+        else:
+            rows.append([*label, "ours", row["note"], *("" for _ in columns)])
+    return Grid(TITLES[name], ["MLLM", "Input", "Tuning", "Source", "n", *columns.values()], rows)
+
+
+def _transmission(rows: list[dict[str, Any]]) -> Grid:
+    cells = []
+    for row in rows:
+        label = [row["block"], row["method"]]
+        paper = row.get("paper")
+        if paper:
+            cells.append([*label, "paper", *(_seconds(paper.get(m)) for m in COLUMNS_3)])
+        cells.append([*label, "ours", *(_mean_and_deviation(row.get(m)) for m in COLUMNS_3)])
+    return Grid(TITLES["table_3"], ["Block", "Method", "Source", *COLUMNS_3.values()], cells)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value < 5 else f"{value:.2f}"
+
+
+def _mean_and_deviation(found: Any) -> str:
+    if not isinstance(found, dict) or found.get("mean") is None:
+        return "-"
+    mean, deviation = found["mean"], found.get("std")
+    return _seconds(mean) + (f" ± {deviation:.4f}" if deviation is not None else "")
+
+
+def terminal(tables: Tables) -> str:
+    """All tables within 100 columns, and what tells the rows apart."""
+    lines = [_wrapped(tables["measured_on"], "")]
+    for name, columns in _COLUMNS.items():
+        lines += ["", TITLES[name]]
+        lines.append(" " * 28 + "".join(f"{c:>12}" for c in columns.values()))
+        for row in tables[name]:
+            lines += _terminal_row(row, columns)
+    if tables["table_3"]:
+        lines += ["", *_terminal_transmission(_transmission(tables["table_3"]))]
+    sentences = [c["sentence"] for c in tables["comparisons"]] + tables["notes"]
+    return "\n".join([*lines, "", *(_wrapped(s, "- ") for s in sentences)])
+
+
+def _terminal_row(row: dict[str, Any], columns: dict[str, str]) -> Iterator[str]:
+    names = (row["model"].partition("2.5")[0], row["input"].partition(" ")[0], row["tuning"])
+    label = ", ".join(n for n in names if n)
+    paper, ours = row["paper"], row["ours"]
+    if paper:
+        yield f"{label:<22}paper " + "".join(f"{figure(m, paper[m]):>12}" for m in columns)
+        label = ""
+    if ours is None:
+        yield f"{label:<22}ours    {row['note']}"
+        return
+    yield f"{label:<22}ours  " + "".join(f"{figure(m, ours[m]['value']):>12}" for m in columns)
+    n = f"  n = {ours['n']}"
+    yield f"{n:<22}95 %  " + "".join(f"{bounds(m, ours[m]):>12}" for m in columns)
+
+
+def _terminal_transmission(grid: Grid) -> Iterator[str]:
+    yield grid.title
+    yield " " * 29 + "".join(f"{c:>17.17}" for c in grid.columns[3:])
+    block = ""
+    for row in grid.rows:
+        if row[0] != block:
+            block = row[0]
+            yield f"Block {block}"
+        method = row[1] if row[2] == "paper" else ""
+        yield f"  {method:<20}{row[2]:<7}" + "".join(f"{c:>17}" for c in row[3:])
+
+
+def _wrapped(text: str, mark: str) -> str:
+    return textwrap.fill(text, 98, initial_indent=mark, subsequent_indent=" " * len(mark))
+
+
+def markdown(tables: Tables) -> str:
+    """GitHub Markdown."""
+    parts = []
+    for grid in grids(tables):
+        lines = [grid.columns, ["---"] * len(grid.columns), *grid.rows]
+        body = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in r) + " |" for r in lines)
+        parts.append(f"## {grid.title}\n\n{body}\n")
+    told = "\n".join(f"- {c['sentence']}" for c in tables["comparisons"])
+    noted = "\n".join(f"- {note}" for note in tables["notes"])
+    return f"{tables['measured_on']}.\n\n" + "\n".join(parts) + f"\n{told}\n{noted}\n"
+
+
+def comma_separated(tables: Tables) -> str:
+    """One line per figure, unrounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["table", "row", "source", "n", "metric", "value", "low", "high"])
+    for name, columns in _COLUMNS.items():
+        for row in tables[name]:
+            for m in columns:
+                if row["paper"]:
+                    writer.writerow([name, row["row"], "paper", "", m, row["paper"][m], "", ""])
+                if row["ours"]:
+                    found = row["ours"][m]
+                    values = [found["value"], found["low"], found["high"]]
+                    writer.writerow([name, row["row"], "ours", row["ours"]["n"], m, *values])
+    for row in tables["table_3"] or []:
+        label = f"{row['block']} {row['method']}"
+        for m in COLUMNS_3:
+            paper, ours = (row.get("paper") or {}).get(m), row.get(m) or {}
+            writer.writerow(["table_3", label, "paper", "", m, paper, "", ""])
+            writer.writerow(["table_3", label, "ours", "", m, ours.get("mean"), "", ""])
+    return out.getvalue()
+
+
+_TEX = str.maketrans(
+    {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "–": "--",
+     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "{": r"\{", "}": r"\}"}
+)  # fmt: skip
+
+
+def latex(tables: Tables) -> str:
+    """One `tabular` per table, plain LaTeX without packages."""
+    parts = [f"% {tables['measured_on']}"]
+    for grid in grids(tables):
+        lines = [
+            " & ".join(c.translate(_TEX) for c in r) + r" \\" for r in [grid.columns, *grid.rows]
+        ]
+        parts.append(
+            "\\begin{table}\n\\caption{" + grid.title.translate(_TEX) + "}\n\\begin{tabular}{"
+            + "l" * len(grid.columns) + "}\n\\hline\n" + lines[0] + "\n\\hline\n"
+            + "\n".join(lines[1:]) + "\n\\hline\n\\end{tabular}\n\\end{table}"
+        )  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def html_tables(tables: Tables) -> str:
+    """The tables as HTML elements, for a page that brings its own style."""
+    parts = []
+    for grid in grids(tables):
+        source = grid.columns.index("Source")
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in grid.columns)
+        body = "".join(
+            f'<tr class="{html.escape(r[source])}">'
+            + "".join(f"<td>{html.escape(c)}</td>" for c in r)
+            + "</tr>"
+            for r in grid.rows
+        )
+        parts.append(
+            f'<figure><figcaption>{html.escape(grid.title)}</figcaption><div class="wide">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></figure>"
+        )
+    return "\n".join(parts) + "\n"
+
+
+FORMATS: dict[str, Callable[[Tables], str]] = {
+    "md": markdown,
+    "csv": comma_separated,
+    "tex": latex,
+    "html": html_tables,
+}
