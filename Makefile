@@ -115,7 +115,8 @@ eval-transmission: data  ## Table 3 and Figures 5-6 on the trace
 
 eval: $(ROWS:%=predict-%) eval-transmission  ## Tables 1-3 as JSON, Markdown, CSV, and a report
 	@$(PY) -m eval.tables --instructions $(OUT)/instructions --predictions $(OUT)/predictions \
-	  --transmission $(OUT)/transmission --out $(OUT)/eval
+	  --transmission $(OUT)/transmission --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" \
+	  --out $(OUT)/eval
 
 export: lora-boxed  ## the bundle that is shipped to edge nodes
 	@$(PY) -m export.bundle --gate $(OUT)/gate --adapter $(OUT)/lora-boxed --base $(BASE) --out $(OUT)/bundle
