@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dat_runtime import gate
 from dat_runtime.draw import (
     MAX_PIXELS,
     Image,
@@ -140,8 +139,7 @@ def _compliant(verdict: Check | None) -> Assessment | None:
 
 
 def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
-    kept = gate.kept(detections)
-    return target([Accident(d.box.to(size).clipped(), d.severity) for d in kept])
+    return target([Accident(d.box.to(size).clipped(), d.severity) for d in detections])
 
 
 def _alert(

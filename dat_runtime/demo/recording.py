@@ -19,6 +19,7 @@ class Recording:
         by: what made the recording, in words.
         frame: the size of the packaged frame.
         detections: of the gate.
+        threshold: of the gate, τ_g.
         max_pixels: the limit at which the MLLM saw the frame.
         answer: of the MLLM, its boxes in pixels of the packaged frame.
     """
@@ -26,6 +27,7 @@ class Recording:
     by: str
     frame: Size
     detections: tuple[Detection, ...]
+    threshold: float
     max_pixels: int
     answer: str
 
@@ -37,4 +39,11 @@ def read_recording() -> Recording:
     for one in value["detections"]:
         x1, y1, x2, y2 = one["bbox"]
         detections.append(Detection(Box(x1, y1, x2, y2, frame), one["severity"], one["confidence"]))
-    return Recording(value["by"], frame, tuple(detections), value["max_pixels"], value["answer"])
+    return Recording(
+        by=value["by"],
+        frame=frame,
+        detections=tuple(detections),
+        threshold=value["threshold"],
+        max_pixels=value["max_pixels"],
+        answer=value["answer"],
+    )

@@ -100,12 +100,14 @@ def _said(step: str, words: str) -> Iterator[str]:
 
 def _frame_words(image: Image, choices: Choices, recording: Recording | None) -> str:
     size = size_of(image)
-    name = choices.frame.name if choices.frame else "a rendered scene that comes with the package"
+    name = choices.frame.name if choices.frame else "a rendered scene from the package"
     words = f"{size.width} x {size.height}, {name}"
-    recorded = "" if choices.bundle else "detections"
+    recorded = [] if choices.bundle else ["detections"]
     if recording and not choices.answer and not choices.endpoint:
-        recorded += " and answer" if recorded else "answer"
-    return f"{words}; {recorded} recorded: {recording.by}" if recorded and recording else words
+        recorded.append("answer")
+    if not recorded or recording is None:
+        return words
+    return f"{words}; recorded: {' and '.join(recorded)}, from {recording.by}"
 
 
 def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
@@ -116,7 +118,7 @@ def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
         return Gate(settings.model, found, settings.low, bundle.max_pixels)
     if recording is None:
         raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")
-    return Gate("recorded", recording.detections, gate.LOW_THRESHOLD, recording.max_pixels)
+    return Gate("recorded", recording.detections, recording.threshold, recording.max_pixels)
 
 
 def _gate_words(seen: Gate, triggered: bool) -> str:

@@ -93,3 +93,9 @@ def test_an_answer_of_no_accident_is_kept() -> None:
     empty = answer(count=0, severity="none", level=0, score=0, accidents=[], summary="")
     event = event_of("e", IMAGE, DETECTIONS, empty, SENT)
     assert (event.source, event.priority) == ("mllm", 0)
+
+
+def test_what_the_gate_kept_makes_the_event_however_low_its_threshold() -> None:
+    unsure = Detection(Box(20, 20, 80, 90, FRAME), "moderate", 0.1)
+    event = event_of("e", IMAGE, [unsure], None, SENT)
+    assert (event.assessment.count, event.assessment.severity) == (1, "moderate")

@@ -42,10 +42,16 @@ def test_what_is_packaged_fits_together() -> None:
     recording, image = read_recording(), read_frame(FRAME)
     assert size_of(image) == recording.frame
     assert FRAME.stat().st_size < 60_000
-    assert triggers(recording.detections)
+    assert triggers(recording.detections, recording.threshold)
     verdict = check(recording.answer, recording.frame.width, recording.frame.height)
     assert verdict.assessment is not None
-    event = event_of("e", image, kept(recording.detections), recording.answer, recording.frame)
+    event = event_of(
+        "e",
+        image,
+        kept(recording.detections, recording.threshold),
+        recording.answer,
+        recording.frame,
+    )
     assert event.source == "mllm"
     assert len(read_batch(WAITING)) == 3
 
