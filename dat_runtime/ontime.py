@@ -184,8 +184,8 @@ def sending_order(
     while by_due or may_be_last:
         while by_due and due[by_due[-1]] >= total:
             i = by_due.pop()
-            heapq.heappush(may_be_last, (density(weights[i], sizes[i]), i))
-        _, i = heapq.heappop(may_be_last)
+            heapq.heappush(may_be_last, (density(weights[i], sizes[i]), -i))
+        i = -heapq.heappop(may_be_last)[1]
         backwards.append(i)
         total -= sizes[i]
     return backwards[::-1]
