@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from dat_runtime import manifest
 from dat_runtime.errors import DatError, reports_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--python", default=sys.executable, help="an installed Python (this one)")
     args = parser.parse_args(argv)
     bundle = args.bundle.resolve()
+    manifest.read(bundle, "bundle")
     with tempfile.TemporaryDirectory(prefix="dat-edge-") as scratch:
         check(bundle, args.python, Path(scratch))
     return 0

@@ -67,10 +67,9 @@ def show(choices: Choices) -> Iterator[str]:
     """
     image = read_frame(choices.frame or FRAME)
     recording = None if choices.frame else read_recording()
+    seen = _gate(image, choices, recording)
     yield "DAT: from one camera frame to what the uplink carries"
     yield from _said("frame", _frame_words(image, choices, recording))
-
-    seen = _gate(image, choices, recording)
     triggered = gate.triggers(seen.detections, seen.threshold)
     yield from _said("1 gate      Eq.1", _gate_words(seen, triggered))
     if not triggered:
