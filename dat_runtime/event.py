@@ -30,7 +30,7 @@ class Question:
     """What the MLLM is asked about one frame (Î, D⁺ and p of Eq. 3).
 
     Attributes:
-        png: the boxed image at its model frame, PNG.
+        png: the image at its model frame, boxed or raw, PNG.
         system: the system message; never changes.
         prompt: the user message that follows the image.
         frame: the size of the image that is sent; the answer counts its pixels.
@@ -79,16 +79,16 @@ class Event:
 
 
 def question(
-    image: Image, detections: Sequence[Detection], max_pixels: int = MAX_PIXELS
+    image: Image, detections: Sequence[Detection] | None, max_pixels: int = MAX_PIXELS
 ) -> Question:
-    """What to ask about a frame that the gate let through, with the kept detections D⁺.
+    """What to ask about a frame: boxed with the kept detections D⁺, or raw (`None`, Table 1).
 
     The frame is brought to the model's size first and the boxes are drawn after, so that their
     lines keep their width.
     """
     frame = model_frame(size_of(image), max_pixels)
-    boxed = boxed_image(resize(image, frame), detections)
-    return Question(encode_png(boxed), SYSTEM, task_prompt(frame, detections), frame)
+    seen = boxed_image(resize(image, frame), detections or ())
+    return Question(encode_png(seen), SYSTEM, task_prompt(frame, detections), frame)
 
 
 def event_of(

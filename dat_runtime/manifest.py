@@ -122,7 +122,8 @@ class Stage:
     The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
     when it raises a `DatError` (bad input). When the block is cut off it stays: a `resumable` stage
     finds its checkpoints there at the next start with the same recipe, any other starts clean.
-    A folder that no stage made is never replaced. Both ends are told on stdout: what was made, in what time, with what peak memory.
+    A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
+    taken and the peak memory.
     """
 
     def __init__(

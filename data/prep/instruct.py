@@ -1,0 +1,180 @@
+"""Instruction data: boxed and raw images, prompts, and the answers that the labels call for.
+
+    python -m data.prep.instruct --data OUT/data --gate OUT/gate --out OUT/instructions
+
+Writes LLaMA-Factory's ShareGPT form with its dataset_info.json: {boxed,raw}_{train,val,test}.json
+and images/{boxed,raw}/{train,val,test}/<id>.png, each image at the size at which the model sees it
+(`docs/decisions/002-model-frame.md`). Prompts and answers count that image's pixels. truth.jsonl is
+the test part in original-frame pixels.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dat_runtime import gate, manifest, schema
+from dat_runtime.draw import MAX_PIXELS, PATCH, Image
+from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.edge.source import read_frame
+from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.event import question
+from dat_runtime.manifest import Stage
+from dat_runtime.types import Accident, Box, Detection, Size
+
+SPLITS = ("train", "val", "test")
+INPUTS = ("boxed", "raw")
+
+Detect = Callable[[Image], Sequence[Detection]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One frame of the prepared set with its labels, boxes in the original frame."""
+
+    id: str
+    path: Path
+    size: Size
+    accidents: tuple[Accident, ...]
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m data.prep.instruct", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="prepared set (data.prep.build)")
+    parser.add_argument("--gate", type=Path, required=True, help="trained gate (train.gate)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, help=f"of a model image ({MAX_PIXELS})"
+    )
+    args = parser.parse_args(argv)
+    if args.max_pixels < PATCH * PATCH:
+        raise ConfigError(f"--max-pixels must be at least {PATCH * PATCH}, got {args.max_pixels}")
+    stage = Stage(
+        args.out,
+        kind="instructions",
+        inputs={"data": args.data, "gate": args.gate},
+        config={"max_pixels": args.max_pixels},
+        code=[__file__],
+    )
+    if not stage.up_to_date():
+        manifest.verify(args.data, "data")
+        manifest.verify(args.gate, "gate")
+        detector = OnnxDetector.load(args.gate)
+
+        def detect(image: Image) -> Sequence[Detection]:
+            return gate.kept(detector.detect(image), detector.settings.low)
+
+        with stage as folder:
+            for split in SPLITS:
+                write_split(args.data, split, detect, folder, args.max_pixels)
+            write_dataset_info(folder)
+            truth = (args.data / "truth_test.jsonl").read_bytes()
+            (folder / "truth.jsonl").write_bytes(truth)
+    return 0
+
+
+def write_split(data: Path, split: str, detect: Detect, folder: Path, max_pixels: int) -> None:
+    """Write one split's images, boxed and raw, and its two ShareGPT files."""
+    frames = list(read_labelled(data, split))
+    samples: dict[str, list[dict[str, Any]]] = {inputs: [] for inputs in INPUTS}
+    for inputs in INPUTS:
+        (folder / "images" / inputs / split).mkdir(parents=True)
+    noted, triggered = time.monotonic(), 0
+    for done, frame in enumerate(frames, start=1):
+        image = read_frame(frame.path)
+        detections = detect(image)
+        triggered += bool(detections)
+        for inputs in INPUTS:
+            guides = detections if inputs == "boxed" else None
+            png = f"images/{inputs}/{split}/{frame.id}.png"
+            made = sample(frame, image, guides, png, max_pixels)
+            (folder / png).write_bytes(made.pop("png"))
+            samples[inputs].append(made)
+        if time.monotonic() - noted > 2:
+            noted = time.monotonic()
+            print(f"[instructions] {split}: {done}/{len(frames)} frames", flush=True)
+    for inputs in INPUTS:
+        text = json.dumps(samples[inputs], ensure_ascii=False, indent=1)
+        (folder / f"{inputs}_{split}.json").write_text(text + "\n", "utf-8")
+    print(
+        f"[instructions] {split}: {len(frames)} frames, {triggered} with a gate detection",
+        flush=True,
+    )
+
+
+def sample(
+    frame: Labelled,
+    image: Image,
+    detections: Sequence[Detection] | None,
+    path: str,
+    max_pixels: int,
+) -> dict[str, Any]:
+    """One ShareGPT sample, with the encoded image under `png`.
+
+    Args:
+        detections: D⁺ of Eq. 2 for a boxed sample, `None` for a raw one.
+        path: the image's path inside the folder.
+    """
+    asked = question(image, detections, max_pixels)
+    answer = schema.target([Accident(a.box.to(asked.frame), a.severity) for a in frame.accidents])
+    return {
+        "image_id": frame.id,
+        "system": asked.system,
+        "messages": [
+            {"role": "user", "content": f"<image>{asked.prompt}"},
+            {"role": "assistant", "content": schema.dump(answer)},
+        ],
+        "images": [path],
+        "frame": [asked.frame.width, asked.frame.height],
+        "original": [frame.size.width, frame.size.height],
+        "png": asked.png,
+    }
+
+
+def write_dataset_info(folder: Path) -> None:
+    """LLaMA-Factory's description of the six data sets."""
+    columns = {"messages": "messages", "images": "images", "system": "system"}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+    }
+    info = {
+        f"{inputs}_{split}": {
+            "file_name": f"{inputs}_{split}.json",
+            "formatting": "sharegpt",
+            "columns": columns,
+            "tags": tags,
+        }
+        for inputs in INPUTS
+        for split in SPLITS
+    }
+    (folder / "dataset_info.json").write_text(json.dumps(info, indent=1) + "\n", "utf-8")
+
+
+def read_labelled(data: Path, split: str) -> Iterator[Labelled]:
+    """The frames of truth_<split>.jsonl.
+
+    Raises:
+        DataError: names the file and line that is no truth record.
+    """
+    path = data / f"truth_{split}.jsonl"
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            size = Size(record["width"], record["height"])
+            accidents = tuple(
+                Accident(Box(*a["bbox"], frame=size), a["severity"]) for a in record["accidents"]
+            )
+            yield Labelled(record["image_id"], data / record["image"], size, accidents)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"no truth record ({error!r})", path, number) from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
