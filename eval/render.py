@@ -4,7 +4,8 @@ import csv
 import html
 import io
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, NamedTuple
 
 Tables = dict[str, Any]
@@ -31,7 +32,7 @@ COLUMNS_3 = {
     "w_alarm": "W-Alarm (s)",
     "vtr_05": "VTR@0.5s (%)",
     "vtr_1": "VTR@1s (%)",
-    "avg_visual_delay": "Avg visual delay (s)",
+    "avg_visual_delay": "Visual delay (s)",
 }
 TITLES = {
     "table_1": "Table 1. Structured accident understanding",
@@ -91,26 +92,25 @@ def _transmission(rows: list[dict[str, Any]]) -> Grid:
     cells = []
     for row in rows:
         label = [row["block"], row["method"]]
-        paper = row.get("paper")
-        if paper:
-            cells.append([*label, "paper", *(_seconds(paper.get(m)) for m in COLUMNS_3)])
-        cells.append([*label, "ours", *(_mean_and_deviation(row.get(m)) for m in COLUMNS_3)])
+        cells.append([*label, "paper", *(_timing(m, row["paper"][m]) for m in COLUMNS_3)])
+        cells.append([*label, "ours", *(_mean_and_deviation(m, row[m]) for m in COLUMNS_3)])
     return Grid(TITLES["table_3"], ["Block", "Method", "Source", *COLUMNS_3.values()], cells)
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if value < 5 else f"{value:.2f}"
-
-
-def _mean_and_deviation(found: Any) -> str:
-    if not isinstance(found, dict) or found.get("mean") is None:
+def _timing(metric: str, value: float | None) -> str:
+    if value is None:
         return "-"
-    mean, deviation = found["mean"], found.get("std")
-    return _seconds(mean) + (f" ± {deviation:.4f}" if deviation is not None else "")
+    return f"{value:.2f}" if metric.startswith("vtr") else f"{value:.4f}"
+
+
+def _mean_and_deviation(metric: str, found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{_timing(metric, found['mean'])} ± {_timing(metric, found['std'])}"
 
 
 def terminal(tables: Tables) -> str:
-    """All tables within 100 columns, and what tells the rows apart."""
+    """All tables within 100 columns, and how the last row compares with the others."""
     lines = [_wrapped(tables["measured_on"], "")]
     for name, columns in _COLUMNS.items():
         lines += ["", TITLES[name]]
@@ -119,7 +119,8 @@ def terminal(tables: Tables) -> str:
             lines += _terminal_row(row, columns)
     if tables["table_3"]:
         lines += ["", *_terminal_transmission(_transmission(tables["table_3"]))]
-    sentences = [c["sentence"] for c in tables["comparisons"]] + tables["notes"]
+    shown = [c for c in tables["comparisons"] if c["row"] == tables["comparisons"][-1]["row"]]
+    sentences = [c["sentence"] for c in shown] + tables["notes"]
     return "\n".join([*lines, "", *(_wrapped(s, "- ") for s in sentences)])
 
 
@@ -140,7 +141,7 @@ def _terminal_row(row: dict[str, Any], columns: dict[str, str]) -> Iterator[str]
 
 def _terminal_transmission(grid: Grid) -> Iterator[str]:
     yield grid.title
-    yield " " * 29 + "".join(f"{c:>17.17}" for c in grid.columns[3:])
+    yield " " * 29 + "".join(f"{c:>17}" for c in grid.columns[3:])
     block = ""
     for row in grid.rows:
         if row[0] != block:
@@ -183,9 +184,9 @@ def comma_separated(tables: Tables) -> str:
     for row in tables["table_3"] or []:
         label = f"{row['block']} {row['method']}"
         for m in COLUMNS_3:
-            paper, ours = (row.get("paper") or {}).get(m), row.get(m) or {}
-            writer.writerow(["table_3", label, "paper", "", m, paper, "", ""])
-            writer.writerow(["table_3", label, "ours", "", m, ours.get("mean"), "", ""])
+            mean = row[m]["mean"] if row[m] else ""
+            writer.writerow(["table_3", label, "paper", "", m, row["paper"][m], "", ""])
+            writer.writerow(["table_3", label, "ours", "", m, mean, "", ""])
     return out.getvalue()
 
 
@@ -212,21 +213,36 @@ def latex(tables: Tables) -> str:
 
 def html_tables(tables: Tables) -> str:
     """The tables as HTML elements, for a page that brings its own style."""
-    parts = []
-    for grid in grids(tables):
-        source = grid.columns.index("Source")
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in grid.columns)
-        body = "".join(
-            f'<tr class="{html.escape(r[source])}">'
-            + "".join(f"<td>{html.escape(c)}</td>" for c in r)
-            + "</tr>"
-            for r in grid.rows
-        )
-        parts.append(
-            f'<figure><figcaption>{html.escape(grid.title)}</figcaption><div class="wide">'
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></figure>"
-        )
-    return "\n".join(parts) + "\n"
+    return "\n".join(map(_html_table, grids(tables))) + "\n"
+
+
+def _html_table(grid: Grid) -> str:
+    labels = grid.columns.index("Source")
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in [grid.columns[0], *grid.columns[labels:]])
+    body = []
+    for label, group in groupby(grid.rows, key=lambda row: row[:labels]):
+        rows = list(group)
+        name, *rest = map(html.escape, label)
+        detail = f"<br><small>{' · '.join(filter(None, rest))}</small>" if any(rest) else ""
+        first = f'<th scope="rowgroup" rowspan="{len(rows)}">{name}{detail}</th>'
+        for row in rows:
+            cells = "".join(f"<td>{_html_cell(c)}</td>" for c in row[labels:])
+            body.append(f'<tr class="{row[labels]}">{first}{cells}</tr>')
+            first = ""
+    return (
+        f'<figure><figcaption>{html.escape(grid.title)}</figcaption><div class="wide"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></figure>"
+    )
+
+
+def _html_cell(text: str) -> str:
+    """The figure, and under it, smaller, its interval or deviation."""
+    for mark in (" (", " ± "):
+        value, found, rest = text.partition(mark)
+        if found:
+            small = (mark.strip(" (") + rest.rstrip(")")).replace("±", "± ")
+            return f"{html.escape(value)}<br><small>{html.escape(small)}</small>"
+    return html.escape(text)
 
 
 FORMATS: dict[str, Callable[[Tables], str]] = {

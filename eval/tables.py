@@ -11,7 +11,7 @@ holds `tables.{json,md,csv,tex,html}`, `report.html` and `<row>/scores.json`.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,19 +97,21 @@ def make(
     if table_3 is not None:
         inputs["table3"] = table_3
     here = Path(__file__).parent
-    code = [here / name for name in ("tables.py", "metrics.py", "render.py", "report.py")]
+    names = ("tables", "metrics", "records", "calibration", "render", "report", "cases")
+    code = [here / "paper.json", *(here / f"{name}.py" for name in names)]
     stage = Stage(out, kind="eval", inputs=inputs, config={"measured_on": label}, code=code)
     if stage.up_to_date():
         return
     from eval import render, report
+    from eval.calibration import calibration, priorities
     from eval.metrics import measure
     from eval.records import read_predictions, read_truth
     from eval.score import scores_of
 
     with stage as folder:
         frames = read_truth(instructions / "truth.jsonl")
-        answers = {f.name: read_predictions(f / "predictions.jsonl", frames) for f in folders}
-        rows = {name: measure(frames, texts) for name, texts in answers.items()}
+        texts = {f.name: read_predictions(f / "predictions.jsonl", frames) for f in folders}
+        rows = {name: measure(frames, texts[name]) for name in _in_order(texts)}
         scores = {name: scores_of(m) for name, m in rows.items()}
         for name, found in scores.items():
             (folder / name).mkdir()
@@ -117,17 +119,19 @@ def make(
         tables = assemble(scores, label, _read_json(table_3) if table_3 else None)
         tables["comparisons"] = compare(rows)
         tables["breakdown"] = {name: breakdown(frames, m) for name, m in rows.items()}
+        tables["calibration"] = {n: calibration(*priorities(frames, texts[n])) for n in rows}
         _write_json(folder / "tables.json", tables)
         for suffix, form in render.FORMATS.items():
             (folder / f"tables.{suffix}").write_text(form(tables), "utf-8")
-        page = report.page(tables, frames, answers, rows, instructions)
+        details = [report.Row(name, frames, texts[name], m) for name, m in rows.items()]
+        page = report.page(tables, details, instructions)
         (folder / "report.html").write_text(page, "utf-8", errors="backslashreplace")
 
 
 def assemble(scores: Mapping[str, Any], label: str, table_3: Any = None) -> Tables:
     """`tables.json`: per table the rows in the paper's order, then rows the paper does not have."""
     paper = _read_json(Path(__file__).with_name("paper.json"))
-    names = [*LABELS, *(name for name in scores if name not in LABELS)]
+    names = dict.fromkeys([*LABELS, *scores])
     tables: Tables = {"measured_on": label}
     for table in ("table_1", "table_2"):
         figures = {row["row"]: row for row in paper[table]}
@@ -144,7 +148,17 @@ def assemble(scores: Mapping[str, Any], label: str, table_3: Any = None) -> Tabl
             )
     tables["table_3"] = table_3
     tables["notes"] = notes(scores)
+    if table_3:
+        from eval.transmission import CALIBRATION
+
+        tables["notes"].append(f"Table 3: {CALIBRATION}")
     return tables
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """The paper's rows last, in its order, so that the tuned one ends the list."""
+    own = list(names)
+    return [*(n for n in own if n not in LABELS), *(n for n in LABELS if n in own)]
 
 
 def notes(scores: Mapping[str, Any]) -> list[str]:
@@ -174,9 +188,8 @@ def compare(rows: "Mapping[str, Measures]") -> list[dict[str, Any]]:
     """Each pair of rows by paired bootstrap, with a sentence that says what can be told apart."""
     from eval.metrics import LOWER_IS_BETTER, difference
 
-    names = [*(n for n in LABELS if n in rows), *(n for n in rows if n not in LABELS)]
     comparisons = []
-    for before, after in combinations(names, 2):
+    for before, after in combinations(_in_order(rows), 2):
         differences = difference(rows[after], rows[before])
         better, worse, same = [], [], []
         for metric, (value, low, high) in differences.items():
