@@ -20,8 +20,8 @@ Frame = tuple[NDArray[np.uint8], list[Accident]]
 
 def ordinary(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
     """A frame without accidents, with what is easily taken for one."""
-    row = parked(rng, place, []) if rng.random() < 0.35 else []
-    cars = row + traffic(rng, place, row, density=1 / rng.uniform(8, 40))
+    row = parked(rng, place, []) if rng.random() < 0.3 else []
+    cars = row + traffic(rng, place, row, density=1 / rng.uniform(10, 50))
     canvas = _start(place)
     _shadows(canvas, place, cars)
     _clutter(canvas, rng, place)
@@ -38,7 +38,7 @@ def accident(
     rng: np.random.Generator,
     place: Place,
     severities: Sequence[Severity],
-    share: tuple[float, float] = (0.2, 0.48),
+    share: tuple[float, float] = (0.26, 0.5),
 ) -> Frame:
     """A frame with one collision for each severity, as far as there is room for them.
 
@@ -52,7 +52,7 @@ def accident(
             continue
         canvas = _compose(rng, place, collisions)
         seen = [_visible(canvas.owner, i + 1) for i in range(len(collisions))]
-        if all(box is not None and _longest(box) >= 0.15 * size for box in seen):
+        if all(box is not None and _longest(box) >= 0.2 * size for box in seen):
             accidents = [
                 Accident(box, c.severity) for box, c in zip(seen, collisions, strict=True) if box
             ]
@@ -71,7 +71,7 @@ def _apart(
     taken: list[Box] = []
     for severity in severities:
         for _ in range(25):
-            tried = collision(rng, place, severity)
+            tried = collision(rng, place, severity, share)
             box = extent(place.camera, tried)
             side = _longest(box) / place.camera.size
             free = all(_margined(box).iou(_margined(other)) == 0 for other in taken)
@@ -111,7 +111,7 @@ def _margined(box: Box) -> Box:
 
 def _compose(rng: np.random.Generator, place: Place, collisions: Sequence[Collision]) -> Canvas:
     wrecks = [v for c in collisions for v in c.vehicles]
-    cars = traffic(rng, place, wrecks, density=1 / rng.uniform(14, 45))
+    cars = traffic(rng, place, wrecks, density=1 / rng.uniform(15, 50))
     boxes = [extent(place.camera, c) for c in collisions]
     others = [
         v

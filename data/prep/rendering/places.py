@@ -50,7 +50,7 @@ def place(rng: np.random.Generator, size: int) -> Place:
 def _camera(rng: np.random.Generator, size: int) -> Camera:
     """Mostly beside or above the road, one in five nearly from the top."""
     top = rng.random() < 0.2
-    distance = rng.uniform(20, 30) if top else rng.uniform(18, 30)
+    distance = rng.uniform(17, 24) if top else rng.uniform(15, 24)
     pitch = rng.uniform(0.85, 1.25) if top else rng.uniform(0.3, 0.75)
     focal = rng.uniform(560, 820) * size / 640
     return Camera(size, distance * np.sin(pitch), pitch, focal)
@@ -88,7 +88,7 @@ def _surroundings(
     paved: NDArray[np.uint8],
 ) -> None:
     """Buildings, trees and bushes that do not stand before the road, from far to near."""
-    spots = rng.uniform([-45, 8], [45, 95], (70, 2))
+    spots = rng.uniform([-45, 8], [45, 95], (50, 2))
     town = rng.random()
     near = camera.focus[1] * 0.4
     for x, y in spots[np.argsort(-spots[:, 1])]:

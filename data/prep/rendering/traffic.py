@@ -5,16 +5,19 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dat_runtime.types import Severity
 from data.prep.rendering import vehicles
+from data.prep.rendering.bodies import COLOURS, build
 from data.prep.rendering.camera import Camera, Floats
 from data.prep.rendering.places import Place
-from data.prep.rendering.vehicles import COLOURS, Vehicle, build, crush
+from data.prep.rendering.vehicles import Vehicle, crush
 
 CARS = ("hatchback", "sedan", "suv", "pickup", "van")
 EVERY_KIND = (*CARS, "truck", "bus")
+TYPICAL_SPAN = 6.5
+"""Metres that a collision takes up."""
+
 SHARES = (0.24, 0.28, 0.2, 0.08, 0.09, 0.07, 0.04)
 
 
@@ -51,10 +54,10 @@ def traffic(
     found: list[Vehicle] = []
     busy = [_discs(v) for v in taken]
     for lane in place.layout.lanes():
-        queue = rng.random() < 0.2
-        s = rng.uniform(0, 20)
+        queue = rng.random() < 0.12
+        s = rng.uniform(0, 30)
         steps = np.diff(lane, axis=0)
-        while s < len(lane) / 2 - 1 and len(found) < 16:
+        while s < len(lane) / 2 - 1 and len(found) < 8:
             i = int(s * 2)
             vehicle = _random_vehicle(rng)
             spread = rng.normal(0, 0.12, 2)
@@ -95,14 +98,19 @@ def parked(rng: np.random.Generator, place: Place, taken: Sequence[Vehicle]) -> 
     return row
 
 
-def collision(rng: np.random.Generator, place: Place, severity: Severity) -> Collision:
-    """A collision somewhere in the lower two thirds of the picture, on a lane."""
+def collision(
+    rng: np.random.Generator, place: Place, severity: Severity, share: tuple[float, float]
+) -> Collision:
+    """A collision on a lane in view, where it is likely to span a `share` of the frame's side."""
     lanes = place.layout.lanes()
-    for _ in range(60):
+    for _ in range(80):
         lane = lanes[rng.integers(len(lanes))]
         i = int(rng.integers(1, len(lane) - 1))
         x, y = place.camera.ground(lane[i]) / place.camera.size
-        if 0.15 < x < 0.85 and 0.25 < y < 0.88 and _in_view(place.camera, lane[i]):
+        if not (0.18 < x < 0.82 and 0.28 < y < 0.84 and _in_view(place.camera, lane[i])):
+            continue
+        depth = float(place.camera.depth(np.array([*lane[i], 0.0])))
+        if share[0] < TYPICAL_SPAN * place.camera.focal / depth / place.camera.size < share[1]:
             break
     else:
         lane, i = lanes[0], int(np.argmin(np.linalg.norm(lanes[0] - place.camera.focus, axis=1)))
@@ -118,18 +126,20 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         kinds = rng.choice(EVERY_KIND, 2, p=SHARES)
     first = build(str(kinds[0]), _colour(rng)).at(middle, yaw + rng.normal(0, 0.15))
     second = build(str(kinds[1]), _colour(rng))
-    style = rng.choice(["rear", "side", "slant"], p=[0.25, 0.4, 0.35])
+    style = rng.choice(["rear", "side", "slant"], p=[0.2, 0.4, 0.4])
     turn = {
         "rear": rng.normal(0, 0.2),
         "side": rng.uniform(1.1, 2.0),
-        "slant": rng.uniform(0.45, 1.0),
+        "slant": rng.uniform(0.5, 1.1),
     }
     turned = yaw + rng.choice([-1, 1]) * turn[str(style)]
     bearing = turned + (rng.normal(0, 0.12) if style == "rear" else rng.normal(0, 0.3))
     first, second = _meet(rng, first, second, turned, bearing, depth=rng.uniform(0.25, 0.5))
-    lit = (3,) if rng.random() < 0.6 else ()
+    lit = (3,) if rng.random() < 0.8 else ()
     pair = tuple(replace(v, lit=lit) for v in (first, second))
-    debris = _debris(rng, _contact(first, second), pair, count=int(rng.integers(6, 16)), spread=1.3)
+    debris = _debris(
+        rng, _contact(first, second), pair, count=int(rng.integers(14, 28)), spread=1.3
+    )
     skids = _skids(rng, second) if rng.random() < 0.75 else ()
     smoke = 0.25 if rng.random() < 0.15 else 0.0
     return Collision("moderate", pair, debris, skids, smoke, False, _contact(first, second))
@@ -155,9 +165,9 @@ def severe(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         turned = yaw + rng.uniform(-1.2, 1.2)
         depth = rng.uniform(0.4, 0.8) if overturned else rng.uniform(0.9, 1.4)
         wrecks = _meet(rng, first, second, turned, turned + rng.normal(0, 0.4), depth)
-    burning = rng.random() < (0.3 if overturned else 0.7)
+    burning = rng.random() < (0.45 if overturned else 0.8)
     smoke = rng.uniform(0.5, 0.95) if burning or rng.random() < 0.35 else 0.0
-    debris = _debris(rng, middle, wrecks, count=int(rng.integers(22, 55)), spread=2.6)
+    debris = _debris(rng, middle, wrecks, count=int(rng.integers(35, 70)), spread=2.4)
     skids = _skids(rng, first) if rng.random() < 0.5 else ()
     centre = np.mean([v.position for v in wrecks], axis=0)
     return Collision("severe", wrecks, debris, skids, smoke, bool(burning), centre)
@@ -222,7 +232,7 @@ def _debris(
         b = np.array([-np.sin(angle), np.cos(angle)]) * wide
         flat = middle + offset + np.stack([-a - b, a - b, a + b, b - a]) / 2
         lift = rng.uniform(0, 0.25, 4) * min(1.0, long * 2)
-        near = float(np.hypot(*offset)) < 1.2 * spread
+        near = float(np.hypot(*offset)) < 0.7 * spread
         colour = tuple(float(c) for c in colours[rng.integers(len(colours))])
         pieces.append(Debris(np.column_stack([flat, lift]), colour, near))
     return tuple(pieces)
@@ -268,7 +278,3 @@ def _touches(vehicle: Vehicle, others: Sequence[tuple[Floats, float]]) -> bool:
         if gaps.min() < radius + other + 0.1:
             return True
     return False
-
-
-def image_hull(camera: Camera, points: Floats) -> NDArray[np.float32]:
-    return cv2.convexHull(camera.project(points.reshape(-1, 3)).astype(np.float32))[:, 0]

@@ -40,7 +40,7 @@ class Conditions:
 
 def conditions(rng: np.random.Generator) -> Conditions:
     kind = rng.choice(
-        ["clear", "cloudy", "rain", "fog", "snow", "night"], p=[0.3, 0.2, 0.12, 0.1, 0.08, 0.2]
+        ["clear", "cloudy", "rain", "fog", "snow", "night"], p=[0.34, 0.24, 0.12, 0.08, 0.08, 0.14]
     )
     angle, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.2)
     sun = np.array([np.cos(angle) * np.cos(height), np.sin(angle) * np.cos(height), np.sin(height)])
@@ -48,8 +48,8 @@ def conditions(rng: np.random.Generator) -> Conditions:
     return Conditions(
         sun=np.array([0.0, 0.0, 1.0]) if kind in ("fog", "snow") else sun,
         shadow=rng.uniform(0.4, 0.6) if kind == "clear" else rng.uniform(0.1, 0.3),
-        ambient=rng.uniform(0.28, 0.5) if night else rng.uniform(0.8, 1.1),
-        fog=rng.uniform(0.012, 0.03) if kind == "fog" else rng.uniform(0, 0.003),
+        ambient=rng.uniform(0.4, 0.6) if night else rng.uniform(0.8, 1.1),
+        fog=rng.uniform(0.008, 0.02) if kind == "fog" else rng.uniform(0, 0.003),
         rain=rng.uniform(0.4, 1.0) if kind == "rain" or (night and rng.random() < 0.3) else 0.0,
         snow=rng.uniform(0.4, 1.0) if kind == "snow" else 0.0,
         tint=rng.uniform(0.95, 1.05, 3) * (1 if rng.random() < 0.9 else [1.0, 0.94, 0.9]),
