@@ -95,7 +95,7 @@ def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
     with stage as folder:
         _copy(gate, GATE_FILES, folder / "gate")
         _copy(lora, ADAPTER_FILES, folder / "adapter")
-        _state_base(folder / "adapter" / adapter.CONFIG, base)
+        _state_base(folder / "adapter", base)
         (folder / "README.md").write_text(_readme(base, max_pixels), "utf-8")
         detector = OnnxDetector.load(folder / "gate")
         checked = adapter.read_adapter(folder / "adapter")
@@ -148,14 +148,18 @@ def _copy(source: Path, names: Sequence[str], target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def _state_base(path: Path, base: Base) -> None:
-    """Name the base model and its revision, in place of a path of this machine."""
+def _state_base(folder: Path, base: Base) -> None:
+    """Name the base model and its revision, in place of any path of this machine."""
+    path, card = folder / adapter.CONFIG, folder / "README.md"
     try:
         config = json.loads(path.read_text("utf-8"))
+        before = str(config.get("base_model_name_or_path") or base.name)
         config.update(base_model_name_or_path=base.name, revision=base.revision)
+        words = card.read_text("utf-8").replace(before, base.name)
     except (ValueError, AttributeError) as error:
-        raise DataError(f"not a PEFT configuration ({error})", path) from None
+        raise DataError(f"not an adapter of PEFT ({error})", folder) from None
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    card.write_text(words, "utf-8")
 
 
 def _readme(base: Base, max_pixels: int) -> str:

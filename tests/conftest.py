@@ -91,7 +91,7 @@ def make_lora(tmp_path: Path, base_folder: Path) -> Callable[..., Path]:
         contents: dict[str, str | bytes] = {
             "adapter_model.safetensors": safetensors(lora_tensors()),
             "adapter_config.json": json.dumps(config),
-            "README.md": "# Adapter\n",
+            "README.md": f"---\nbase_model: {base_folder}\n---\n# Adapter\n",
             "config.yaml": "image_max_pixels: 12544\n",
         }
         named = {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}
