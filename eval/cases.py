@@ -26,7 +26,6 @@ def ranked(measures: Measures) -> list[int]:
         + 2.0 * (measures.severity != measures.true_severity)
         + np.minimum(measures.count_error, 3) / 2
         + lost
-        - 1e-3 * boxes  # among equally good frames the one with more to find is the better case
     )
     return [int(i) for i in np.argsort(-fault, kind="stable")]
 
@@ -36,7 +35,7 @@ def case(frame: Frame, text: str | None, measures: Measures, index: int, folder:
     overlaps = measures.iou[measures.box_frame == index]
     said = measures.severity[index]
     facts = [
-        f"true: {OVERALL[measures.true_severity[index]]}, {len(frame.boxes)} accidents",
+        f"true: {OVERALL[measures.true_severity[index]]}, accidents: {len(frame.boxes)}",
         "answer failed" if said == FAILED else f"answer: {OVERALL[said]}",
     ]
     if len(overlaps):

@@ -42,6 +42,11 @@ TITLES = {
 _COLUMNS = {"table_1": COLUMNS_1, "table_2": COLUMNS_2}
 
 
+def name_of(metric: str) -> str:
+    """The metric's name in the paper's tables."""
+    return {**COLUMNS_1, **COLUMNS_2}[metric].rstrip("↑↓.")
+
+
 def figure(metric: str, value: float | None) -> str:
     """A figure as the paper prints it: percent in Table 1, fractions elsewhere."""
     if value is None:
@@ -84,17 +89,17 @@ def _understanding(tables: Tables, name: str) -> Grid:
             )
             rows.append([*label, "ours", str(row["ours"]["n"]), *cells])
         else:
-            rows.append([*label, "ours", row["note"], *("" for _ in columns)])
+            rows.append([*label, "ours", "", row["note"], *[""] * (len(columns) - 1)])
     return Grid(TITLES[name], ["MLLM", "Input", "Tuning", "Source", "n", *columns.values()], rows)
 
 
 def _transmission(rows: list[dict[str, Any]]) -> Grid:
     cells = []
     for row in rows:
-        label = [row["block"], row["method"]]
+        label = [row["method"], row["block"]]
         cells.append([*label, "paper", *(_timing(m, row["paper"][m]) for m in COLUMNS_3)])
         cells.append([*label, "ours", *(_mean_and_deviation(m, row[m]) for m in COLUMNS_3)])
-    return Grid(TITLES["table_3"], ["Block", "Method", "Source", *COLUMNS_3.values()], cells)
+    return Grid(TITLES["table_3"], ["Method", "Block", "Source", *COLUMNS_3.values()], cells)
 
 
 def _timing(metric: str, value: float | None) -> str:
@@ -144,10 +149,10 @@ def _terminal_transmission(grid: Grid) -> Iterator[str]:
     yield " " * 29 + "".join(f"{c:>17}" for c in grid.columns[3:])
     block = ""
     for row in grid.rows:
-        if row[0] != block:
-            block = row[0]
+        if row[1] != block:
+            block = row[1]
             yield f"Block {block}"
-        method = row[1] if row[2] == "paper" else ""
+        method = row[0] if row[2] == "paper" else ""
         yield f"  {method:<20}{row[2]:<7}" + "".join(f"{c:>17}" for c in row[3:])
 
 
@@ -217,32 +222,45 @@ def html_tables(tables: Tables) -> str:
 
 
 def _html_table(grid: Grid) -> str:
-    labels = grid.columns.index("Source")
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in [grid.columns[0], *grid.columns[labels:]])
+    source = grid.columns.index("Source")
+    first = source + (2 if "n" in grid.columns else 1)
+    columns = [grid.columns[0], "Source", *grid.columns[first:]]
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
     body = []
-    for label, group in groupby(grid.rows, key=lambda row: row[:labels]):
+    for label, group in groupby(grid.rows, key=lambda row: row[:source]):
         rows = list(group)
         name, *rest = map(html.escape, label)
         detail = f"<br><small>{' · '.join(filter(None, rest))}</small>" if any(rest) else ""
-        first = f'<th scope="rowgroup" rowspan="{len(rows)}">{name}{detail}</th>'
+        heading = f'<th scope="rowgroup" rowspan="{len(rows)}">{name}{detail}</th>'
         for row in rows:
-            cells = "".join(f"<td>{_html_cell(c)}</td>" for c in row[labels:])
-            body.append(f'<tr class="{row[labels]}">{first}{cells}</tr>')
-            first = ""
+            n = "".join(f"<br><small>n = {c}</small>" for c in row[source + 1 : first] if c)
+            cells = "".join(map(_html_cell, columns[2:], row[first:]))
+            body.append(
+                f'<tr class="{row[source]}">{heading}'
+                f'<td class="source">{row[source]}{n}</td>{cells}</tr>'
+            )
+            heading = ""
+    across = 3 if len(columns) == 8 else 4  # on a phone: figures beside one another
     return (
-        f'<figure><figcaption>{html.escape(grid.title)}</figcaption><div class="wide"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></figure>"
+        f'<figure><figcaption>{html.escape(grid.title)}</figcaption><div class="wide">'
+        f'<table class="cards across-{across}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
 
 
-def _html_cell(text: str) -> str:
+def _html_cell(column: str, text: str) -> str:
     """The figure, and under it, smaller, its interval or deviation."""
-    for mark in (" (", " ± "):
-        value, found, rest = text.partition(mark)
-        if found:
-            small = (mark.strip(" (") + rest.rstrip(")")).replace("±", "± ")
-            return f"{html.escape(value)}<br><small>{html.escape(small)}</small>"
-    return html.escape(text)
+    value, small = text, ""
+    if " (" in text:
+        value, _, small = text.rstrip(")").partition(" (")
+    elif " ± " in text:
+        value, _, deviation = text.partition(" ± ")
+        small = f"± {deviation}"
+    under = f"<br><small>{html.escape(small)}</small>" if small else ""
+    cell = f"{html.escape(value)}{under}"
+    if text[:1].isdigit() or text == "-":
+        return f'<td data-label="{html.escape(column)}">{cell}</td>'
+    return f'<td class="note">{cell}</td>'
 
 
 FORMATS: dict[str, Callable[[Tables], str]] = {

@@ -35,6 +35,8 @@ th:first-child, td:first-child { text-align: left; } th[scope=rowgroup] { white-
          min-width: 8rem; font-weight: 500; border-right: 1px solid var(--line); }
 tr.ours td { background: var(--ours); } small { color: var(--dim); font-size: .78em; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
+.pairs { grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); }
+.pairs > div { min-width: 0; }
 .case, .failure { border: 1px solid var(--line); border-radius: 6px; padding: .6rem; min-width: 0;
                   font-size: .85rem; }
 .failure { margin: .6rem 0; }
@@ -46,13 +48,25 @@ rect.moderate { stroke: #ffa500; } rect.severe { stroke: #ff2020; } rect.none { 
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f5f7; padding: .5rem;
       font-size: .75rem; margin: .3rem 0 0; max-height: 14rem; overflow: auto; }
 summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
-@media (max-width: 30rem) { body { padding: .7rem; } th, td { padding: .2rem .35rem; } }
+td.source { text-align: left; }
+@media screen and (max-width: 40rem) {
+  body { padding: .7rem; } th, td { padding: .2rem .35rem; } ul { padding-left: 1.2rem; }
+  .cards thead { display: none; } .cards, .cards tbody { display: block; }
+  .cards tr { display: grid; } .across-3 tr { grid-template-columns: repeat(3, 1fr); }
+  .across-4 tr { grid-template-columns: repeat(4, 1fr); }
+  .cards th, .cards td.source, .cards td.note { grid-column: 1 / -1; text-align: left; }
+  .cards th[scope=rowgroup] { font-weight: 600; border: 0; margin-top: .8rem; }
+  .cards td.source { border: 0; }
+  .cards td { text-align: left; } .cards td:empty { display: none; }
+  .cards td[data-label]::before { content: attr(data-label); display: block; color: var(--dim);
+                                  font-size: .75em; }
+}
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; } table { font-size: 7.5pt; }
   th, td { padding: .12rem .3rem; } .wide { overflow: visible; } pre { max-height: none; }
   .case, .failure, figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  .grid { grid-template-columns: repeat(3, 1fr); }
+  .grid { grid-template-columns: repeat(3, 1fr); } .pairs { grid-template-columns: 1fr 1fr; }
 }
 """
 
@@ -78,7 +92,7 @@ def page(tables: dict[str, Any], rows: Sequence[Row], folder: Path) -> str:
         ("Tables", html_tables(tables) + _list(tables["notes"])),
         ("What can be told apart", _comparisons(tables)),
         ("Overlap of true boxes", "".join(_histogram(r) for r in rows)),
-        ("Overall severity", f'<div class="grid">{"".join(map(_confusion, rows))}</div>'),
+        ("Overall severity", f'<div class="grid pairs">{"".join(map(_confusion, rows))}</div>'),
         ("By severity and size", _breakdown(tables["breakdown"])),
         ("Priority", _calibration(tables["calibration"])),
         ("Cases", "".join(_cases(rows, folder))),
@@ -167,8 +181,9 @@ def _confusion(row: Row) -> str:
         )
     head = "".join(f"<th>{c}</th>" for c in (*OVERALL, "failed"))
     return (
-        f"<div><h3>{html.escape(row.name)}</h3><table><thead><tr><th>true \\ said</th>{head}"
-        f"</tr></thead><tbody>{cells}</tbody></table></div>"
+        f'<div><h3>{html.escape(row.name)}</h3><div class="wide"><table>'
+        f"<thead><tr><th>true \\ said</th>{head}</tr></thead>"
+        f"<tbody>{cells}</tbody></table></div></div>"
     )
 
 
@@ -194,14 +209,15 @@ def _calibration(found: Mapping[str, Any]) -> str:
         "<p>Priority S of Eq. 7: what the answer says against what the labels call for. "
         "A calibrated row has equal means in every bin.</p>"
     )
-    return told + _table(["Row", "Answered S", "Frames", "mean said", "mean true"], rows)
+    return told + _table(["Row", "S said", "n", "mean said", "mean true"], rows)
 
 
 def _cases(rows: Sequence[Row], folder: Path) -> Iterator[str]:
     *others, main = rows
     order = ranked(main.measures)
     worst = order[:WORST]
-    best = [i for i in reversed(order) if i not in worst][:BEST]
+    rest = [i for i in reversed(order) if i not in worst]
+    best = sorted(rest, key=lambda i: not main.frames[i].boxes)[:BEST]  # those with boxes first
     yield (
         "<p>White: true boxes. Dashed: the answer's, orange moderate, red severe. "
         "The frame as the model saw it, without the gate's boxes.</p>"

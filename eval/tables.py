@@ -187,6 +187,7 @@ def notes(scores: Mapping[str, Any]) -> list[str]:
 def compare(rows: "Mapping[str, Measures]") -> list[dict[str, Any]]:
     """Each pair of rows by paired bootstrap, with a sentence that says what can be told apart."""
     from eval.metrics import LOWER_IS_BETTER, difference
+    from eval.render import name_of
 
     comparisons = []
     for before, after in combinations(_in_order(rows), 2):
@@ -196,11 +197,11 @@ def compare(rows: "Mapping[str, Measures]") -> list[dict[str, Any]]:
             if value is None or low is None or high is None:
                 continue
             if low <= 0 <= high:
-                same.append(metric)
+                same.append(name_of(metric))
             elif (value > 0) != (metric in LOWER_IS_BETTER):
-                better.append(metric)
+                better.append(name_of(metric))
             else:
-                worse.append(metric)
+                worse.append(name_of(metric))
         parts = [
             f"{word} {', '.join(metrics)}"
             for word, metrics in (
