@@ -40,14 +40,14 @@ def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = PAT
     `docs/decisions/002-model-frame.md`).
 
     Raises:
-        ValueError: the limits leave no room for one unit, or a side ratio is above 200.
+        ValueError: the limits leave no room for one unit, or a side ratio is above 20.
     """
     if max_pixels < PATCH * PATCH or min_pixels > max_pixels:
         raise ValueError(
             f"no {PATCH}-pixel unit fits min_pixels={min_pixels}, max_pixels={max_pixels}"
         )
-    if max(frame.width, frame.height) > 200 * min(frame.width, frame.height):
-        raise ValueError(f"side ratio above 200: {frame.width} x {frame.height}")
+    if max(frame.width, frame.height) > 20 * min(frame.width, frame.height):
+        raise ValueError(f"side ratio above 20: {frame.width} x {frame.height}")
     width = max(PATCH, round(frame.width / PATCH) * PATCH)
     height = max(PATCH, round(frame.height / PATCH) * PATCH)
     if width * height > max_pixels:

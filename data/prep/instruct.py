@@ -119,7 +119,10 @@ def sample(
         detections: D⁺ of Eq. 2 for a boxed sample, `None` for a raw one.
         path: the image's path inside the folder.
     """
-    asked = question(image, detections, max_pixels)
+    try:
+        asked = question(image, detections, max_pixels)
+    except ValueError as error:
+        raise DataError(f"no image for the model: {error}", frame.path) from None
     answer = schema.target([Accident(a.box.to(asked.frame), a.severity) for a in frame.accidents])
     return {
         "image_id": frame.id,
