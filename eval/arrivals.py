@@ -131,7 +131,7 @@ def draw(setting: Setting, pattern: str, seed: int) -> list[Event]:
     """`setting.events` events in queue order; the same seed gives the same events."""
     rng = np.random.default_rng([seed, sorted(setting.arrivals).index(pattern)])
     count, sizes = setting.events, setting.sizes
-    entered = _entries(setting.arrivals[pattern], count, rng)
+    entered = _entries(setting.arrivals[pattern], setting.interval, count, rng)
     captured = entered - rng.uniform(0.0, setting.capture_spread, count)
     box = _lognormal(sizes.box, count, rng)
     roi = box * _lognormal(sizes.roi_of_box, count, rng)
@@ -154,12 +154,15 @@ def draw(setting: Setting, pattern: str, seed: int) -> list[Event]:
     ]
 
 
-def _entries(arrivals: Arrivals, count: int, rng: np.random.Generator) -> np.ndarray:
+def _entries(
+    arrivals: Arrivals, interval: float, count: int, rng: np.random.Generator
+) -> np.ndarray:
     fewest, most = arrivals.together
     entries: list[float] = []
     at = arrivals.every
     while len(entries) < count:
-        entries += [at] * int(rng.integers(fewest, most + 1))
+        tick = math.ceil(at / interval) * interval  # events enter at an interval's start
+        entries += [tick] * int(rng.integers(fewest, most + 1))
         at += arrivals.every
     return np.array(entries[:count])
 
@@ -181,6 +184,12 @@ def _priorities(setting: Priorities, count: int, rng: np.random.Generator) -> np
             for a, r in zip(level, score, strict=True)
         ]
     )
+
+
+def level_of_priority(priority: float, beta: float, gamma: float) -> tuple[int, float]:
+    """(l, r) of a priority drawn by `_priorities`: Eq. 7 backwards, for l in {0, 1}."""
+    level = int(priority >= beta + (1 - beta) * gamma)
+    return level, (priority - beta * level) / (1 - beta)
 
 
 def _bytes(size: float) -> int:

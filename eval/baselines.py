@@ -113,7 +113,7 @@ def schemes(mean: float, box_from: float, roi_from: float) -> list[Scheme]:
         Scheme("Priority-Only", priority_only),
         Scheme("DAT", dat(), expires=True),
         Scheme("JSON-Only", dat(), visual=False),
-        Scheme("Fixed Box Upload", fixed(("box",)), json=False),
-        Scheme("Fixed ROI Upload", fixed(("roi",)), json=False, all_rois=True),
+        Scheme("Fixed Box Upload", fixed(("box",)), alert="box"),
+        Scheme("Fixed ROI Upload", fixed(("roi",)), alert="roi", all_rois=True),
         Scheme("Fixed JSON+Box", fixed(("box",))),
     ]

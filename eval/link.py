@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dat_runtime.errors import DataError
 from dat_runtime.live import LiveQueue
-from dat_runtime.schedule import PendingEvent, Transmission
+from dat_runtime.schedule import Kind, PendingEvent, Transmission
 from eval.arrivals import Event, Window
 
 HORIZON = 3600
@@ -115,8 +115,8 @@ class Scheme:
     planner: Planner
     all_rois: bool = False
     """Whether "ROI" means all ROIs of the event; else the representative one."""
-    json: bool = True
-    """Whether a JSON is sent; else the visual is what raises the alert."""
+    alert: Kind = "json"
+    """The unit that raises the alert; without a JSON an event that lacks it sends nothing."""
     visual: bool = True
     expires: bool = False
     """Whether a visual older than the deadline is dropped."""
@@ -158,7 +158,9 @@ def run_slotted(
             tick = max(tick + 1, math.ceil(events[arrived].entered_at / interval))
             continue
         while arrived < len(events) and events[arrived].entered_at <= now:
-            pending[arrived] = _pending(events[arrived], scheme)
+            waiting = _pending(events[arrived], scheme)
+            if scheme.alert == "json" or getattr(waiting, f"{scheme.alert}_bytes") is not None:
+                pending[arrived] = waiting
             arrived += 1
         told = link.bandwidth(now) if forecast is None else forecast(now)
         planned = scheme.planner(list(pending.values()), told, interval, visual_deadline, now)
@@ -227,7 +229,7 @@ def _pending(event: Event, scheme: Scheme) -> PendingEvent:
         roi,
         box,
         event.captured_at,
-        json_sent=not scheme.json,
+        json_sent=scheme.alert != "json",
     )
 
 

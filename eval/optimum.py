@@ -3,10 +3,15 @@
 Small instances by enumeration, larger ones as mixed-integer programs (SciPy's HiGHS).
 """
 
+import contextlib
 import heapq
 import itertools
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from eval.arrivals import Event
 from eval.link import Link
@@ -62,9 +67,6 @@ def best_by_milp(
 
     A prefix's bound holds whether or not its last visual is chosen, since deadlines only grow.
     """
-    import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
     order = [
         i for i in sorted(range(len(sizes)), key=lambda i: due[i]) if sent + sizes[i] <= due[i]
     ]
@@ -73,10 +75,40 @@ def best_by_milp(
     size = np.array([sizes[i] for i in order], float)
     weight = np.array([weights[i] for i in order])
     room = np.array([due[i] - sent for i in order], float)
-    prefixes = LinearConstraint(np.tril(np.ones((len(order),) * 2)) * size, ub=room)
-    found = milp(-weight, constraints=prefixes, integrality=1, bounds=Bounds(0, 1))
-    chosen = [i for i, z in zip(order, found.x, strict=True) if z > 0.5]
+    found = _maximise(weight, np.tril(np.ones((len(order),) * 2)) * size, room)
+    chosen = [i for i, z in zip(order, found, strict=True) if z > 0.5]
     return math.fsum(weights[i] for i in chosen)
+
+
+def _maximise(weight: np.ndarray, rows: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """z in {0, 1} that maximises weight · z under rows · z <= room, to the end (no gap left)."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    with _silent_stdout():
+        found = milp(
+            -weight,
+            constraints=LinearConstraint(rows, ub=room),
+            integrality=1,
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0},
+        )
+    if not found.success:
+        raise RuntimeError(f"HiGHS did not solve the program: {found.message}")
+    return np.round(found.x)
+
+
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """HiGHS prints a line of its own past Python's stdout; drop it."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def smallest_visual(event: Event) -> int | None:
@@ -115,9 +147,6 @@ def _clusters(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _most_on_time(jobs: Sequence[Job], link: Link) -> int:
-    import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
     starts, ends = sorted({j[0] for j in jobs}), sorted({j[1] for j in jobs})
     carried = {t: link.carried(t) for t in (*starts, *ends)}
     rows, room = [], []
@@ -131,9 +160,8 @@ def _most_on_time(jobs: Sequence[Job], link: Link) -> int:
             room.append(capacity)
     if not rows:
         return len(jobs)
-    limits = LinearConstraint(np.array(rows, float), ub=np.array(room) * (1 + 1e-9))
-    found = milp(-np.ones(len(jobs)), constraints=limits, integrality=1, bounds=Bounds(0, 1))
-    return round(-found.fun)
+    room_with_rounding = np.array(room) * (1 + 1e-9)
+    return int(_maximise(np.ones(len(jobs)), np.array(rows, float), room_with_rounding).sum())
 
 
 def least_mean_delay(events: Sequence[Event], link: Link) -> float:

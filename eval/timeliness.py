@@ -19,6 +19,7 @@ class Timeliness:
     vtr_05: float
     vtr_1: float
     avg_visual_delay: float | None
+    events: int
     no_alert: int
     on_time: float
     """Percent of the priority whose visual came within the visual deadline after capture."""
@@ -63,6 +64,7 @@ def measure(
         vtr_05=100 * sum(delay <= 0.5 for delay in delays) / n,
         vtr_1=100 * sum(delay <= 1.0 for delay in delays) / n,
         avg_visual_delay=sum(delays) / len(delays) if delays else None,
+        events=n,
         no_alert=no_alert,
         on_time=100 * on_time / total if total else math.nan,
     )
