@@ -1,0 +1,63 @@
+"""The model card of an adapter, in Hugging Face's form."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dat_runtime.adapter import Adapter
+from dat_runtime.manifest import VERSIONS
+
+CARD = """\
+---
+base_model: {base}
+library_name: peft
+license: apache-2.0
+pipeline_tag: image-text-to-text
+tags:
+- lora
+- llama-factory
+- traffic-accident-detection
+---
+
+# DAT adapter, {dataset}
+
+A LoRA adapter for `{base}` (revision `{revision}`): from one camera frame to the number of
+accidents, their boxes and severity, and an urgency score, as one JSON object.
+
+## Use
+The image, the system message and the prompt are those of `dat_runtime.event.question`; the answer
+is read by `dat_runtime.schema.check`. Prompt version {prompt}, schema version {schema}, drawing
+version {drawing}: the adapter was tuned on these and on no other.
+
+## Training
+LLaMA-Factory, `config.yaml` beside this file: rank {rank}, alpha {alpha}, learning rate {rate},
+{steps} steps, {parameters:,} parameters in {tensors} tensors. Data set `{dataset}` of
+{samples} samples, none longer than {longest} tokens. Final training loss {loss}.
+
+## Limits
+An aid for dispatchers, not a decision maker. It knows what its training frames show; on other
+cameras, countries and weather its error is unknown until measured.
+"""
+
+
+def lora_card(config: Mapping[str, Any], adapter: Adapter, report: Mapping[str, Any]) -> str:
+    """README.md of an adapter folder.
+
+    Args:
+        report: of `tuning.run`, with the samples' `tokens`.
+    """
+    tokens = report["tokens"]
+    return CARD.format(
+        base=adapter.base,
+        revision=adapter.revision,
+        dataset=config["dataset"],
+        rank=adapter.rank,
+        alpha=config.get("lora_alpha", 2 * adapter.rank),
+        rate=config.get("learning_rate"),
+        steps=report.get("steps"),
+        loss=report.get("loss"),
+        parameters=adapter.parameters,
+        tensors=adapter.tensors,
+        samples=sum(tokens["bins"]),
+        longest=tokens["longest"],
+        **VERSIONS,
+    )

@@ -1,0 +1,162 @@
+"""The untrained tiny Qwen2.5-VL: the 7B's own classes, a small tokenizer, a Hugging Face folder.
+
+It stands in for Qwen2.5-VL-7B-Instruct on a CPU: same architecture, special tokens, chat template
+and image processing, so that every later stage runs the code that it runs on the 7B.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+"""Qwen2.5-VL's, in its order."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}"
+    "<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}"
+    "<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen2.5-VL's, without its numbering of several pictures."""
+
+TEXT = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 384,
+    "max_position_embeddings": 4096,
+    # Rotary angles that differ between neighbours in few dimensions hide positions from so small a
+    # head: a small base (1e6 in the 7B) decides whether it learns to read boxes at all.
+    "rope_parameters": {
+        "rope_type": "default",
+        "type": "default",
+        "rope_theta": 10.0,
+        "mrope_section": [4, 6, 6],
+    },
+    "tie_word_embeddings": True,
+    "use_sliding_window": False,
+}
+VISION = {
+    "depth": 2,
+    "hidden_size": 96,
+    "num_heads": 3,
+    "intermediate_size": 256,
+    "out_hidden_size": 128,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 112,
+    "fullatt_block_indexes": [0, 1],
+}
+
+
+def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, seed: int) -> None:
+    """Write the untrained model, its tokenizer and its processor into `folder`.
+
+    Args:
+        texts: what the tokenizer's vocabulary is learnt from.
+        vocab_size: entries of the vocabulary besides the special tokens.
+        max_pixels: pixel limit that the image processor states.
+        seed: of the weights.
+    """
+    import torch
+    from transformers import (
+        GenerationConfig,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        set_seed,
+    )
+
+    processor = _processor(_tokenizer(texts, vocab_size), max_pixels)
+    tokenizer = processor.tokenizer
+    token = tokenizer.convert_tokens_to_ids
+    end, pad = token("<|im_end|>"), token("<|endoftext|>")
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **TEXT,
+            "vocab_size": len(tokenizer),
+            "bos_token_id": pad,
+            "eos_token_id": end,
+            "pad_token_id": pad,
+        },
+        vision_config=VISION,
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+        dtype=torch.float32,
+    )
+    set_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad, do_sample=False
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """Byte-level BPE with Qwen2's pre-tokenisation, learnt from the texts."""
+    import json
+
+    from tokenizers import Tokenizer, pre_tokenizers, trainers
+    from tokenizers.models import BPE
+    from transformers import Qwen2Tokenizer
+
+    learner = Tokenizer(BPE())
+    learner.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    learner.train_from_iterator(texts, trainer)
+    model = json.loads(learner.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(merge) for merge in model["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL_TOKENS[1:]),
+        model_max_length=TEXT["max_position_embeddings"],
+        clean_up_tokenization_spaces=False,
+    )
+    return tokenizer
+
+
+def _processor(tokenizer: Any, max_pixels: int) -> Any:
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    size = {"shortest_edge": 56 * 56, "longest_edge": max_pixels}  # the 7B's lower limit
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=size),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=size),
+        chat_template=CHAT_TEMPLATE,
+    )

@@ -1,0 +1,214 @@
+"""One LLaMA-Factory run in a folder of ours: watched, resumable, its noise kept in train.log.
+
+The work is upstream's: a configuration in LLaMA-Factory's own keys, given to
+`llamafactory-cli train` in a process of its own, so that a run by hand does the same, on one GPU or
+by torchrun on many.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dat_runtime.errors import ConfigError, DatError
+from dat_runtime.manifest import write_atomically
+
+PATHS = ("model_name_or_path", "dataset_dir", "media_dir", "dataset", "output_dir")
+"""The keys that our stages set, whatever the file says."""
+
+LOG = "train.log"
+STEPS = "trainer_log.jsonl"
+
+
+class TrainingError(DatError):
+    """LLaMA-Factory ended with an error; the message ends with the tail of its log."""
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """LLaMA-Factory's keys of a YAML file, with `key=value` overrides.
+
+    Raises:
+        ConfigError: no such file, not a mapping, or an override that is not `key=value`.
+    """
+    try:
+        config = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({error})") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: expected LLaMA-Factory keys")
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key.isidentifier():
+            raise ConfigError(f"expected key=value, got {override!r}")
+        config[key] = _value(value)
+    return config
+
+
+def _value(text: str) -> Any:
+    """A value of the command line: a number in any notation, else what YAML reads."""
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return yaml.safe_load(text)
+
+
+def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without paths: what decides the result, for a manifest."""
+    return {k: v for k, v in config.items() if k not in PATHS}
+
+
+def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[str, Any]:
+    """Train into `work`, going on from its last whole checkpoint if it holds one.
+
+    Leaves in `folder`: train.log, trainer_log.jsonl, training_loss.png. What LLaMA-Factory saved
+    besides stays in `work`, for the caller to take from and to remove.
+
+    Args:
+        config: LLaMA-Factory's keys; `output_dir` is set to `work` here.
+        name: what the progress lines begin with.
+
+    Returns:
+        Seconds of this process and its peak memory (MB, largest process), final loss and steps.
+
+    Raises:
+        TrainingError: LLaMA-Factory failed.
+    """
+    _tidy(work)
+    file = work / "config.yaml"
+    write_atomically(file, yaml.safe_dump({**config, "output_dir": str(work)}, sort_keys=False))
+    started = time.monotonic()
+    with (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llamafactory.cli", "train", str(file)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=_environment(work),
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+        try:
+            _watch(process, work / STEPS, name)
+        finally:
+            process.terminate()
+            process.wait()
+    if process.returncode:
+        raise TrainingError(_failure(folder / LOG, process.returncode))
+    for kept in (STEPS, "training_loss.png"):
+        if (work / kept).is_file():
+            shutil.copyfile(work / kept, folder / kept)
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        **_last(work / STEPS),
+    }
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[Callable[[str], None]]:
+    """Send what is written to stdout and stderr, by libraries in C too, to the end of a log.
+
+    Yields what still prints a line on the real stdout.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        yield lambda line: _write_line(kept[0], line)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, saved in zip((1, 2), kept, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+
+
+def _write_line(descriptor: int, line: str) -> None:
+    os.write(descriptor, f"{line}\n".encode())
+
+
+def _tidy(work: Path) -> None:
+    """Make `work` such that LLaMA-Factory begins, or goes on from the last whole checkpoint."""
+    work.mkdir(parents=True, exist_ok=True)
+    steps = 0
+    for path in sorted(work.iterdir()):
+        state = path / "trainer_state.json"  # written last
+        if path.name.startswith("checkpoint-") and state.is_file():
+            steps = max(steps, int(path.name.removeprefix("checkpoint-")))
+        elif path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != STEPS:
+            path.unlink()
+    log = work / STEPS
+    if log.is_file():
+        known = [line for line in log.read_text("utf-8").splitlines() if _step(line) <= steps]
+        write_atomically(log, "".join(f"{line}\n" for line in known if _step(line)))
+
+
+def _step(line: str) -> int:
+    with contextlib.suppress(ValueError, TypeError):
+        return int(json.loads(line).get("current_steps", 0))
+    return 0
+
+
+def _environment(work: Path) -> dict[str, str]:
+    """This process's, with our Python's commands in reach (torchrun) and caches that go away."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    cache = str(work / "cache")
+    return {"HF_DATASETS_CACHE": cache, **os.environ, "PATH": path, "TQDM_MININTERVAL": "5"}
+
+
+def _end_with_parent() -> None:
+    """Linux: ask for SIGTERM when the parent dies, lest two trainings write into one folder."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _watch(process: "subprocess.Popen[bytes]", log: Path, name: str) -> None:
+    """Print a line of progress every few seconds until the process ends."""
+    started = noted = time.monotonic()
+    shown = ""
+    print(f"[{name}] LLaMA-Factory reads model and data", flush=True)
+    while process.poll() is None:
+        time.sleep(0.3)
+        line = _progress(log)
+        if line != shown and time.monotonic() - noted > 5:
+            noted, shown = time.monotonic(), line
+            print(f"[{name}] {line}, {noted - started:.0f} s", flush=True)
+
+
+def _progress(log: Path) -> str:
+    with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
+        last = json.loads(log.read_text("utf-8").splitlines()[-1])
+        return f"step {last['current_steps']}/{last['total_steps']} loss {last['loss']:.3f}"
+    return ""
+
+
+def _last(log: Path) -> dict[str, Any]:
+    """The last loss and the number of steps of a trainer log."""
+    losses = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    losses = [entry for entry in losses if "loss" in entry]
+    if not losses:
+        return {}
+    return {"steps": losses[-1]["total_steps"], "loss": losses[-1]["loss"]}
+
+
+def _failure(log: Path, status: int) -> str:
+    text = log.read_bytes()[-20_000:].decode("utf-8", "replace")
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
+    tail = "\n  ".join([line for line in lines if line][-12:])
+    return f"LLaMA-Factory ended with status {status}; the end of its log:\n  {tail}"
