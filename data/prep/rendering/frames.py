@@ -38,7 +38,7 @@ def accident(
     rng: np.random.Generator,
     place: Place,
     severities: Sequence[Severity],
-    share: tuple[float, float] = (0.26, 0.5),
+    share: tuple[float, float] = (0.28, 0.52),
 ) -> Frame:
     """A frame with one collision for each severity, as far as there is room for them.
 
@@ -131,7 +131,7 @@ def _compose(rng: np.random.Generator, place: Place, collisions: Sequence[Collis
     _paint_all(canvas, place, owned + [(v, 0) for v in others])
     for c in collisions:
         _burn(canvas, rng, place.camera, c)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         _occluded(canvas, rng, place.weather)
     return canvas
 
@@ -189,16 +189,16 @@ def _shadows(canvas: Canvas, place: Place, cars: Sequence[Vehicle]) -> None:
 
 
 def _marks(canvas: Canvas, rng: np.random.Generator, camera: Camera, c: Collision) -> None:
-    """Skid marks, and after a severe collision a stain."""
+    """Skid marks and a stain, larger after a severe collision."""
     mask = np.zeros(canvas.owner.shape, np.uint8)
     width = max(1, round(0.22 * camera.focal / float(camera.depth(np.array([*c.middle, 0.0])))))
     for line in c.skids:
         cv2.polylines(mask, [fixed(camera.ground(line))], False, 220, width, cv2.LINE_AA, SUBPIXEL)
-    if c.severity == "severe":
-        angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-        ring = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(1.2, 3.0, (14, 1))
-        hull = cv2.convexHull(camera.ground(c.middle + ring).astype(np.float32))[:, 0]
-        cv2.fillConvexPoly(mask, fixed(hull), 200, cv2.LINE_AA, SUBPIXEL)
+    reach = 3.4 if c.severity == "severe" else 1.8
+    angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    ring = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(0.4, 1, (14, 1)) * reach
+    hull = cv2.convexHull(camera.ground(c.middle + ring).astype(np.float32))[:, 0]
+    cv2.fillConvexPoly(mask, fixed(hull), 220, cv2.LINE_AA, SUBPIXEL)
     canvas.shade(cv2.blur(mask, (3, 3)), 0.5)
 
 

@@ -57,7 +57,7 @@ def traffic(
         queue = rng.random() < 0.12
         s = rng.uniform(0, 30)
         steps = np.diff(lane, axis=0)
-        while s < len(lane) / 2 - 1 and len(found) < 8:
+        while s < len(lane) / 2 - 1 and len(found) < 6:
             i = int(s * 2)
             vehicle = _random_vehicle(rng)
             spread = rng.normal(0, 0.12, 2)
@@ -121,11 +121,10 @@ def collision(
 
 def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     """Two vehicles that touch: rear-end, side impact, or a slanting scrape. Both upright."""
-    kinds = rng.choice(EVERY_KIND, 2, p=SHARES)
-    while kinds[0] in ("truck", "bus") and kinds[1] in ("truck", "bus"):
-        kinds = rng.choice(EVERY_KIND, 2, p=SHARES)
-    first = build(str(kinds[0]), _colour(rng)).at(middle, yaw + rng.normal(0, 0.15))
-    second = build(str(kinds[1]), _colour(rng))
+    first = build(str(rng.choice(EVERY_KIND, p=SHARES)), _colour(rng)).at(
+        middle, yaw + rng.normal(0, 0.15)
+    )
+    second = build(str(rng.choice(CARS)), _colour(rng))
     style = rng.choice(["rear", "side", "slant"], p=[0.2, 0.4, 0.4])
     turn = {
         "rear": rng.normal(0, 0.2),
@@ -135,13 +134,12 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     turned = yaw + rng.choice([-1, 1]) * turn[str(style)]
     bearing = turned + (rng.normal(0, 0.12) if style == "rear" else rng.normal(0, 0.3))
     first, second = _meet(rng, first, second, turned, bearing, depth=rng.uniform(0.25, 0.5))
-    lit = (3,) if rng.random() < 0.8 else ()
-    pair = tuple(replace(v, lit=lit) for v in (first, second))
+    pair = tuple(replace(v, lit=(3,)) for v in (first, second))
     debris = _debris(
-        rng, _contact(first, second), pair, count=int(rng.integers(14, 28)), spread=1.3
+        rng, _contact(first, second), pair, count=int(rng.integers(25, 40)), spread=1.9
     )
     skids = _skids(rng, second) if rng.random() < 0.75 else ()
-    smoke = 0.25 if rng.random() < 0.15 else 0.0
+    smoke = rng.uniform(0.3, 0.5) if rng.random() < 0.4 else 0.0
     return Collision("moderate", pair, debris, skids, smoke, False, _contact(first, second))
 
 
@@ -165,8 +163,8 @@ def severe(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         turned = yaw + rng.uniform(-1.2, 1.2)
         depth = rng.uniform(0.4, 0.8) if overturned else rng.uniform(0.9, 1.4)
         wrecks = _meet(rng, first, second, turned, turned + rng.normal(0, 0.4), depth)
-    burning = rng.random() < (0.45 if overturned else 0.8)
-    smoke = rng.uniform(0.5, 0.95) if burning or rng.random() < 0.35 else 0.0
+    burning = rng.random() < (0.55 if overturned else 0.9)
+    smoke = rng.uniform(0.5, 0.95) if burning or rng.random() < 0.6 else 0.0
     debris = _debris(rng, middle, wrecks, count=int(rng.integers(35, 70)), spread=2.4)
     skids = _skids(rng, first) if rng.random() < 0.5 else ()
     centre = np.mean([v.position for v in wrecks], axis=0)
@@ -221,12 +219,12 @@ def _hit(rng: np.random.Generator, vehicle: Vehicle) -> tuple[float, float]:
 def _debris(
     rng: np.random.Generator, middle: Floats, of: Sequence[Vehicle], count: int, spread: float
 ) -> tuple[Debris, ...]:
-    colours = [(25, 25, 25), (60, 60, 62), (200, 205, 200), (150, 160, 160)]
+    colours = [(25, 25, 25), (60, 60, 62), (225, 230, 225), (215, 220, 215), (160, 170, 170)]
     colours += [tuple(v.colours[np.argmax(v.groups == vehicles.BODY)]) for v in of]
     pieces = []
     for n in range(count):
         offset = rng.normal(0, spread, 2)
-        long = rng.uniform(0.08, 0.3) if n % 6 else rng.uniform(0.4, 1.0) * min(1, spread / 2)
+        long = rng.uniform(0.12, 0.35) if n % 6 else rng.uniform(0.4, 1.0) * min(1, spread / 2)
         angle, wide = rng.uniform(0, np.pi), long * rng.uniform(0.3, 0.8)
         a = np.array([np.cos(angle), np.sin(angle)]) * long
         b = np.array([-np.sin(angle), np.cos(angle)]) * wide
