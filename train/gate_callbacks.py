@@ -43,6 +43,8 @@ class Epochs:
 
         if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
+        if trainer.device.type == "cpu":  # a quarter faster there; Ultralytics does so on CUDA only
+            trainer.model.to(memory_format=torch.channels_last)
         refuse_drops("train", trainer.train_loader.dataset.labels, self.boxes["train"])
         refuse_drops("val", trainer.test_loader.dataset.labels, self.boxes["val"])
         if self.checkpoint.is_file():
