@@ -1,6 +1,8 @@
 """Algorithm 1: line by line for few events, on arrays for many, selecting identically."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 
 import numpy as np
@@ -23,6 +25,8 @@ Mask = NDArray[np.bool_]
 
 VECTORISED_FROM = 50
 """Number of events from which the vectorised planner is the faster one."""
+
+COLLECTION_MATTERS_FROM = 10_000
 
 ROUNDS = 8
 
@@ -108,7 +112,22 @@ def _transmissions(
     kinds = repeat(kind) if isinstance(kind, str) else np.where(kind[units], "roi", "box").tolist()
     ids = [events[i].id for i in chosen]
     rows = zip(ids, kinds, of_units.tolist(), (totals / limits.bandwidth).tolist(), strict=False)
-    return list(map(tuple.__new__, repeat(Transmission), rows))
+    with _no_collection(len(chosen)):
+        return list(map(tuple.__new__, repeat(Transmission), rows))
+
+
+@contextmanager
+def _no_collection(count: int) -> Iterator[None]:
+    """Hold the garbage collector while many tuples are made: it would walk them all, several
+    times, to find nothing, for longer than the planning itself takes."""
+    if count < COLLECTION_MATTERS_FROM or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 Columns = tuple[Floats, Floats, Floats, Mask, Floats, Mask]
