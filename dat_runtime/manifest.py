@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any
 
 from dat_runtime.draw import DRAWING_VERSION
-from dat_runtime.errors import DatError, ManifestError
+from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
 from dat_runtime.prompt import PROMPT_VERSION
 from dat_runtime.schema import SCHEMA_VERSION
 
@@ -34,6 +34,9 @@ NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
 
 _TABLES = ("inputs", "config", "versions", "outputs")
+
+BAD_INPUT = (ConfigError, DataError, ManifestError)
+"""What a stage raises about its input: starting again with it would fail the same way."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ class Stage:
             ...write into folder...
 
     The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
-    when it raises a `DatError` (bad input). When the block is cut off it stays: a `resumable` stage
-    finds its checkpoints there at the next start with the same recipe, any other starts clean.
+    when it raises an error about its input. When the block is cut off, or a training in it fails,
+    it stays: a `resumable` stage finds its checkpoints there at the next start with the same
+    recipe, any other starts clean.
     A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
     taken and the peak memory.
     """
@@ -193,7 +197,7 @@ class Stage:
                 f"{self.out}",
                 flush=True,
             )
-        elif isinstance(error, DatError):
+        elif isinstance(error, BAD_INPUT) or (isinstance(error, DatError) and not self.resumable):
             shutil.rmtree(self.partial, ignore_errors=True)
 
     def _write(self, outputs: dict[str, str]) -> None:

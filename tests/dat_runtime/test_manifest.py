@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dat_runtime import manifest
-from dat_runtime.errors import DataError, ManifestError
+from dat_runtime.errors import DataError, DatError, ManifestError
 from dat_runtime.manifest import NAME, Stage, digest, read, verify, write_atomically
 
 
@@ -147,6 +147,15 @@ def test_a_stage_that_was_cut_off_starts_clean_unless_it_can_resume(tmp_path: Pa
     assert again.resumes
     with again as folder:
         assert (folder / "checkpoint").read_text() == "1"
+
+
+def test_a_training_that_failed_keeps_its_checkpoints(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DatError), stage(out, resumable=True) as folder:
+        (folder / "checkpoint").write_text("step 100")
+        raise DatError("out of memory")
+    with stage(out, resumable=True) as folder:
+        assert (folder / "checkpoint").read_text() == "step 100"
 
 
 def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
