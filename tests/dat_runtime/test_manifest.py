@@ -151,7 +151,7 @@ def test_a_stage_that_was_cut_off_starts_clean_unless_it_can_resume(tmp_path: Pa
 
 def test_a_training_that_failed_keeps_its_checkpoints(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(DatError), stage(out, resumable=True) as folder:
+    with pytest.raises(DatError), stage(out, resumable=True) as folder:  # noqa: PT012
         (folder / "checkpoint").write_text("step 100")
         raise DatError("out of memory")
     with stage(out, resumable=True) as folder:
