@@ -86,6 +86,7 @@ def beyond_table(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, A
                 **case,
                 "planner": "clairvoyant bound",
                 "vtr_05": spread([vtr for vtr, _ in bounds]),
+                "dat_live_vtr_05": spread([r["dat_live"].vtr_05 for r in of_case[: len(bounds)]]),
                 "avg_visual_delay": spread([delay for _, delay in bounds]),
             }
         )

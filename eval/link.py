@@ -158,9 +158,9 @@ def run_slotted(
             tick = max(tick + 1, math.ceil(events[arrived].entered_at / interval))
             continue
         while arrived < len(events) and events[arrived].entered_at <= now:
-            waiting = _pending(events[arrived], scheme)
-            if scheme.alert == "json" or getattr(waiting, f"{scheme.alert}_bytes") is not None:
-                pending[arrived] = waiting
+            new = waiting(events[arrived], scheme)
+            if scheme.alert == "json" or getattr(new, f"{scheme.alert}_bytes") is not None:
+                pending[arrived] = new
             arrived += 1
         told = link.bandwidth(now) if forecast is None else forecast(now)
         planned = scheme.planner(list(pending.values()), told, interval, visual_deadline, now)
@@ -195,10 +195,10 @@ def run_live(
         while arrived < len(coming) and coming[arrived].captured_at <= now:
             event = coming[arrived]
             sizes = (event.roi_bytes, event.box_bytes) if visual else (None, None)
-            waiting = PendingEvent(
+            new = PendingEvent(
                 event.id, event.priority, event.json_bytes, *sizes, event.captured_at
             )
-            queue.add(waiting, event.camera)
+            queue.add(new, event.camera)
             arrived += 1
         chunk = queue.next_chunk(now)
         if chunk is None:
@@ -217,7 +217,8 @@ def run_live(
     return list(deliveries.values())
 
 
-def _pending(event: Event, scheme: Scheme) -> PendingEvent:
+def waiting(event: Event, scheme: Scheme) -> PendingEvent:
+    """What the scheme's planner sees of an event."""
     roi = event.rois_bytes if scheme.all_rois else event.roi_bytes
     box = event.box_bytes
     if not scheme.visual:
@@ -241,13 +242,13 @@ def _deliver(
     at: float,
     scheme: Scheme,
 ) -> None:
-    delivery, waiting = deliveries[index], pending[index]
+    delivery, event = deliveries[index], pending[index]
     if unit.kind == "json":
         delivery.json_at = at
-        if waiting.roi_bytes is None and waiting.box_bytes is None:
+        if event.roi_bytes is None and event.box_bytes is None:
             del pending[index]
         else:
-            pending[index] = replace(waiting, json_sent=True)
+            pending[index] = replace(event, json_sent=True)
     else:
         delivery.visual_at, delivery.visual_kind = at, unit.kind
         del pending[index]
