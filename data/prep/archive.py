@@ -1,0 +1,145 @@
+"""Zip archives of untrusted origin: checked whole before the first byte is unpacked.
+
+Refused by name: paths out of the folder, links and devices, encrypted or overlapping entries, two
+entries for one file, entries that unfold more than 100 times, and more entries or bytes than the
+public sets could ever have. The directory's size is read before the directory is.
+"""
+
+import os
+import re
+import stat
+import struct
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from dat_runtime.errors import DataError
+
+MAX_ENTRIES = 200_000
+MAX_TOTAL = 64 * 1024**3
+MAX_RATIO = 100
+"""Packet lists pack about 15 to 1, photographs 1 to 1."""
+
+_SMALL = 1024 * 1024
+"""Entries up to this size may pack as tightly as they like: blank labels and pictures do."""
+_DIRECTORY_PER_ENTRY = 200
+_MAX_PATH = 400
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_CHUNK = 1024 * 1024
+
+
+def unpack(archive: Path, folder: Path) -> int:
+    """Write the archive's files into `folder`, which must be empty; returns how many.
+
+    Raises:
+        DataError: the archive is broken or not to be trusted; names the entry. Nothing was
+            written outside `folder`.
+    """
+    try:
+        with archive.open("rb") as file:
+            _demand_small_directory(file, archive)
+            with zipfile.ZipFile(file) as opened:
+                entries = opened.infolist()
+                _check(entries, archive)
+                for entry in entries:
+                    _write(opened, entry, folder / entry.filename, archive)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, OSError) as error:
+        raise DataError(f"cannot be unpacked: {error}", archive) from None
+    except Exception as error:  # zlib.error, lzma.LZMAError, UnicodeDecodeError of a broken entry
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot be unpacked: {type(error).__name__}: {error}", archive) from None
+    return sum(not entry.is_dir() for entry in entries)
+
+
+def _demand_small_directory(file: IO[bytes], archive: Path) -> None:
+    """Read the end record as `zipfile` does: a directory of a million entries is never loaded."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END.size - 0xFFFF))
+    tail = file.read()
+    at = len(tail) - _END.size
+    if at < 0 or tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        raise DataError(
+            "no zip archive: it has no end record (cut off, or another format)", archive
+        )
+    record = _END.unpack_from(tail, at)
+    count, directory = record[4], record[5]
+    if at >= _LOCATOR64.size:
+        locator = _LOCATOR64.unpack_from(tail, at - _LOCATOR64.size)
+        if locator[0] == b"PK\6\7":
+            file.seek(size - len(tail) + at - _LOCATOR64.size - _END64.size)
+            record64 = _END64.unpack(file.read(_END64.size))
+            if record64[0] == b"PK\6\6":
+                count, directory = record64[7], record64[8]
+    if count > MAX_ENTRIES or directory > MAX_ENTRIES * _DIRECTORY_PER_ENTRY:
+        raise DataError(
+            f"{count:,} entries in a directory of {directory:,} bytes; at most {MAX_ENTRIES:,} "
+            "entries are unpacked (unpack it yourself and name the folder)",
+            archive,
+        )
+
+
+def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
+    if len(entries) > MAX_ENTRIES:
+        raise DataError(f"{len(entries):,} entries, at most {MAX_ENTRIES:,}", archive)
+    total = sum(entry.file_size for entry in entries)
+    if total > MAX_TOTAL:
+        raise DataError(f"unfolds to {total:,} bytes, at most {MAX_TOTAL:,}", archive)
+    seen: set[str] = set()
+    for entry in entries:
+        if problem := _problem(entry):
+            raise DataError(f"entry {entry.filename!r:.200}: {problem}", archive)
+        name = entry.filename.rstrip("/").casefold()
+        if name in seen:
+            raise DataError(f"entry {entry.filename!r:.200}: is there twice", archive)
+        seen.add(name)
+    end = 0
+    for entry in sorted(entries, key=lambda e: e.header_offset):
+        if entry.header_offset < end:
+            raise DataError(f"entry {entry.filename!r:.200}: overlaps another", archive)
+        end = entry.header_offset + entry.compress_size
+
+
+def _problem(entry: zipfile.ZipInfo) -> str | None:
+    name = entry.filename
+    parts = name.rstrip("/").split("/")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name:
+        return "an absolute or foreign path"
+    if any(part in ("", ".", "..") for part in parts):
+        return "a path that leads out of the folder"
+    if len(name.encode()) > _MAX_PATH or any(ord(c) < 32 for c in name):
+        return f"a path over {_MAX_PATH} bytes or with control characters"
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "a link or device, only files and folders are unpacked"
+    if entry.flag_bits & 0x1:
+        return "is encrypted"
+    if entry.file_size > max(_SMALL, MAX_RATIO * entry.compress_size):
+        return (
+            f"unfolds {entry.compress_size:,} to {entry.file_size:,} bytes, over {MAX_RATIO}-fold"
+        )
+    return None
+
+
+def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive: Path) -> None:
+    """One entry; `zipfile` checks its sum, we that it is not longer than it says."""
+    if entry.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with opened.open(entry) as packed, path.open("xb") as file:
+        while chunk := packed.read(_CHUNK):
+            written += len(chunk)
+            if written > entry.file_size:
+                raise DataError(f"entry {entry.filename!r:.200}: longer than it says", archive)
+            file.write(chunk)
+
+
+def is_archive(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".zip"

@@ -1,0 +1,126 @@
+import resource
+import stat
+import struct
+import time
+import zipfile
+
+import pytest
+
+from dat_runtime.errors import DataError
+from data.prep import archive
+from data.prep.archive import unpack
+
+
+def zipped(tmp_path, entries, compression=zipfile.ZIP_DEFLATED):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for entry, content in entries:
+            file.writestr(entry, content)
+    return path
+
+
+def link(name, target):
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return entry, target
+
+
+def test_a_sound_archive_gives_its_files(tmp_path):
+    path = zipped(tmp_path, [("set/data.yaml", "a"), ("set/Non Accident/ü 1.jpg", b"\xff\xd8")])
+    assert unpack(path, tmp_path / "out") == 2
+    assert (tmp_path / "out/set/Non Accident/ü 1.jpg").read_bytes() == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ([("../owned", "x")], "leads out"),
+        ([("a/../../owned", "x")], "leads out"),
+        ([("/tmp/owned", "x")], "absolute"),
+        ([("C:owned", "x")], "absolute"),
+        ([("..\\owned", "x")], "absolute"),
+        ([("a\nb", "x")], "control characters"),
+        ([("a" * 500, "x")], "over 400 bytes"),
+        ([link("a", "/etc")], "link or device"),
+        ([link("a", "/tmp"), ("a/owned", "x")], "link or device"),
+        ([("A.txt", "x"), ("a.txt", "y")], "is there twice"),
+    ],
+    ids=range(10),
+)
+def test_an_entry_that_cannot_be_trusted_is_refused_by_name(tmp_path, entries, told):
+    (tmp_path / "out").mkdir()
+    path = zipped(tmp_path, entries)
+    with pytest.raises(DataError, match=told) as caught:
+        unpack(path, tmp_path / "out")
+    assert "a.zip" in str(caught.value)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_195_kb_bomb_costs_neither_time_nor_memory(tmp_path):
+    path = zipped(tmp_path, [("bomb.jpg", b"\0" * 200_000_000)])
+    assert path.stat().st_size < 200_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(DataError, match="over 100-fold"):
+        unpack(path, tmp_path / "out")
+    assert time.monotonic() - started < 0.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+def directory_of(count, told):
+    """A central directory of `count` entries, and an end record that tells of `told`."""
+    name = b"a"
+    one = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 49, 0, 0, 0, 0, 0, 0)
+    directory = (one + name * 49) * count
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told, told, len(directory), 0)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(directory), 1)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    return directory + end64 + locator + end
+
+
+@pytest.mark.parametrize("told", [1_000_000, 1])
+def test_a_million_entries_are_refused_before_the_directory_is_read(tmp_path, told):
+    path = tmp_path / "a.zip"
+    path.write_bytes(directory_of(1_000_000, told))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(DataError, match="at most 200,000"):
+        unpack(path, tmp_path / "out")
+    assert time.monotonic() - started < 0.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+def test_two_entries_on_the_same_bytes_are_refused(tmp_path):
+    path = zipped(tmp_path, [("a", b"x" * 1000), ("b", b"y" * 1000)], zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    second = content.rfind(b"PK\1\2")
+    content[second + 42 : second + 46] = struct.pack("<L", 0)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="overlaps"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_an_archive_cut_short_is_named(tmp_path, share):
+    path = zipped(tmp_path, [("a.txt", "hello" * 50)])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match="a.zip: "):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_flipped_byte_is_found_by_the_checksum(tmp_path):
+    path = zipped(tmp_path, [("a.txt", "hello" * 50)], zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(path, tmp_path / "out")
+
+
+def test_more_than_may_be_unpacked_is_refused(tmp_path, monkeypatch):
+    path = zipped(tmp_path, [("a", "x" * 500), ("b", "x" * 600)], zipfile.ZIP_STORED)
+    monkeypatch.setattr(archive, "MAX_TOTAL", 1000)
+    with pytest.raises(DataError, match="unfolds to 1,100 bytes"):
+        unpack(path, tmp_path / "out")
