@@ -10,12 +10,15 @@ from dat_runtime.types import Accident, Box, Severity, Size
 from data.prep.rendering import weather as weathers
 from data.prep.rendering.camera import SUBPIXEL, Camera, Canvas, Floats, fixed
 from data.prep.rendering.places import Place, occlude, stamp
-from data.prep.rendering.traffic import Collision, collision, parked, traffic
+from data.prep.rendering.traffic import Collision, Debris, collision, parked, traffic
 from data.prep.rendering.vehicles import Vehicle, paint
 from data.prep.rendering.weather import Conditions
 
 Frame = tuple[NDArray[np.uint8], list[Accident]]
 """uint8 (size, size, 3), BGR, and the accidents seen in it."""
+
+SPANS = ((0.28, 0.52), (0.22, 0.42))
+"""Longer side of a collision's box as a share of the frame's: of one, and of each of several."""
 
 
 def ordinary(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
@@ -34,52 +37,42 @@ def ordinary(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
     return _finished(canvas, rng, place)
 
 
-def accident(
-    rng: np.random.Generator,
-    place: Place,
-    severities: Sequence[Severity],
-    share: tuple[float, float] = (0.28, 0.52),
-) -> Frame:
+def accident(rng: np.random.Generator, place: Place, severities: Sequence[Severity]) -> Frame:
     """A frame with one collision for each severity, as far as there is room for them.
 
-    A box covers the visible pixels of the collision's vehicles and of the debris near it; its
-    longer side is within `share` of the frame's.
+    A box covers the visible pixels of the collision's vehicles and of the debris near it.
+
+    Raises:
+        ValueError: the place shows no lane on which a collision fits.
     """
-    size = place.camera.size
     for _ in range(40):
-        collisions = _apart(rng, place, severities, share)
+        collisions = _apart(rng, place, severities)
         if not collisions:
             continue
         canvas = _compose(rng, place, collisions)
         seen = [_visible(canvas.owner, i + 1) for i in range(len(collisions))]
-        if all(box is not None and _longest(box) >= 0.2 * size for box in seen):
+        if all(box is not None and _longest(box) >= 0.75 * SPANS[1][0] for box in seen):
             accidents = [
                 Accident(box, c.severity) for box, c in zip(seen, collisions, strict=True) if box
             ]
             return _finished(canvas, rng, place), accidents
-    raise ValueError(f"no room for {len(severities)} collisions of side {share} at this place")
+    raise ValueError(f"no room for a collision at this place: {place.camera}, {place.layout.kind}")
 
 
 def _apart(
-    rng: np.random.Generator,
-    place: Place,
-    severities: Sequence[Severity],
-    share: tuple[float, float],
+    rng: np.random.Generator, place: Place, severities: Sequence[Severity]
 ) -> list[Collision]:
     """Collisions of a fitting size whose boxes do not meet; empty when the first finds no room."""
     found: list[Collision] = []
     taken: list[Box] = []
+    low, high = SPANS[min(len(severities), 2) - 1]
     for severity in severities:
-        for _ in range(25):
-            tried = collision(rng, place, severity, share)
+        for _ in range(8 if found else 25):
+            tried = collision(rng, place, severity, (low, high))
             box = extent(place.camera, tried)
-            side = _longest(box) / place.camera.size
+            whole = box.area > 0.6 * _whole(place.camera, tried)
             free = all(_margined(box).iou(_margined(other)) == 0 for other in taken)
-            if (
-                share[0] <= side <= share[1]
-                and free
-                and box.area > 0.6 * _whole(place.camera, tried)
-            ):
+            if whole and free and low <= _longest(box) <= high:
                 found.append(tried)
                 taken.append(box)
                 break
@@ -88,7 +81,7 @@ def _apart(
 
 def extent(camera: Camera, tried: Collision) -> Box:
     """The box of a collision by its geometry alone, clipped to the frame."""
-    points = [v.placed() for v in tried.vehicles] + [d.corners for d in tried.debris if d.near]
+    points = [v.placed() for v in tried.vehicles] + [tried.debris.corners[tried.debris.near]]
     pixels = camera.project(np.concatenate([p.reshape(-1, 3) for p in points]))
     (x1, y1), (x2, y2) = pixels.min(axis=0), pixels.max(axis=0)
     return Box(x1, y1, x2, y2, Size(camera.size, camera.size)).clipped()
@@ -101,11 +94,12 @@ def _whole(camera: Camera, tried: Collision) -> float:
 
 
 def _longest(box: Box) -> float:
-    return max(box.x2 - box.x1, box.y2 - box.y1)
+    """The longer side as a share of the frame's."""
+    return max(box.x2 - box.x1, box.y2 - box.y1) / box.frame.width
 
 
 def _margined(box: Box) -> Box:
-    dx, dy = 0.1 * (box.x2 - box.x1), 0.1 * (box.y2 - box.y1)
+    dx, dy = 0.05 * (box.x2 - box.x1), 0.05 * (box.y2 - box.y1)
     return Box(box.x1 - dx, box.y1 - dy, box.x2 + dx, box.y2 + dy, box.frame)
 
 
@@ -125,8 +119,7 @@ def _compose(rng: np.random.Generator, place: Place, collisions: Sequence[Collis
         _marks(canvas, rng, place.camera, c)
     _shadows(canvas, place, [*wrecks, *others])
     for number, c in enumerate(collisions, 1):
-        for piece in c.debris:
-            canvas.fill(place.camera.project(piece.corners), piece.colour, number * piece.near)
+        scatter(canvas, place.camera, c.debris, number)
     owned = [(v, n) for n, c in enumerate(collisions, 1) for v in c.vehicles]
     _paint_all(canvas, place, owned + [(v, 0) for v in others])
     for c in collisions:
@@ -134,6 +127,13 @@ def _compose(rng: np.random.Generator, place: Place, collisions: Sequence[Collis
     if rng.random() < 0.2:
         _occluded(canvas, rng, place.weather)
     return canvas
+
+
+def scatter(canvas: Canvas, camera: Camera, debris: Debris, owner: int) -> None:
+    """Paint debris; what lies near its collision gets `owner`."""
+    pieces = zip(camera.project(debris.corners), debris.colours, debris.near, strict=True)
+    for corners, colour, near in pieces:
+        canvas.fill(corners, colour, owner if near else 0)
 
 
 def _hides(camera: Camera, vehicle: Vehicle, c: Collision, box: Box) -> bool:

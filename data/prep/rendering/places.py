@@ -88,7 +88,7 @@ def _surroundings(
     paved: NDArray[np.uint8],
 ) -> None:
     """Buildings, trees and bushes that do not stand before the road, from far to near."""
-    spots = rng.uniform([-45, 8], [45, 95], (50, 2))
+    spots = rng.uniform([-45, 8], [45, 95], (36, 2))
     town = rng.random()
     near = camera.focus[1] * 0.4
     for x, y in spots[np.argsort(-spots[:, 1])]:

@@ -10,7 +10,7 @@ from data.prep.rendering.camera import Camera, Floats, noise
 
 REACH = 45.0
 """The ground texture covers x in [-REACH, REACH], y in [0, 2 REACH], metres."""
-PER_METRE = 10
+PER_METRE = 9
 SIDE = int(2 * REACH * PER_METRE)
 LAYOUTS = ("straight", "curve", "intersection", "ramp")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dat_runtime.types import Severity
 from data.prep.rendering import vehicles
@@ -15,6 +16,7 @@ from data.prep.rendering.vehicles import Vehicle, crush
 
 CARS = ("hatchback", "sedan", "suv", "pickup", "van")
 EVERY_KIND = (*CARS, "truck", "bus")
+LITTER = ((25, 25, 25), (60, 60, 62), (225, 230, 225), (215, 220, 215), (160, 170, 170))
 TYPICAL_SPAN = 6.5
 """Metres that a collision takes up."""
 
@@ -23,11 +25,14 @@ SHARES = (0.24, 0.28, 0.2, 0.08, 0.09, 0.07, 0.04)
 
 @dataclass(frozen=True)
 class Debris:
-    """A piece on the ground: corners (4, 3) in metres, colour BGR, `near` its collision or not."""
+    """Pieces on the ground: corners (n, 4, 3) in metres, colours (n, 3) BGR.
+
+    `near` (n,) tells which lie close enough to belong to the collision's box.
+    """
 
     corners: Floats
-    colour: tuple[float, ...]
-    near: bool
+    colours: Floats
+    near: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Collision:
 
     severity: Severity
     vehicles: tuple[Vehicle, ...]
-    debris: tuple[Debris, ...]
+    debris: Debris
     skids: tuple[Floats, ...]
     smoke: float
     fire: bool
@@ -218,22 +223,23 @@ def _hit(rng: np.random.Generator, vehicle: Vehicle) -> tuple[float, float]:
 
 def _debris(
     rng: np.random.Generator, middle: Floats, of: Sequence[Vehicle], count: int, spread: float
-) -> tuple[Debris, ...]:
-    colours = [(25, 25, 25), (60, 60, 62), (225, 230, 225), (215, 220, 215), (160, 170, 170)]
-    colours += [tuple(v.colours[np.argmax(v.groups == vehicles.BODY)]) for v in of]
-    pieces = []
-    for n in range(count):
-        offset = rng.normal(0, spread, 2)
-        long = rng.uniform(0.12, 0.35) if n % 6 else rng.uniform(0.4, 1.0) * min(1, spread / 2)
-        angle, wide = rng.uniform(0, np.pi), long * rng.uniform(0.3, 0.8)
-        a = np.array([np.cos(angle), np.sin(angle)]) * long
-        b = np.array([-np.sin(angle), np.cos(angle)]) * wide
-        flat = middle + offset + np.stack([-a - b, a - b, a + b, b - a]) / 2
-        lift = rng.uniform(0, 0.25, 4) * min(1.0, long * 2)
-        near = float(np.hypot(*offset)) < 0.7 * spread
-        colour = tuple(float(c) for c in colours[rng.integers(len(colours))])
-        pieces.append(Debris(np.column_stack([flat, lift]), colour, near))
-    return tuple(pieces)
+) -> Debris:
+    """Glass, dark parts and parts in the vehicles' colours; every sixth piece is a large one."""
+    bodies = [v.colours[np.argmax(v.groups == vehicles.BODY)] for v in of]
+    colours = np.array([*LITTER, *bodies], float)
+    offsets = rng.normal(0, spread, (count, 1, 2))
+    long = rng.uniform(0.12, 0.35, count)
+    long[::6] = rng.uniform(0.4, 1.0, len(long[::6])) * min(1, spread / 2)
+    angle, wide = rng.uniform(0, np.pi, count), long * rng.uniform(0.3, 0.8, count)
+    a = np.stack([np.cos(angle), np.sin(angle)], axis=1) * long[:, None] / 2
+    b = np.stack([-np.sin(angle), np.cos(angle)], axis=1) * wide[:, None] / 2
+    flat = middle + offsets + np.stack([-a - b, a - b, a + b, b - a], axis=1)
+    lift = rng.uniform(0, 0.25, (count, 4, 1)) * np.minimum(1, 2 * long)[:, None, None]
+    return Debris(
+        corners=np.concatenate([flat, lift], axis=2),
+        colours=colours[rng.integers(len(colours), size=count)],
+        near=np.hypot(offsets[:, 0, 0], offsets[:, 0, 1]) < 0.7 * spread,
+    )
 
 
 def _skids(rng: np.random.Generator, vehicle: Vehicle) -> tuple[Floats, ...]:
