@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import perm
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ METRICS = TABLE_1 + TABLE_2
 LOWER_IS_BETTER = ("count_mae", "viol")
 
 RESAMPLES = 2000
-MAX_BLOCKS = 4096
+MAX_BLOCKS = 2048
 SEED = 20260
 _COORDINATE_LIMIT = 10**9
 
@@ -40,8 +40,8 @@ class Frame(NamedTuple):
     image: str
     width: int
     height: int
-    boxes: list[list[float]]
-    severities: list[str]
+    boxes: tuple[tuple[float, ...], ...]
+    severities: tuple[str, ...]
 
 
 class Interval(NamedTuple):
@@ -86,46 +86,47 @@ def measure(frames: Sequence[Frame], texts: Sequence[str | None]) -> Measures:
     An answer that does not meet the schema counts as failed in Table 1: not an exact count, wrong
     severity, no boxes (`docs/decisions/004-failed-answers.md`).
     """
-    code = {name: i for i, name in enumerate(OVERALL)}
-    verdicts: list[tuple[bool, ...]] = []
+    verdicts: list[bool] = []
     errors: list[float] = []
     severity: list[int] = []
-    boxes: list[list[Any]] = []
-    box_counts: list[int] = []
+    found: list[float] = []  # flat coordinates: many lists kept would slow the collector
+    found_counts: list[int] = []
     for frame, text in zip(frames, texts, strict=True):
         verdict = _NO_ANSWER if text is None else judge(text, frame.width, frame.height)
-        verdicts.append(verdict[:4])
-        answer = verdict.answer
+        verdicts += verdict[:4]
+        answer = verdict[4]
         if answer is None:
             errors.append(max(1, len(frame.boxes)))
             severity.append(FAILED)
-            box_counts.append(0)
-        else:
-            errors.append(min(abs(answer["count"] - len(frame.boxes)), _COORDINATE_LIMIT))
-            severity.append(code[answer["severity"]])
-            accidents = answer["accidents"]
-            box_counts.append(len(accidents))
-            boxes += [a["bbox"] for a in accidents]
-    true_boxes = [box for frame in frames for box in frame.boxes]
+            found_counts.append(0)
+            continue
+        errors.append(min(abs(answer["count"] - len(frame.boxes)), _COORDINATE_LIMIT))
+        severity.append(_CODE[answer["severity"]])
+        found_counts.append(len(answer["accidents"]))
+        for accident in answer["accidents"]:
+            found += accident["bbox"]
+    true = [value for frame in frames for box in frame.boxes for value in box]
     true_counts = np.array([len(frame.boxes) for frame in frames], dtype=np.int64)
     return Measures(
         verdicts=np.array(verdicts, dtype=bool).reshape(-1, 4),
         count_error=np.array(errors, dtype=float),
-        true_severity=np.array([code[highest_severity(f.severities)] for f in frames]),
+        true_severity=np.array([_CODE[highest_severity(f.severities)] for f in frames]),
         severity=np.array(severity, dtype=np.int64),
-        iou=matched_iou(_boxes(true_boxes), true_counts, _boxes(boxes), np.array(box_counts)),
+        iou=matched_iou(_boxes(true), true_counts, _boxes(found), np.array(found_counts)),
         box_frame=np.repeat(np.arange(len(frames)), true_counts),
         missing=np.array([text is None for text in texts], dtype=bool),
     )
 
 
-def _boxes(boxes: list[list[Any]]) -> Array:
-    flat = [value for box in boxes for value in box]
+_CODE = {name: i for i, name in enumerate(OVERALL)}
+
+
+def _boxes(coordinates: list[float]) -> Array:
     try:
-        array = np.array(flat, dtype=float)
+        array = np.array(coordinates, dtype=float)
     except OverflowError:  # an integer beyond any float: far outside the frame all the same
         limit = _COORDINATE_LIMIT
-        array = np.array([max(-limit, min(limit, v)) for v in flat], dtype=float)
+        array = np.array([max(-limit, min(limit, v)) for v in coordinates], dtype=float)
     return array.clip(-_COORDINATE_LIMIT, _COORDINATE_LIMIT).reshape(-1, 4)
 
 

@@ -84,6 +84,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
+_NUMBERS = frozenset((int, float))
+
+
 def _frame(record: dict[str, Any]) -> Frame:
     image_id, image = record.get("image_id"), record.get("image", "")
     width, height, accidents = (record.get(k) for k in ("width", "height", "accidents"))
@@ -100,13 +103,13 @@ def _frame(record: dict[str, Any]) -> Frame:
         bbox, severity = accident.get("bbox"), accident.get("severity")
         if severity not in SEVERITIES:
             raise ValueError(f"severity must be one of {SEVERITIES}, got {severity!r:.60}")
-        if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_number, bbox))):
+        if not (isinstance(bbox, list) and len(bbox) == 4 and _NUMBERS.issuperset(map(type, bbox))):
             raise ValueError(f"bbox must be four numbers, got {bbox!r:.60}")
         if not (0 <= bbox[0] < bbox[2] <= width and 0 <= bbox[1] < bbox[3] <= height):
             raise ValueError(f"bbox {bbox} is no box inside {width} x {height}")
-        boxes.append(bbox)
+        boxes.append(tuple(bbox))
         severities.append(severity)
-    return Frame(image_id, image, width, height, boxes, severities)
+    return Frame(image_id, image, width, height, tuple(boxes), tuple(severities))
 
 
 def _is_whole(value: object) -> bool:

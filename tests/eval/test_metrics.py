@@ -19,8 +19,8 @@ SIZE = Size(100, 80)
 
 
 def frame(*accidents: tuple[list[int], str], image_id: str = "a") -> Frame:
-    boxes: list[list[float]] = [list(map(float, box)) for box, _ in accidents]
-    return Frame(image_id, "", SIZE.width, SIZE.height, boxes, [s for _, s in accidents])
+    boxes = tuple(tuple(map(float, box)) for box, _ in accidents)
+    return Frame(image_id, "", SIZE.width, SIZE.height, boxes, tuple(s for _, s in accidents))
 
 
 def answer(*accidents: tuple[list[int], str]) -> str:
