@@ -44,7 +44,7 @@ def _bars(
     axis.barh(names, values, xerr=errors, color=colours, height=0.6, error_kw={"lw": 1})
     axis.invert_yaxis()
     for y, value in enumerate(values):
-        label = f"{value:.3f}" if value < 10 else f"{value:.1f}"
+        label = f"{value:.3f}" if 0 < value < 10 else f"{value:.1f}"
         axis.text(value + errors[y] + 0.02 * max(values), y, label, va="center", fontsize=8)
     axis.set_xlim(0, 1.25 * max(v + e for v, e in zip(values, errors, strict=True)))
 
@@ -72,7 +72,7 @@ def _table_3(found: Mapping[str, Any]) -> Any:
         paper = [rows[name]["paper"][column] for name in shown]
         axis.plot(paper, range(len(shown)), "D", color=PAPER, ms=4, label="the paper's figure")
         axis.set_title(title, fontsize=10, loc="left")
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     figure.suptitle(
         "Bursts of 4-7 accidents over a quarter of a 5G uplink (C0, fitted to the paper)", y=1.04
     )
@@ -107,7 +107,7 @@ def _deadline(found: Mapping[str, Any]) -> Any:
     delays.legend(frameon=False)
     for axis in (rates, delays):
         axis.axvline(1.5, color=OTHERS, lw=1, ls="--")
-        axis.set_xlabel("how old a visual may be when it arrives, D_vis (s since capture)")
+        axis.set_xlabel("D_vis: how old a visual may get (s since capture)")
     figure.subplots_adjust(wspace=0.25)
     return figure
 
@@ -199,7 +199,8 @@ def _cameras(found: Mapping[str, Any]) -> Any:
                 counts, [r["worst"]["mean"] for r in own], style, ms=5, color=colour, label=planner
             )
         axis.set_xlabel("cameras on the link")
-        axis.set_ylabel("worst camera: priority shown in time (%)")
+        which = "worst of the others" if crowded else "worst camera"
+        axis.set_ylabel(f"{which}: priority shown in time (%)")
         title = "one camera has five times the bursts" if crowded else "all cameras alike"
         axis.set_title(title, fontsize=10, loc="left")
     axes[0].legend(frameon=False, fontsize=8)

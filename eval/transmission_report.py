@@ -115,8 +115,8 @@ def _claims(found: Mapping[str, Any]) -> str:
         "## What holds elsewhere\n\nHow often each ordering holds: on C0's seeds, and when sizes, "
         "arrival rates, bandwidth and window are drawn at random within ±50 %. DAT drops a visual "
         "that is too old since capture and a baseline sends it all the same, so a difference of "
-        "one event of 600 counts as a tie, except where it says strictly. The paper's own order in the "
-        "fragile ones depends on the setting.\n\n"
+        "one event of 600 counts as a tie, except where it says strictly. The paper's own order in "
+        "the fragile ones depends on the setting.\n\n"
         + _table(["Ordering", "C0 (calibration)", "Perturbed (evidence)"], rows)
     )
 
@@ -181,12 +181,15 @@ def _cameras(found: Mapping[str, Any]) -> str:
         ]
         for row in found["cameras"]
     ]
-    return "## Several cameras on one link\n\nBurst, 0.1x, counted from capture.\n\n" + _table(
-        [
-            *("Cameras", "Load", "Planner", TITLES["w_alarm"], TITLES["on_time"]),
-            "worst camera's (%)",
-        ],
-        rows,
+    return (
+        "## Several cameras on one link\n\nBurst, 0.1x, counted from capture. Where one camera crowds the link, the last column is the worst of the others.\n\n"
+        + _table(
+            [
+                *("Cameras", "Load", "Planner", TITLES["w_alarm"], TITLES["on_time"]),
+                "worst camera's (%)",
+            ],
+            rows,
+        )
     )
 
 
