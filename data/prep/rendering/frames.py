@@ -105,7 +105,9 @@ def _margined(box: Box) -> Box:
 
 def _compose(rng: np.random.Generator, place: Place, collisions: Sequence[Collision]) -> Canvas:
     wrecks = [v for c in collisions for v in c.vehicles]
-    cars = traffic(rng, place, wrecks, density=1 / rng.uniform(15, 50))
+    cars = traffic(
+        rng, place, wrecks, density=1 / rng.uniform(15, 50), most=int(rng.integers(1, 6))
+    )
     boxes = [extent(place.camera, c) for c in collisions]
     others = [
         v

@@ -53,16 +53,16 @@ class Collision:
 
 
 def traffic(
-    rng: np.random.Generator, place: Place, taken: Sequence[Vehicle], density: float
+    rng: np.random.Generator, place: Place, taken: Sequence[Vehicle], density: float, most: int = 8
 ) -> list[Vehicle]:
-    """Vehicles in their lanes, one lane in five a queue; none touches another or the taken ones."""
+    """At most `most` vehicles in their lanes, some queueing, none touching another or `taken`."""
     found: list[Vehicle] = []
     busy = [_discs(v) for v in taken]
     for lane in place.layout.lanes():
         queue = rng.random() < 0.12
         s = rng.uniform(0, 30)
         steps = np.diff(lane, axis=0)
-        while s < len(lane) / 2 - 1 and len(found) < 6:
+        while s < len(lane) / 2 - 1 and len(found) < 24:
             i = int(s * 2)
             vehicle = _random_vehicle(rng)
             spread = rng.normal(0, 0.12, 2)
@@ -78,7 +78,7 @@ def traffic(
             )
             found.append(replace(vehicle, lit=tuple(set(lit))))
             busy.append(_discs(vehicle))
-    return found
+    return [found[i] for i in rng.permutation(len(found))[:most]]
 
 
 def parked(rng: np.random.Generator, place: Place, taken: Sequence[Vehicle]) -> list[Vehicle]:
@@ -228,7 +228,7 @@ def _debris(
     bodies = [v.colours[np.argmax(v.groups == vehicles.BODY)] for v in of]
     colours = np.array([*LITTER, *bodies], float)
     offsets = rng.normal(0, spread, (count, 1, 2))
-    long = rng.uniform(0.12, 0.35, count)
+    long = rng.uniform(0.15, 0.42, count)
     long[::6] = rng.uniform(0.4, 1.0, len(long[::6])) * min(1, spread / 2)
     angle, wide = rng.uniform(0, np.pi, count), long * rng.uniform(0.3, 0.8, count)
     a = np.stack([np.cos(angle), np.sin(angle)], axis=1) * long[:, None] / 2

@@ -155,6 +155,7 @@ def _order(camera: Camera, vehicle: Vehicle) -> list[int]:
     return [*upper, BODY, WHEEL] if eye[2] < 0.3 else [WHEEL, BODY, DISC, *upper]
 
 
+GLOW = {1: 2.2, 2: 1.2, 3: 3.5}
 LAMP_COLOURS = {1: (190.0, 235.0, 255.0), 2: (30.0, 30.0, 255.0), 3: (20.0, 150.0, 255.0)}
 
 
@@ -165,5 +166,5 @@ def _shine(canvas: Canvas, vehicle: Vehicle, pixels: Floats, facing: NDArray[np.
             colour = LAMP_COLOURS[lamp]
             cv2.fillConvexPoly(canvas.image, fixed(pixels[i]), colour, cv2.LINE_AA, SUBPIXEL)
             x, y = pixels[i].mean(axis=0)
-            radius = float(np.ptp(pixels[i], axis=0).max()) * (2.2 if lamp == 1 else 1.2)
+            radius = float(np.ptp(pixels[i], axis=0).max()) * GLOW[lamp]
             canvas.lamps.append((float(x), float(y), radius, colour))
