@@ -1,8 +1,6 @@
 """The events of a transmission experiment: drawn from a setting, or read from a run's event log."""
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dat_runtime.batch import read_batch
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.priority import semantic_priority
 
@@ -197,63 +196,28 @@ def _bytes(size: float) -> int:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a run's log: JSON lines, in order of queue entry.
+    """The events of a run's log, in order of capture; the first is captured at 1 s.
 
-    One object a line: `id`, `captured_at` (seconds on any one clock), `priority` in [0, 1],
-    `json_bytes`, `roi_bytes` and `box_bytes` (null where absent); optional `entered_at` (default:
-    captured_at), `rois_bytes` (all ROIs; default: roi_bytes) and `camera`. Times are shifted so
-    that the first capture is at 1 s.
+    The log is what `dat-runtime plan` reads: JSON lines of `id`, `priority`, `json_bytes`,
+    `roi_bytes`, `box_bytes` and `captured_at` in seconds. A ROI is all that an event has of them.
 
     Raises:
-        DataError: names the file, line and field.
+        DataError: names the file and line; or there is no event.
     """
-    events = []
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error}", path) from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            events.append(_event(line, path, number))
-    if not events:
+    logged = sorted(read_batch(path), key=lambda event: event.captured_at)
+    if not logged:
         raise DataError("holds no event", path)
-    shift = 1.0 - min(event.captured_at for event in events)
-    shifted = [Event(e.id, e.entered_at + shift, e.captured_at + shift, *_rest(e)) for e in events]
-    return sorted(shifted, key=lambda event: event.entered_at)
-
-
-def _rest(event: Event) -> Sequence[Any]:
-    return [getattr(event, field.name) for field in fields(event)][3:]
-
-
-def _event(line: str, path: Path, number: int) -> Event:
-    def at_least(name: str, value: Any, lowest: float) -> Any:
-        finite = isinstance(value, int | float) and math.isfinite(value)
-        if not finite or isinstance(value, bool) or value < lowest:
-            raise DataError(
-                f"{name} must be a finite number >= {lowest}, got {value!r}", path, number
-            )
-        return value
-
-    try:
-        raw = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"not JSON: {error}", path, number) from None
-    if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
-        raise DataError("expected an object with a string `id`", path, number)
-    captured = at_least("captured_at", raw.get("captured_at"), -math.inf)
-    optional = {
-        name: None if raw.get(name) is None else int(at_least(name, raw[name], 0))
-        for name in ("roi_bytes", "box_bytes", "rois_bytes")
-    }
-    return Event(
-        id=raw["id"],
-        entered_at=at_least("entered_at", raw.get("entered_at", captured), captured),
-        captured_at=captured,
-        priority=at_least("priority", raw.get("priority"), 0),
-        json_bytes=int(at_least("json_bytes", raw.get("json_bytes"), 0)),
-        roi_bytes=optional["roi_bytes"],
-        rois_bytes=optional["rois_bytes"] or optional["roi_bytes"],
-        box_bytes=optional["box_bytes"],
-        camera=str(raw.get("camera", "")),
-    )
+    shift = 1.0 - logged[0].captured_at
+    return [
+        Event(
+            id=event.id,
+            entered_at=event.captured_at + shift,
+            captured_at=event.captured_at + shift,
+            priority=event.priority,
+            json_bytes=event.json_bytes,
+            roi_bytes=event.roi_bytes,
+            rois_bytes=event.roi_bytes,
+            box_bytes=event.box_bytes,
+        )
+        for event in logged
+    ]

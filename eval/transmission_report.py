@@ -182,7 +182,8 @@ def _cameras(found: Mapping[str, Any]) -> str:
         for row in found["cameras"]
     ]
     return (
-        "## Several cameras on one link\n\nBurst, 0.1x, counted from capture. Where one camera crowds the link, the last column is the worst of the others.\n\n"
+        "## Several cameras on one link\n\nBurst, 0.1x, counted from capture. Where "
+        "one camera crowds the link, the last column is the worst of the others.\n\n"
         + _table(
             [
                 *("Cameras", "Load", "Planner", TITLES["w_alarm"], TITLES["on_time"]),
