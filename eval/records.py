@@ -56,12 +56,6 @@ def read_predictions(path: Path, frames: Sequence[Frame]) -> list[str | None]:
     return texts
 
 
-def read_latencies(path: Path) -> list[float]:
-    """`latency_s` of the predictions that state it, seconds."""
-    values = [record.get("latency_s") for _, record in _records(path)]
-    return [float(v) for v in values if _is_number(v)]
-
-
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         content = path.read_bytes()

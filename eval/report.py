@@ -174,11 +174,12 @@ def _confusion(row: Row) -> str:
     cells = ""
     for name, line in zip(OVERALL, counts, strict=True):
         shade = line / max(1, line.sum())
-        cells += f"<tr><td>{name}</td>" + "".join(
+        counted = "".join(
             f'<td style="background:rgba(59,116,196,{s:.2f});'
             f'color:{"#fff" if s > 0.6 else "inherit"}">{n}</td>'
             for n, s in zip(line, shade, strict=True)
         )
+        cells += f"<tr><td>{name}</td>{counted}</tr>"
     head = "".join(f"<th>{c}</th>" for c in (*OVERALL, "failed"))
     return (
         f'<div><h3>{html.escape(row.name)}</h3><div class="wide"><table>'

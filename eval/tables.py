@@ -16,8 +16,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime import manifest
+from dat_runtime.errors import ConfigError, DataError, ManifestError, reports_errors
 from dat_runtime.manifest import Stage
+from dat_runtime.prompt import task_prompt
+from dat_runtime.types import Size
 
 if TYPE_CHECKING:
     from eval.metrics import Frame, Measures
@@ -92,6 +95,8 @@ def make(
     folders = sorted(f.parent for f in predictions.glob("*/predictions.jsonl"))
     if not folders:
         raise ConfigError(f"{predictions} has no <row>/predictions.jsonl: run eval.predict first")
+    for folder in folders:
+        _verify_row(folder, instructions)
     table_3 = transmission / "table3.json" if transmission is not None else None
     inputs = {"instructions": instructions, **{f"row {f.name}": f for f in folders}}
     if table_3 is not None:
@@ -117,6 +122,7 @@ def make(
             (folder / name).mkdir()
             _write_json(folder / name / "scores.json", found)
         tables = assemble(scores, label, _read_json(table_3) if table_3 else None)
+        tables["notes"] += gate_notes(frames, instructions / "boxed_test.json")
         tables["comparisons"] = compare(rows)
         tables["breakdown"] = {name: breakdown(frames, m) for name, m in rows.items()}
         tables["calibration"] = {n: calibration(*priorities(frames, texts[n])) for n in rows}
@@ -126,6 +132,17 @@ def make(
         details = [report.Row(name, frames, texts[name], m) for name, m in rows.items()]
         page = report.page(tables, details, instructions)
         (folder / "report.html").write_text(page, "utf-8", errors="backslashreplace")
+
+
+def _verify_row(folder: Path, instructions: Path) -> None:
+    """Refuse answers to other instructions; a row without manifest comes from elsewhere."""
+    if not (folder / manifest.NAME).is_file():
+        return
+    made_from = manifest.verify(folder, "predictions").inputs.get("instructions")
+    if made_from != manifest.digest(instructions):
+        raise ManifestError(
+            f"{folder} answers other instructions than {instructions}: run eval.predict again"
+        )
 
 
 def assemble(scores: Mapping[str, Any], label: str, table_3: Any = None) -> Tables:
@@ -149,9 +166,10 @@ def assemble(scores: Mapping[str, Any], label: str, table_3: Any = None) -> Tabl
     tables["table_3"] = table_3
     tables["notes"] = notes(scores)
     if table_3:
-        from eval.transmission import CALIBRATION
-
-        tables["notes"].append(f"Table 3: {CALIBRATION}")
+        tables["notes"].append(
+            "Table 3: calibration, not evidence: its setting was fitted to the paper's Table 3. "
+            "Evidence is what holds on perturbed settings and other traces (eval.transmission)."
+        )
     return tables
 
 
@@ -182,6 +200,22 @@ def notes(scores: Mapping[str, Any]) -> list[str]:
         if s["missing"]:
             found.append(f"{name}: {s['missing']} of {s['n']} answers are missing, counted failed.")
     return found
+
+
+def gate_notes(frames: "Sequence[Frame]", boxed: Path) -> list[str]:
+    """How many test frames the gate would drop, which the boxed rows answer all the same."""
+    if not boxed.is_file():
+        return []
+    dropped = {
+        sample["image_id"]
+        for sample in _read_json(boxed)
+        if sample["messages"][0]["content"].endswith(task_prompt(Size(*sample["frame"]), ()))
+    }
+    lost = sum(f.image_id in dropped and bool(f.boxes) for f in frames)
+    return [
+        f"The gate finds nothing in {len(dropped)} of {len(frames)} frames, {lost} of them with "
+        "accidents; in the field these never reach the MLLM, here it is asked about them too."
+    ]
 
 
 def compare(rows: "Mapping[str, Measures]") -> list[dict[str, Any]]:

@@ -1,0 +1,417 @@
+"""Tables 1-3 and the report, made from small folders."""
+
+import csv
+import html.parser
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dat_runtime.manifest import Stage, verify
+from dat_runtime.prompt import task_prompt
+from dat_runtime.schema import dump, target
+from dat_runtime.types import Accident, Box, Severity, Size
+from eval import render, tables
+from eval.calibration import calibration, priorities
+from eval.metrics import Frame
+from eval.tables import assemble, main, measured_on
+
+SIZE = Size(100, 80)
+EVIL = '{"<script>alert(1)</script>": "</pre><img src=http://evil.example/x>"}'
+FRAMES = 12
+
+
+def box(i: int) -> Box:
+    return Box(10 + i, 10, 50 + i, 40, SIZE)
+
+
+def severity(i: int) -> Severity:
+    return "severe" if i % 2 else "moderate"
+
+
+def good(i: int) -> str:
+    return dump(target([Accident(box(i), severity(i))]))
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
+
+
+class Evaluation:
+    """Instructions of a dozen frames, and rows of answers about them."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.instructions = path / "instructions"
+        truth = []
+        for i in range(FRAMES):
+            accident = {"bbox": list(box(i).pixels()), "severity": severity(i)}
+            size = {"width": SIZE.width, "height": SIZE.height}
+            truth.append({"image_id": f"f{i}", "image": "", **size, "accidents": [accident]})
+            picture = self.instructions / "images" / "raw" / "test" / f"f{i}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(picture), np.full((28, 28, 3), 9 * i, np.uint8))
+        write_lines(self.instructions / "truth.jsonl", truth)
+        self.add("raw-none", [EVIL, None, *(good(i) for i in range(2, FRAMES))])
+        self.add("boxed-lora", [good(i) for i in range(FRAMES)])
+
+    def add(self, row: str, texts: list[str | None]) -> None:
+        records = [
+            {"image_id": f"f{i}", "text": text, "latency_s": 0.1}
+            for i, text in enumerate(texts)
+            if text is not None
+        ]
+        write_lines(self.path / "predictions" / row / "predictions.jsonl", records)
+
+    def run(self, *options: str) -> int:
+        return main(
+            [
+                *("--instructions", str(self.instructions)),
+                *("--predictions", str(self.path / "predictions")),
+                *("--out", str(self.out)),
+                *options,
+            ]
+        )
+
+    @property
+    def out(self) -> Path:
+        return self.path / "eval"
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / "tables.json").read_text("utf-8"))
+        return found
+
+    @property
+    def page(self) -> str:
+        return (self.out / "report.html").read_text("utf-8")
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Evaluation:
+    return Evaluation(tmp_path)
+
+
+def row_of(found: dict[str, Any], table: str, name: str) -> dict[str, Any]:
+    return next(row for row in found[table] if row["row"] == name)
+
+
+def test_ours_stands_beside_the_papers(evaluation: Evaluation) -> None:
+    assert evaluation.run() == 0
+    row = row_of(evaluation.tables, "table_1", "boxed-lora")
+    assert (row["model"], row["input"], row["tuning"]) == ("Ours", "Boxed image", "LoRA")
+    assert row["paper"]["sev_acc"] == 0.9883
+    assert row["ours"]["n"] == FRAMES
+    assert row["ours"]["sev_acc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert row_of(evaluation.tables, "table_2", "raw-none")["paper"] is None
+    assert row_of(evaluation.tables, "table_2", "raw-none")["ours"]["missing"] == 1
+
+
+def test_rows_that_were_not_run_keep_the_papers_figures_and_say_so(evaluation: Evaluation) -> None:
+    evaluation.run()
+    gpt = row_of(evaluation.tables, "table_1", "gpt-5")
+    assert gpt["paper"]["count_em"] == 0.963
+    assert (gpt["ours"], gpt["note"]) == (None, "no endpoint was given")
+    assert row_of(evaluation.tables, "table_1", "raw-lora")["note"] == "not run"
+
+
+def test_a_row_that_the_paper_does_not_have_is_shown_too(evaluation: Evaluation) -> None:
+    evaluation.add("boxed-lora-constrained", [good(i) for i in range(FRAMES)])
+    evaluation.run()
+    row = row_of(evaluation.tables, "table_2", "boxed-lora-constrained")
+    assert (row["model"], row["paper"]) == ("boxed-lora-constrained", None)
+    assert row["ours"]["parse"]["value"] == 1.0
+
+
+def test_the_folder_is_whole_and_says_what_it_was_made_from(evaluation: Evaluation) -> None:
+    evaluation.run()
+    made = verify(evaluation.out, "eval")
+    assert {"report.html", "raw-none/scores.json", *(f"tables.{s}" for s in render.FORMATS)} <= set(
+        made.outputs
+    )
+    assert set(made.inputs) == {"instructions", "row raw-none", "row boxed-lora"}
+
+
+def test_a_second_run_does_nothing(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation.run()
+    evaluation.run()
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_the_papers_figures_are_those_printed_in_it() -> None:
+    """Typed again from Tables 1 and 2, by column."""
+    paper = json.loads(Path(tables.__file__).with_name("paper.json").read_text("utf-8"))
+    columns = {m: [row[m] for row in paper["table_1"]] for m in render.COLUMNS_1}
+    assert columns == {
+        "count_em": [0.7898, 0.8086, 0.9630, 0.9550],
+        "count_mae": [0.2150, 0.1943, 0.0370, 0.0500],
+        "sev_acc": [0.7536, 0.8447, 0.9849, 0.9883],
+        "sev_f1": [0.7001, 0.8362, 0.9836, 0.9874],
+        "bbox_miou": [0.1671, 0.5440, 0.5312, 0.6833],
+        "recall_50": [0.0070, 0.6871, 0.5809, 0.8483],
+    }
+    columns = {m: [row[m] for row in paper["table_2"]] for m in render.COLUMNS_2}
+    assert columns == {
+        "parse": [1.0, 1.0, 1.0],
+        "schema": [0.9983, 0.9831, 1.0],
+        "rule": [0.9783, 0.9831, 1.0],
+        "viol": [0.0017, 0.0101, 0.0],
+    }
+
+
+@pytest.mark.parametrize("profile", ["smoke", "paper"])
+def test_small_or_rendered_figures_never_pass_for_the_papers(profile: str) -> None:
+    assert "not the paper's accuracy" in measured_on(profile, "")
+    assert "not the paper's accuracy" in measured_on("smoke", "public")
+    assert "not the paper's accuracy" not in measured_on("paper", "public")
+    assert "'public'" in measured_on(profile, "public")
+
+
+def test_every_format_says_what_ours_was_measured_on(evaluation: Evaluation) -> None:
+    evaluation.run("--source", "my-cameras")
+    label = "frames of 'my-cameras', a tiny Qwen2.5-VL"
+    for name in ("tables.json", "tables.md", "tables.tex"):
+        assert label in (evaluation.out / name).read_text("utf-8"), name
+    assert label.replace("'", "&#x27;") in evaluation.page
+
+
+def test_the_terminal_table_fits_a_hundred_columns(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation.run("--transmission", str(transmission(evaluation.path)))
+    capsys.readouterr()
+    assert main(["--show", str(evaluation.out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    text = "\n".join(lines)
+    for part in ("98.83%", "no endpoint was given", "Table 3", "calibration", "rule of three"):
+        assert part.lower() in text.lower(), part
+
+
+def test_csv_holds_the_unrounded_figures(evaluation: Evaluation) -> None:
+    evaluation.run()
+    rows = list(csv.DictReader(io.StringIO((evaluation.out / "tables.csv").read_text("utf-8"))))
+    found = {(r["row"], r["source"], r["metric"]): r for r in rows}
+    ours = row_of(evaluation.tables, "table_1", "raw-none")["ours"]["count_em"]
+    assert float(found["raw-none", "ours", "count_em"]["value"]) == ours["value"]
+    assert float(found["gpt-5", "paper", "viol"]["value"]) == 0.0101
+
+
+def test_latex_escapes_what_latex_reads(evaluation: Evaluation) -> None:
+    evaluation.add("100%_mine", [good(i) for i in range(FRAMES)])
+    evaluation.run()
+    text = (evaluation.out / "tables.tex").read_text("utf-8")
+    assert r"100\%\_mine" in text
+    assert not re.search(r"(?<!\\)%(?! ours)", text)
+
+
+def test_rows_are_compared_in_words(evaluation: Evaluation) -> None:
+    evaluation.add("raw-none", [*([None] * 6), *(good(i) for i in range(6, FRAMES))])
+    evaluation.add("raw-lora", [good(i) for i in range(FRAMES)])
+    evaluation.run()
+    told = {(c["row"], c["against"]): c["sentence"] for c in evaluation.tables["comparisons"]}
+    assert "is better in Count EM, Count MAE" in told["boxed-lora", "raw-none"]
+    assert "cannot be told apart in Viol." in told["boxed-lora", "raw-none"]
+    assert "better" not in told["boxed-lora", "raw-lora"]
+
+
+def transmission(path: Path) -> Path:
+    """A Table 3 of two rows, as `eval.transmission` writes it."""
+    figures = {m: {"mean": 0.0525, "std": 0.0002} for m in render.COLUMNS_3}
+    paper = {"w_alarm": 0.0531, "vtr_05": 98.33, "vtr_1": 99.17, "avg_visual_delay": 0.1081}
+    row = {"block": "B. burst, 0.25x", "method": "DAT", **figures, "paper": paper}
+    json_only = {**row, "method": "JSON-Only", "avg_visual_delay": None}
+    json_only["paper"] = {**paper, "avg_visual_delay": None}
+    folder = path / "transmission"
+    folder.mkdir()
+    (folder / "table3.json").write_text(json.dumps([row, json_only]), "utf-8")
+    return folder
+
+
+def test_table_3_is_taken_in_when_it_is_there(evaluation: Evaluation) -> None:
+    evaluation.run("--transmission", str(transmission(evaluation.path)))
+    assert evaluation.tables["table_3"][0]["method"] == "DAT"
+    text = (evaluation.out / "tables.md").read_text("utf-8")
+    assert "| DAT | B. burst, 0.25x | ours | 0.0525 ± 0.0002 |" in text
+    assert any(note.startswith("Table 3: calibration") for note in evaluation.tables["notes"])
+
+
+def test_a_missing_table_3_is_named(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluation.run("--transmission", str(evaluation.path)) == 1
+    assert "table3.json" in capsys.readouterr().err
+
+
+def test_without_rows_the_command_says_what_to_run(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([
+        *("--instructions", str(evaluation.instructions)),
+        *("--predictions", str(evaluation.instructions)),
+        *("--out", str(evaluation.out)),
+    ]) == 1  # fmt: skip
+    assert "run eval.predict first" in capsys.readouterr().err
+    assert not evaluation.out.exists()
+
+
+def test_answers_to_other_instructions_are_refused(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = evaluation.path / "old"
+    old.mkdir()
+    (old / "truth.jsonl").write_text("another")
+    row = evaluation.path / "predictions" / "boxed-lora"
+    text = (row / "predictions.jsonl").read_text("utf-8")
+    (row / "predictions.jsonl").unlink()
+    row.rmdir()
+    with Stage(row, kind="predictions", inputs={"instructions": old}, config={}) as folder:
+        (folder / "predictions.jsonl").write_text(text, "utf-8")
+    assert evaluation.run() == 1
+    assert "answers other instructions" in capsys.readouterr().err
+
+
+def test_faulty_answers_leave_no_output(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation.add("boxed-none", [good(0)] * (FRAMES + 1))
+    assert evaluation.run() == 1
+    assert "boxed-none/predictions.jsonl:13: image 'f12' is not in the truth" in (
+        capsys.readouterr().err
+    )
+    assert not evaluation.out.exists()
+    assert not evaluation.out.with_name("eval.partial").exists()
+
+
+def test_frames_that_the_gate_would_drop_are_counted(evaluation: Evaluation) -> None:
+    samples = [
+        {
+            "image_id": f"f{i}",
+            "frame": [28, 28],
+            "messages": [{"content": "<image>" + task_prompt(Size(28, 28), () if i < 3 else None)}],
+        }
+        for i in range(FRAMES)
+    ]
+    (evaluation.instructions / "boxed_test.json").write_text(json.dumps(samples), "utf-8")
+    evaluation.run()
+    notes = " ".join(evaluation.tables["notes"])
+    assert "finds nothing in 3 of 12 frames, 3 of them with accidents" in notes
+
+
+class Elements(html.parser.HTMLParser):
+    """The elements of a page, their attributes, and whether all are closed."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_well_formed_and_loads_nothing(evaluation: Evaluation) -> None:
+    evaluation.run("--transmission", str(transmission(evaluation.path)))
+    elements = Elements(evaluation.page)
+    assert elements.open == []
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in elements.found}
+    links = [a for _, attrs in elements.found for k, a in attrs.items() if k in ("src", "href")]
+    assert links
+    assert all(a is not None and a.startswith("data:image/jpeg;base64,") for a in links)
+    assert "http" not in re.sub("http-equiv|http://evil.example", "", evaluation.page)
+
+
+def test_an_offending_text_is_shown_as_text(evaluation: Evaluation) -> None:
+    evaluation.run()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in evaluation.page
+    assert "unknown key" in evaluation.page
+
+
+def test_the_guard_would_notice_an_element_from_an_answer() -> None:
+    assert "script" in {tag for tag, _ in Elements(f"<pre>{EVIL}").found}
+
+
+def test_the_report_lists_what_was_missing_and_who_failed(evaluation: Evaluation) -> None:
+    evaluation.run()
+    assert "raw-none: 1 of 12 answers: f1" in evaluation.page
+    assert "boxed-lora: none." in evaluation.page
+
+
+def test_a_lone_surrogate_in_an_answer_does_not_stop_the_report(evaluation: Evaluation) -> None:
+    evaluation.add("raw-none", ['{"\ud800": 1}'] * FRAMES)
+    assert evaluation.run() == 0
+    assert r"\ud800" in evaluation.page
+
+
+def test_a_frame_without_picture_and_an_id_that_climbs_out_do_no_harm(tmp_path: Path) -> None:
+    evaluation = Evaluation(tmp_path)
+    cv2.imwrite(str(tmp_path / "secret.png"), np.zeros((9, 9, 3), np.uint8))
+    size = {"width": SIZE.width, "height": SIZE.height}
+    names = ["../../../../secret", "nothing"]
+    truth = [{"image_id": n, **size, "accidents": []} for n in names]
+    write_lines(evaluation.instructions / "truth.jsonl", truth)
+    for row in ("raw-none", "boxed-lora"):
+        evaluation.add(row, [])
+    assert evaluation.run() == 0
+    assert "data:image" not in evaluation.page
+    assert 'class="none"' in evaluation.page
+
+
+def test_without_any_true_box_the_tables_still_stand(evaluation: Evaluation) -> None:
+    size = {"width": SIZE.width, "height": SIZE.height}
+    truth = [{"image_id": f"f{i}", **size, "accidents": []} for i in range(FRAMES)]
+    write_lines(evaluation.instructions / "truth.jsonl", truth)
+    assert evaluation.run() == 0
+    assert row_of(evaluation.tables, "table_1", "raw-none")["ours"]["recall_50"]["value"] is None
+    assert "No true box." in evaluation.page
+    assert render.terminal(evaluation.tables)
+
+
+def test_breakdown_groups_true_boxes_by_severity_and_size(evaluation: Evaluation) -> None:
+    evaluation.run()
+    groups = {g["group"]: g for g in evaluation.tables["breakdown"]["boxed-lora"]}
+    assert set(groups) == {"moderate", "severe", "medium box"}
+    assert groups["severe"] == {
+        "group": "severe",
+        "boxes": FRAMES // 2,
+        "bbox_miou": 1.0,
+        "recall_50": 1.0,
+    }
+
+
+def test_calibration_compares_answered_with_true_priority() -> None:
+    frames = [Frame("a", "", 100, 80, ((10, 10, 50, 40),), ("severe",))] * 3
+    bold = json.loads(good(1)) | {"score": 1.0}
+    true, said = priorities(frames, [good(0 + 1), json.dumps(bold), "no JSON"])
+    found = calibration(true, said)
+    assert (found["frames"], found["without"]) == (2, 1)
+    assert found["mae"] == pytest.approx((said[1] - true[1]) / 2, abs=0.01)
+    assert [b["frames"] for b in found["bins"]] == [2]
+
+
+def test_without_scores_the_tables_are_the_papers() -> None:
+    found = assemble({}, "label")
+    assert [row["row"] for row in found["table_1"]] == [
+        "raw-none",
+        "raw-lora",
+        "gpt-5",
+        "boxed-lora",
+    ]
