@@ -1,112 +1,276 @@
-"""Prepare the set: `python -m data.prep.build --source SRC --out OUT/data [--strict] [--seed 0]`.
+"""Prepare the set: `python -m data.prep.build --source SRC --out OUT/data`.
 
-SRC holds the public sets (see `sources.find_sources`) and is never changed. Faults are repaired or
-refused by the rules of `faults.RULES` and listed in `report.json`.
+SRC holds the public sets, or your own data (see `sources` for the layouts), as folders or zip
+files, and is never changed. Faults are repaired or refused by the rules of `faults.RULES` and
+listed in `report.json`; leaks between splits are found and told. A further run only redoes what
+changed.
 """
 
 import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
-from data.prep import accidents, negatives, traces, yolo
-from data.prep.faults import Fault, refuse, summary
-from data.prep.sources import SPLITS, Sources, find_sources, read_data_yaml
-
-_CODE = sorted(
-    Path(__file__).with_name(f"{module}.py")
-    for module in (
-        "accidents", "build", "faults", "images", "labels", "negatives", "sources", "traces", "yolo"
-    )
+from data.prep import (
+    archive, coco, leaks, negatives, pictures, sheets, splits, traces, voc, yolo, yolo_export
 )  # fmt: skip
+from data.prep.card import write_card
+from data.prep.classes import Classes
+from data.prep.faults import Fault, refuse, summary
+from data.prep.frames import NEGATIVE, Frame, Scan
+from data.prep.pictures import Prepared
+from data.prep.pool import ENGINES, Engine
+from data.prep.report import write_report
+from data.prep.sources import OPTIONAL, SPLITS, Sources, find_sources
+
+PAPER_SPLIT = {"train": 10_469, "val": 1_004, "test": 649}
+"""Frames of the public set, as the paper gives them."""
+SCALES = (1.0, 0.5, 0.25)
+"""Of the trace, as in Table 3."""
+
+_SCANS = {"yolo": yolo_export.scan, "coco": coco.scan, "voc": voc.scan}
+_CODE = sorted(
+    path for path in Path(__file__).parent.glob("*.py")
+    if path.stem not in ("scenes", "primer", "instruct", "download", "__init__")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the set besides its source; part of its manifest."""
+
+    seed: int = 0
+    strict: bool = False
+    leak_free: bool = False
+    negatives_by_clip: bool = False
+    single_class: bool = False
+    scale: float = 1.0
+    classes: Classes = Classes()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        split = "leak-free" if self.leak_free else "published"
+        return {**asdict(self), "classes": self.classes.mapping, "split": split}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m data.prep.build",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("--source", type=Path, nargs="+", required=True, help="folders or zip files with the sets")
+    add("--out", type=Path, required=True, help="folder to make")
+    add("--strict", action="store_true", help="refuse every fault, repair none")
+    add("--seed", type=int, default=0, help="of the splits that are made here (default 0)")
+    add("--leak-free", action="store_true", help="split anew by groups of frames that belong "
+        "together, stratified by class, instead of keeping the published split")  # fmt: skip
+    add("--negatives-by-clip", action="store_true", help="keep the negatives of a clip together")
+    add("--classes", nargs="+", default=(), metavar="NAME=SEVERITY",
+        help="what a class of the source means: moderate, severe or ignore; or a YAML file")  # fmt: skip
+    add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
+    add("--scale", type=float, default=1.0, choices=SCALES, help="of the uplink trace (default 1)")
+    add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")
+    add("--engine", default="threads", choices=ENGINES, help="ray: on a Ray cluster")
+    return made
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.prep.build", description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="folder with the public sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--strict", action="store_true", help="refuse every fault, repair none")
-    parser.add_argument("--seed", type=int, default=0, help="of the negatives' split (default 0)")
-    args = parser.parse_args(argv)
-    sources = find_sources(args.source)
+    args = parser().parse_args(argv)
+    options = Options(
+        seed=args.seed,
+        strict=args.strict,
+        leak_free=args.leak_free,
+        negatives_by_clip=args.negatives_by_clip,
+        single_class=args.single_class,
+        scale=args.scale,
+        classes=Classes.read(args.classes) if args.classes else Classes(),
+    )
+    roots = [_folder_of(source, args.out) for source in args.source]
+    sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
+    stage = Stage(args.out, kind="data", inputs=sources.parts, config=options.config, code=_CODE)
+    if not stage.up_to_date():
+        memory = pictures.recall(args.out)
+        with stage as folder:
+            report = build(sources, folder, options, memory=memory, engine=args.engine)
+        print_summary(report)
+        print(f"[data] with pictures: {args.out / 'report.html'}")
+    return 0
+
+
+def _folder_of(source: Path, out: Path) -> Path:
+    """The source itself, or where its archive is unpacked: once, beside the output folder."""
+    if not archive.is_archive(source):
+        return source
+    folder = out.with_name(f"{out.name}.unpacked") / source.stem
     stage = Stage(
-        args.out,
-        kind="data",
-        inputs={
-            "accidents": sources.accidents,
-            "negatives": sources.negatives,
-            "trace": sources.trace,
-        },
-        config={"seed": args.seed, "strict": args.strict},
-        code=_CODE,
+        folder, kind="source", inputs={"archive": source}, config={}, code=[archive.__file__]
     )
     if not stage.up_to_date():
-        with stage as folder:
-            report = build(sources, folder, strict=args.strict, seed=args.seed)
-        print_summary(report)
-    return 0
+        with stage as partial:
+            count = archive.unpack(source, partial)
+            print(f"[data] {source.name}: {count:,} files unpacked", flush=True)
+    return folder
 
 
 def _keep_apart(out: Path, sources: Sources) -> None:
     """The output folder is replaced as a whole, so it may not touch the source."""
     made = out.resolve()
-    for part in (sources.root, sources.accidents, sources.negatives, sources.trace):
+    for part in (*sources.roots, *sources.parts.values()):
         kept = part.resolve()
         if made == kept or made in kept.parents or kept in made.parents:
             raise ConfigError(f"--out {out} and the source {part} may not lie in each other")
 
 
-def build(sources: Sources, folder: Path, *, strict: bool, seed: int) -> dict[str, Any]:
+def build(
+    sources: Sources,
+    folder: Path,
+    options: Options,
+    *,
+    memory: pictures.Memory,
+    engine: Engine = "threads",
+) -> dict[str, Any]:
     """Write the set into `folder`; returns what is also in its `report.json`.
 
     Raises:
         DataError: a fault that is refused, with file and line; or a split without frames.
     """
-    data_yaml = sources.accidents / "data.yaml"
-    names, faults = read_data_yaml(data_yaml, sources.name(data_yaml))
     ids = yolo.Ids()
-    frames, found, published = accidents.scan(sources, names, ids)
-    faults += found
-    refuse(faults, sources.root, strict)
-    for split in SPLITS:
-        (folder / "images" / split).mkdir(parents=True)
-    entries, found, first = accidents.write_frames(frames, folder)
-    faults += found
-    refuse(faults, sources.root, strict)
-    seen = {content: frame.file for content, frame in first.items()}
-    background, found, candidates = negatives.write_negatives(sources, folder, ids, seen, seed)
-    faults += found
-    refuse(faults, sources.root, strict)
-    _demand_frames(sources, entries, background)
-    entries += background
-    yolo.write_set(folder, entries)
+    scan = _SCANS[sources.layout](sources, options.classes, ids)
+    refuse(scan.faults, sources.path, options.strict)
+    if not scan.published and not options.leak_free:
+        raise ConfigError(f"{sources.accidents} has no splits of its own: make one by --leak-free")
+    found, strays = negatives.scan(sources, ids)
+    frames = scan.frames + found
+    (staging := folder / "staging").mkdir()
+    prepared = list(pictures.prepare_all(frames, staging, memory, engine))
+    faults = scan.faults + strays + _of_pictures(frames, prepared)
+    kept, copies = _without_copies(frames, prepared)
+    faults += copies
+    refuse(faults, sources.path, options.strict)
+    links = leaks.find_links(*_only(kept, frames, prepared), engine)
+    groups = links.groups()
+    split_of = _split(*_only(kept, frames, prepared), groups, scan, options)
+    entries = [
+        yolo.Entry(frames[i].id, split, prepared[i].size, frames[i].accidents, frames[i].negative)
+        for i, split in zip(kept, split_of, strict=True)
+    ]
+    _demand_frames(sources, entries)
+    _place(kept, entries, staging, folder)
+    yolo.write_set(folder, entries, options.single_class)
+    image_of = {i: f"images/{e.split}/{e.id}.jpg" for i, e in zip(kept, entries, strict=True)}
+    rows = zip(frames, prepared, map(image_of.get, range(len(frames))), strict=True)
+    pictures.write_ledger(rows, folder / pictures.LEDGER)
+    across = links.across(split_of)
     report = {
         "version": 1,
+        "split": options.config["split"],
+        "classes": ["accident"] if options.single_class else ["moderate", "severe"],
+        "layout": sources.layout,
         "splits": {split: _counts(entries, split) for split in SPLITS},
-        "published_split": _compared(published, accidents.PAPER_SPLIT),
-        "negatives": _negatives(background, candidates, found),
-        "exact_copies_across_splits": _across(faults),
-        "trace": _write_bandwidth(sources, folder / "bandwidth.csv"),
+        "published_split": _compared(scan.published, PAPER_SPLIT),
+        "negatives": _negatives(entries, len(found), faults, options),
+        "exact_copies_across_splits": _exact_across(across, entries),
+        "leaks": leaks.summary(links, groups, split_of, across),
+        "trace": _write_bandwidth(sources, folder / "bandwidth.csv", options.scale),
         "faults": summary(faults),
     }
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    sheets.write_leaks(folder, across, [(e.split, e.id) for e in entries])
+    write_card(folder, report, sources)
+    write_report(folder, report, entries, sources)
     return report
 
 
-def _demand_frames(
-    sources: Sources, entries: Sequence[yolo.Entry], background: Sequence[yolo.Entry]
-) -> None:
+def _of_pictures(frames: Sequence[Frame], prepared: Sequence[Prepared]) -> list[Fault]:
+    return [
+        Fault(kind, frame.file, None, detail)
+        for frame, picture in zip(frames, prepared, strict=True)
+        for kind, detail in picture.faults
+    ]
+
+
+def _without_copies(
+    frames: Sequence[Frame], prepared: Sequence[Prepared]
+) -> tuple[list[int], list[Fault]]:
+    """Positions of the usable frames, without negatives that copy an earlier frame."""
+    first: dict[str, Frame] = {}
+    kept, faults = [], []
+    for i, (frame, picture) in enumerate(zip(frames, prepared, strict=True)):
+        if picture.size is None:
+            continue
+        original = first.setdefault(picture.content, frame)
+        if original is not frame:
+            kind = "duplicate-negative" if frame.negative else "duplicate-frame"
+            faults.append(Fault(kind, frame.file, None, f"copy of {original.file}"))
+            if frame.negative:
+                continue
+        kept.append(i)
+    return kept, faults
+
+
+def _only(
+    kept: Sequence[int], frames: Sequence[Frame], prepared: Sequence[Prepared]
+) -> tuple[list[Frame], list[Prepared]]:
+    return [frames[i] for i in kept], [prepared[i] for i in kept]
+
+
+def _split(
+    frames: Sequence[Frame],
+    prepared: Sequence[Prepared],
+    groups: Sequence[int],
+    scan: Scan,
+    options: Options,
+) -> list[str]:
+    """The split of each frame: published and the paper's, by clip, or free of leaks."""
+    contents = [p.content for p in prepared]
+    strata = [frame.stratum for frame in frames]
+    own = scan.published if all(scan.published.values()) else {}
+    shares = {**dict.fromkeys(strata, own or splits.OWN_SHARES), NEGATIVE: negatives.PAPER_SPLIT}
+    if options.leak_free:
+        return splits.by_groups(groups, strata, contents, shares, options.seed)
+    there = [i for i, frame in enumerate(frames) if frame.negative]
+    of_negatives = [contents[i] for i in there]
+    if options.negatives_by_clip:
+        clips = [frames[i].clip or frames[i].file for i in there]
+        numbers = {clip: n for n, clip in enumerate(dict.fromkeys(clips))}
+        by_clip = [numbers[clip] for clip in clips]
+        made = splits.by_groups(
+            by_clip, [NEGATIVE] * len(there), of_negatives, shares, options.seed
+        )
+    else:
+        split_of = negatives.split(of_negatives, options.seed)
+        made = [split_of[content] for content in of_negatives]
+    found = [frame.split or "" for frame in frames]
+    for i, split in zip(there, made, strict=True):
+        found[i] = split
+    return found
+
+
+def _demand_frames(sources: Sources, entries: Sequence[yolo.Entry]) -> None:
     for split in SPLITS:
-        if not any(e.split == split for e in entries):
-            raise DataError("no usable frame in this split", sources.accident_folder(split))
-    if not background:
+        if not any(e.split == split and not e.negative for e in entries):
+            raise DataError(f"no usable frame in the split {split}", sources.accidents)
+    if sources.negatives and not any(e.negative for e in entries):
         raise DataError("no usable accident-free frame", sources.negatives)
+
+
+def _place(kept: Sequence[int], entries: Sequence[yolo.Entry], staging: Path, folder: Path) -> None:
+    for split in SPLITS:
+        (folder / "images" / split).mkdir(parents=True)
+    for i, entry in zip(kept, entries, strict=True):
+        (staging / f"{i}.jpg").rename(yolo.image_path(folder, entry.split, entry.id))
+    for dropped in staging.iterdir():
+        dropped.unlink()
+    staging.rmdir()
 
 
 def _counts(entries: Sequence[yolo.Entry], split: str) -> dict[str, int]:
@@ -126,31 +290,39 @@ def _compared(found: dict[str, int], paper: dict[str, int]) -> dict[str, Any]:
     return {"found": found, "paper": paper, "is_the_papers": found == paper}
 
 
-def _negatives(kept: Sequence[yolo.Entry], candidates: int, faults: list[Fault]) -> dict[str, Any]:
-    split = Counter(e.split for e in kept)
+def _negatives(
+    entries: Sequence[yolo.Entry], found: int, faults: Sequence[Fault], options: Options
+) -> dict[str, Any]:
+    split = Counter(e.split for e in entries if e.negative)
     return {
-        "found": candidates,
+        "found": found,
         "exact_duplicates": sum(f.kind == "duplicate-negative" for f in faults),
-        "kept": len(kept),
+        "kept": split.total(),
         "side": negatives.SIDE,
         "gamma": negatives.GAMMA,
+        "split_by": "group" if options.leak_free else "clip" if options.negatives_by_clip
+        else "frame",
         "split": _compared({name: split[name] for name in SPLITS}, negatives.PAPER_SPLIT),
-    }
+    }  # fmt: skip
 
 
-def _across(faults: Sequence[Fault]) -> int:
-    """Accident frames that are exact copies of a frame of another split: a leak, kept but told."""
-    copies = [f for f in faults if f.kind == "duplicate-frame"]
-    return sum(f.detail.endswith("of another split") for f in copies)
+def _exact_across(across: Sequence[leaks.Link], entries: Sequence[yolo.Entry]) -> int:
+    """Accident frames that are exact copies of a frame of another split."""
+    exact = [link for link in across if link.kind == "exact"]
+    return len({link.second for link in exact if not entries[link.second].negative})
 
 
-def _write_bandwidth(sources: Sources, path: Path) -> dict[str, Any]:
-    uplink = traces.read_uplink(sources.trace)
+def _write_bandwidth(sources: Sources, path: Path, scale: float) -> dict[str, Any] | None:
+    """`bandwidth.csv`; none where the source has no trace."""
+    if sources.trace is None:
+        return None
+    uplink = [scale * value for value in traces.read_uplink(sources.trace)]
     rows = (f"{second},{value:.15g}\n" for second, value in enumerate(uplink))
     path.write_text("second,uplink_bytes_per_s\n" + "".join(rows))
     return {
         "file": sources.name(sources.trace),
         "form": traces.form(sources.trace),
+        "scale": scale,
         "seconds": len(uplink),
         "mean_bytes_per_s": round(sum(uplink) / len(uplink), 1),
         "not_used": [sources.name(other) for other in sources.other_traces],
@@ -158,7 +330,7 @@ def _write_bandwidth(sources: Sources, path: Path) -> dict[str, Any]:
 
 
 def print_summary(report: dict[str, Any]) -> None:
-    """The counts and faults as a short table on stdout."""
+    """The counts, leaks and faults as a short table on stdout."""
     columns = ("frames", "accident_set", "negatives", "moderate_boxes", "severe_boxes")
     print("[data] " + "".join(f"{c.replace('_', ' '):>16}" for c in ("split", *columns)))
     for split, counts in report["splits"].items():
@@ -171,14 +343,16 @@ def print_summary(report: dict[str, Any]) -> None:
     for what, part in (("frames", report["published_split"]), ("negatives", negative["split"])):
         found, paper = ("/".join(map(str, part[k].values())) for k in ("found", "paper"))
         verdict = "the paper's split" if part["is_the_papers"] else f"the paper has {paper}"
-        print(f"[data] {what} by split: {found}, {verdict}")
-    print(
-        f"[data] exact copies across splits: {report['exact_copies_across_splits']} accident frames"
-    )
-    print(
-        f"[data] uplink trace: {trace['file']} ({trace['form']}), {trace['seconds']:,} s, "
-        f"mean {trace['mean_bytes_per_s']:,.0f} B/s"
-    )
+        print(f"[data] {what} by split: {found or 'none of its own'}, {verdict}")
+    print(f"[data] split used: {report['split']}; negatives split by {negative['split_by']}")
+    for where, kinds in report["leaks"]["frames_with_a_twin"].items():
+        told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        print(f"[data] leaks, frames of {where}: {told}")
+    if trace:
+        print(
+            f"[data] uplink trace: {trace['file']} ({trace['form']}), {trace['seconds']:,} s, "
+            f"mean {trace['mean_bytes_per_s']:,.0f} B/s"
+        )
     for kind, count in report["faults"]["counts"].items():
         print(f"[data] fault {kind}: {count:,}, {report['faults']['rules'][kind]}")
 

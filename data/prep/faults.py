@@ -1,7 +1,7 @@
 """Faults of a source: each kind with the one rule that is applied to it."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ RULES: dict[str, str] = {
     "near-zero-box": "dropped: the box, a side under 0.2 % of the frame",
     "duplicate-row": "dropped: the second of two equal rows",
     "two-classes": "dropped: the milder of two rows with one box and two classes",
+    "ignored-class": "dropped: the box, as the class mapping says `ignore`",
     "no-final-newline": "accepted: the last row is read all the same",
     "empty-label": "accepted: an accident-free frame",
     # files
@@ -30,6 +31,7 @@ RULES: dict[str, str] = {
     "same-name": "left out: a second image of the same name for one label file",
     "stray-file": "left out: no image (in images) and no label (in labels) by its suffix",
     # pictures
+    "size-mismatch": "left out: the picture has another size than its labels say",
     "empty-file": "left out: 0 bytes",
     "not-an-image": "left out: the content is not JPEG, PNG, BMP, WebP or TIFF",
     "image-size": "left out: over 40 megapixels or 64 MiB, or a side under 10 pixels",
@@ -39,8 +41,11 @@ RULES: dict[str, str] = {
     "not-jpeg": "repaired: encoded as JPEG",
     "bad-jpeg-end": "repaired: encoded anew, as bytes follow its end or its end marker is missing",
     "duplicate-negative": "dropped: an exact copy of an earlier accident-free or accident frame",
-    "duplicate-frame": "kept with the published split: an exact copy of an earlier accident frame",
+    "duplicate-frame": "kept, and told as a leak across splits: a copy of an earlier frame",
 }
+
+_WISHED = frozenset({"ignored-class"})
+"""What the user asked for is no fault under --strict."""
 
 REFUSED = frozenset(kind for kind, rule in RULES.items() if rule.startswith("refused"))
 
@@ -59,13 +64,13 @@ class Fault:
             raise ValueError(f"no rule for a fault of the kind {self.kind!r}")
 
 
-def refuse(faults: Iterable[Fault], source: Path, strict: bool) -> None:
+def refuse(faults: Iterable[Fault], path_of: Callable[[str], Path], strict: bool) -> None:
     """Stop at faults that are refused; with `strict`, at any.
 
     Raises:
         DataError: begins with file and line of the first, names up to ten.
     """
-    found = [f for f in faults if strict or f.kind in REFUSED]
+    found = [f for f in faults if f.kind in REFUSED or (strict and f.kind not in _WISHED)]
     if not found:
         return
     first, *rest = found
@@ -76,7 +81,7 @@ def refuse(faults: Iterable[Fault], source: Path, strict: bool) -> None:
         message += f"; {len(rest)} further: {', '.join(places)}{more}"
     if strict:
         message += " (--strict refuses every fault; without it, those with a repair are repaired)"
-    raise DataError(message, source / first.file, first.line)
+    raise DataError(message, path_of(first.file), first.line)
 
 
 def summary(faults: Sequence[Fault]) -> dict[str, Any]:

@@ -55,12 +55,20 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Decode an image file.
+    """`decoded` of an image file, of which at most 64 MiB are read."""
+    return decoded(file_bytes(path))
+
+
+def decoded(data: bytes) -> Picture:
+    """Decode the bytes of an image file.
 
     Raises:
         UnreadableImage: it is empty, no image, too large by its header, or does not decode.
     """
-    data = _bounded_bytes(path)
+    if not data:
+        raise UnreadableImage("empty-file", "0 bytes")
+    if len(data) > MAX_BYTES:
+        raise UnreadableImage("image-size", f"over {MAX_BYTES >> 20} MiB")
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -84,14 +92,10 @@ def read_picture(path: Path) -> Picture:
     return Picture(rgb, None if repairs else data, tuple(repairs))
 
 
-def _bounded_bytes(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """A file's content, cut off one byte past what an image may have."""
     with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if not data:
-        raise UnreadableImage("empty-file", "0 bytes")
-    if len(data) > MAX_BYTES:
-        raise UnreadableImage("image-size", f"over {MAX_BYTES >> 20} MiB")
-    return data
+        return file.read(MAX_BYTES + 1)
 
 
 def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]]:

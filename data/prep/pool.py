@@ -1,27 +1,70 @@
-"""Work over many files on all cores, in order, in bounded memory, with progress."""
+"""Work over many items on all cores or on a Ray cluster: in order, in bounded memory, told."""
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Literal, TypeVar
+
+from dat_runtime.errors import ConfigError
+
+Engine = Literal["threads", "ray"]
+ENGINES: tuple[Engine, ...] = ("threads", "ray")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _BATCH = 256
+_RAY_BATCH = 64
 _SECONDS_BETWEEN_NOTES = 2.0
 
 
-def over_all(work: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
-    """`work` of each item, in the items' order; threads, as Pillow decodes without the GIL."""
+def over_all(
+    work: Callable[[Item], Result], items: Sequence[Item], what: str, engine: Engine = "threads"
+) -> Iterator[Result]:
+    """`work` of each item, in the items' order.
+
+    Threads serve one machine, as Pillow and NumPy compute without the interpreter's lock. Ray
+    serves a cluster (the one that RAY_ADDRESS names, else its own on this machine); `work` must
+    then be a function of a module, and sources and outputs on storage that all machines share.
+    """
+    results = _on_ray(work, items) if engine == "ray" else _on_threads(work, items)
     noted = time.monotonic()
-    done = 0
+    for done, result in enumerate(results, start=1):
+        yield result
+        if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:
+            noted = time.monotonic()
+            print(f"[data] {what}: {done:,} of {len(items):,}", flush=True)
+
+
+def _on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as threads:
         for start in range(0, len(items), _BATCH):
-            for result in threads.map(work, items[start : start + _BATCH]):
-                yield result
-                done += 1
-                if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:
-                    noted = time.monotonic()
-                    print(f"[data] {what}: {done:,} of {len(items):,}", flush=True)
+            yield from threads.map(work, items[start : start + _BATCH])
+
+
+def _on_ray(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            "--engine ray needs Ray: install requirements/ray.txt, or leave --engine out"
+        ) from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    @ray.remote
+    def batch(work: Callable[[Item], Result], part: Sequence[Item]) -> list[Result]:
+        return [work(item) for item in part]
+
+    shared = ray.put(work)
+    limit = 2 * int(ray.cluster_resources().get("CPU", 1))
+    running: deque[ray.ObjectRef] = deque()
+    for start in range(0, len(items), _RAY_BATCH):
+        running.append(batch.remote(shared, items[start : start + _RAY_BATCH]))
+        if len(running) >= limit:
+            yield from ray.get(running.popleft())
+    while running:
+        yield from ray.get(running.popleft())

@@ -1,59 +1,81 @@
-"""Finding the public sets in a folder by their layout, and reading the Roboflow data.yaml.
+"""Finding the parts of a source by their layout. Nothing in it is executed or changed.
 
-Nothing of a source is executed, and nothing in it is changed.
+Accident frames with boxes:
+    yolo    data.yaml beside train|valid|test/{images,labels} (a Roboflow export, as the paper's set)
+    coco    <split>/_annotations.coco.json beside the images, or annotations/*.json, or one
+            annotations.json beside images/
+    voc     <split>/*.xml beside the images, or Annotations/, JPEGImages/ and ImageSets/Main/
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Literal
 
 from dat_runtime.errors import DataError
-from dat_runtime.types import SEVERITIES, Severity
 from data.prep import traces
-from data.prep.faults import Fault
 
 SPLITS = ("train", "val", "test")
+PARTS = ("accidents", "negatives", "trace")
+OPTIONAL = PARTS[1:]
 DEPTH = 3
 
+Layout = Literal["yolo", "coco", "voc"]
+
 _ACCIDENT_SPLITS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
+_SPLIT_FOLDERS = tuple(name for names in _ACCIDENT_SPLITS.values() for name in names)
 _EXPECTED = {
-    "accident frames": "data.yaml beside train|valid|test/{images,labels}",
-    "accident-free frames": "{train,val,test}/Non Accident, in the CCTV set's folder `data`",
-    "trace": "a CSV with DL_bitrate,UL_bitrate, a Wireshark export (CSV or headerless, "
-    "tab-separated), or a mahimahi .up file",
+    "accidents": "accident frames (expected data.yaml beside train|valid|test/{images,labels}, or "
+    "COCO JSON, or Pascal VOC)",
+    "negatives": "accident-free frames (expected {train,val,test}/Non Accident, in the CCTV set's "
+    "folder `data`)",
+    "trace": "trace (expected a CSV with DL_bitrate,UL_bitrate, a Wireshark export (CSV or "
+    "headerless, tab-separated), or a mahimahi .up file)",
 }
-_MAX_YAML_BYTES = 64 * 1024
-_MAX_YAML_DEPTH = 16
 
 
 @dataclass(frozen=True)
 class Sources:
     """Where the parts of a source are. Split names are ours: train, val, test."""
 
-    root: Path
+    roots: tuple[Path, ...]
+    layout: Layout
     accidents: Path
-    negatives: Path
-    trace: Path
+    negatives: Path | None
+    trace: Path | None
     other_traces: tuple[Path, ...]
 
+    @property
+    def parts(self) -> dict[str, Path]:
+        """The parts that are there, by name."""
+        found = {"accidents": self.accidents, "negatives": self.negatives, "trace": self.trace}
+        return {name: path for name, path in found.items() if path is not None}
+
     def accident_folder(self, split: str) -> Path:
-        """`<split>/` of the accident set, holding images/ and labels/."""
+        """`<split>/` of the accident set."""
         found = [self.accidents / name for name in _ACCIDENT_SPLITS[split]]
         return next((folder for folder in found if folder.is_dir()), found[0])
 
-    def negative_folder(self, split: str) -> Path:
-        return self.negatives / split / "Non Accident"
+    def negative_folder(self, split: str) -> Path | None:
+        """`<split>/Non Accident` of the CCTV set; None where the source has no such set."""
+        return self.negatives and self.negatives / split / "Non Accident"
 
     def name(self, path: Path) -> str:
-        """A path as reports give it: relative to the source."""
-        return path.relative_to(self.root).as_posix()
+        """A path as reports give it: relative to its source; of several sources, with its name."""
+        root = next(r for r in self.roots if path.is_relative_to(r))
+        name = path.relative_to(root).as_posix()
+        return name if len(self.roots) == 1 else f"{root.name}/{name}"
+
+    def path(self, name: str) -> Path:
+        """The path that `name` gave this name."""
+        if len(self.roots) == 1:
+            return self.roots[0] / name
+        first, _, rest = name.partition("/")
+        return next(r for r in self.roots if r.name == first) / rest
 
 
-def find_sources(root: Path) -> Sources:
-    """The three parts under `root`, at most three folders deep.
+def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
+    """The three parts under `roots`, at most three folders deep; those in `without` are left out.
 
     Of several traces the Zoom capture is taken (the paper's), then the lightest form, then the
     first by name.
@@ -61,107 +83,108 @@ def find_sources(root: Path) -> Sources:
     Raises:
         DataError: a part is missing or there twice; lists what was found and what is expected.
     """
-    if not root.is_dir():
-        raise DataError("no such folder: SOURCE must hold the public sets", root)
+    if len({root.name for root in roots}) < len(roots):
+        raise DataError("two sources have the same name, rename one", roots[0])
     accidents, negatives, series = [], [], []
-    for folder in _folders(root, DEPTH):
-        if _is_accident_set(folder):
-            accidents.append(folder)
-        if _is_cctv_set(folder):
-            negatives.append(folder)
-        series += [f for f in sorted(folder.iterdir()) if f.is_file() and traces.form(f)]
+    for root in roots:
+        if not root.is_dir():
+            raise DataError("no such folder: SOURCE must hold the public sets", root)
+        for folder in _folders(root, DEPTH):
+            if accident_layout(folder):
+                accidents.append(folder)
+            if _is_cctv_set(folder):
+                negatives.append(folder)
+            series += [f for f in sorted(folder.iterdir()) if f.is_file() and traces.form(f)]
     series.sort(key=lambda f: ("zoom" not in f.name.lower(), traces.FORMS.index(traces.form(f)), f))
-    found = dict(zip(_EXPECTED, (accidents, negatives, series), strict=True))
-    if not all(found.values()) or len(accidents) > 1 or len(negatives) > 1:
-        raise DataError(_found_and_expected(root, found), root)
-    sources = Sources(root, accidents[0], negatives[0], series[0], tuple(series[1:]))
+    found = {"accidents": accidents, "negatives": negatives, "trace": series}
+    found.update({part: [] for part in without})
+    _demand_parts(roots, found, without)
+    sources = Sources(
+        roots,
+        accident_layout(accidents[0]) or "yolo",
+        accidents[0],
+        found["negatives"][0] if found["negatives"] else None,
+        found["trace"][0] if found["trace"] else None,
+        tuple(found["trace"][1:]),
+    )
     _demand_folders(sources)
     return sources
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """The folder and those below it; the splits of a recognised set are not searched."""
+    """The folder and those below it; what a recognised set is made of is not searched."""
     yield folder
     if not depth:
         return
-    in_set = _is_accident_set(folder) or _is_cctv_set(folder)
+    in_set = accident_layout(folder) or _is_cctv_set(folder)
+    own = (*_SPLIT_FOLDERS, "images", "annotations", "Annotations", "JPEGImages", "ImageSets")
     for child in sorted(folder.iterdir()):
-        is_split = in_set and child.name in ("train", "valid", "val", "test")
-        if child.is_dir() and not child.name.startswith(".") and not is_split:
+        if child.is_dir() and not child.name.startswith(".") and not (in_set and child.name in own):
             yield from _folders(child, depth - 1)
 
 
-def _is_accident_set(folder: Path) -> bool:
-    return (folder / "data.yaml").is_file() and (folder / "train" / "images").is_dir()
+def accident_layout(folder: Path) -> Layout | None:
+    """The layout of accident frames with boxes that lies in this very folder, if one does."""
+    if (folder / "data.yaml").is_file() and (folder / "train" / "images").is_dir():
+        return "yolo"
+    if annotation_files(folder):
+        return "coco"
+    if (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir():
+        return "voc"
+    train = folder / "train"
+    return "voc" if train.is_dir() and next(train.glob("*.xml"), None) else None
+
+
+def annotation_files(folder: Path) -> dict[Path, str | None]:
+    """COCO annotation files of a folder with the split of each; None: one file, no splits."""
+    roboflow = {
+        folder / name / "_annotations.coco.json": split
+        for split, names in _ACCIDENT_SPLITS.items()
+        for name in names
+    }
+    found: dict[Path, str | None] = {f: s for f, s in roboflow.items() if f.is_file()}
+    if found:
+        return found
+    for file in sorted(folder.glob("annotations/*.json")):
+        if split := _split_in(file.stem):
+            found[file] = split
+    single = [folder / name for name in ("annotations.json", "annotations/annotations.json")]
+    return found or {file: None for file in single if file.is_file()}
+
+
+def _split_in(name: str) -> str | None:
+    """The split that a file name tells, e.g. `instances_val2017`."""
+    return next((s for s in SPLITS if s in name.lower().replace("valid", "val")), None)
 
 
 def _is_cctv_set(folder: Path) -> bool:
     return any((folder / split / "Non Accident").is_dir() for split in SPLITS)
 
 
-def _found_and_expected(root: Path, found: dict[str, list[Path]]) -> str:
-    parts = []
-    for part, paths in found.items():
-        names = ", ".join(p.relative_to(root).as_posix() for p in paths) or "nothing"
-        parts.append(f"{part} (expected {_EXPECTED[part]}): found {names}")
-    return f"needs each part once, at most {DEPTH} folders deep. " + "; ".join(parts)
+def _demand_parts(
+    roots: Sequence[Path], found: dict[str, list[Path]], without: Sequence[str]
+) -> None:
+    wanted = [part for part in PARTS if part not in without]
+    once = all(len(found[part]) == 1 for part in wanted if part != "trace")
+    if once and all(found[part] for part in wanted):
+        return
+    told = []
+    for part in wanted:
+        names = [p.relative_to(r) for p in found[part] for r in roots if p.is_relative_to(r)]
+        told.append(
+            f"{_EXPECTED[part]}: found {', '.join(n.as_posix() for n in names) or 'nothing'}"
+        )
+    missing = [part for part in wanted if part in OPTIONAL and not found[part]]
+    hint = f". To go on without: --without {' '.join(missing)}" if missing else ""
+    raise DataError(
+        f"needs each part once, at most {DEPTH} folders deep. {'; '.join(told)}{hint}", roots[0]
+    )
 
 
 def _demand_folders(sources: Sources) -> None:
-    accident = [sources.accident_folder(s) / part for s in SPLITS for part in ("images", "labels")]
-    for folder in [*accident, *map(sources.negative_folder, SPLITS)]:
-        if not folder.is_dir():
+    needed = [sources.negative_folder(split) for split in SPLITS]
+    if sources.layout == "yolo":
+        needed += [sources.accident_folder(s) / p for s in SPLITS for p in ("images", "labels")]
+    for folder in needed:
+        if folder is not None and not folder.is_dir():
             raise DataError("no such folder, the set's layout demands it", folder)
-
-
-def read_data_yaml(path: Path, name: str) -> tuple[list[Severity], list[Fault]]:
-    """Severity of each class id of a Roboflow data.yaml, and its faults.
-
-    Only `names` and `nc` are used: paths in it are replaced by the layout, `download` is ignored.
-
-    Raises:
-        DataError: it is no plain YAML mapping, or a class is neither moderate nor severe.
-    """
-    content = _plain_yaml(path)
-    if not isinstance(content, dict) or "names" not in content:
-        raise DataError("expected a mapping with `names`", path)
-    names = content["names"]
-    if isinstance(names, dict):
-        if sorted(names, key=str) != list(range(len(names))):
-            raise DataError(f"class ids of `names` must be 0, 1, ..., got {list(names)}", path)
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list):
-        raise DataError(f"`names` must be a list or a mapping, got {names!r:.200}", path)
-    mapped = [str(n).strip().casefold() for n in names]
-    if set(mapped) != set(SEVERITIES) or len(mapped) != len(SEVERITIES):
-        raise DataError(
-            f"classes must be {' and '.join(SEVERITIES)}, this set names {names!r:.200}", path
-        )
-    if content.get("nc", len(mapped)) != len(mapped):
-        raise DataError(f"nc is {content['nc']!r:.80} but `names` has {len(mapped)}", path)
-    faults = []
-    if "download" in content:
-        detail = f"download: {content['download']!r:.80}"
-        faults.append(Fault("download-key", name, None, detail))
-    return [SEVERITIES[SEVERITIES.index(n)] for n in mapped], faults
-
-
-def _plain_yaml(path: Path) -> Any:
-    """YAML without aliases (they can multiply), tags, or deep nesting."""
-    data = path.read_bytes()
-    if len(data) > _MAX_YAML_BYTES:
-        raise DataError(f"{len(data)} bytes, a data.yaml has at most {_MAX_YAML_BYTES}", path)
-    try:
-        depth = 0
-        for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > _MAX_YAML_DEPTH:
-                line = event.start_mark.line + 1 if event.start_mark else None
-                raise DataError("aliases and deep nesting are refused", path, line)
-        return yaml.safe_load(data)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        line = mark.line + 1 if mark else None
-        raise DataError(f"not plain YAML: {problem}", path, line) from None

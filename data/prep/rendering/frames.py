@@ -269,7 +269,7 @@ def _plume(camera: Camera, at: Floats, metres: float) -> tuple[Floats, float]:
 
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, c: Collision) -> None:
     if c.smoke:
-        grey = rng.uniform(35, 90) if c.severity == "severe" else 200
+        grey = rng.uniform(25, 70) if c.severity == "severe" else 200
         foot, height = _plume(camera, c.middle, 6 if c.severity == "severe" else 2.5)
         weathers.smoke(canvas, rng, foot, height, grey, c.smoke)
     if c.fire:

@@ -78,11 +78,11 @@ def smoke(
         spread = height * (0.07 + 0.2 * t)
         x = foot[0] + drift * height * t + rng.normal(0, spread * 0.4)
         y = foot[1] - height * t + rng.normal(0, spread * 0.25)
-        value = int(255 * density * (1 - 0.75 * t) * rng.uniform(0.6, 1))
+        value = int(255 * density * (1 - 0.6 * t) * rng.uniform(0.75, 1))
         centre = (int(x / GLOW), int(y / GLOW))
-        cv2.circle(layer, centre, max(1, int(spread * rng.uniform(0.5, 1) / GLOW)), value, -1)
-    layer = cv2.GaussianBlur(layer, (0, 0), max(1.0, height * 0.05 / GLOW))
-    shade = grey + 25 * noise(rng, side, 8)
+        cv2.circle(layer, centre, max(1, int(spread * rng.uniform(0.7, 1.2) / GLOW)), value, -1)
+    layer = cv2.GaussianBlur(layer, (0, 0), max(1.0, height * 0.035 / GLOW))
+    shade = grey + 18 * noise(rng, side, 8)
     alpha = cv2.resize(layer, None, fx=GLOW, fy=GLOW)[top:]
     colour = cv2.resize(np.clip(shade, 0, 255).astype(np.uint8), None, fx=GLOW, fy=GLOW)[top:]
     part = canvas.image[top:]
