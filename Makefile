@@ -27,6 +27,7 @@ else ifeq ($(PROFILE),paper)
   LORA_CONFIG_raw := configs/lora/raw.yaml
   MAX_PIXELS := 1003520
   BASE := Qwen/Qwen2.5-VL-7B-Instruct
+  REVISION := --revision $(shell sed -n 's/^model_revision: *\([0-9a-f]*\).*/\1/p' configs/lora/boxed.yaml)
 else
   $(error PROFILE is smoke or paper, not '$(PROFILE)')
 endif
@@ -103,7 +104,7 @@ lora-%: instructions $(BASE_STAGE)
 	@$(PY) -m train.lora --config $(LORA_CONFIG_$*) --dataset $*_train \
 	  --instructions $(OUT)/instructions --base $(BASE) --out $(OUT)/lora-$* $(LORA_SET)
 
-PREDICT = $(PY) -m eval.predict --instructions $(OUT)/instructions --model $(BASE)
+PREDICT = $(PY) -m eval.predict --instructions $(OUT)/instructions --model $(BASE) $(REVISION)
 predict-%-none: instructions $(BASE_STAGE)
 	@$(PREDICT) --inputs $* --out $(OUT)/predictions/$*-none
 predict-%-lora: lora-%
