@@ -92,7 +92,8 @@ def make(
     Raises:
         DatError: a folder lacks what it should hold, or a file in it is faulty.
     """
-    folders = sorted(f.parent for f in predictions.glob("*/predictions.jsonl"))
+    found = sorted(f.parent for f in predictions.glob("*/predictions.jsonl"))
+    folders = [f for f in found if f.suffix not in (".partial", ".old")]  # cut-off runs of a stage
     if not folders:
         raise ConfigError(f"{predictions} has no <row>/predictions.jsonl: run eval.predict first")
     for folder in folders:

@@ -129,6 +129,13 @@ def test_a_row_that_the_paper_does_not_have_is_shown_too(evaluation: Evaluation)
     assert row["ours"]["parse"]["value"] == 1.0
 
 
+def test_a_row_that_was_cut_off_is_left_out(evaluation: Evaluation) -> None:
+    evaluation.add("boxed-none.partial", [good(0)])
+    evaluation.run()
+    assert not (evaluation.out / "boxed-none.partial").exists()
+    assert row_of(evaluation.tables, "table_2", "boxed-none")["note"] == "not run"
+
+
 def test_the_folder_is_whole_and_says_what_it_was_made_from(evaluation: Evaluation) -> None:
     evaluation.run()
     made = verify(evaluation.out, "eval")
