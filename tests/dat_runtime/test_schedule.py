@@ -108,7 +108,8 @@ def test_sizes_too_large_to_add_exactly_in_floats_are_added_exactly():
 
 
 @pytest.mark.parametrize("policy", ["dat", "dat_plus"])
-@given(instance=instances(most=25))
+@settings(max_examples=40)
+@given(instance=instances(most=15))
 def test_budget_and_equation_9_hold_and_alerts_precede_visuals(policy, instance):
     events, bandwidth, interval, _deadline, _now = instance
     planned = plan(*instance, policy=policy)
@@ -123,7 +124,8 @@ def test_budget_and_equation_9_hold_and_alerts_precede_visuals(policy, instance)
 
 
 @pytest.mark.parametrize("policy", ["dat", "dat_plus", "dat_live"])
-@given(instance=instances(most=25))
+@settings(max_examples=40)
+@given(instance=instances(most=15))
 def test_done_at_is_the_sum_of_sizes_over_the_bandwidth(policy, instance):
     _, bandwidth, *_ = instance
     total = 0
@@ -133,7 +135,8 @@ def test_done_at_is_the_sum_of_sizes_over_the_bandwidth(policy, instance):
 
 
 @pytest.mark.parametrize("policy", ["dat", "dat_plus"])
-@given(instance=instances(most=25))
+@settings(max_examples=40)
+@given(instance=instances(most=15))
 def test_every_planned_visual_is_in_time(policy, instance):
     events, *_, deadline, now = instance
     captured = {e.id: e.captured_at for e in events}
@@ -144,6 +147,7 @@ def test_every_planned_visual_is_in_time(policy, instance):
 
 
 @pytest.mark.parametrize("policy", ["dat", "dat_plus", "dat_live"])
+@settings(max_examples=40)
 @given(instance=instances(most=12), factor=st.sampled_from([0.5, 2, 8, 1024]))
 def test_the_plan_does_not_change_when_sizes_and_bandwidth_are_scaled_together(
     policy, instance, factor
@@ -185,14 +189,14 @@ def test_when_all_json_fits_its_order_is_the_optimum(drawn):
 
 
 @given(instances(most=45))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_dat_plus_never_brings_less_priority_in_time_than_algorithm_1(instance):
     events = instance[0]
     ours = on_time_weight(events, plan(*instance, policy="dat_plus"))
     assert ours >= on_time_weight(events, plan(*instance))
 
 
-@given(instances(most=25))
+@given(instances(most=15))
 def test_dat_live_sends_everything_once_alerts_first(instance):
     events, *_ = instance
     planned = plan(*instance, policy="dat_live")

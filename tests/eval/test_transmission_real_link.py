@@ -1,0 +1,34 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from eval.real_link import main, not_permitted
+
+C0 = Path("configs/transmission/c0.yaml")
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    trace = tmp_path / "bandwidth.csv"
+    trace.write_text("second,uplink_bytes_per_s\n" + "".join(f"{s},1000\n" for s in range(800)))
+    return ["--trace", str(trace), "--config", str(C0), "--out", str(tmp_path / "out")]
+
+
+def test_without_the_tools_the_comparison_is_skipped_with_the_reason(
+    arguments, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(arguments) == 0
+    assert "skipped: unshare is not installed" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not_permitted() is not None, reason=f"no namespaces: {not_permitted()}")
+def test_a_real_link_gives_what_the_simulator_says(arguments, tmp_path):
+    assert main([*arguments, "--seconds", "9"]) == 0
+    rows = json.loads((tmp_path / "out" / "real_link.json").read_text())
+    for row in rows:
+        simulated, real = row["simulated"], row["real"]
+        assert real["w_alarm"] == pytest.approx(simulated["w_alarm"], abs=0.1)
+        assert real["avg_visual_delay"] == pytest.approx(simulated["avg_visual_delay"], abs=0.2)
