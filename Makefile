@@ -43,7 +43,7 @@ LORA_SET ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline source data train-gate primer base instructions train-lora \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test lint clean
+        lora-boxed lora-raw $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -100,14 +100,14 @@ base: primer  ## smoke only: make and train the tiny Qwen2.5-VL that stands in f
 
 train-lora: lora-boxed lora-raw  ## tune the MLLM with LoRA on boxed and on raw images
 
-lora-%: instructions $(BASE_STAGE)
+lora-boxed lora-raw: lora-%: instructions $(BASE_STAGE)
 	@$(PY) -m train.lora --config $(LORA_CONFIG_$*) --dataset $*_train \
 	  --instructions $(OUT)/instructions --base $(BASE) --out $(OUT)/lora-$* $(LORA_SET)
 
 PREDICT = $(PY) -m eval.predict --instructions $(OUT)/instructions --model $(BASE) $(REVISION)
-predict-%-none: instructions $(BASE_STAGE)
+predict-boxed-none predict-raw-none: predict-%-none: instructions $(BASE_STAGE)
 	@$(PREDICT) --inputs $* --out $(OUT)/predictions/$*-none
-predict-%-lora: lora-%
+predict-boxed-lora predict-raw-lora: predict-%-lora: lora-%
 	@$(PREDICT) --inputs $* --adapter $(OUT)/lora-$* --out $(OUT)/predictions/$*-lora
 
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
