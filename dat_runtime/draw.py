@@ -27,12 +27,15 @@ PATCH = 28
 MAX_PIXELS = 1003520
 """Default pixel limit of a model image (1,280 units of 28 x 28)."""
 
+MIN_PIXELS = 3136
+"""Qwen2.5-VL's own lower limit (4 units): its processor enlarges a smaller image."""
+
 
 def size_of(image: Image) -> Size:
     return Size(width=image.shape[1], height=image.shape[0])
 
 
-def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = PATCH * PATCH) -> Size:
+def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN_PIXELS) -> Size:
     """The size at which Qwen2.5-VL sees a frame: sides are multiples of 28 within the pixel limits.
 
     An image stored at this size is left alone by LLaMA-Factory, Transformers and servers, so the

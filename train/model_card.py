@@ -20,8 +20,9 @@ tags:
 
 # DAT adapter, {dataset}
 
-A LoRA adapter for `{base}` (revision `{revision}`): from one camera frame to the number of
-accidents, their boxes and severity, and an urgency score, as one JSON object.
+From one camera frame to the number of accidents, their boxes and severity, and an urgency score, as
+one JSON object. A LoRA adapter for `{base}`, revision
+`{revision}`.
 
 ## Use
 The image, the system message and the prompt are those of `dat_runtime.event.question`; the answer
@@ -31,7 +32,7 @@ version {drawing}: the adapter was tuned on these and on no other.
 ## Training
 LLaMA-Factory, `config.yaml` beside this file: rank {rank}, alpha {alpha}, learning rate {rate},
 {steps} steps, {parameters:,} parameters in {tensors} tensors. Data set `{dataset}` of
-{samples} samples, none longer than {longest} tokens. Final training loss {loss}.
+{samples} samples, none longer than {longest} tokens. Last training loss {loss}.
 
 ## Limits
 An aid for dispatchers, not a decision maker. It knows what its training frames show; on other
@@ -54,7 +55,7 @@ def lora_card(config: Mapping[str, Any], adapter: Adapter, report: Mapping[str, 
         alpha=config.get("lora_alpha", 2 * adapter.rank),
         rate=config.get("learning_rate"),
         steps=report.get("steps"),
-        loss=report.get("loss"),
+        loss=report.get("loss", "not logged"),
         parameters=adapter.parameters,
         tensors=adapter.tensors,
         samples=sum(tokens["bins"]),

@@ -199,12 +199,11 @@ def _progress(log: Path) -> str:
 
 
 def _last(log: Path) -> dict[str, Any]:
-    """The last loss and the number of steps of a trainer log."""
-    losses = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    losses = [entry for entry in losses if "loss" in entry]
-    if not losses:
-        return {}
-    return {"steps": losses[-1]["total_steps"], "loss": losses[-1]["loss"]}
+    """Number of steps and last loss of a trainer log, as far as it has them."""
+    entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    losses = [entry["loss"] for entry in entries if "loss" in entry]
+    steps = {"steps": entries[-1]["current_steps"]} if entries else {}
+    return {**steps, **({"loss": round(losses[-1], 4)} if losses else {})}
 
 
 def _failure(log: Path, status: int) -> str:

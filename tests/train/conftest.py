@@ -1,0 +1,79 @@
+"""A tiny untrained Qwen2.5-VL and instruction data for it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dat_runtime import schema
+from dat_runtime.event import question
+from dat_runtime.manifest import Stage
+from dat_runtime.types import Accident, Box, Detection, Size
+from train import base, tiny_model
+
+SIDE = 112
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base folder as `train.base` leaves it, untrained."""
+    out = tmp_path_factory.mktemp("models") / "base"
+    with Stage(out, kind="base", inputs={}, config={}) as folder:
+        tiny_model.build(folder, base.task_texts(0, 50), 400, SIDE * SIDE, seed=0)
+    return out
+
+
+@pytest.fixture(scope="session")
+def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen boxed samples with one accident each, as `data.prep.instruct` leaves them."""
+    out = tmp_path_factory.mktemp("data") / "instructions"
+    with Stage(out, kind="instructions", inputs={}, config={}) as folder:
+        (folder / "images").mkdir()
+        samples = [write_sample(folder, i) for i in range(16)]
+        (folder / "boxed_train.json").write_text(json.dumps(samples))
+        write_info(folder, "boxed_train")
+    return out
+
+
+def write_sample(folder: Path, number: int, frame: Size | None = None) -> dict[str, Any]:
+    """One sample of a grey frame with its image; `frame` is the camera's."""
+    frame = frame or Size(640, 640)
+    image = np.full((frame.height, frame.width, 3), 100 + number, np.uint8)
+    box = Box(frame.width / 4, frame.height / 4, frame.width / 2, frame.height / 2, frame)
+    asked = question(image, [Detection(box, "severe", 0.9)], SIDE * SIDE)
+    answer = schema.target([Accident(box.to(asked.frame), "severe")])
+    png = folder / "images" / f"f{number}.png"
+    png.write_bytes(asked.png)
+    assert cv2.imread(str(png)) is not None
+    return {
+        "image_id": f"f{number}",
+        "system": asked.system,
+        "messages": [
+            {"role": "user", "content": f"<image>{asked.prompt}"},
+            {"role": "assistant", "content": schema.dump(answer)},
+        ],
+        "images": [f"images/f{number}.png"],
+    }
+
+
+def write_info(folder: Path, *names: str) -> None:
+    columns = {"messages": "messages", "images": "images", "system": "system"}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+    }
+    info = {
+        name: {
+            "file_name": f"{name}.json",
+            "formatting": "sharegpt",
+            "columns": columns,
+            "tags": tags,
+        }
+        for name in names
+    }
+    (folder / "dataset_info.json").write_text(json.dumps(info))
