@@ -172,23 +172,24 @@ def _exact(study: Study) -> list[Figure]:
 
 
 def speed_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """The planner's speed, judged by its ratio to one argsort in the same run."""
+    """The planner's speed, met in milliseconds or, on a slower machine, in argsorts."""
     return [
         Figure(
             "speed",
-            f"plan of {row['events']:,} events, {row['budget']}, argsorts of 100,000",
-            f"{row['argsorts']:.3f} ({row['plan_ms']:.2f} ms)",
-            f"<= {row['limit_argsorts']:.3f} ({row['limit_ms']:g} ms where an argsort takes 9)",
-            row["argsorts"] <= row["limit_argsorts"],
+            f"plan of {row['events']:,} events, ms (argsorts of 100,000 in the same run)",
+            f"{row['plan_ms']:.2f} ({row['argsorts']:.3f})",
+            f"<= {row['limit_ms']:g} ({row['limit_argsorts']:.3f})",
+            row["plan_ms"] <= row["limit_ms"] or row["argsorts"] <= row["limit_argsorts"],
         )
         for row in rows
+        if row["limit_ms"]
     ]
 
 
 def as_text(found: Sequence[Figure]) -> str:
     """One line a figure."""
     lines = [
-        f"{'pass' if f.passed else 'FAIL'}  {f.kind:<12} {f.name:<66} {f.found:>16}   ({f.demand})"
+        f"{'pass' if f.passed else 'FAIL'}  {f.kind:<12} {f.name:<76} {f.found:>14}   ({f.demand})"
         for f in found
     ]
     failed = sum(not f.passed for f in found)
