@@ -4,8 +4,9 @@ import base64
 import json
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dat_runtime.errors import DataError, DatError
 
@@ -31,6 +32,14 @@ class Assessor(Protocol):
             AssessmentError: there is none.
         """
         ...
+
+
+class Reply(NamedTuple):
+    """An endpoint's answer, and what it says that it cost; `None` where it says nothing."""
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
 
 
 class RecordedAssessor:
@@ -67,6 +76,8 @@ class EndpointAssessor:
         timeout: seconds that all tries may take together.
         tries: how often to ask while the endpoint is unreachable or overloaded.
         pause: seconds before the second try; doubles, and half of it is random.
+        request: fields to set in each request, such as `{"max_tokens": 512}`; `None` leaves a
+            field out, for endpoints that refuse it.
 
     Raises:
         ValueError: the address is not http or https.
@@ -81,6 +92,7 @@ class EndpointAssessor:
         timeout: float = 30.0,
         tries: int = 3,
         pause: float = 0.5,
+        request: Mapping[str, Any] | None = None,
     ):
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"an endpoint begins with http:// or https://, got {url!r}")
@@ -92,11 +104,21 @@ class EndpointAssessor:
         self._timeout = timeout
         self._tries = tries
         self._pause = pause
+        self._fields = dict(request or {})
 
     def assess(self, png: bytes, system: str, prompt: str) -> str:
+        return self.ask(png, system, prompt).text
+
+    def ask(self, png: bytes, system: str, prompt: str) -> Reply:
+        """The answer about one image, boxes in its pixels, with its tokens.
+
+        Raises:
+            AssessmentError: there is none.
+        """
         import httpx
 
-        body = _request(self._model, png, system, prompt)
+        body = _request(self._model, png, system, prompt) | self._fields
+        body = {name: value for name, value in body.items() if value is not None}
         deadline = time.monotonic() + self._timeout
         problem = ""
         with httpx.Client(headers=self._headers) as client:
@@ -151,11 +173,18 @@ def _request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]
     }
 
 
-def _answer(content: bytes, url: str) -> str:
+def _answer(content: bytes, url: str) -> Reply:
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
+        response = json.loads(content)
+        text = response["choices"][0]["message"]["content"]
     except (ValueError, RecursionError, KeyError, IndexError, TypeError):
         raise AssessmentError(f"{url}: the response is no chat completion") from None
     if not isinstance(text, str):
         raise AssessmentError(f"{url}: the response holds no text")
-    return text
+    return Reply(text, _tokens(response, "prompt_tokens"), _tokens(response, "completion_tokens"))
+
+
+def _tokens(response: dict[str, Any], name: str) -> int | None:
+    usage = response.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if type(count) is int and 0 <= count < 2**53 else None

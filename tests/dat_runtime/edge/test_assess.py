@@ -112,6 +112,31 @@ def test_an_endpoint_is_asked_as_in_training(endpoint: Callable[..., Endpoint]) 
 
 
 @pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 340, "completion_tokens": 61, "total_tokens": 401}, (340, 61)),
+        ({"prompt_tokens": True, "completion_tokens": -1}, (None, None)),
+        ([], (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_the_tokens_that_an_endpoint_counts_come_with_the_answer(
+    endpoint: Callable[..., Endpoint], usage: object, tokens: tuple[int | None, int | None]
+) -> None:
+    response = json.loads(completion("yes")) | {"usage": usage}
+    server = endpoint(replies(200, json.dumps(response).encode()))
+    assert assessor(server.url).ask(b"", "s", "p") == ("yes", *tokens)
+
+
+def test_fields_of_the_request_can_be_set_and_left_out(endpoint: Callable[..., Endpoint]) -> None:
+    server = endpoint(replies(200, completion("yes")))
+    fields = {"temperature": None, "max_tokens": None, "max_completion_tokens": 9}
+    assessor(server.url, request=fields).ask(b"", "s", "p")
+    ((_, _, body),) = server.requests
+    assert set(body) == {"model", "messages", "max_completion_tokens"}
+
+
+@pytest.mark.parametrize(
     "failure", [replies(503, b"busy"), replies(429, b""), closes_in_the_middle]
 )
 def test_a_passing_failure_is_asked_again(
