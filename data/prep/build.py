@@ -10,14 +10,24 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
 from data.prep import (
-    archive, coco, leaks, negatives, pictures, sheets, splits, traces, voc, yolo, yolo_export
+    archive,
+    coco,
+    leaks,
+    negatives,
+    pictures,
+    sheets,
+    splits,
+    traces,
+    voc,
+    yolo,
+    yolo_export,
 )  # fmt: skip
 from data.prep.card import write_card
 from data.prep.classes import Classes
@@ -50,7 +60,7 @@ class Options:
     negatives_by_clip: bool = False
     single_class: bool = False
     scale: float = 1.0
-    classes: Classes = Classes()
+    classes: Classes = field(default_factory=Classes)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         "together, stratified by class, instead of keeping the published split")  # fmt: skip
     add("--negatives-by-clip", action="store_true", help="keep the negatives of a clip together")
     add("--classes", nargs="+", default=(), metavar="NAME=SEVERITY",
-        help="what a class of the source means: moderate, severe or ignore; or a YAML file")  # fmt: skip
+        help="what a class means: moderate, severe or ignore; or one YAML file")  # fmt: skip
     add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
     add("--scale", type=float, default=1.0, choices=SCALES, help="of the uplink trace (default 1)")
     add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")

@@ -9,6 +9,7 @@ from dat_runtime.types import Accident, Size
 from data.prep.faults import Fault
 from data.prep.images import SUFFIXES
 from data.prep.sources import Sources
+from data.prep.yolo import stratum_of
 
 NEGATIVE = "negative"
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
@@ -33,10 +34,7 @@ class Frame:
     @property
     def stratum(self) -> str:
         """What a split is balanced over."""
-        if self.negative:
-            return NEGATIVE
-        severities = {a.severity for a in self.accidents}
-        return "severe" if "severe" in severities else "moderate" if severities else "empty"
+        return NEGATIVE if self.negative else stratum_of(self.accidents)
 
     @property
     def original(self) -> str | None:

@@ -1,8 +1,9 @@
 """The paper's external negatives: Non Accident frames of the CCTV set (section 4.1).
 
 Frames of all splits are resampled to 640 x 640, gamma corrected, freed of exact duplicates, and
-split anew in the paper's proportion 268/120/120, frame by frame or, when asked, by clip. The paper gives no gamma: 1.2 is our choice, which
-brightens the mid tones of these dark recordings a little.
+split anew in the paper's proportion 268/120/120, frame by frame or, when asked, by clip.
+The paper gives no gamma: 1.2 is our choice, which brightens the mid tones of these dark recordings
+a little.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Finding the parts of a source by their layout. Nothing in it is executed or changed.
 
 Accident frames with boxes:
-    yolo    data.yaml beside train|valid|test/{images,labels} (a Roboflow export, as the paper's set)
+    yolo    data.yaml beside train|valid|test/{images,labels} (Roboflow, as the paper's set)
     coco    <split>/_annotations.coco.json beside the images, or annotations/*.json, or one
             annotations.json beside images/
     voc     <split>/*.xml beside the images, or Annotations/, JPEGImages/ and ImageSets/Main/

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dat_runtime.types import SEVERITIES, Accident, Size
+from dat_runtime.types import SEVERITIES, Accident, Size, highest_severity
 
 DATA_YAML = """\
 # python -m train.gate --config configs/yolo/smoke.yaml --data <this folder> --out runs/gate
@@ -28,6 +28,17 @@ class Entry:
     accidents: tuple[Accident, ...]
     negative: bool
     """Whether it comes from the accident-free frames of the CCTV set."""
+
+    @property
+    def stratum(self) -> str:
+        """What splits are balanced over: the highest severity, `empty`, or `negative`."""
+        return "negative" if self.negative else stratum_of(self.accidents)
+
+
+def stratum_of(accidents: Sequence[Accident]) -> str:
+    """The highest severity of a frame; `empty` where it has no accident."""
+    severity = highest_severity([a.severity for a in accidents])
+    return "empty" if severity == "none" else severity
 
 
 class Ids:

@@ -106,7 +106,7 @@ def test_an_archive_cut_short_is_named(tmp_path, share):
     path = zipped(tmp_path, [("a.txt", "hello" * 50)])
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataError, match="a.zip: "):
+    with pytest.raises(DataError, match=r"a\.zip: "):
         unpack(path, tmp_path / "out")
 
 

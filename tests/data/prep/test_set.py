@@ -1,0 +1,150 @@
+"""What a prepared set is good for besides training: reuse, other libraries, reading by people."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+from data.prep import pictures
+from data.prep.build import main
+from tests.data.prep.source_builder import BOX, jpeg, picture
+from tests.data.prep.test_build import hashes
+
+
+def build(source, out, *options):
+    assert main(["--source", str(source.root), "--out", str(out), *options]) == 0
+
+
+def counted(monkeypatch):
+    """The number of pictures decoded from now on, in a list."""
+    decoded = pictures.decoded
+    seen = []
+    monkeypatch.setattr(pictures, "decoded", lambda data: seen.append(1) or decoded(data))
+    return seen
+
+
+def test_a_further_run_decodes_only_what_changed_and_gives_the_same_set(
+    source, tmp_path, monkeypatch
+):
+    source.frame("tail", BOX, jpeg(picture(62)) + b"x")
+    build(source, tmp_path / "data")
+    source.frame("new", BOX, jpeg(picture(80)))
+    source.negative("new.jpg", jpeg(picture(81)))
+    (source.accidents / "train/labels/train0.txt").write_text(BOX.replace("0", "1", 1))
+    seen = counted(monkeypatch)
+    build(source, tmp_path / "data")
+    assert len(seen) == 2
+    build(source, tmp_path / "fresh")
+    assert hashes(tmp_path / "data") == hashes(tmp_path / "fresh")
+
+
+def test_an_earlier_image_that_changed_since_is_made_again(source, tmp_path, monkeypatch):
+    build(source, tmp_path / "data")
+    image = next((tmp_path / "data/images/train").glob("negative_*.jpg"))
+    sound = image.read_bytes()
+    image.write_bytes(b"spoilt")
+    seen = counted(monkeypatch)
+    build(source, tmp_path / "data", "--seed", "0")
+    assert len(seen) == 1
+    assert image.read_bytes() == sound
+
+
+def test_other_code_reuses_nothing(source, tmp_path):
+    build(source, tmp_path / "data")
+    assert len(pictures.recall(tmp_path / "data")) == 12
+    ledger = tmp_path / "data" / pictures.LEDGER
+    ledger.write_text(ledger.read_text().replace('{"code": "', '{"code": "0', 1))
+    assert pictures.recall(tmp_path / "data") == {}
+    assert pictures.recall(tmp_path / "nowhere") == {}
+
+
+def test_a_single_class_set_keeps_boxes_and_truth(source, tmp_path):
+    source.frame("severe", "1 0.5 0.5 0.25 0.25\n", jpeg(picture(70)))
+    build(source, tmp_path / "data", "--single-class")
+    assert yaml.safe_load((tmp_path / "data/data.yaml").read_text())["names"] == {0: "accident"}
+    label = (tmp_path / "data/labels/train/severe.txt").read_text()
+    assert label == "0 0.50000000 0.50000000 0.25000000 0.25000000\n"
+    assert '"severity": "severe"' in (tmp_path / "data/truth_train.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scale", "first"), [("1.0", "0,1000"), ("0.5", "0,500"), ("0.25", "0,250")]
+)
+def test_the_trace_is_scaled(source, tmp_path, scale, first):
+    build(source, tmp_path / "data", "--scale", scale)
+    assert (tmp_path / "data/bandwidth.csv").read_text().splitlines()[1:] == [
+        f"0,{1000 * float(scale):g}",
+        f"1,{3000 * float(scale):g}",
+    ]
+    report = json.loads((tmp_path / "data/report.json").read_text())
+    assert report["trace"]["scale"] == float(scale)
+
+
+def test_a_set_loads_with_datasets_without_code(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    build(source, tmp_path / "data")
+    loaded = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(part) for name, part in loaded.items()} == {
+        name: json.loads((tmp_path / "data/report.json").read_text())["splits"][name]["frames"]
+        for name in ("train", "val", "test")
+    }
+    row = next(r for r in loaded["val"] if r["image_id"] == "valid0")
+    assert row["image"].size == (row["width"], row["height"]) == (64, 48)
+    assert row["objects"] == {"bbox": [[24, 18, 40, 30]], "category": [0]}
+
+
+def test_the_card_tells_split_leaks_faults_and_licence(source, tmp_path):
+    (source.accidents / "data.yaml").write_text(
+        "names: [moderate, severe]\nroboflow:\n  license: CC BY 4.0\n  url: https://u.example/x\n"
+    )
+    source.frame("bad", BOX + BOX, jpeg(picture(60)))
+    build(source, tmp_path / "data", "--leak-free")
+    text = (tmp_path / "data/README.md").read_text()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["configs"][0]["data_files"][2]["split"] == "test"
+    for told in ("**leak-free**", "duplicate-row | 1", "CC BY 4.0", "| test in train | 0 "):
+        assert told in text
+    assert str(tmp_path) not in text
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.open, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_report_stands_alone_and_escapes_what_it_shows(source, tmp_path):
+    source.frame("bad", "1 0.95 0.5 0.2 0.2\n", jpeg(picture(60)))
+    source.negative("<script>alert(1)<.lnk", b"x")
+    build(source, tmp_path / "data")
+    text = (tmp_path / "data/report.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert all(s.startswith("data:image/jpeg;base64,") for s in page.sources)
+    assert 'name="viewport"' in text
+    for told in ("outside-frame: 1", "stray-file: 1", "published split", "test in train"):
+        assert told in text
+    assert page.tags.count("img") >= 12
+    assert str(tmp_path) not in text
+    assert not re.search(r"https?://", text)
+
+
+def test_ray_gives_the_same_set_as_threads(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray = pytest.importorskip("ray", reason="Ray is not installed (requirements/ray.txt)")
+    source.frame("tail", BOX, jpeg(picture(62)) + b"x")
+    build(source, tmp_path / "threads")
+    try:
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        build(source, tmp_path / "ray", "--engine", "ray")
+    finally:
+        ray.shutdown()
+    assert hashes(tmp_path / "threads") == hashes(tmp_path / "ray")
