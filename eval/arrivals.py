@@ -51,6 +51,8 @@ class Window:
     seconds: int
     mean: float
     """Bytes per second at scale 1."""
+    fitted_to: str
+    """`link.fingerprint` of the window that the setting was fitted on."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import bisect
 import csv
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -45,12 +46,24 @@ def read_trace(path: Path) -> list[float]:
     return trace
 
 
+def window_start(trace: Sequence[float], setting: Window) -> int:
+    """Where the window begins: at its place, or earlier where the trace ends before it."""
+    return max(0, min(setting.start, len(trace) - setting.seconds))
+
+
+def fingerprint(trace: Sequence[float], setting: Window) -> str:
+    """Which piece of which trace the window is: sha256 of its values, the first 16 digits."""
+    start = window_start(trace, setting)
+    piece = trace[start : start + setting.seconds]
+    return hashlib.sha256(",".join(f"{rate:.6g}" for rate in piece).encode()).hexdigest()[:16]
+
+
 def window(trace: Sequence[float], setting: Window) -> list[float]:
     """The setting's window of the trace, rescaled to its mean.
 
     A trace too short for the window at its place gives its last `seconds` seconds, or all of it.
     """
-    start = max(0, min(setting.start, len(trace) - setting.seconds))
+    start = window_start(trace, setting)
     piece = trace[start : start + setting.seconds]
     mean = sum(piece) / len(piece)
     if not mean:

@@ -110,7 +110,13 @@ def claims_on_c0(setting: Setting, rates: Rates, seeds: int) -> dict[str, Any]:
 def study(setting: Setting, trace: Rates, seeds: int, quick: bool) -> dict[str, Any]:
     """All results by name: plain values, as study.json holds them."""
     rates = link.window(trace, setting.trace)
-    found: dict[str, Any] = {"seeds": seeds, "parse_json": setting.parse["json"]}
+    start = link.window_start(trace, setting.trace)
+    found: dict[str, Any] = {
+        "seeds": seeds,
+        "parse_json": setting.parse["json"],
+        "fitted_here": link.fingerprint(trace, setting.trace) == setting.trace.fitted_to,
+        "window": f"seconds {start} to {start + len(rates)} of {len(trace)} of the trace",
+    }
     found["table3"] = table_3(setting, rates, seeds)
     print(f"[transmission] Table 3, {seeds} seeds", flush=True)
     found["fig5"] = studies.deadline_study(setting, rates, seeds)
@@ -194,7 +200,7 @@ def _accepted(found: dict[str, Any]) -> bool:
 
     figures = acceptance.figures(found) + acceptance.speed_figures(plan_speed.measured())
     print(acceptance.as_text(figures), flush=True)
-    return all(figure.passed for figure in figures)
+    return not any(figure.failed for figure in figures)
 
 
 @reports_errors

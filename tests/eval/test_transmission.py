@@ -191,6 +191,12 @@ def test_a_figure_outside_its_range_fails_and_says_so():
     assert text.endswith("1 of 2 pass")
 
 
+def test_a_figure_set_for_another_link_is_shown_and_does_not_fail():
+    shown = replace(acceptance.within("evidence", "VTR@1", 98.0, 99.0, 100.0), demanded=False)
+    assert not shown.failed
+    assert acceptance.as_text([shown]).startswith("no ")
+
+
 def test_the_exact_properties_hold_in_the_plans_of_c0():
     setting = replace(load_setting(C0), events=60)
     rates = [1.9e6 * (0.5 + second % 3 / 2) for second in range(100)]

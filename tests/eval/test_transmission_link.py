@@ -159,10 +159,10 @@ def test_a_spread_of_one_run_has_no_deviation_and_of_none_is_none():
 
 def test_a_window_is_rescaled_to_its_mean_and_moved_into_a_short_trace():
     trace = [float(i) for i in range(100)]
-    assert window(trace, Window(start=4300, seconds=10, mean=1000.0)) == pytest.approx(
+    assert window(trace, Window(4300, 10, 1000.0, "")) == pytest.approx(
         [rate * 1000 / 94.5 for rate in trace[90:]]
     )
-    assert len(window(trace, Window(start=0, seconds=700, mean=1.0))) == 100
+    assert len(window(trace, Window(0, 700, 1.0, ""))) == 100
 
 
 @pytest.mark.parametrize(
