@@ -1,6 +1,7 @@
 """Algorithm 1: line by line for few events, on arrays for many, selecting identically."""
 
 import gc
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,15 +146,16 @@ def _columns(events: Sequence[PendingEvent], limits: Limits) -> Columns | None:
     box_sizes = [e.box_bytes for e in events]
     roi_bytes = _column(roi_sizes, "q")
     box_bytes = _column(box_sizes, "q")
+    captured_at = [e.captured_at for e in events]
     age = np.zeros(len(events))
     if limits.now is not None:
-        age = limits.now - _column([e.captured_at for e in events], "d")
+        age = limits.now - _column(captured_at, "d")
     numbers = (priority, json_bytes, roi_bytes, box_bytes)
     highest = max(float(np.fmax.reduce(column, initial=0.0)) for column in numbers)
     absent = 4 * len(events) - sum(np.count_nonzero(column >= 0) for column in numbers)
     if absent:  # None became NaN, which compares false
         absent -= roi_sizes.count(None) + box_sizes.count(None)
-    if absent or highest == np.inf or not np.isfinite(age).all():
+    if absent or highest == np.inf or not math.isfinite(sum(captured_at)):
         require_valid(events)
     if highest * len(events) * 2 >= EXACT:
         return None

@@ -32,6 +32,9 @@ BOUND_SEEDS = 5
 LINK_CASES = ((0.25, 1.5), (0.1, 1.0))
 """(bandwidth scale, D_vis) of the beyond table."""
 
+SHORT_SLOT = 0.05
+"""Seconds: what becomes of Algorithm 1 when its slots are merely made shorter."""
+
 CAMERAS = (1, 2, 4)
 CAMERA_SCALE = 0.1
 EVENTS_PER_CAMERA = 200
@@ -50,6 +53,15 @@ def simultaneous(events: Sequence[Event]) -> list[Event]:
     return [replace(event, captured_at=event.entered_at) for event in events]
 
 
+def entering(events: Sequence[Event], interval: float) -> list[Event]:
+    """The same events, each entering at the first interval's start after its capture."""
+    entered = [
+        replace(event, entered_at=math.ceil(event.captured_at / interval) * interval)
+        for event in events
+    ]
+    return sorted(entered, key=lambda event: event.entered_at)
+
+
 def slotted_schemes() -> list[Scheme]:
     return [Scheme(name, dat(name), expires=True) for name in ("dat", "dat_plus")]
 
@@ -57,6 +69,10 @@ def slotted_schemes() -> list[Scheme]:
 def planners(setting: Setting, events: Sequence[Event], link: Link) -> dict[str, list[Delivery]]:
     """What became of the events under each planner; `json_live` sends alerts only, at once."""
     runs = {s.name: replay(setting, events, link, s) for s in slotted_schemes()}
+    hasty = replace(setting, interval=SHORT_SLOT)
+    runs[f"dat, slots of {SHORT_SLOT:g} s"] = replay(
+        hasty, entering(events, SHORT_SLOT), link, slotted_schemes()[0]
+    )
     runs["dat_live"] = run_live(events, link, live_queue(setting, link))
     progressive = live_queue(setting, link, first_layer=0.25)
     runs["dat_live, first layer 25 %"] = run_live(events, link, progressive)
@@ -272,13 +288,8 @@ def _instance(
 def my_link(setting: Setting, events: Sequence[Event], rates: Rates) -> list[dict[str, Any]]:
     """What this link would have done with these events under each planner, from capture."""
     link = Link(rates)
-    ticked = [
-        replace(e, entered_at=math.ceil(e.captured_at / setting.interval) * setting.interval)
-        for e in events
-    ]
-    ticked.sort(key=lambda event: event.entered_at)
     rows = []
-    for name, found in planners(setting, ticked, link).items():
+    for name, found in planners(setting, entering(events, setting.interval), link).items():
         run = measure(
             found, setting.parse, from_capture=True, visual_deadline=setting.visual_deadline
         )

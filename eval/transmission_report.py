@@ -150,7 +150,8 @@ def _beyond(found: Mapping[str, Any]) -> str:
     ]
     return (
         "## Beyond the paper, counted from capture\n\nBurst. `dat` is Algorithm 1, `dat_plus` "
-        "selects the visuals of a slot optimally, `dat_live` does not wait for slots; with a first "
+        "selects the visuals of a slot optimally, short slots keep back what is larger than one, "
+        "`dat_live` does not wait for slots; with a first "
         "layer a visual counts once a quarter of its bytes is there. `json_live` sends alerts "
         "only. No scheduler beats the clairvoyant bounds (visuals within 0.5 s; mean delay when "
         "all are delivered).\n\n"

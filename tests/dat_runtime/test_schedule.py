@@ -226,6 +226,13 @@ def test_dat_plus_sends_the_visual_that_would_expire_before_the_denser_one():
     ]
 
 
+def test_a_visual_larger_than_a_slot_never_goes_however_short_the_slot():
+    large = event(box=600, json_sent=True)
+    assert sent(plan([large], 1000)) == [("a", "box")]
+    assert plan([large], 1000, interval=0.5) == []
+    assert sent(plan([large], 1000, interval=0.5, policy="dat_live")) == [("a", "box")]
+
+
 @pytest.mark.parametrize("policy", ["dat", "dat_plus", "dat_live"])
 class TestEdgeCases:
     def test_no_events_give_no_plan(self, policy):
@@ -286,8 +293,9 @@ class TestEdgeCases:
         events = [event(f"{i}", at=-5.0) for i in range(count)]
         assert len(plan(events, 1e6, now=0.0, policy=policy)) == count
         events[0] = replace(events[0], captured_at=math.nan)
-        with pytest.raises(ValueError, match="captured_at"):
-            plan(events, 1e6, now=0.0, policy=policy)
+        for now in (None, 0.0):
+            with pytest.raises(ValueError, match="captured_at"):
+                plan(events, 1e6, now=now, policy=policy)
 
     @pytest.mark.parametrize("name", ["bandwidth", "interval", "visual_deadline"])
     @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
