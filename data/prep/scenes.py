@@ -160,11 +160,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=360, help="frames with boxes")
+    parser.add_argument("--train", type=int, default=720, help="frames with boxes")
     parser.add_argument("--val", type=int, default=60)
     parser.add_argument("--test", type=int, default=120)
     parser.add_argument(
-        "--negatives", type=int, default=120, help="accident-free frames, all splits"
+        "--negatives", type=int, default=160, help="accident-free frames, all splits"
     )
     options = parser.parse_args(argv)
     config = {k: v for k, v in vars(options).items() if k != "out"}

@@ -70,7 +70,7 @@ def _apart(
         for _ in range(8 if found else 25):
             tried = collision(rng, place, severity, (low, high))
             box = extent(place.camera, tried)
-            whole = box.area > 0.6 * _whole(place.camera, tried)
+            whole = box.area > 0.85 * _whole(place.camera, tried)
             free = all(_margined(box).iou(_margined(other)) == 0 for other in taken)
             if whole and free and low <= _longest(box) <= high:
                 found.append(tried)

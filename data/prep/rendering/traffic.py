@@ -112,7 +112,7 @@ def collision(
         lane = lanes[rng.integers(len(lanes))]
         i = int(rng.integers(1, len(lane) - 1))
         x, y = place.camera.ground(lane[i]) / place.camera.size
-        if not (0.18 < x < 0.82 and 0.28 < y < 0.84 and _in_view(place.camera, lane[i])):
+        if not (0.2 < x < 0.8 and 0.28 < y < 0.8 and _in_view(place.camera, lane[i])):
             continue
         depth = float(place.camera.depth(np.array([*lane[i], 0.0])))
         if share[0] < TYPICAL_SPAN * place.camera.focal / depth / place.camera.size < share[1]:
@@ -130,7 +130,7 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         middle, yaw + rng.normal(0, 0.15)
     )
     second = build(str(rng.choice(CARS)), _colour(rng))
-    style = rng.choice(["rear", "side", "slant"], p=[0.2, 0.4, 0.4])
+    style = rng.choice(["rear", "side", "slant"], p=[0.12, 0.44, 0.44])
     turn = {
         "rear": rng.normal(0, 0.2),
         "side": rng.uniform(1.1, 2.0),
