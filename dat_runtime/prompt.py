@@ -28,6 +28,8 @@ SYSTEM = (
 def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
     """The user message that follows the image.
 
+    Boxes come in the order of an answer: severe first, then from left to right.
+
     Args:
         frame: the size of the image that is sent, pixels.
         detections: D⁺ of Eq. 2 for a boxed image (may be empty), `None` for a raw image.
@@ -37,7 +39,8 @@ def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
         return words
     if not detections:
         return f"{words} The gate found no box."
+    ordered = sorted(detections, key=lambda d: (d.severity != "severe", d.box.x1, d.box.y1))
     listed = "; ".join(
-        f"{d.severity} {d.confidence:.2f} {list(d.box.to(frame).pixels())}" for d in detections
+        f"{d.severity} {d.confidence:.2f} {list(d.box.to(frame).pixels())}" for d in ordered
     )
     return f"{words} Gate boxes (orange moderate, red severe): {listed}"

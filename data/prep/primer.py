@@ -34,12 +34,11 @@ COLOURS = {
 SHARES = (0.35, 0.35, 0.15, 0.15)
 
 SYSTEMS = ("You look at road pictures and mark positions.", "Reply with a list.")
-TASKS = {"see": 0.4, "repeat": 0.15, "sort": 0.1, "both": 0.25, "name": 0.1}
+TASKS = {"repeat": 0.55, "both": 0.2, "see": 0.2, "name": 0.05}
 """What is asked, and how often: read the picture, copy the text, or use both."""
 ASKS = {
     "see": "List the drawn boxes from left to right.",
     "repeat": "Given: {listed}. Repeat them.",
-    "sort": "Given: {listed}. Sort them from left to right.",
     "both": "Given: {listed}. List the drawn boxes from left to right.",
     "name": "Positions: {places}. Name their colours.",
 }
@@ -65,10 +64,16 @@ def samples(seed: int, count: int, size: int) -> Iterator[tuple[Image, str, str,
             traffic = frames.ordinary(rng, place)
         task = str(rng.choice(list(TASKS), p=list(TASKS.values())))
         marks = draw_marks(rng, size)
+        if task == "both":
+            marks.sort(key=_from_left)
         image = _cut(rng, traffic, size)
-        if task not in ("repeat", "sort"):
+        if task != "repeat":
             paint(image, marks, line=int(rng.integers(1, 3)))
         yield image, str(rng.choice(SYSTEMS)), ask(rng, task, marks), answer(task, marks)
+
+
+def _from_left(mark: Mark) -> tuple[int, int]:
+    return mark.bbox[0], mark.bbox[1]
 
 
 def draw_marks(rng: np.random.Generator, size: int) -> list[Mark]:
@@ -106,7 +111,7 @@ def ask(rng: np.random.Generator, task: str, marks: Sequence[Mark]) -> str:
 def answer(task: str, marks: Sequence[Mark]) -> str:
     """The boxes as a JSON list; from left to right unless the text's order is asked for."""
     in_order = task in ("repeat", "name")
-    ordered = marks if in_order else sorted(marks, key=lambda m: (m.bbox[0], m.bbox[1]))
+    ordered = marks if in_order else sorted(marks, key=_from_left)
     return json.dumps([{"bbox_2d": list(m.bbox), "label": m.colour} for m in ordered])
 
 

@@ -27,6 +27,10 @@ def test_a_boxed_image_is_described_in_pixels_of_the_image_that_is_sent() -> Non
     )
 
 
+def test_boxes_are_listed_in_the_order_of_an_answer() -> None:
+    assert task_prompt(SENT, DETECTIONS[::-1]) == task_prompt(SENT, DETECTIONS)
+
+
 def test_a_raw_image_and_a_boxed_one_without_box_differ() -> None:
     assert task_prompt(SENT, None) == "Image 644 x 644."
     assert task_prompt(SENT, ()) == "Image 644 x 644. The gate found no box."
