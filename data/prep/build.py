@@ -163,12 +163,16 @@ def build(
     (staging := folder / "staging").mkdir()
     prepared = list(pictures.prepare_all(frames, staging, memory, engine))
     faults = scan.faults + strays + _of_pictures(frames, prepared)
-    kept, copies = _without_copies(frames, prepared)
+    contents = pictures.contents(frames, prepared, engine)
+    kept, copies = _without_copies(frames, prepared, contents)
     faults += copies
     refuse(faults, sources.path, options.strict)
-    links = leaks.find_links(*_only(kept, frames, prepared), engine)
+    used = [frames[i] for i in kept]
+    links = leaks.find_links(
+        used, [prepared[i].look for i in kept], [contents[i] for i in kept], engine
+    )
     groups = links.groups()
-    split_of = _split(*_only(kept, frames, prepared), groups, scan, options)
+    split_of = _split(used, [prepared[i].sha256 for i in kept], groups, scan, options)
     entries = [
         yolo.Entry(frames[i].id, split, prepared[i].size, frames[i].accidents, frames[i].negative)
         for i, split in zip(kept, split_of, strict=True)
@@ -209,7 +213,7 @@ def _of_pictures(frames: Sequence[Frame], prepared: Sequence[Prepared]) -> list[
 
 
 def _without_copies(
-    frames: Sequence[Frame], prepared: Sequence[Prepared]
+    frames: Sequence[Frame], prepared: Sequence[Prepared], contents: Sequence[str]
 ) -> tuple[list[int], list[Fault]]:
     """Positions of the usable frames, without negatives that copy an earlier frame."""
     first: dict[str, Frame] = {}
@@ -217,7 +221,7 @@ def _without_copies(
     for i, (frame, picture) in enumerate(zip(frames, prepared, strict=True)):
         if picture.size is None:
             continue
-        original = first.setdefault(picture.content, frame)
+        original = first.setdefault(contents[i], frame)
         if original is not frame:
             kind = "duplicate-negative" if frame.negative else "duplicate-frame"
             faults.append(Fault(kind, frame.file, None, f"copy of {original.file}"))
@@ -227,28 +231,24 @@ def _without_copies(
     return kept, faults
 
 
-def _only(
-    kept: Sequence[int], frames: Sequence[Frame], prepared: Sequence[Prepared]
-) -> tuple[list[Frame], list[Prepared]]:
-    return [frames[i] for i in kept], [prepared[i] for i in kept]
-
-
 def _split(
     frames: Sequence[Frame],
-    prepared: Sequence[Prepared],
+    files: Sequence[str],
     groups: Sequence[int],
     scan: Scan,
     options: Options,
 ) -> list[str]:
-    """The split of each frame: published and the paper's, by clip, or free of leaks."""
-    contents = [p.content for p in prepared]
+    """The split of each frame: published and the paper's, by clip, or free of leaks.
+
+    `files` are the digests of the frames' files: with the seed, they decide what chance decides.
+    """
     strata = [frame.stratum for frame in frames]
     own = scan.published if all(scan.published.values()) else {}
     shares = {**dict.fromkeys(strata, own or splits.OWN_SHARES), NEGATIVE: negatives.PAPER_SPLIT}
     if options.leak_free:
-        return splits.by_groups(groups, strata, contents, shares, options.seed)
+        return splits.by_groups(groups, strata, files, shares, options.seed)
     there = [i for i, frame in enumerate(frames) if frame.negative]
-    of_negatives = [contents[i] for i in there]
+    of_negatives = [files[i] for i in there]
     if options.negatives_by_clip:
         clips = [frames[i].clip or frames[i].file for i in there]
         numbers = {clip: n for n, clip in enumerate(dict.fromkeys(clips))}
@@ -258,7 +258,7 @@ def _split(
         )
     else:
         split_of = negatives.split(of_negatives, options.seed)
-        made = [split_of[content] for content in of_negatives]
+        made = [split_of[file] for file in of_negatives]
     found = [frame.split or "" for frame in frames]
     for i, split in zip(there, made, strict=True):
         found[i] = split

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from data.prep import looks
 from data.prep.frames import Frame
-from data.prep.pictures import Prepared
 from data.prep.pool import Engine
 from data.prep.sources import SPLITS
 
@@ -44,12 +43,15 @@ class Links:
 
     def groups(self) -> list[int]:
         """The number of the connected group of each frame."""
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-
+        parent = np.arange(self.frames)
         first, second = self.rows[:, 0], self.rows[:, 1]
-        graph = coo_matrix((np.ones(len(first)), (first, second)), shape=[self.frames] * 2)
-        return connected_components(graph, directed=False)[1].tolist()
+        while (torn := parent[first] != parent[second]).any():
+            low = np.minimum(parent[first], parent[second])[torn]
+            high = np.maximum(parent[first], parent[second])[torn]
+            np.minimum.at(parent, high, low)
+            while (parent[parent] != parent).any():
+                parent = parent[parent]
+        return np.unique(parent, return_inverse=True)[1].tolist()
 
     def across(self, splits: Sequence[str]) -> list[Link]:
         """The links between splits, strongest kind first, then the nearest."""
@@ -60,12 +62,15 @@ class Links:
 
 
 def find_links(
-    frames: Sequence[Frame], prepared: Sequence[Prepared], engine: Engine = "threads"
+    frames: Sequence[Frame], found_looks: Sequence[str], contents: Sequence[str], engine: Engine
 ) -> Links:
-    """Links of all kinds; each pair is there once, with its strongest kind."""
-    bits = [bytes.fromhex(p.look) for p in prepared]
+    """Links of all kinds; each pair is there once, with its strongest kind.
+
+    `found_looks` are in hexadecimal; `contents` are equal where pixels are.
+    """
+    bits = [bytes.fromhex(look) for look in found_looks]
     clips = _numbered(frame.clip for frame in frames)
-    contents = _numbered(p.content for p in prepared)
+    pixels = _numbered(contents)
     found = [_same_source(frames, bits)]
     for pairs in looks.alike(bits, looks.SAME_PLACE, engine):
         first, second, distance = pairs.T
@@ -73,7 +78,7 @@ def find_links(
         one_clip = (clips[first] == clips[second]) & (clips[first] >= 0)
         kinds[one_clip] = KINDS.index("same-clip")
         kinds[distance <= looks.SAME_PICTURE] = KINDS.index("near")
-        kinds[contents[first] == contents[second]] = KINDS.index("exact")
+        kinds[pixels[first] == pixels[second]] = KINDS.index("exact")
         rows = np.stack([first, second, kinds, distance], axis=1)
         found.append(rows[kinds >= 0])
     rows = np.concatenate(found)

@@ -6,6 +6,7 @@ next build takes a picture whose bytes are unchanged from there, if the code is 
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from dat_runtime.errors import ManifestError
 from dat_runtime.types import Size
 from data.prep import images, looks, negatives
 from data.prep.frames import Frame
-from data.prep.images import UnreadableImage, decoded, file_bytes, write_jpeg
+from data.prep.images import UnreadableImage, decoded, file_bytes, read_picture, write_jpeg
 from data.prep.pool import Engine, over_all
 
 LEDGER = "pictures.jsonl"
@@ -41,8 +42,6 @@ class Prepared:
     sha256: str
     """Of the file's bytes."""
     size: Size | None
-    content: str
-    """Digest of the decoded pixels."""
     look: str
     """`looks.look_of`, in hexadecimal."""
     faults: tuple[tuple[str, str], ...]
@@ -82,11 +81,11 @@ def prepare(job: Job, memory: Memory) -> Prepared:
     try:
         picture = decoded(data)
     except UnreadableImage as error:
-        return Prepared(sha256, None, "", "", ((error.kind, error.detail),))
+        return Prepared(sha256, None, "", ((error.kind, error.detail),))
     size, declared = picture.size, job.declared
     if declared is not None and size != declared:
         told = f"{size.width} x {size.height}, labels say {declared.width} x {declared.height}"
-        return Prepared(sha256, None, "", "", (*picture.repairs, ("size-mismatch", told)))
+        return Prepared(sha256, None, "", (*picture.repairs, ("size-mismatch", told)))
     if job.negative:
         write_jpeg(negatives.corrected(picture.rgb), job.target)
         size = Size(negatives.SIDE, negatives.SIDE)
@@ -95,7 +94,7 @@ def prepare(job: Job, memory: Memory) -> Prepared:
     else:
         write_jpeg(picture.rgb, job.target)
     look = looks.look_of(picture.rgb).hex()
-    return Prepared(sha256, size, picture.content, look, picture.repairs)
+    return Prepared(sha256, size, look, picture.repairs)
 
 
 def _reuse(known: Known, job: Job, data: bytes) -> bool:
@@ -113,6 +112,29 @@ def _reuse(known: Known, job: Job, data: bytes) -> bool:
     return True
 
 
+def contents(frames: Sequence[Frame], prepared: Sequence[Prepared], engine: Engine) -> list[str]:
+    """For each picture a digest, equal exactly where two pictures have the same pixels.
+
+    Equal pixels look alike, so only pictures whose look is another's, in a file of other bytes, are
+    decoded once more and compared by their pixels.
+    """
+    files = defaultdict(set)
+    for picture in prepared:
+        files[picture.look].add(picture.sha256)
+    again = {
+        picture.sha256: frame.path.resolve()
+        for frame, picture in zip(frames, prepared, strict=True)
+        if picture.size is not None and len(files[picture.look]) > 1
+    }
+    digests = over_all(_content, list(again.values()), "pictures that look alike", engine)
+    found = dict(zip(again, digests, strict=True))
+    return [found.get(picture.sha256, picture.sha256) for picture in prepared]
+
+
+def _content(path: Path) -> str:
+    return read_picture(path).content
+
+
 def recall(out: Path) -> dict[tuple[bool, str], Known]:
     """The pictures of the set at `out`, empty if there is none or it was made by other code."""
     try:
@@ -128,7 +150,6 @@ def recall(out: Path) -> dict[tuple[bool, str], Known]:
         prepared = Prepared(
             row["sha256"],
             Size(*row["size"]) if row["size"] else None,
-            row["content"],
             row["look"],
             tuple((kind, detail) for kind, detail in row["faults"]),
         )
@@ -148,7 +169,6 @@ def write_ledger(rows: Iterable[tuple[Frame, Prepared, str | None]], path: Path)
                 "image": image,
                 "sha256": prepared.sha256,
                 "size": prepared.size and [prepared.size.width, prepared.size.height],
-                "content": prepared.content,
                 "look": prepared.look,
                 "faults": prepared.faults,
             }

@@ -54,7 +54,7 @@ def read_uplink(path: Path) -> list[float]:
     kind = form(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if kind == "series":
-            uplink = list(_series(csv.DictReader(file, skipinitialspace=True), path))
+            uplink = list(_series(csv.reader(file, skipinitialspace=True), path))
         elif kind == "wireshark":
             rows = csv.reader(file, skipinitialspace=True)
             header = next(rows)
@@ -72,10 +72,12 @@ def read_uplink(path: Path) -> list[float]:
     return uplink
 
 
-def _series(rows: "csv.DictReader[str]", path: Path) -> Iterator[float]:
+def _series(rows: Any, path: Path) -> Iterator[float]:
     try:
+        column = [name.strip() for name in next(rows)].index("UL_bitrate")
         for row in rows:
-            yield _amount(row["UL_bitrate"], path, rows.line_num)
+            if row:
+                yield _amount(row[column] if column < len(row) else None, path, rows.line_num)
     except csv.Error as error:
         raise DataError(f"not CSV: {error}", path, rows.line_num) from None
 
