@@ -37,7 +37,8 @@ SHORT_SLOT = 0.05
 
 CAMERAS = (1, 2, 4)
 CAMERA_SCALE = 0.1
-EVENTS_PER_CAMERA = 200
+CAMERA_SHARE = 3
+"""A camera has the setting's events divided by this."""
 
 
 def live_queue(
@@ -197,7 +198,7 @@ def _of_camera(setting: Setting, camera: int, crowded: bool, seed: int) -> list[
     together = (bursts.together[0] * many, bursts.together[1] * many)
     own = replace(
         setting,
-        events=EVENTS_PER_CAMERA * many,
+        events=setting.events // CAMERA_SHARE * many,
         arrivals={**setting.arrivals, "burst": replace(bursts, together=together)},
     )
     name = _camera_name(camera)

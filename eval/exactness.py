@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import permutations
 
 from dat_runtime.algorithm1 import scalar_plan, vectorised_plan
 from dat_runtime.pending import Limits
 from dat_runtime.schedule import PendingEvent, Transmission, plan
 from eval.arrivals import Setting, draw
 from eval.link import waiting
+from eval.optimum import least_weighted_alarm, weighted_alarm
 from eval.replay import TABLE_3_SCALE, link_at, rows_of_table_3
 
 
@@ -83,15 +83,7 @@ def _is_best_order(
 ) -> bool:
     if len(with_json) < len(events) or len(events) > 7:
         return True
-    size = {e.id: e.json_bytes for e in events}
-    priority = {e.id: e.priority for e in events}
-
-    def alarm(order: Sequence[str]) -> float:
-        total, weighted = 0, 0.0
-        for name in order:
-            total += size[name]
-            weighted += priority[name] * total
-        return weighted
-
-    best = min(alarm(order) for order in permutations(size))
-    return alarm([unit.event_id for unit in alerts]) <= best * (1 + 1e-12)
+    priority = {event.id: event.priority for event in events}
+    found = weighted_alarm([(priority[unit.event_id], unit.size) for unit in alerts])
+    sizes = [event.json_bytes for event in events]
+    return found <= least_weighted_alarm(list(priority.values()), sizes) * (1 + 1e-12)

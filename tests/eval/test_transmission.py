@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import scipy.optimize  # noqa: F401  the study's workers are forked and share it
 
 from dat_runtime.errors import ConfigError
-from eval import acceptance, studies
+from eval import acceptance, beyond, studies, transmission_plots, transmission_report
 from eval.arrivals import draw, level_of_priority, load_setting, read_events
 from eval.exactness import exact_properties
+from eval.link import window
 from eval.timeliness import Timeliness
-from eval.transmission import main
+from eval.transmission import claims_on_c0, main, study
 
 C0 = Path("configs/transmission/c0.yaml")
 
@@ -121,6 +123,31 @@ def test_help_needs_no_heavy_library():
     code = "import sys, eval.transmission; print({'matplotlib', 'scipy'} & sys.modules.keys())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
+
+
+def test_a_whole_study_of_a_few_events_has_every_table_plot_and_figure(tmp_path):
+    setting = replace(load_setting(C0), events=30)
+    trace = [200.0 + 37 * second % 91 for second in range(800)]
+    rates = window(trace, setting.trace)
+    found = study(setting, trace, seeds=2, quick=True) | {
+        "claims_c0": claims_on_c0(setting, rates, 1),
+        "settings": studies.all_settings(setting, rates, 1),
+        "perturbation": studies.perturbation_study(setting, trace, 2),
+        "other_links": studies.other_links(setting, trace),
+        "beyond": beyond.beyond_table(setting, rates, 1),
+        "forecast": beyond.forecast_study(setting, rates, 1),
+        "cameras": beyond.camera_study(setting, rates, 1),
+        "gaps": beyond.gap_study(1),
+        "exact": exact_properties(setting, rates, 1),
+    }
+    text = transmission_report.report(found)
+    assert text.count("\n## ") == 10
+    transmission_plots.draw_all(found, tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 6
+    figures = acceptance.figures(json.loads(json.dumps(found)))
+    assert not found["fitted_here"]
+    assert {f.kind for f in figures if f.demanded} == {"exactness"}
+    assert not any(f.failed for f in figures)
 
 
 class TestDraws:
