@@ -23,14 +23,16 @@ SPANS = ((0.28, 0.52), (0.22, 0.42))
 
 def ordinary(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
     """A frame without accidents, with what is easily taken for one."""
-    row = parked(rng, place, []) if rng.random() < 0.3 else []
-    cars = row + traffic(rng, place, row, density=1 / rng.uniform(10, 50))
+    row = parked(rng, place, []) if rng.random() < 0.2 else []
+    cars = row + traffic(
+        rng, place, row, density=1 / rng.uniform(12, 50), most=int(rng.integers(1, 8))
+    )
     canvas = _start(place)
     _shadows(canvas, place, cars)
     _clutter(canvas, rng, place)
     _paint_all(canvas, place, [(v, 0) for v in cars])
     for car in cars:
-        if rng.random() < 0.04:
+        if rng.random() < 0.03:
             weathers.smoke(
                 canvas, rng, *_plume(place.camera, np.array(car.position), 2.5), 205, 0.4
             )
@@ -196,7 +198,7 @@ def _marks(canvas: Canvas, rng: np.random.Generator, camera: Camera, c: Collisio
     width = max(1, round(0.22 * camera.focal / float(camera.depth(np.array([*c.middle, 0.0])))))
     for line in c.skids:
         cv2.polylines(mask, [fixed(camera.ground(line))], False, 220, width, cv2.LINE_AA, SUBPIXEL)
-    reach = 3.4 if c.severity == "severe" else 1.8
+    reach = 3.4 if c.severity == "severe" else 2.4
     angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(0.4, 1, (14, 1)) * reach
     hull = cv2.convexHull(camera.ground(c.middle + ring).astype(np.float32))[:, 0]
@@ -270,7 +272,7 @@ def _plume(camera: Camera, at: Floats, metres: float) -> tuple[Floats, float]:
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, c: Collision) -> None:
     if c.smoke:
         grey = rng.uniform(25, 70) if c.severity == "severe" else 200
-        foot, height = _plume(camera, c.middle, 6 if c.severity == "severe" else 2.5)
+        foot, height = _plume(camera, c.middle, 6 if c.severity == "severe" else 3.5)
         weathers.smoke(canvas, rng, foot, height, grey, c.smoke)
     if c.fire:
         weathers.fire(canvas, rng, *_plume(camera, c.middle, 1.6))

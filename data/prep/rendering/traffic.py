@@ -69,7 +69,7 @@ def traffic(
             yaw = np.arctan2(*steps[i]) + rng.normal(0, 0.03)
             vehicle = vehicle.at(lane[i] + spread, yaw)
             s += vehicle.length + (
-                rng.uniform(0.9, 2.5) if queue else rng.exponential(1 / density) + 4
+                rng.uniform(1.2, 3.0) if queue else rng.exponential(1 / density) + 4
             )
             if not _in_view(place.camera, lane[i]) or _touches(vehicle, busy):
                 continue
@@ -138,13 +138,13 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     }
     turned = yaw + rng.choice([-1, 1]) * turn[str(style)]
     bearing = turned + (rng.normal(0, 0.12) if style == "rear" else rng.normal(0, 0.3))
-    first, second = _meet(rng, first, second, turned, bearing, depth=rng.uniform(0.25, 0.5))
+    first, second = _meet(rng, first, second, turned, bearing, depth=rng.uniform(0.4, 0.8))
     pair = tuple(replace(v, lit=(3,)) for v in (first, second))
     debris = _debris(
-        rng, _contact(first, second), pair, count=int(rng.integers(25, 40)), spread=1.9
+        rng, _contact(first, second), pair, count=int(rng.integers(30, 45)), spread=1.9
     )
     skids = _skids(rng, second) if rng.random() < 0.75 else ()
-    smoke = rng.uniform(0.3, 0.5) if rng.random() < 0.4 else 0.0
+    smoke = rng.uniform(0.4, 0.6) if rng.random() < 0.65 else 0.0
     return Collision("moderate", pair, debris, skids, smoke, False, _contact(first, second))
 
 
