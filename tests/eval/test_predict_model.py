@@ -1,0 +1,230 @@
+"""Rows of answers from a tiny Qwen2.5-VL: in this process, constrained, and behind a server.
+
+The model has learnt four pictures by heart; the prompt is the same for all, so an answer is right
+only if the picture's pixels and their positions came through.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+
+from dat_runtime import schema
+from dat_runtime.draw import encode_png
+from dat_runtime.errors import ModelError
+from dat_runtime.manifest import Stage
+from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.types import Accident, Box, Size
+from eval import predict
+from eval.asks import read_asks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SENT, CAMERA = Size(112, 112), Size(640, 480)
+PICTURES = 4
+
+
+def learnt(number: int) -> str:
+    """The answer about a picture, in pixels of the image sent."""
+    box = Box(8 + 14 * number, 20, 60 + 12 * number, 70 + 8 * number, SENT)
+    severity: Any = "severe" if number % 2 else "moderate"
+    return schema.dump(schema.target([Accident(box, severity)]))
+
+
+def write_instructions(out: Path) -> None:
+    """Four raw pictures of different colours."""
+    with Stage(out, kind="instructions", inputs={}, config={}) as folder:
+        samples = []
+        for i in range(PICTURES):
+            image = np.full((SENT.height, SENT.width, 3), 30 + 60 * i, np.uint8)
+            image[:, :, i % 3] = 255 - 60 * i
+            (folder / f"p{i}.png").write_bytes(encode_png(image))
+            samples.append(
+                {
+                    "image_id": f"p{i}",
+                    "system": SYSTEM,
+                    "messages": [{"content": f"<image>{task_prompt(SENT, None)}"}],
+                    "images": [f"p{i}.png"],
+                    "frame": [SENT.width, SENT.height],
+                    "original": [CAMERA.width, CAMERA.height],
+                }
+            )
+        (folder / "raw_test.json").write_text(json.dumps(samples))
+
+
+def learn_by_heart(folder: Path, instructions: Path) -> None:
+    """Build the tiny model and train all of it on the four answers."""
+    import torch
+
+    from eval import local
+    from train import tiny_model
+
+    torch.set_num_threads(1)
+    answers = [learnt(i) for i in range(PICTURES)]
+    tiny_model.build(folder, [SYSTEM, task_prompt(SENT, None), *answers] * 5, 384, 112 * 112, 0)
+    model, processor = local.load(str(folder), None, None)
+    encoded = dict(local.encode(processor, read_asks(instructions, "raw")))
+    targets = processor.tokenizer(
+        [f"{text}<|im_end|>" for text in answers], padding=True, padding_side="right"
+    )
+    new = torch.tensor(targets["input_ids"])
+    real = torch.tensor(targets["attention_mask"])
+    prompt = encoded["input_ids"]
+    labels = torch.cat([torch.full_like(prompt, -100), new.masked_fill(real == 0, -100)], 1)
+    for name, tail in (
+        ("input_ids", new),
+        ("attention_mask", real),
+        ("mm_token_type_ids", torch.zeros_like(new)),
+    ):
+        encoded[name] = torch.cat([encoded[name], tail], 1)
+    optimizer = torch.optim.AdamW(model.train().parameters(), 2e-3)
+    for _ in range(100):
+        loss = model(**encoded, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if loss.item() < 0.01:
+            break
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("row") / "instructions"
+    write_instructions(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(instructions: Path) -> Path:
+    folder = instructions.with_name("model")
+    folder.mkdir()
+    learn_by_heart(folder, instructions)
+    return folder
+
+
+def row(instructions: Path, name: str, *more: str) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl of a new row."""
+    out = instructions.parent / "predictions" / name
+    assert predict.main([
+        *("--instructions", str(instructions), "--inputs", "raw", "--out", str(out)),
+        *("--batch-size", "3", "--max-new-tokens", "120", *more),
+    ]) == 0  # fmt: skip
+    lines = (out / "predictions.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def served(model: Path) -> Iterator[str]:
+    """The address of `python -m eval.serve` with the model, in another process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = model.with_name("serve.yaml")
+    keys = {"template": "qwen2_vl", "infer_backend": "huggingface", "infer_dtype": "float32"}
+    pixels = {"image_max_pixels": SENT.pixels, "image_min_pixels": 3136}
+    config.write_text(yaml.safe_dump({"model_name_or_path": str(model), **keys, **pixels}))
+    log = model.with_name("serve.log")
+    command = [sys.executable, "-m", "eval.serve", str(config), "--port", str(port)]
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    root = Path(predict.__file__).parents[1]
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            command, cwd=root, env={**os.environ, **quiet}, stdout=out, stderr=out
+        )
+    try:
+        wait_for(port, server, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert server.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+def mapped(texts: Sequence[str]) -> list[str]:
+    return [schema.in_frame(text, SENT, CAMERA) for text in texts]
+
+
+def test_a_model_in_this_process_answers_in_original_pixels(
+    instructions: Path, model: Path
+) -> None:
+    lines = row(instructions, "local", "--model", str(model))
+    assert [line["model_text"] for line in lines] == [learnt(i) for i in range(PICTURES)]
+    assert [line["text"] for line in lines] == mapped([learnt(i) for i in range(PICTURES)])
+    box = json.loads(lines[0]["text"])["accidents"][0]["bbox"]
+    assert box == [round(v) for v in (8 * 640 / 112, 20 * 480 / 112, 60 * 640 / 112, 300)]
+    counted = [line["completion_tokens"] for line in lines]
+    assert max(counted) <= 120
+    assert min(counted) > 20
+
+
+def test_a_server_gives_the_answers_of_the_model_in_this_process(
+    instructions: Path, model: Path, served: str
+) -> None:
+    here = row(instructions, "here", "--model", str(model))
+    there = row(instructions, "there", "--model", "tiny", "--endpoint", served)
+    for name in ("image_id", "model_text", "text", "prompt_tokens", "completion_tokens"):
+        assert [line[name] for line in there] == [line[name] for line in here], name
+
+
+def test_constrained_decoding_leaves_right_answers_alone(instructions: Path, model: Path) -> None:
+    lines = row(instructions, "constrained", "--model", str(model), "--constrained")
+    assert [line["model_text"] for line in lines] == [learnt(i) for i in range(PICTURES)]
+
+
+def test_constrained_decoding_makes_any_choice_of_tokens_keep_the_schema(model: Path) -> None:
+    """Random scores in place of a model's; rows end at different lengths and are padded."""
+    import torch
+
+    from eval import local
+    from eval.constrained import AnswerConstraint
+
+    loaded = local.load(str(model), None, None)
+    (end, pad), rows = local.ends_of(loaded.model), 8
+    constraint = AnswerConstraint(loaded, rows)
+    torch.manual_seed(0)
+    tokens = torch.zeros((rows, 1), dtype=torch.long)
+    done = torch.zeros(rows, dtype=torch.bool)
+    while not done.all() and tokens.shape[1] < 1000:
+        scores = torch.randn(rows, len(loaded.processor.tokenizer))
+        chosen = constraint(tokens, scores).argmax(-1).masked_fill(done, pad)
+        done |= (chosen == end) | (chosen == pad)
+        tokens = torch.cat([tokens, chosen[:, None]], 1)
+    texts = loaded.processor.batch_decode(tokens[:, 1:], skip_special_tokens=True)
+    assert len(set(map(len, texts))) > 1
+    for text in texts:
+        jsonschema.validate(json.loads(text), schema.ANSWER_SCHEMA)
+
+
+def test_a_token_that_leaves_the_schema_is_noticed(model: Path) -> None:
+    import torch
+
+    from eval import local
+    from eval.constrained import AnswerConstraint
+
+    loaded = local.load(str(model), None, None)
+    constraint = AnswerConstraint(loaded, 1)
+    scores = torch.zeros(1, len(loaded.processor.tokenizer))
+    constraint(torch.tensor([[0]]), scores)
+    bracket = loaded.processor.tokenizer.convert_tokens_to_ids("]")
+    with pytest.raises(ModelError, match="leaves the schema"):
+        constraint(torch.tensor([[0, bracket]]), scores)
