@@ -168,11 +168,14 @@ def build(
     faults += copies
     refuse(faults, sources.path, options.strict)
     used = [frames[i] for i in kept]
+    files = [prepared[i].sha256 for i in kept]
+    split_of = None if options.leak_free else _published_split(used, files, options)
     links = leaks.find_links(
-        used, [prepared[i].look for i in kept], [contents[i] for i in kept], engine
+        used, [prepared[i].look for i in kept], [contents[i] for i in kept], split_of, engine
     )
     groups = links.groups()
-    split_of = _split(used, [prepared[i].sha256 for i in kept], groups, scan, options)
+    if split_of is None:
+        split_of = _leak_free_split(used, files, groups, scan, options)
     entries = [
         yolo.Entry(frames[i].id, split, prepared[i].size, frames[i].accidents, frames[i].negative)
         for i, split in zip(kept, split_of, strict=True)
@@ -183,7 +186,7 @@ def build(
     image_of = {i: f"images/{e.split}/{e.id}.jpg" for i, e in zip(kept, entries, strict=True)}
     rows = zip(frames, prepared, map(image_of.get, range(len(frames))), strict=True)
     pictures.write_ledger(rows, folder / pictures.LEDGER)
-    across = links.across(split_of)
+    across = links.across()
     report = {
         "version": 1,
         "split": options.config["split"],
@@ -193,7 +196,7 @@ def build(
         "published_split": _compared(scan.published, PAPER_SPLIT),
         "negatives": _negatives(entries, len(found), faults, options),
         "exact_copies_across_splits": _exact_across(across, entries),
-        "leaks": leaks.summary(links, groups, split_of, across),
+        "leaks": leaks.summary(links, groups, split_of),
         "trace": _write_bandwidth(sources, folder / "bandwidth.csv", options.scale),
         "faults": summary(faults),
     }
@@ -231,31 +234,19 @@ def _without_copies(
     return kept, faults
 
 
-def _split(
-    frames: Sequence[Frame],
-    files: Sequence[str],
-    groups: Sequence[int],
-    scan: Scan,
-    options: Options,
-) -> list[str]:
-    """The split of each frame: published and the paper's, by clip, or free of leaks.
+def _published_split(frames: Sequence[Frame], files: Sequence[str], options: Options) -> list[str]:
+    """The source's own split; of the negatives the paper's proportion, by frame or by clip.
 
     `files` are the digests of the frames' files: with the seed, they decide what chance decides.
     """
-    strata = [frame.stratum for frame in frames]
-    own = scan.published if all(scan.published.values()) else {}
-    shares = {**dict.fromkeys(strata, own or splits.OWN_SHARES), NEGATIVE: negatives.PAPER_SPLIT}
-    if options.leak_free:
-        return splits.by_groups(groups, strata, files, shares, options.seed)
     there = [i for i, frame in enumerate(frames) if frame.negative]
     of_negatives = [files[i] for i in there]
     if options.negatives_by_clip:
         clips = [frames[i].clip or frames[i].file for i in there]
         numbers = {clip: n for n, clip in enumerate(dict.fromkeys(clips))}
+        strata, shares = [NEGATIVE] * len(there), {NEGATIVE: negatives.PAPER_SPLIT}
         by_clip = [numbers[clip] for clip in clips]
-        made = splits.by_groups(
-            by_clip, [NEGATIVE] * len(there), of_negatives, shares, options.seed
-        )
+        made = splits.by_groups(by_clip, strata, of_negatives, shares, options.seed)
     else:
         split_of = negatives.split(of_negatives, options.seed)
         made = [split_of[file] for file in of_negatives]
@@ -263,6 +254,20 @@ def _split(
     for i, split in zip(there, made, strict=True):
         found[i] = split
     return found
+
+
+def _leak_free_split(
+    frames: Sequence[Frame],
+    files: Sequence[str],
+    groups: Sequence[int],
+    scan: Scan,
+    options: Options,
+) -> list[str]:
+    """By connected groups, in the proportions of the source's split; the paper's for negatives."""
+    strata = [frame.stratum for frame in frames]
+    own = scan.published if all(scan.published.values()) else {}
+    shares = {**dict.fromkeys(strata, own or splits.OWN_SHARES), NEGATIVE: negatives.PAPER_SPLIT}
+    return splits.by_groups(groups, strata, files, shares, options.seed)
 
 
 def _demand_frames(sources: Sources, entries: Sequence[yolo.Entry]) -> None:

@@ -108,7 +108,7 @@ def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]
         repairs.append(("colour-mode", f"mode {image.mode}"))
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits a pixel
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image.convert("RGB"), repairs
+    return image if image.mode == "RGB" else image.convert("RGB"), repairs
 
 
 def _named(error: Exception) -> str:

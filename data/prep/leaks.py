@@ -22,6 +22,7 @@ from data.prep.pool import Engine
 from data.prep.sources import SPLITS
 
 KINDS = ("exact", "near", "same-source", "same-clip")
+_NO_TWIN = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -34,61 +35,96 @@ class Link:
     distance: int
 
 
-@dataclass(frozen=True)
 class Links:
-    """All links as columns of one array: (k, 4) of first, second, kind (in `KINDS`), distance."""
+    """Groups of frames that are linked, and each frame's closest twin in every other split.
 
-    rows: NDArray[np.int32]
-    frames: int
+    Takes links in parts and keeps a few numbers a frame, however many links there are.
+    """
+
+    def __init__(self, count: int, splits: Sequence[str] | None):
+        self._parent = np.arange(count)
+        self.splits = splits
+        self._split = np.array([SPLITS.index(s) for s in splits or ()], np.int64)
+        self._best = np.full((count, len(SPLITS)), _NO_TWIN, np.int64)
+
+    def add(self, rows: NDArray[np.int64]) -> None:
+        """(k, 4): first, second, kind (in `KINDS`), distance."""
+        first, second, kind, distance = rows.T
+        self._merge(first, second)
+        if self.splits is None:
+            return
+        torn = self._split[first] != self._split[second]
+        strength = (kind << 48 | distance << 40)[torn]
+        for a, b in ((first[torn], second[torn]), (second[torn], first[torn])):
+            np.minimum.at(self._best, (a, self._split[b]), strength | b)
+
+    def _merge(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+        parent = self._parent
+        while (apart := parent[first] != parent[second]).any():
+            low = np.minimum(parent[first], parent[second])[apart]
+            high = np.maximum(parent[first], parent[second])[apart]
+            np.minimum.at(parent, high, low)
+            while (parent[parent] != parent).any():
+                parent[:] = parent[parent]
 
     def groups(self) -> list[int]:
         """The number of the connected group of each frame."""
-        parent = np.arange(self.frames)
-        first, second = self.rows[:, 0], self.rows[:, 1]
-        while (torn := parent[first] != parent[second]).any():
-            low = np.minimum(parent[first], parent[second])[torn]
-            high = np.maximum(parent[first], parent[second])[torn]
-            np.minimum.at(parent, high, low)
-            while (parent[parent] != parent).any():
-                parent = parent[parent]
-        return np.unique(parent, return_inverse=True)[1].tolist()
+        return np.unique(self._parent, return_inverse=True)[1].tolist()
 
-    def across(self, splits: Sequence[str]) -> list[Link]:
-        """The links between splits, strongest kind first, then the nearest."""
-        numbers = np.array([SPLITS.index(split) for split in splits], np.int32)
-        torn = self.rows[numbers[self.rows[:, 0]] != numbers[self.rows[:, 1]]]
-        order = np.lexsort((torn[:, 1], torn[:, 0], torn[:, 3], torn[:, 2]))
-        return [Link(a, b, KINDS[kind], d) for a, b, kind, d in torn[order].tolist()]
+    def twins(self, split: str, other: str) -> dict[int, Link]:
+        """The closest twin in `other` of each frame of `split` that has one."""
+        if self.splits is None:
+            return {}
+        column = self._best[:, SPLITS.index(other)]
+        there = np.flatnonzero((self._split == SPLITS.index(split)) & (column < _NO_TWIN))
+        return {i: _link(i, value) for i, value in zip(there.tolist(), column[there].tolist(),
+                                                       strict=True)}  # fmt: skip
+
+    def across(self) -> list[Link]:
+        """The pairs of all closest twins, strongest kind first, then the nearest."""
+        found = {
+            (min(link.first, link.second), max(link.first, link.second)): link
+            for split in SPLITS
+            for other in SPLITS
+            for link in self.twins(split, other).values()
+        }
+        links = [Link(*pair, link.kind, link.distance) for pair, link in found.items()]
+        return sorted(links, key=lambda n: (KINDS.index(n.kind), n.distance, n.first, n.second))
+
+
+def _link(frame: int, value: int) -> Link:
+    return Link(frame, value & (1 << 40) - 1, KINDS[value >> 48], value >> 40 & 255)
 
 
 def find_links(
-    frames: Sequence[Frame], found_looks: Sequence[str], contents: Sequence[str], engine: Engine
+    frames: Sequence[Frame],
+    found_looks: Sequence[str],
+    contents: Sequence[str],
+    splits: Sequence[str] | None,
+    engine: Engine,
 ) -> Links:
-    """Links of all kinds; each pair is there once, with its strongest kind.
+    """Links of all kinds. `splits` are None where they are still to be made from the groups.
 
     `found_looks` are in hexadecimal; `contents` are equal where pixels are.
     """
     bits = [bytes.fromhex(look) for look in found_looks]
     clips = _numbered(frame.clip for frame in frames)
     pixels = _numbered(contents)
-    found = [_same_source(frames, bits)]
+    links = Links(len(frames), splits)
+    links.add(_same_source(frames, bits))
     for pairs in looks.alike(bits, looks.SAME_PLACE, engine):
-        first, second, distance = pairs.T
-        kinds = np.full(len(pairs), -1, np.int32)
+        first, second, distance = pairs.astype(np.int64).T
+        kinds = np.full(len(pairs), -1)
         one_clip = (clips[first] == clips[second]) & (clips[first] >= 0)
         kinds[one_clip] = KINDS.index("same-clip")
         kinds[distance <= looks.SAME_PICTURE] = KINDS.index("near")
         kinds[pixels[first] == pixels[second]] = KINDS.index("exact")
         rows = np.stack([first, second, kinds, distance], axis=1)
-        found.append(rows[kinds >= 0])
-    rows = np.concatenate(found)
-    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
-    fresh = np.ones(len(rows), bool)
-    fresh[1:] = (rows[1:, :2] != rows[:-1, :2]).any(axis=1)
-    return Links(rows[fresh], len(frames))
+        links.add(rows[kinds >= 0])
+    return links
 
 
-def _same_source(frames: Sequence[Frame], bits: Sequence[bytes]) -> NDArray[np.int32]:
+def _same_source(frames: Sequence[Frame], bits: Sequence[bytes]) -> NDArray[np.int64]:
     """Each augmented copy linked with the first of its image; enough to connect them all."""
     first: dict[str, int] = {}
     rows = []
@@ -99,7 +135,7 @@ def _same_source(frames: Sequence[Frame], bits: Sequence[bytes]) -> NDArray[np.i
         if j != i:
             distance = looks.distance(bits[j], bits[i])
             rows.append((j, i, KINDS.index("same-source"), distance))
-    return np.array(rows, np.int32).reshape(-1, 4)
+    return np.array(rows, np.int64).reshape(-1, 4)
 
 
 def _numbered(values: Iterable[str | None]) -> NDArray[np.int32]:
@@ -108,26 +144,19 @@ def _numbered(values: Iterable[str | None]) -> NDArray[np.int32]:
     return np.array([numbers.setdefault(v, len(numbers) - 1) for v in values], np.int32)
 
 
-def summary(
-    links: Links, groups: Sequence[int], splits: Sequence[str], across: Sequence[Link]
-) -> dict[str, Any]:
+def summary(links: Links, groups: Sequence[int], splits: Sequence[str]) -> dict[str, Any]:
     """For `report.json`: how many frames of a split have a twin in another, by strongest kind."""
-    worst: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
-    for link in across:
-        for frame, other in ((link.first, link.second), (link.second, link.first)):
-            worst[splits[frame], splits[other]].setdefault(frame, link.kind)
-    torn = {g for link in across for g in (groups[link.first],)}
-    pairs = (("val", "train"), ("test", "train"), ("test", "val"))
+    where: dict[int, set[str]] = defaultdict(set)
+    for group, split in zip(groups, splits, strict=True):
+        where[group].add(split)
+    twins = {}
+    for split, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        kinds = Counter(link.kind for link in links.twins(split, other).values())
+        twins[f"{split} in {other}"] = {kind: kinds[kind] for kind in KINDS}
     return {
         "radius_bits": {"near": looks.SAME_PICTURE, "same-clip": looks.SAME_PLACE, "of": 256},
-        "groups": len(set(groups)),
+        "groups": len(where),
         "largest_group": max(Counter(groups).values(), default=0),
-        "groups_across_splits": len(torn),
-        "pairs_across_splits": {k: sum(link.kind == k for link in across) for k in KINDS},
-        "frames_with_a_twin": {
-            f"{split} in {other}": {
-                k: sum(kind == k for kind in worst[split, other].values()) for k in KINDS
-            }
-            for split, other in pairs
-        },
+        "groups_across_splits": sum(len(names) > 1 for names in where.values()),
+        "frames_with_a_twin": twins,
     }

@@ -65,8 +65,9 @@ def prepare_all(
     frames: Sequence[Frame], staging: Path, memory: Memory, engine: Engine
 ) -> Iterator[Prepared]:
     """Write each frame's picture to `staging/<number>.jpg`; yields what it is, in order."""
+    target = staging.absolute()
     jobs = [
-        Job(frame.path.resolve(), staging.resolve() / f"{i}.jpg", frame.negative, frame.declared)
+        Job(frame.path.absolute(), target / f"{i}.jpg", frame.negative, frame.declared)
         for i, frame in enumerate(frames)
     ]
     return over_all(partial(prepare, memory=memory), jobs, "pictures", engine)
@@ -122,7 +123,7 @@ def contents(frames: Sequence[Frame], prepared: Sequence[Prepared], engine: Engi
     for picture in prepared:
         files[picture.look].add(picture.sha256)
     again = {
-        picture.sha256: frame.path.resolve()
+        picture.sha256: frame.path.absolute()
         for frame, picture in zip(frames, prepared, strict=True)
         if picture.size is not None and len(files[picture.look]) > 1
     }

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from data.prep.leaks import KINDS, Link
 
@@ -17,9 +17,9 @@ _PAPER, _INK = (250, 250, 248), (20, 20, 20)
 
 
 def write_leaks(folder: Path, across: Sequence[Link], frames: Sequence[tuple[str, str]]) -> None:
-    """`leaks.json`: the pairs across splits (at most 10,000); `leaks/<kind>.jpg`: a sheet of each.
+    """`leaks.json`, each frame's closest twin in another split, and `leaks/<kind>.jpg`.
 
-    `frames` gives split and id of each frame.
+    At most 10,000 pairs are listed. `frames` gives split and id of each frame.
     """
     rows = [
         {
@@ -54,6 +54,7 @@ def contact_sheet(
     rows = -(-len(links) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * width, rows * height), _PAPER)
     draw = ImageDraw.Draw(sheet)
+    draw.font = ImageFont.load_default()
     for n, link in enumerate(links):
         x, y = n % _COLUMNS * width + 4, n // _COLUMNS * height + 4
         draw.text((x, y), f"{link.kind}, {link.distance} of 256 bits differ", _INK)

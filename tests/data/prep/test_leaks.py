@@ -55,9 +55,9 @@ def test_a_copy_looks_like_its_original(change):
 
 
 def test_unrelated_pictures_do_not_look_alike():
-    found = [looks.look_of(scene(seed, 64)) for seed in range(400)]
+    found = [looks.look_of(scene(seed, 64)) for seed in range(1000)]
     pairs = np.concatenate(list(looks.alike(found, 255)))
-    assert len(pairs) == 400 * 399 // 2
+    assert len(pairs) == 1000 * 999 // 2
     assert pairs[:, 2].min() > looks.SAME_PICTURE
 
 
@@ -85,6 +85,11 @@ def test_all_pairs_of_all_blocks_are_compared_once(monkeypatch):
 def test_names_tell_clip_and_original(tmp_path, stem, clip, original):
     frame = Frame("a", "train", tmp_path / f"{stem}.jpg", "a.jpg")
     assert (frame.clip, frame.original) == (clip, original)
+
+
+def _look(path):
+    with Image.open(path) as image:
+        return looks.look_of(image.convert("RGB"))
 
 
 def report_of(out):
@@ -129,6 +134,10 @@ def test_a_leak_free_split_tears_no_group_apart_and_keeps_the_classes(leaky, tmp
     assert report["leaks"]["groups_across_splits"] == 0
     assert sum(sum(k.values()) for k in report["leaks"]["frames_with_a_twin"].values()) == 0
     assert json.loads((out / "manifest.json").read_text())["config"]["split"] == "leak-free"
+    images = sorted((out / "images").rglob("*.jpg"))
+    again = np.concatenate(list(looks.alike([_look(image) for image in images])))
+    assert len(again) >= 16
+    assert all(images[i].parent == images[j].parent for i, j, _ in again.tolist())
     total = sum(s["accident_set"] for s in report["splits"].values())
     assert total == 6 + 24 + 16
     for counts in report["splits"].values():

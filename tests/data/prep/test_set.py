@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
+from dat_runtime.errors import ManifestError
+from dat_runtime.manifest import verify
 from data.prep import pictures
 from data.prep.build import main
 from tests.data.prep.source_builder import BOX, jpeg, picture
@@ -49,6 +51,17 @@ def test_an_earlier_image_that_changed_since_is_made_again(source, tmp_path, mon
     build(source, tmp_path / "data", "--seed", "0")
     assert len(seen) == 1
     assert image.read_bytes() == sound
+
+
+def test_a_bit_that_flipped_after_preparation_is_found_and_named(source, tmp_path):
+    build(source, tmp_path / "data")
+    verify(tmp_path / "data", "data")
+    image = tmp_path / "data/images/train/train0.jpg"
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 4
+    image.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"images/train/train0\.jpg changed"):
+        verify(tmp_path / "data", "data")
 
 
 def test_other_code_reuses_nothing(source, tmp_path):

@@ -1,0 +1,24 @@
+"""docs/data.md says what the commands and rules are."""
+
+from pathlib import Path
+
+from data.prep import build, download
+from data.prep.faults import RULES
+from data.prep.looks import SAME_PICTURE, SAME_PLACE
+
+PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+
+
+def test_every_option_of_the_build_is_documented():
+    options = {o for action in build.parser()._actions for o in action.option_strings}
+    assert [o for o in options - {"-h", "--help"} if o not in PAGE] == []
+
+
+def test_every_fault_is_documented_with_its_rule():
+    assert [kind for kind, rule in RULES.items() if f"| {kind} | {rule} |" not in PAGE] == []
+
+
+def test_the_sets_and_radii_of_the_page_are_those_of_the_code():
+    assert all(name in PAGE for name in download.PUBLIC)
+    assert f"at most {SAME_PICTURE} bits in one" in PAGE
+    assert f"at most {SAME_PLACE} bits" in PAGE
