@@ -188,14 +188,17 @@ def _faults(report: dict[str, Any], sources: Sources) -> str:
     by_kind = defaultdict(list)
     for fault in faults["list"]:
         by_kind[fault["kind"]].append(fault)
-    parts = ["<h2>Faults of the source, and what was done</h2>"]
+    parts = [
+        "<h2>Faults of the source, and what was done</h2><p>At most three examples of each kind; "
+        "all of them, by file and line: <code>report.json</code>.</p>"
+    ]
     if not by_kind:
         parts.append('<p class="good">None was found.</p>')
     for kind, count in faults["counts"].items():
         figures = "".join(_example(f, sources) for f in by_kind[kind][:_EXAMPLES])
         parts.append(
-            f"<h3>{kind}: {count:,}</h3><p>{escape(faults['rules'][kind])}. "
-            f'All by file and line: <code>report.json</code>.</p><div class="grid">{figures}</div>'
+            f"<h3>{kind}: {count:,}</h3><p>{escape(faults['rules'][kind])}.</p>"
+            f'<div class="grid">{figures}</div>'
         )
     return "".join(parts)
 

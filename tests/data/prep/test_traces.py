@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from dat_runtime.errors import DataError
@@ -94,3 +96,22 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path, name, text, told):
 def test_seconds_beyond_all_numbers_are_named(tmp_path):
     with pytest.raises(DataError, match=r"a\.csv:2: expected time"):
         read_uplink(write(tmp_path, "a.csv", wireshark([("1e999", CLIENT, SERVER, 1)])))
+
+
+def peak_of_reading(path):
+    tracemalloc.start()
+    try:
+        read_uplink(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_packets(tmp_path):
+    def packets(count):
+        return [(f"{n * 10 / count:.6f}", CLIENT, SERVER, 1200) for n in range(count)]
+
+    small = write(tmp_path, "small.csv", wireshark(packets(2_000)))
+    large = write(tmp_path, "large.csv", wireshark(packets(20_000)))
+    per_row = (peak_of_reading(large) - peak_of_reading(small)) / 18_000
+    assert per_row < 4  # bytes: buffers only
