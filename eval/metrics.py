@@ -77,6 +77,20 @@ class Measures:
         return len(self.count_error)
 
 
+def subset(m: Measures, members: NDArray[np.bool_]) -> Measures:
+    """The measures of some of the frames, `members` (n,)."""
+    boxes = members[m.box_frame]
+    return Measures(
+        verdicts=m.verdicts[members],
+        count_error=m.count_error[members],
+        true_severity=m.true_severity[members],
+        severity=m.severity[members],
+        iou=m.iou[boxes],
+        box_frame=(np.cumsum(members) - 1)[m.box_frame[boxes]],
+        missing=m.missing[members],
+    )
+
+
 _NO_ANSWER = Verdict(False, False, False, False, None)
 
 

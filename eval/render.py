@@ -73,6 +73,47 @@ def grids(tables: Tables) -> list[Grid]:
     return made
 
 
+def detail_grids(tables: Tables) -> list[Grid]:
+    """What stands after the tables: the scores by split, and what the answers took."""
+    made = []
+    if tables["by_split"]:
+        rows = [
+            [r["row"], r["frames"], str(r["ours"]["n"]), *_with_bounds(r["ours"], COLUMNS_1)]
+            for r in tables["by_split"]
+        ]
+        columns = ["Row", "Frames", "n", *COLUMNS_1.values()]
+        made.append(Grid("Table 1 by split", columns, rows))
+    if tables["usage"]:
+        rows = [[name, *_usage_cells(took)] for name, took in tables["usage"].items()]
+        made.append(Grid("What the answers took", ["Row", *USAGE_COLUMNS], rows))
+    return made
+
+
+USAGE_COLUMNS = ("Answers", "Missing", "Prompt tokens", "Answer tokens", "USD", "ms per token")
+
+
+def _usage_cells(took: Mapping[str, Any]) -> list[str]:
+    """Milliseconds per answer token of a local model; `-` where a figure is not known."""
+    known = took["uncounted"] == 0
+    seconds, tokens = took["generation_s"], took["completion_tokens"]
+    return [
+        str(took["answered"]),
+        str(len(took["missing"])),
+        str(took["prompt_tokens"]) if known else "-",
+        str(tokens) if known else "-",
+        "-" if took["usd"] is None else f"{took['usd']:.4f}",
+        f"{1000 * seconds / tokens:.2f}" if seconds and tokens else "-",
+    ]
+
+
+def _with_bounds(scores: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    """Each figure with its interval in brackets, if it has one."""
+    return [
+        f"{figure(m, scores[m]['value'])} ({bounds(m, scores[m])})".replace(" ()", "")
+        for m in columns
+    ]
+
+
 def _understanding(tables: Tables, name: str) -> Grid:
     columns = _COLUMNS[name]
     rows = []
@@ -81,12 +122,7 @@ def _understanding(tables: Tables, name: str) -> Grid:
         if row["paper"]:
             rows.append([*label, "paper", "", *(figure(m, row["paper"][m]) for m in columns)])
         if row["ours"]:
-            cells = (
-                f"{figure(m, row['ours'][m]['value'])} ({bounds(m, row['ours'][m])})".replace(
-                    " ()", ""
-                )
-                for m in columns
-            )
+            cells = _with_bounds(row["ours"], columns)
             rows.append([*label, "ours", str(row["ours"]["n"]), *cells])
         else:
             rows.append([*label, "ours", "", row["note"], *[""] * (len(columns) - 1)])
@@ -124,6 +160,7 @@ def terminal(tables: Tables) -> str:
             lines += _terminal_row(row, columns)
     if tables["table_3"]:
         lines += ["", *_terminal_transmission(_transmission(tables["table_3"]))]
+    lines += [line for grid in detail_grids(tables) for line in _terminal_detail(grid)]
     shown = [c for c in tables["comparisons"] if c["row"] == tables["comparisons"][-1]["row"]]
     sentences = [c["sentence"] for c in shown] + tables["notes"]
     return "\n".join([*lines, "", *(_wrapped(s, "- ") for s in sentences)])
@@ -156,6 +193,18 @@ def _terminal_transmission(grid: Grid) -> Iterator[str]:
         yield f"  {method:<20}{row[2]:<7}" + "".join(f"{c:>17}" for c in row[3:])
 
 
+def _terminal_detail(grid: Grid) -> Iterator[str]:
+    """Each row on a line of its own, its figures below it."""
+    texts = 2 if "Frames" in grid.columns else 1
+    yield ""
+    yield grid.title
+    yield "".join(f"{c:>16}" if texts == 1 else f"{c:>13}" for c in grid.columns[texts:])
+    for row in grid.rows:
+        yield ", ".join(row[:texts])
+        cells = (c.partition(" (")[0] for c in row[texts:])
+        yield "".join(f"{c:>16}" if texts == 1 else f"{c:>13}" for c in cells)
+
+
 def _wrapped(text: str, mark: str) -> str:
     return textwrap.fill(text, 98, initial_indent=mark, subsequent_indent=" " * len(mark))
 
@@ -163,7 +212,7 @@ def _wrapped(text: str, mark: str) -> str:
 def markdown(tables: Tables) -> str:
     """GitHub Markdown."""
     parts = []
-    for grid in grids(tables):
+    for grid in grids(tables) + detail_grids(tables):
         lines = [grid.columns, ["---"] * len(grid.columns), *grid.rows]
         body = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in r) + " |" for r in lines)
         parts.append(f"## {grid.title}\n\n{body}\n")
@@ -186,6 +235,14 @@ def comma_separated(tables: Tables) -> str:
                     found = row["ours"][m]
                     values = [found["value"], found["low"], found["high"]]
                     writer.writerow([name, row["row"], "ours", row["ours"]["n"], m, *values])
+    for row in tables["by_split"]:
+        for m in COLUMNS_1:
+            found = row["ours"][m]
+            values = [found["value"], found["low"], found["high"]]
+            writer.writerow(["by_split", row["row"], row["frames"], row["ours"]["n"], m, *values])
+    for name, took in tables["usage"].items():
+        for m in ("answered", "prompt_tokens", "completion_tokens", "usd", "generation_s"):
+            writer.writerow(["usage", name, "ours", "", m, took[m], "", ""])
     for row in tables["table_3"] or []:
         label = f"{row['block']} {row['method']}"
         for m in COLUMNS_3:
@@ -204,7 +261,7 @@ _TEX = str.maketrans(
 def latex(tables: Tables) -> str:
     """One `tabular` per table, plain LaTeX without packages."""
     parts = [f"% {tables['measured_on']}"]
-    for grid in grids(tables):
+    for grid in grids(tables) + detail_grids(tables):
         lines = [
             " & ".join(c.translate(_TEX) for c in r) + r" \\" for r in [grid.columns, *grid.rows]
         ]

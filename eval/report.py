@@ -1,6 +1,7 @@
 """`report.html`: one self-contained page about an evaluation, for a screen, a phone and paper."""
 
 import html
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from eval.breakdown import LIGHTS
 from eval.cases import case, failure, ranked
 from eval.metrics import FAILED, OVERALL, Frame, Measures
-from eval.render import html_tables
+from eval.render import detail_grids, html_tables
 
-WORST, BEST, WORST_OF_OTHERS, FAILURES, MISSING = 6, 4, 3, 12, 60
+WORST, BEST, WORST_OF_OTHERS, FAILURES, MISSING, REASONS = 6, 4, 3, 12, 60, 5
 """How many of each are shown; the headings say of how many."""
 
 STYLE = """
@@ -90,14 +92,15 @@ def page(tables: dict[str, Any], rows: Sequence[Row], folder: Path) -> str:
     """
     sections = [
         ("Tables", html_tables(tables) + _list(tables["notes"])),
+        *((grid.title, _table(grid.columns, grid.rows)) for grid in detail_grids(tables)),
         ("What can be told apart", _comparisons(tables)),
         ("Overlap of true boxes", "".join(_histogram(r) for r in rows)),
         ("Overall severity", f'<div class="grid pairs">{"".join(map(_confusion, rows))}</div>'),
-        ("By severity and size", _breakdown(tables["breakdown"])),
+        ("By light, severity and size", _breakdown(tables["breakdown"])),
         ("Priority", _calibration(tables["calibration"])),
         ("Cases", "".join(_cases(rows, folder))),
         ("Answers that are not compliant", "".join(map(_failures, rows))),
-        ("What was missing", _missing(rows)),
+        ("What was missing", _missing(rows, tables["usage"])),
     ]
     body = "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections)
     return (
@@ -190,12 +193,26 @@ def _confusion(row: Row) -> str:
 
 def _breakdown(found: Mapping[str, Any]) -> str:
     rows = [
-        [name, g["group"], str(g["boxes"]), f"{g['bbox_miou']:.3f}", f"{g['recall_50']:.1%}"]
+        [
+            name,
+            g["group"],
+            str(g.get("frames", "")),
+            f"{g['sev_acc']:.1%}" if "sev_acc" in g else "",
+            str(g["boxes"]),
+            "-" if g["bbox_miou"] is None else f"{g['bbox_miou']:.3f}",
+            "-" if g["recall_50"] is None else f"{g['recall_50']:.1%}",
+        ]
         for name, groups in found.items()
         for g in groups
     ]
-    note = "<p>Sizes are COCO's: small under 32² pixels, large from 96² on.</p>"
-    return _table(["Row", "True boxes", "n", "mIoU", "Recall@0.5"], rows) + note
+    night, dusk, _ = (high for _, _, high in LIGHTS)
+    note = (
+        f"<p>Light by the picture's mean luma (0-255): night under {night}, dusk under {dusk}, "
+        "day from there; a convention, since no label says. Sizes of true boxes are COCO's: small "
+        "under 32² pixels, large from 96² on.</p>"
+    )
+    columns = ["Row", "Group", "Frames", "SevAcc", "True boxes", "mIoU", "Recall@0.5"]
+    return _table(columns, rows) + note
 
 
 def _calibration(found: Mapping[str, Any]) -> str:
@@ -246,11 +263,13 @@ def _failures(row: Row) -> str:
     return f"<details open><summary>{name}: {count}</summary>{shown}</details>"
 
 
-def _missing(rows: Sequence[Row]) -> str:
+def _missing(rows: Sequence[Row], usage: Mapping[str, Any]) -> str:
     items = []
     for row in rows:
         lost = [row.frames[i].image_id for i in np.flatnonzero(row.measures.missing)]
         more = f" and {len(lost) - MISSING} more" if len(lost) > MISSING else ""
         listed = f": {', '.join(lost[:MISSING])}{more}" if lost else ""
-        items.append(f"{row.name}: {len(lost)} of {len(row.frames)} answers{listed}")
+        reasons = Counter(usage.get(row.name, {}).get("missing", {}).values()).most_common(REASONS)
+        told = "".join(f"; {count} x {reason[:200]}" for reason, count in reasons)
+        items.append(f"{row.name}: {len(lost)} of {len(row.frames)} answers{listed}{told}")
     return _list(items)

@@ -16,7 +16,7 @@ from dat_runtime.manifest import Stage, verify
 from dat_runtime.prompt import task_prompt
 from dat_runtime.schema import dump, target
 from dat_runtime.types import Accident, Box, Severity, Size
-from eval import render, tables
+from eval import render, tables, usage
 from eval.calibration import calibration, priorities
 from eval.metrics import Frame
 from eval.tables import assemble, main, measured_on
@@ -122,11 +122,21 @@ def test_rows_that_were_not_run_keep_the_papers_figures_and_say_so(evaluation: E
 
 
 def test_a_row_that_the_paper_does_not_have_is_shown_too(evaluation: Evaluation) -> None:
+    evaluation.add("mine", [good(i) for i in range(FRAMES)])
+    evaluation.run()
+    row = row_of(evaluation.tables, "table_2", "mine")
+    assert (row["model"], row["paper"]) == ("mine", None)
+    assert row["ours"]["parse"]["value"] == 1.0
+
+
+def test_constrained_decoding_is_a_labelled_row_after_the_main_ones(evaluation: Evaluation) -> None:
     evaluation.add("boxed-lora-constrained", [good(i) for i in range(FRAMES)])
     evaluation.run()
-    row = row_of(evaluation.tables, "table_2", "boxed-lora-constrained")
-    assert (row["model"], row["paper"]) == ("boxed-lora-constrained", None)
-    assert row["ours"]["parse"]["value"] == 1.0
+    last = evaluation.tables["table_2"][-1]
+    assert last["row"] == "boxed-lora-constrained"
+    assert (last["model"], last["tuning"]) == ("Ours", "LoRA, constrained decoding")
+    assert last["paper"] is None
+    assert row_of(evaluation.tables, "table_2", "boxed-lora")["tuning"] == "LoRA"
 
 
 def test_a_row_that_was_cut_off_is_left_out(evaluation: Evaluation) -> None:
@@ -395,13 +405,142 @@ def test_without_any_true_box_the_tables_still_stand(evaluation: Evaluation) -> 
 def test_breakdown_groups_true_boxes_by_severity_and_size(evaluation: Evaluation) -> None:
     evaluation.run()
     groups = {g["group"]: g for g in evaluation.tables["breakdown"]["boxed-lora"]}
-    assert set(groups) == {"moderate", "severe", "medium box"}
+    assert set(groups) == {"night", "dusk", "day", "moderate", "severe", "medium box"}
     assert groups["severe"] == {
         "group": "severe",
         "boxes": FRAMES // 2,
         "bbox_miou": 1.0,
         "recall_50": 1.0,
     }
+
+
+def test_breakdown_groups_frames_by_light(evaluation: Evaluation) -> None:
+    """The pictures' luma is 9 times their number; the first two answers failed."""
+    evaluation.run()
+    groups = {g["group"]: g for g in evaluation.tables["breakdown"]["raw-none"]}
+    assert [groups[k]["frames"] for k in ("night", "dusk", "day")] == [7, 3, 2]
+    assert groups["night"]["sev_acc"] == pytest.approx(5 / 7)
+    assert groups["night"]["recall_50"] == pytest.approx(5 / 7)
+    assert groups["day"]["sev_acc"] == 1
+    assert "mean luma" in evaluation.page
+
+
+def prepared(path: Path, split: str, twins: int, pairs: list[list[str]]) -> Path:
+    """A prepared set that says how many test frames have a twin in train, and lists pairs."""
+    leaks = {"frames_with_a_twin": {"test in train": {"exact": twins - 1, "near": 1}}}
+    with Stage(path, kind="data", inputs={}, config={"twins": twins}) as folder:
+        (folder / "report.json").write_text(json.dumps({"split": split, "leaks": leaks}))
+        listed = [{"kind": "near", "frames": pair} for pair in pairs]
+        (folder / "leaks.json").write_text(json.dumps(listed))
+    return path
+
+
+PAIRS = [
+    ["train/a", "test/f0"],
+    ["test/f1", "train/a"],
+    ["val/b", "test/f2"],
+    ["train/c", "val/d"],
+    ["train/c", "test/f1"],
+]
+
+
+def test_frames_without_a_twin_are_scored_beside_all(evaluation: Evaluation) -> None:
+    data = prepared(evaluation.path / "data", "published", 2, PAIRS)
+    evaluation.run("--data", str(data))
+    found = {(r["row"], r["frames"]): r["ours"] for r in evaluation.tables["by_split"]}
+    assert found["raw-none", "published split"]["count_em"]["value"] == pytest.approx(10 / 12)
+    clean = found["raw-none", "of these, without a twin"]
+    assert (clean["n"], clean["missing"], clean["count_em"]["value"]) == (10, 0, 1.0)
+    assert "2 of 12 test frames have a twin" in " ".join(evaluation.tables["notes"])
+    assert "rendered scenes, published split" in evaluation.tables["measured_on"]
+    assert "Table 1 by split" in evaluation.page
+    assert "| raw-none | of these, without a twin | 10 |" in (
+        evaluation.out / "tables.md"
+    ).read_text("utf-8")
+
+
+def test_another_split_stands_beside(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Evaluation(evaluation.path / "other")
+    other.run("--data", str(prepared(other.path / "data", "leak-free", 1, PAIRS[:1])))
+    data = prepared(evaluation.path / "data", "published", 2, PAIRS)
+    evaluation.run("--data", str(data), "--beside", str(other.out))
+    row = [r for r in evaluation.tables["by_split"] if r["row"] == "boxed-lora"]
+    assert [r["frames"] for r in row] == [
+        "published split",
+        "of these, without a twin",
+        "leak-free split, own training",
+    ]
+    capsys.readouterr()
+    assert main(["--show", str(evaluation.out)]) == 0
+    shown = capsys.readouterr().out
+    assert "boxed-lora, leak-free split, own training" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_a_list_of_pairs_that_was_cut_scores_no_part(evaluation: Evaluation) -> None:
+    data = prepared(evaluation.path / "data", "published", 3, PAIRS)
+    evaluation.run("--data", str(data))
+    assert {r["frames"] for r in evaluation.tables["by_split"]} == {"published split"}
+    assert "too few pairs" in " ".join(evaluation.tables["notes"])
+
+
+def test_a_set_without_leaks_says_so(evaluation: Evaluation) -> None:
+    with Stage(evaluation.path / "data", kind="data", inputs={}, config={}) as folder:
+        leaks = {"frames_with_a_twin": {"test in train": {"exact": 0}}}
+        (folder / "report.json").write_text(json.dumps({"split": "leak-free", "leaks": leaks}))
+        (folder / "leaks.json").write_text("[]")
+    evaluation.run("--data", str(evaluation.path / "data"))
+    assert "no test frame has a twin" in " ".join(evaluation.tables["notes"])
+    assert len(evaluation.tables["by_split"]) == 2
+
+
+def test_the_set_of_other_instructions_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = Evaluation(tmp_path)
+    data, other = (
+        prepared(tmp_path / name, "published", n, PAIRS) for name, n in (("data", 2), ("other", 3))
+    )
+    truth = (evaluation.instructions / "truth.jsonl").read_text("utf-8")
+    evaluation.instructions = tmp_path / "made"
+    with Stage(
+        evaluation.instructions, kind="instructions", inputs={"data": data}, config={}
+    ) as folder:
+        (folder / "truth.jsonl").write_text(truth)
+    assert evaluation.run("--data", str(other)) == 1
+    assert "was not made from" in capsys.readouterr().err
+    assert evaluation.run("--data", str(data)) == 0
+
+
+def test_beside_needs_the_name_of_both_splits(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Evaluation(evaluation.path / "other")
+    other.run()
+    data = prepared(evaluation.path / "data", "published", 2, PAIRS)
+    assert evaluation.run("--beside", str(other.out)) == 1
+    assert evaluation.run("--data", str(data), "--beside", str(other.out)) == 1
+    told = capsys.readouterr().err
+    assert "--beside needs --data" in told
+    assert "does not say which split" in told
+
+
+def test_what_the_answers_took_is_shown(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    took = usage.Usage(11, {"f1": "status 400: <b>"}, 1200, 500, 0, 0.0123, 2.0, {})
+    usage.write(evaluation.path / "predictions" / "raw-none", took)
+    evaluation.run()
+    text = (evaluation.out / "tables.md").read_text("utf-8")
+    assert "| raw-none | 11 | 1 | 1200 | 500 | 0.0123 | 4.00 |" in text
+    assert "1 x status 400: &lt;b&gt;" in evaluation.page
+    capsys.readouterr()
+    main(["--show", str(evaluation.out)])
+    shown = capsys.readouterr().out
+    assert "ms per token" in shown
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_calibration_compares_answered_with_true_priority() -> None:
