@@ -3,6 +3,9 @@
     python -m eval.score --truth truth.jsonl --predictions predictions.jsonl --out DIR \\
         [--require METRIC>=VALUE ...]
 
+A VALUE may be `@scores.json`: the same metric in the scores of another adapter, such as the shipped
+one, on the same frames.
+
 `DIR/scores.json`: `n`, `missing`, and per metric `{"value", "low", "high"}`: the value and its 95 %
 bootstrap interval, rates as fractions; all three are null where nothing defines the metric (boxes,
 when the truth has none).
@@ -14,9 +17,9 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dat_runtime.errors import ConfigError, DatError, reports_errors
+from dat_runtime.errors import ConfigError, DataError, DatError, reports_errors
 from dat_runtime.manifest import write_atomically
 
 Scores = dict[str, Any]
@@ -42,15 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="METRIC>=VALUE",
-        help="fail unless these hold, e.g. parse>=1.0 count_mae<=0.1 (quote them for the shell)",
+        help="fail unless these hold, e.g. parse>=1.0 count_mae<=0.1 sev_f1>=@shipped/scores.json "
+        "(quote them for the shell)",
     )
     args = parser.parse_args(argv)
     requirements = [parse_requirement(text) for text in args.require]
     scores = score_files(args.truth, args.predictions)
+    for requirement in requirements:
+        _demand_same_frames(requirement, scores["n"])
     args.out.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out / "scores.json", json.dumps(scores, indent=1) + "\n")
     print(table(scores), flush=True)
-    if unmet := [reason for r in requirements if (reason := unmet_reason(scores, *r))]:
+    if unmet := [reason for r in requirements if (reason := unmet_reason(scores, r))]:
         raise RequirementError("required, but not met: " + "; ".join(unmet))
     return 0
 
@@ -95,33 +101,67 @@ def table(scores: Scores) -> str:
     return "\n".join([*lines, f"n = {scores['n']} frames{missing}"])
 
 
-def parse_requirement(text: str) -> tuple[str, str, float]:
-    """`"sev_f1>=0.9"` as metric, comparison and bound.
+class Requirement(NamedTuple):
+    """A metric, `>=` or `<=`, and the bound; `source` and its frames if it is another's score."""
+
+    metric: str
+    comparison: str
+    bound: float
+    source: str = ""
+    frames: int = 0
+
+
+def parse_requirement(text: str) -> Requirement:
+    """`"sev_f1>=0.9"`, or `"sev_f1>=@shipped/scores.json"`: not below the shipped adapter's.
 
     Raises:
         ConfigError: it is not of this form, or there is no such metric.
+        DataError: the other scores cannot be read, or leave the metric undefined.
     """
     from eval.metrics import METRICS
 
     known = ("n", "missing", *METRICS)
-    match = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*(\d+(?:\.\d*)?|\.\d+)\s*", text)
+    match = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*(\d+(?:\.\d*)?|\.\d+|@.+?)\s*", text)
     if match is None or match[1] not in known:
         raise ConfigError(
             f"--require {text!r}: expected METRIC>=VALUE or METRIC<=VALUE, with one of "
             + ", ".join(known)
         )
-    return match[1], match[2], float(match[3])
+    metric, comparison, value = match.groups()
+    if not value.startswith("@"):
+        return Requirement(metric, comparison, float(value))
+    path = Path(value[1:])
+    try:
+        other = json.loads(path.read_text("utf-8"))
+        bound = float(_value(other[metric]))
+        return Requirement(metric, comparison, bound, str(path), int(other["n"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"has no {metric} to compare with ({error!r})", path) from None
 
 
-def unmet_reason(scores: Mapping[str, Any], name: str, comparison: str, bound: float) -> str | None:
+def _demand_same_frames(requirement: Requirement, n: int) -> None:
+    """Scores on other frames say nothing about which adapter is better."""
+    if requirement.source and requirement.frames != n:
+        raise ConfigError(
+            f"{requirement.source} scores {requirement.frames} frames, these are {n}: "
+            "score both adapters on the same truth"
+        )
+
+
+def _value(found: Any) -> Any:
+    return found if isinstance(found, int) else found["value"]
+
+
+def unmet_reason(scores: Mapping[str, Any], requirement: Requirement) -> str | None:
     """Why a requirement is not met, in words; `None` when it is."""
-    found = scores[name]
-    value = found if isinstance(found, int) else found["value"]
+    name, comparison, bound, source, _ = requirement
+    value = _value(scores[name])
     if value is None:
         return f"{name} is undefined (no true box)"
     if _COMPARE[comparison](value, bound):
         return None
-    return f"{name} is {value:.6g}, not {comparison} {bound:g}"
+    of = f" of {source}" if source else ""
+    return f"{name} is {value:.6g}, not {comparison} {bound:.6g}{of}"
 
 
 if __name__ == "__main__":

@@ -203,6 +203,46 @@ def test_an_undefined_metric_meets_no_requirement(
     assert "recall_50 is undefined" in capsys.readouterr().err
 
 
+def shipped(folder: Folder) -> Path:
+    """The scores of another adapter on the same truth."""
+    assert folder.run() == 0
+    return (folder.path / "out").rename(folder.path / "shipped") / "scores.json"
+
+
+def test_an_adapter_is_held_to_the_shipped_ones_scores(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shipped(folder)
+    demands = (f"sev_f1>=@{other}", f"count_mae <= @{other}", f"missing<=@{other}")
+    assert folder.run("--require", *demands) == 0
+    folder.write("predictions", [prediction("a")])
+    assert folder.run("--require", *demands) == 1
+    error = capsys.readouterr().err
+    assert f"sev_f1 is 0.5, not >= 1 of {other}" in error
+    assert f"missing is 1, not <= 0 of {other}" in error
+
+
+def test_scores_on_other_frames_are_no_measure(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shipped(folder)
+    folder.write("truth", [*TRUTH, truth("c")])
+    assert folder.run("--require", f"sev_f1>=@{other}") == 1
+    assert "scores 2 frames, these are 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"n": 2, "sev_f1": {"value": null}}', None])
+def test_scores_that_cannot_be_compared_with_are_named(
+    folder: Folder, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    other = folder.path / "shipped.json"
+    if content is not None:
+        other.write_text(content)
+    assert folder.run("--require", f"sev_f1>=@{other}") == 1
+    assert "shipped.json: has no sev_f1 to compare with" in capsys.readouterr().err
+    assert not (folder.path / "out").exists()
+
+
 @pytest.mark.parametrize("text", ["map>=0.5", "parse", "parse>1", "parse==1", "parse>=high", ">=1"])
 def test_a_requirement_that_cannot_be_read_is_refused_before_the_work(
     folder: Folder, capsys: pytest.CaptureFixture[str], text: str
