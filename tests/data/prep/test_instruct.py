@@ -1,0 +1,147 @@
+"""Instruction data: one frame in, boxed and raw samples out, coordinates there and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dat_runtime import schema
+from dat_runtime.manifest import Stage, verify
+from dat_runtime.types import Size
+from data.prep import instruct
+
+SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": (60, 60)}
+
+
+def write_data(out: Path, sizes: dict[str, tuple[int, int]] = SIZES) -> Path:
+    """As `data.prep.build` leaves it: in every split, one frame of each size with one accident."""
+    with Stage(out, kind="data", inputs={}, config={}) as folder:
+        for split in instruct.SPLITS:
+            (folder / "images" / split).mkdir(parents=True)
+            lines = []
+            for name, (width, height) in sizes.items():
+                image = f"images/{split}/{name}.jpg"
+                cv2.imwrite(str(folder / image), np.full((height, width, 3), 90, np.uint8))
+                bbox = [width // 5, height // 4, width // 2, height // 2]
+                accidents = [{"bbox": bbox, "severity": "moderate"}]
+                line = {"image_id": name, "image": image, "width": width, "height": height}
+                lines.append(json.dumps(line | {"accidents": accidents}))
+            (folder / f"truth_{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return out
+
+
+def run(tmp_path: Path, gate: Path, *options: str) -> int:
+    out = ["--out", str(tmp_path / "instructions")]
+    return instruct.main(["--data", str(tmp_path / "data"), "--gate", str(gate), *out, *options])
+
+
+def read(tmp_path: Path, name: str) -> list[dict[str, Any]]:
+    return json.loads((tmp_path / "instructions" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("max_pixels", [12544, 1003520])
+def test_a_target_carried_back_to_the_camera_frame_is_the_label(
+    tmp_path: Path, gate_folder: Path, max_pixels: int
+) -> None:
+    data = write_data(tmp_path / "data")
+    assert run(tmp_path, gate_folder, "--max-pixels", str(max_pixels)) == 0
+    labelled = {frame.id: frame for frame in instruct.read_labelled(data, "test")}
+    for sample in read(tmp_path, "boxed_test"):
+        frame, original = Size(*sample["frame"]), Size(*sample["original"])
+        answer = sample["messages"][1]["content"]
+        verdict = schema.check(answer, frame.width, frame.height)
+        assert verdict.rule
+        assert not verdict.violation
+        moved = schema.check(
+            schema.in_frame(answer, frame, original), original.width, original.height
+        )
+        assert moved.assessment is not None
+        found = moved.assessment.accidents[0].box
+        wanted = labelled[sample["image_id"]].accidents[0].box
+        pixel = max(original.width / frame.width, original.height / frame.height)
+        for edge in ("x1", "y1", "x2", "y2"):
+            assert abs(getattr(found, edge) - getattr(wanted, edge)) <= pixel
+
+
+def test_an_image_is_stored_at_the_size_that_its_sample_states(
+    tmp_path: Path, gate_folder: Path
+) -> None:
+    write_data(tmp_path / "data")
+    run(tmp_path, gate_folder, "--max-pixels", "12544")
+    for inputs in instruct.INPUTS:
+        for sample in read(tmp_path, f"{inputs}_train"):
+            image = cv2.imread(str(tmp_path / "instructions" / sample["images"][0]))
+            assert [image.shape[1], image.shape[0]] == sample["frame"]
+            assert image.shape[0] % 28 == image.shape[1] % 28 == 0
+            assert image.shape[0] * image.shape[1] <= 12544
+
+
+def test_raw_and_boxed_differ_by_the_drawing_and_the_listed_boxes_alone(
+    tmp_path: Path, gate_folder: Path
+) -> None:
+    write_data(tmp_path / "data")
+    run(tmp_path, gate_folder)
+    folder = tmp_path / "instructions"
+    for boxed, raw in zip(read(tmp_path, "boxed_val"), read(tmp_path, "raw_val"), strict=True):
+        assert boxed["system"] == raw["system"]
+        assert boxed["messages"][1] == raw["messages"][1]
+        assert boxed["messages"][0]["content"].startswith(raw["messages"][0]["content"])
+        assert "severe 0.90" in boxed["messages"][0]["content"]
+        images = [cv2.imread(str(folder / sample["images"][0])) for sample in (boxed, raw)]
+        assert (images[0] != images[1]).any()
+
+
+def test_every_data_set_that_dataset_info_names_is_there_and_the_folder_verifies(
+    tmp_path: Path, gate_folder: Path
+) -> None:
+    write_data(tmp_path / "data")
+    run(tmp_path, gate_folder)
+    folder = tmp_path / "instructions"
+    info = json.loads((folder / "dataset_info.json").read_text())
+    assert set(info) == {f"{i}_{s}" for i in instruct.INPUTS for s in instruct.SPLITS}
+    assert all((folder / entry["file_name"]).is_file() for entry in info.values())
+    assert verify(folder, "instructions").config == {"max_pixels": 1003520}
+
+
+def test_a_second_run_does_nothing_and_another_pixel_limit_runs_again(
+    tmp_path: Path, gate_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path / "data")
+    run(tmp_path, gate_folder)
+    capsys.readouterr()
+    run(tmp_path, gate_folder)
+    assert "up to date" in capsys.readouterr().out
+    run(tmp_path, gate_folder, "--max-pixels", "12544")
+    assert "up to date" not in capsys.readouterr().out
+
+
+def test_data_that_changed_since_it_was_prepared_is_refused(
+    tmp_path: Path, gate_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data")
+    (data / "images" / "test" / "tiny.jpg").write_bytes(b"not the picture that was labelled")
+    assert run(tmp_path, gate_folder) == 1
+    assert "tiny.jpg changed since it was written" in capsys.readouterr().err
+    assert not (tmp_path / "instructions").exists()
+
+
+def test_a_truth_line_that_is_none_is_named_and_nothing_is_left_behind(
+    tmp_path: Path, gate_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Stage(tmp_path / "data", kind="data", inputs={}, config={}) as folder:
+        for split in instruct.SPLITS:
+            (folder / f"truth_{split}.jsonl").write_text('{"image_id": "a"}\n')
+    assert run(tmp_path, gate_folder) == 1
+    assert "truth_train.jsonl:1: no truth record" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.glob("instructions*")] == []
+
+
+def test_a_frame_too_long_for_the_model_is_refused_by_name(
+    tmp_path: Path, gate_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path / "data", {"ribbon": (2100, 100)})
+    assert run(tmp_path, gate_folder) == 1
+    assert "ribbon.jpg: no image for the model: side ratio above 20" in capsys.readouterr().err
