@@ -8,7 +8,6 @@ changed.
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,28 +17,27 @@ from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
 from data.prep import (
     archive,
+    assign,
     coco,
     leaks,
     negatives,
     pictures,
     sheets,
-    splits,
+    summaries,
     traces,
     voc,
     yolo,
     yolo_export,
-)  # fmt: skip
+)
 from data.prep.card import write_card
 from data.prep.classes import Classes
-from data.prep.faults import Fault, refuse, summary
-from data.prep.frames import NEGATIVE, Frame, Scan
+from data.prep.faults import Fault, refuse
+from data.prep.frames import Frame
 from data.prep.pictures import Prepared
 from data.prep.pool import ENGINES, Engine
 from data.prep.report import write_report
 from data.prep.sources import OPTIONAL, SPLITS, Sources, find_sources
 
-PAPER_SPLIT = {"train": 10_469, "val": 1_004, "test": 649}
-"""Frames of the public set, as the paper gives them."""
 SCALES = (1.0, 0.5, 0.25)
 """Of the trace, as in Table 3."""
 
@@ -111,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         memory = pictures.recall(args.out)
         with stage as folder:
             report = build(sources, folder, options, memory=memory, engine=args.engine)
-        print_summary(report)
+        summaries.print_summary(report)
         print(f"[data] with pictures: {args.out / 'report.html'}")
     return 0
 
@@ -169,13 +167,17 @@ def build(
     refuse(faults, sources.path, options.strict)
     used = [frames[i] for i in kept]
     files = [prepared[i].sha256 for i in kept]
-    split_of = None if options.leak_free else _published_split(used, files, options)
+    split_of = (
+        None
+        if options.leak_free
+        else assign.published(used, files, options.negatives_by_clip, options.seed)
+    )
     links = leaks.find_links(
         used, [prepared[i].look for i in kept], [contents[i] for i in kept], split_of, engine
     )
     groups = links.groups()
     if split_of is None:
-        split_of = _leak_free_split(used, files, groups, scan, options)
+        split_of = assign.leak_free(used, files, groups, scan.published, options.seed)
     entries = [
         yolo.Entry(frames[i].id, split, prepared[i].size, frames[i].accidents, frames[i].negative)
         for i, split in zip(kept, split_of, strict=True)
@@ -188,17 +190,11 @@ def build(
     pictures.write_ledger(rows, folder / pictures.LEDGER)
     across = links.across()
     report = {
-        "version": 1,
-        "split": options.config["split"],
-        "classes": ["accident"] if options.single_class else ["moderate", "severe"],
+        **summaries.of_set(entries, scan, faults, len(found), options.config),
         "layout": sources.layout,
-        "splits": {split: _counts(entries, split) for split in SPLITS},
-        "published_split": _compared(scan.published, PAPER_SPLIT),
-        "negatives": _negatives(entries, len(found), faults, options),
-        "exact_copies_across_splits": _exact_across(across, entries),
+        "exact_copies_across_splits": summaries.exact_across(across, entries),
         "leaks": leaks.summary(links, groups, split_of),
         "trace": _write_bandwidth(sources, folder / "bandwidth.csv", options.scale),
-        "faults": summary(faults),
     }
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     sheets.write_leaks(folder, across, [(e.split, e.id) for e in entries])
@@ -234,46 +230,11 @@ def _without_copies(
     return kept, faults
 
 
-def _published_split(frames: Sequence[Frame], files: Sequence[str], options: Options) -> list[str]:
-    """The source's own split; of the negatives the paper's proportion, by frame or by clip.
-
-    `files` are the digests of the frames' files: with the seed, they decide what chance decides.
-    """
-    there = [i for i, frame in enumerate(frames) if frame.negative]
-    of_negatives = [files[i] for i in there]
-    if options.negatives_by_clip:
-        clips = [frames[i].clip or frames[i].file for i in there]
-        numbers = {clip: n for n, clip in enumerate(dict.fromkeys(clips))}
-        strata, shares = [NEGATIVE] * len(there), {NEGATIVE: negatives.PAPER_SPLIT}
-        by_clip = [numbers[clip] for clip in clips]
-        made = splits.by_groups(by_clip, strata, of_negatives, shares, options.seed)
-    else:
-        split_of = negatives.split(of_negatives, options.seed)
-        made = [split_of[file] for file in of_negatives]
-    found = [frame.split or "" for frame in frames]
-    for i, split in zip(there, made, strict=True):
-        found[i] = split
-    return found
-
-
-def _leak_free_split(
-    frames: Sequence[Frame],
-    files: Sequence[str],
-    groups: Sequence[int],
-    scan: Scan,
-    options: Options,
-) -> list[str]:
-    """By connected groups, in the proportions of the source's split; the paper's for negatives."""
-    strata = [frame.stratum for frame in frames]
-    own = scan.published if all(scan.published.values()) else {}
-    shares = {**dict.fromkeys(strata, own or splits.OWN_SHARES), NEGATIVE: negatives.PAPER_SPLIT}
-    return splits.by_groups(groups, strata, files, shares, options.seed)
-
-
 def _demand_frames(sources: Sources, entries: Sequence[yolo.Entry]) -> None:
     for split in SPLITS:
         if not any(e.split == split and not e.negative for e in entries):
-            raise DataError(f"no usable frame in the split {split}", sources.accidents)
+            told = f"no usable frame in the split {split} (--leak-free makes splits anew)"
+            raise DataError(told, sources.accidents)
     if sources.negatives and not any(e.negative for e in entries):
         raise DataError("no usable accident-free frame", sources.negatives)
 
@@ -286,45 +247,6 @@ def _place(kept: Sequence[int], entries: Sequence[yolo.Entry], staging: Path, fo
     for dropped in staging.iterdir():
         dropped.unlink()
     staging.rmdir()
-
-
-def _counts(entries: Sequence[yolo.Entry], split: str) -> dict[str, int]:
-    members = [e for e in entries if e.split == split]
-    boxes = Counter(a.severity for e in members for a in e.accidents)
-    negative = sum(e.negative for e in members)
-    return {
-        "frames": len(members),
-        "accident_set": len(members) - negative,
-        "negatives": negative,
-        "moderate_boxes": boxes["moderate"],
-        "severe_boxes": boxes["severe"],
-    }
-
-
-def _compared(found: dict[str, int], paper: dict[str, int]) -> dict[str, Any]:
-    return {"found": found, "paper": paper, "is_the_papers": found == paper}
-
-
-def _negatives(
-    entries: Sequence[yolo.Entry], found: int, faults: Sequence[Fault], options: Options
-) -> dict[str, Any]:
-    split = Counter(e.split for e in entries if e.negative)
-    return {
-        "found": found,
-        "exact_duplicates": sum(f.kind == "duplicate-negative" for f in faults),
-        "kept": split.total(),
-        "side": negatives.SIDE,
-        "gamma": negatives.GAMMA,
-        "split_by": "group" if options.leak_free else "clip" if options.negatives_by_clip
-        else "frame",
-        "split": _compared({name: split[name] for name in SPLITS}, negatives.PAPER_SPLIT),
-    }  # fmt: skip
-
-
-def _exact_across(across: Sequence[leaks.Link], entries: Sequence[yolo.Entry]) -> int:
-    """Accident frames that are exact copies of a frame of another split."""
-    exact = [link for link in across if link.kind == "exact"]
-    return len({link.second for link in exact if not entries[link.second].negative})
 
 
 def _write_bandwidth(sources: Sources, path: Path, scale: float) -> dict[str, Any] | None:
@@ -342,34 +264,6 @@ def _write_bandwidth(sources: Sources, path: Path, scale: float) -> dict[str, An
         "mean_bytes_per_s": round(sum(uplink) / len(uplink), 1),
         "not_used": [sources.name(other) for other in sources.other_traces],
     }
-
-
-def print_summary(report: dict[str, Any]) -> None:
-    """The counts, leaks and faults as a short table on stdout."""
-    columns = ("frames", "accident_set", "negatives", "moderate_boxes", "severe_boxes")
-    print("[data] " + "".join(f"{c.replace('_', ' '):>16}" for c in ("split", *columns)))
-    for split, counts in report["splits"].items():
-        print("[data] " + f"{split:>16}" + "".join(f"{counts[c]:>16,}" for c in columns))
-    negative, trace = report["negatives"], report["trace"]
-    print(
-        f"[data] negatives: {negative['found']} found, {negative['exact_duplicates']} exact "
-        f"duplicates removed, {negative['kept']} kept; 640 x 640, gamma {negative['gamma']}"
-    )
-    for what, part in (("frames", report["published_split"]), ("negatives", negative["split"])):
-        found, paper = ("/".join(map(str, part[k].values())) for k in ("found", "paper"))
-        verdict = "the paper's split" if part["is_the_papers"] else f"the paper has {paper}"
-        print(f"[data] {what} by split: {found or 'none of its own'}, {verdict}")
-    print(f"[data] split used: {report['split']}; negatives split by {negative['split_by']}")
-    for where, kinds in report["leaks"]["frames_with_a_twin"].items():
-        told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
-        print(f"[data] leaks, frames of {where}: {told}")
-    if trace:
-        print(
-            f"[data] uplink trace: {trace['file']} ({trace['form']}), {trace['seconds']:,} s, "
-            f"mean {trace['mean_bytes_per_s']:,.0f} B/s"
-        )
-    for kind, count in report["faults"]["counts"].items():
-        print(f"[data] fault {kind}: {count:,}, {report['faults']['rules'][kind]}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Classes:
     """Class names, compared without regard to case, and what each means."""
 
     def __init__(self, mapping: Mapping[str, str] | None = None):
-        self.mapping = {name: name for name in SEVERITIES}
+        self.mapping: dict[str, str] = {name: name for name in SEVERITIES}
         for name, meaning in (mapping or {}).items():
             if meaning not in (*SEVERITIES, IGNORE):
                 raise ConfigError(

@@ -77,7 +77,7 @@ def _alike_in_block(
     return found[found[:, 0] < found[:, 1]]
 
 
-def _distances(rows: NDArray[np.uint64], turned: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint8]:
+def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """(rows, columns): the fewest differing bits over all orientations; 256 is told as 255."""
     nearest = np.full((len(rows), turned.shape[1]), 255, np.uint8)
     for columns in turned:

@@ -158,6 +158,18 @@ def test_one_annotation_file_without_splits_needs_the_leak_free_split(tmp_path, 
     assert report["split"] == "leak-free"
 
 
+def test_a_set_with_one_split_only_is_refused_until_it_is_split_anew(roboflow, tmp_path, capsys):
+    for i in range(2, 20):
+        (roboflow / "train" / f"f{i}.jpg").write_bytes(jpeg(picture(50 + i)))
+    boxes = [{**ONE, "image_id": i} for i in range(20)]
+    rewrite(roboflow, coco(boxes, images=20))
+    for split in ("valid", "test"):
+        shutil.rmtree(roboflow / split)
+    assert run(roboflow, tmp_path / "data", *MAPPED) == 1
+    assert "no usable frame in the split val (--leak-free" in capsys.readouterr().err
+    assert run(roboflow, tmp_path / "data", *MAPPED, "--leak-free") == 0
+
+
 def voc(name="minor", corners=(16, 12, 48, 36), size=(64, 48), extra=""):
     keys = ("xmin", "ymin", "xmax", "ymax")
     box = "".join(f"<{k}>{v}</{k}>" for k, v in zip(keys, corners, strict=True))
