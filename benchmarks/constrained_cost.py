@@ -1,0 +1,122 @@
+"""What constrained decoding costs per token, against free decoding of the same frames.
+
+    python -m benchmarks.constrained_cost --instructions OUT/instructions --model OUT/base \\
+        [--adapter OUT/lora-boxed] [--inputs boxed] [--frames 16]
+
+Both decode the same batch in the same run, in turn, three times; the least counts. Printed:
+    free, constrained   generation time / tokens, and their ratio
+    mask                the constraint alone, per token, at the model's vocabulary, and at Qwen2.5's
+                        size (a made-up vocabulary: its real words are not needed for the time)
+"""
+
+import argparse
+import random
+import string
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.errors import DatError, reports_errors
+from eval import local
+from eval.asks import Ask, read_asks
+from eval.constrained import AnswerConstraint
+
+ROUNDS = 3
+QWEN_VOCABULARY = 151_665
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.constrained_cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--instructions", type=Path, required=True)
+    parser.add_argument("--inputs", choices=("boxed", "raw"), default="boxed")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--frames", type=int, default=16)
+    args = parser.parse_args(argv)
+    batch = read_asks(args.instructions, args.inputs)[: args.frames]
+    loaded = local.load(args.model, None, args.adapter)
+    local.generate(loaded, batch[:1], 8, constrained=True)  # compile the grammar, warm up
+    free, bound = [], []
+    for _ in range(ROUNDS):
+        free.append(per_token(loaded, batch, constrained=False))
+        bound.append(per_token(loaded, batch, constrained=True))
+    text = '{"count": 1, "severity": "severe", "level": 1, "score": 0.83, "accidents": []'
+    print(f"{len(batch)} frames in one batch, {ROUNDS} rounds")
+    print(f"free          {1000 * min(free):8.3f} ms per token")
+    print(f"constrained   {1000 * min(bound):8.3f} ms per token   {min(bound) / min(free):.2f} x")
+    for name, model in (("model's", loaded), ("Qwen2.5's", of_qwen_size(loaded))):
+        size = len(model.processor.tokenizer)
+        seconds = mask_time(model, text)
+        print(f"mask          {1000 * seconds:8.3f} ms per token   {name} vocabulary, {size}")
+    return 0
+
+
+def per_token(loaded: local.Loaded, batch: Sequence[Ask], constrained: bool) -> float:
+    """Seconds per generated token of one batch."""
+    answers = local.generate(loaded, batch, 512, constrained)
+    return answers[0].seconds / sum(answer.completion_tokens or 0 for answer in answers)
+
+
+def mask_time(loaded: Any, text: str) -> float:
+    """Seconds per token in which the constraint takes a token and refuses others."""
+    import torch
+
+    tokens = loaded.processor.tokenizer(text)["input_ids"]
+    scores = torch.zeros(1, loaded.model.get_output_embeddings().weight.shape[0])
+    spent = []
+    for _ in range(ROUNDS + 1):
+        constraint = AnswerConstraint(loaded, 1)
+        started = time.perf_counter()
+        for token in [0, *tokens]:
+            if torch.isinf(constraint(torch.tensor([[token]]), scores)).all():
+                raise DatError("the constraint refuses every token")
+        spent.append((time.perf_counter() - started) / (len(tokens) + 1))
+    return min(spent)
+
+
+def of_qwen_size(loaded: local.Loaded) -> Any:
+    """The model's tokenizer with made-up words up to Qwen2.5's size, and scores of that width."""
+    from copy import deepcopy
+
+    tokenizer = deepcopy(loaded.processor.tokenizer)
+    rng = random.Random(0)
+    letters = string.ascii_letters + string.digits + '",:{}[]. '
+    words: set[str] = set()
+    while len(words) < QWEN_VOCABULARY - len(tokenizer):
+        words.add("".join(rng.choices(letters, k=rng.randint(3, 9))))
+    tokenizer = _with_words(tokenizer, sorted(words))
+    head = Part(weight=Part(shape=(len(tokenizer), 0)))
+    ends = loaded.model.generation_config
+    model = Part(generation_config=ends, get_output_embeddings=lambda: head)
+    return local.Loaded(model, Part(tokenizer=tokenizer))
+
+
+class Part:
+    """Stands in for the part of a model that the constraint looks at."""
+
+    def __init__(self, **attributes: Any):
+        vars(self).update(attributes)
+
+
+def _with_words(tokenizer: Any, words: Sequence[str]) -> Any:
+    """Words in the vocabulary proper: added tokens would be special ones."""
+    import json
+
+    from tokenizers import Tokenizer
+
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    special = len(tokenizer)
+    for i, word in enumerate(words):
+        content["model"]["vocab"][word.replace(" ", "Ġ")] = special + i
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    return tokenizer
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
