@@ -22,7 +22,8 @@ SAME_PLACE = 72
 
 _THUMBNAIL = 64
 _SIDE = 16
-_BLOCK = 1024
+_BLOCK = 256
+"""Rows and columns compared at once: what fits the cache."""
 
 
 @cache
@@ -53,10 +54,8 @@ def alike(
     bits = np.frombuffer(b"".join(looks), np.uint8).reshape(-1, BYTES)
     words = bits.view(np.uint64)
     turned = np.stack([o.view(np.uint64) for o in _orientations(bits)])
-    starts = range(0, len(words), _BLOCK)
-    blocks = [(first, second) for first in starts for second in starts if first <= second]
-    work = partial(_alike_in_block, words=words, turned=turned, radius=radius)
-    return over_all(work, blocks, "blocks of looks compared", engine)
+    work = partial(_alike_from, words=words, turned=turned, radius=radius)
+    return over_all(work, range(0, len(words), _BLOCK), "blocks of looks compared", engine)
 
 
 def distance(first: bytes, second: bytes) -> int:
@@ -66,25 +65,34 @@ def distance(first: bytes, second: bytes) -> int:
     return int(_distances(bits[:1].view(np.uint64), turned)[0, 0])
 
 
-def _alike_in_block(
-    block: tuple[int, int], words: NDArray[np.uint64], turned: NDArray[np.uint64], radius: int
+def _alike_from(
+    start: int, words: NDArray[np.uint64], turned: NDArray[np.uint64], radius: int
 ) -> NDArray[np.int32]:
-    first, second = block
-    rows = words[first : first + _BLOCK]
-    nearest = _distances(rows, turned[:, second : second + _BLOCK])
-    i, j = np.nonzero(nearest <= radius)
-    found = np.stack([i + first, j + second, nearest[i, j]], axis=1).astype(np.int32)
-    return found[found[:, 0] < found[:, 1]]
+    """The pairs of one block of looks with all from there on."""
+    rows = words[start : start + _BLOCK]
+    found = []
+    for second in range(start, len(words), _BLOCK):
+        nearest = _distances(rows, turned[:, second : second + _BLOCK])
+        i, j = np.nonzero(nearest <= radius)
+        found.append(np.stack([i + start, j + second, nearest[i, j]], axis=1).astype(np.int32))
+    pairs = np.concatenate(found)
+    return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
 def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """(rows, columns): the fewest differing bits over all orientations; 256 is told as 255."""
-    nearest = np.full((len(rows), turned.shape[1]), 255, np.uint8)
+    """(rows, columns): the fewest differing bits over all orientations, at most 255.
+
+    The bit of the mean brightness is never set, so a byte holds any distance.
+    """
+    shape = (len(rows), turned.shape[1])
+    nearest = np.full(shape, 255, np.uint8)
+    differing = np.empty(shape, np.uint64)
     for columns in turned:
-        total = np.zeros(nearest.shape, np.uint16)
+        total = np.zeros(shape, np.uint8)
         for word in range(rows.shape[1]):
-            total += np.bitwise_count(rows[:, None, word] ^ columns[None, :, word])
-        np.minimum(nearest, total.clip(max=255).astype(np.uint8), out=nearest)
+            np.bitwise_xor(rows[:, None, word], columns[None, :, word], out=differing)
+            total += np.bitwise_count(differing)
+        np.minimum(nearest, total, out=nearest)
     return nearest
 
 
