@@ -4,8 +4,8 @@
 
 It stands for what a real MLLM already knows before it is tuned: reading where a drawn box is and
 which colour it has, and copying what the prompt says. Nothing of the accident task is in it: no
-accident is shown, and wording and answer format are others (a bare list with `bbox_2d`, Qwen's
-grounding habit), so what LoRA adds later is its own.
+accident is shown, and wording and answer format are others (`bbox_2d` and `label`, Qwen's grounding
+habit), so what LoRA adds later is its own.
 
 Writes LLaMA-Factory's ShareGPT form: primer_train.json, primer_val.json, dataset_info.json and
 images/*.png. Boxes are whole pixels of the image, right and bottom exclusive.
@@ -34,8 +34,8 @@ COLOURS = {
 SHARES = (0.35, 0.35, 0.15, 0.15)
 
 SYSTEMS = ("You look at road pictures and mark positions.", "Reply with a list.")
-TASKS = {"repeat": 0.55, "both": 0.2, "see": 0.2, "name": 0.05}
-"""What is asked, and how often: read the picture, copy the text, or use both."""
+TASKS = {"repeat": 0.45, "both": 0.3, "see": 0.2, "name": 0.05}
+"""What is asked, and how often: copy the text (no picture), use both, or read the picture."""
 ASKS = {
     "see": "List the drawn boxes from left to right.",
     "repeat": "Given: {listed}. Repeat them.",
@@ -54,8 +54,8 @@ class Mark:
     bbox: tuple[int, int, int, int]
 
 
-def samples(seed: int, count: int, size: int) -> Iterator[tuple[Image, str, str, str]]:
-    """`count` samples: image (size, size, 3), system message, user message, answer."""
+def samples(seed: int, count: int, size: int) -> Iterator[tuple[Image | None, str, str, str]]:
+    """`count` samples: image (size, size, 3) or none, system message, user message, answer."""
     rng = np.random.default_rng([seed, size])
     for i in range(count):
         if i % (PICTURES_PER_PLACE * SAMPLES_PER_PICTURE) == 0:
@@ -66,8 +66,8 @@ def samples(seed: int, count: int, size: int) -> Iterator[tuple[Image, str, str,
         marks = draw_marks(rng, size)
         if task == "both":
             marks.sort(key=_from_left)
-        image = _cut(rng, traffic, size)
-        if task != "repeat":
+        image = None if task == "repeat" else _cut(rng, traffic, size)
+        if image is not None:
             paint(image, marks, line=int(rng.integers(1, 3)))
         yield image, str(rng.choice(SYSTEMS)), ask(rng, task, marks), answer(task, marks)
 
@@ -109,10 +109,12 @@ def ask(rng: np.random.Generator, task: str, marks: Sequence[Mark]) -> str:
 
 
 def answer(task: str, marks: Sequence[Mark]) -> str:
-    """The boxes as a JSON list; from left to right unless the text's order is asked for."""
+    """How many boxes, the first one's colour, and all; from left to right unless to be copied."""
     in_order = task in ("repeat", "name")
     ordered = marks if in_order else sorted(marks, key=_from_left)
-    return json.dumps([{"bbox_2d": list(m.bbox), "label": m.colour} for m in ordered])
+    boxes = [{"bbox_2d": list(m.bbox), "label": m.colour} for m in ordered]
+    first = ordered[0].colour if ordered else "no"
+    return json.dumps({"number": len(boxes), "first": first, "boxes": boxes})
 
 
 def _cut(rng: np.random.Generator, picture: Image, size: int) -> Image:
@@ -130,13 +132,14 @@ def write(folder: Path, name: str, seed: int, count: int, size: int) -> None:
     """One part of the set: images and its ShareGPT file."""
     rows: list[dict[str, Any]] = []
     for i, (image, system, question, reply) in enumerate(samples(seed, count, size)):
-        path = f"images/{name}_{i:05d}.png"
-        (folder / path).write_bytes(encode_png(image))
+        paths = [f"images/{name}_{i:05d}.png"] if image is not None else []
+        if image is not None:
+            (folder / paths[0]).write_bytes(encode_png(image))
         messages = [
-            {"role": "user", "content": f"<image>{question}"},
+            {"role": "user", "content": "<image>" * len(paths) + question},
             {"role": "assistant", "content": reply},
         ]
-        rows.append({"system": system, "messages": messages, "images": [path]})
+        rows.append({"system": system, "messages": messages, "images": paths})
         if (i + 1) % 500 == 0 or i + 1 == count:
             print(f"[primer] {name}: {i + 1}/{count} samples", flush=True)
     (folder / f"primer_{name}.json").write_text(json.dumps(rows, indent=0) + "\n", "utf-8")

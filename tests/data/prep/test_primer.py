@@ -1,5 +1,4 @@
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ def question_of(row: dict[str, Any]) -> str:
 
 
 def boxes_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = json.loads(row["messages"][1]["content"])
+    answer: list[dict[str, Any]] = json.loads(row["messages"][1]["content"])["boxes"]
     return answer
 
 
@@ -41,9 +40,10 @@ def border(image: np.ndarray, bbox: list[int]) -> np.ndarray:
 
 
 def test_the_same_seed_gives_the_same_samples() -> None:
-    first, second = (list(primer.samples(5, 4, 112)) for _ in range(2))
+    first, second = (list(primer.samples(5, 8, 112)) for _ in range(2))
     for (image, *texts), (other, *others) in zip(first, second, strict=True):
-        assert np.array_equal(image, other)
+        assert (image is None) == (other is None)
+        assert image is None or np.array_equal(image, other)
         assert texts == others
 
 
@@ -55,8 +55,9 @@ def test_the_folder_is_a_llama_factory_data_set(folder: Path, rows: list[dict[st
     assert len(rows) == 60
     for row in rows:
         assert [m["role"] for m in row["messages"]] == ["user", "assistant"]
-        assert question_of(row).count("<image>") == len(row["images"]) == 1
-        assert cv2.imread(str(folder / row["images"][0])).shape == (112, 112, 3)
+        assert question_of(row).count("<image>") == len(row["images"]) <= 1
+        for image in row["images"]:
+            assert cv2.imread(str(folder / image)).shape == (112, 112, 3)
 
 
 def test_answers_parse_and_their_boxes_lie_in_the_image(rows: list[dict[str, Any]]) -> None:
@@ -83,17 +84,15 @@ def test_drawn_boxes_have_the_colour_that_the_answer_names(
             assert same.mean() > 0.75
 
 
-def test_copying_tasks_have_their_answer_in_the_question_and_no_box_in_the_image(
-    folder: Path, rows: list[dict[str, Any]]
+def test_copying_tasks_have_their_answer_in_the_question_and_no_image(
+    rows: list[dict[str, Any]],
 ) -> None:
-    copied = [r for r in rows if re.search("Repeat|Sort", question_of(r)) and boxes_of(r)]
-    assert copied
+    copied = [r for r in rows if "Repeat" in question_of(r)]
+    assert any(boxes_of(row) for row in copied)
     for row in copied:
-        image = cv2.imread(str(folder / row["images"][0]))
+        assert not row["images"]
         for box in boxes_of(row):
             assert str(box["bbox_2d"]) in question_of(row)
-            colour = np.array(primer.COLOURS[box["label"]])
-            assert (border(image, box["bbox_2d"]) == colour).all(axis=1).mean() < 0.2
 
 
 def test_boxes_are_sorted_from_left_to_right_where_that_is_asked(
