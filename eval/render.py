@@ -89,7 +89,7 @@ def detail_grids(tables: Tables) -> list[Grid]:
     return made
 
 
-USAGE_COLUMNS = ("Answers", "Missing", "Prompt tokens", "Answer tokens", "USD", "ms per token")
+USAGE_COLUMNS = ("Answers", "Missing", "Tokens asked", "Tokens said", "USD", "ms per token")
 
 
 def _usage_cells(took: Mapping[str, Any]) -> list[str]:
@@ -170,6 +170,9 @@ def _terminal_row(row: dict[str, Any], columns: dict[str, str]) -> Iterator[str]
     names = (row["model"].partition("2.5")[0], row["input"].partition(" ")[0], row["tuning"])
     label = ", ".join(n for n in names if n)
     paper, ours = row["paper"], row["ours"]
+    if len(label) > 21:
+        yield label
+        label = ""
     if paper:
         yield f"{label:<22}paper " + "".join(f"{figure(m, paper[m]):>12}" for m in columns)
         label = ""
@@ -194,15 +197,19 @@ def _terminal_transmission(grid: Grid) -> Iterator[str]:
 
 
 def _terminal_detail(grid: Grid) -> Iterator[str]:
-    """Each row on a line of its own, its figures below it."""
+    """Each row on a line, its name on one of its own where it is long."""
     texts = 2 if "Frames" in grid.columns else 1
+    room = 100 - 13 * (len(grid.columns) - texts)
     yield ""
     yield grid.title
-    yield "".join(f"{c:>16}" if texts == 1 else f"{c:>13}" for c in grid.columns[texts:])
+    yield " " * room + "".join(f"{c:>13}" for c in grid.columns[texts:])
     for row in grid.rows:
-        yield ", ".join(row[:texts])
+        name = ", ".join(row[:texts])
+        if len(name) >= room:
+            yield name
+            name = ""
         cells = (c.partition(" (")[0] for c in row[texts:])
-        yield "".join(f"{c:>16}" if texts == 1 else f"{c:>13}" for c in cells)
+        yield f"{name:<{room}}" + "".join(f"{c:>13}" for c in cells)
 
 
 def _wrapped(text: str, mark: str) -> str:
