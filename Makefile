@@ -37,12 +37,14 @@ export TOKENIZERS_PARALLELISM := false
 
 # Shorten or change a training from the command line, as the tools' own command lines do:
 # make smoke GATE_SET="epochs=2" BASE_SET="max_steps=50" LORA_SET="max_steps=10"
+# and DATA_SET="--leak-free" for options of data.prep.build (docs/data.md).
+DATA_SET ?=
 GATE_SET ?=
 BASE_SET ?=
 LORA_SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock smoke pipeline source data train-gate primer base instructions train-lora \
+.PHONY: help setup lock smoke pipeline source download data train-gate eval-gate primer base instructions train-lora \
         lora-boxed lora-raw $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test lint clean
 
 help:  ## list the targets
@@ -60,7 +62,7 @@ setup: .venv/.installed  ## make .venv and install the pinned bench requirements
 	@touch $@
 
 lock:  ## compile requirements/*.txt again from *.in
-	@for name in setup bench field; do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	@for name in setup bench field ray; do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -o requirements/$$name.txt requirements/$$name.in; done
 
 smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...), two cores
@@ -81,11 +83,18 @@ else
 data: SOURCE_FOLDER := $(SOURCE)
 endif
 
+download: setup  ## fetch the public sets into SOURCE with your own Kaggle account
+	@test -n "$(SOURCE)" || { echo "say where to: make download SOURCE=<folder>" >&2; exit 1; }
+	@$(PY) -m data.prep.download public --out $(SOURCE)
+
 data: setup  ## import, check and split the data sets and the bandwidth trace
-	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data
+	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data $(DATA_SET)
 
 train-gate: data  ## train the gate, export it to ONNX and check the export
 	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(GATE_SET)
+
+eval-gate: train-gate  ## Figure 4: what the gate lets through, from the exported model
+	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/gating
 
 instructions: train-gate  ## raw and boxed images with prompts and target answers
 	@$(PY) -m data.prep.instruct --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/instructions \
