@@ -81,7 +81,7 @@ def detail_grids(tables: Tables) -> list[Grid]:
             [r["row"], r["frames"], str(r["ours"]["n"]), *_with_bounds(r["ours"], COLUMNS_1)]
             for r in tables["by_split"]
         ]
-        columns = ["Row", "Frames", "n", *COLUMNS_1.values()]
+        columns = ["Row", "Source", "n", *COLUMNS_1.values()]
         made.append(Grid("Table 1 by split", columns, rows))
     if tables["usage"]:
         rows = [[name, *_usage_cells(took)] for name, took in tables["usage"].items()]
@@ -198,7 +198,7 @@ def _terminal_transmission(grid: Grid) -> Iterator[str]:
 
 def _terminal_detail(grid: Grid) -> Iterator[str]:
     """Each row on a line, its name on one of its own where it is long."""
-    texts = 2 if "Frames" in grid.columns else 1
+    texts = 2 if "Source" in grid.columns else 1
     room = 100 - 13 * (len(grid.columns) - texts)
     yield ""
     yield grid.title
@@ -282,10 +282,10 @@ def latex(tables: Tables) -> str:
 
 def html_tables(tables: Tables) -> str:
     """The tables as HTML elements, for a page that brings its own style."""
-    return "\n".join(map(_html_table, grids(tables))) + "\n"
+    return "\n".join(map(html_table, grids(tables))) + "\n"
 
 
-def _html_table(grid: Grid) -> str:
+def html_table(grid: Grid) -> str:
     source = grid.columns.index("Source")
     first = source + (2 if "n" in grid.columns else 1)
     columns = [grid.columns[0], "Source", *grid.columns[first:]]
@@ -299,9 +299,10 @@ def _html_table(grid: Grid) -> str:
         for row in rows:
             n = "".join(f"<br><small>n = {c}</small>" for c in row[source + 1 : first] if c)
             cells = "".join(map(_html_cell, columns[2:], row[first:]))
+            shade = ' class="ours"' if row[source] == "ours" else ""
             body.append(
-                f'<tr class="{row[source]}">{heading}'
-                f'<td class="source">{row[source]}{n}</td>{cells}</tr>'
+                f"<tr{shade}>{heading}"
+                f'<td class="source">{html.escape(row[source])}{n}</td>{cells}</tr>'
             )
             heading = ""
     across = 3 if len(columns) == 8 else 4  # on a phone: figures beside one another

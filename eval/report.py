@@ -12,7 +12,7 @@ import numpy as np
 from eval.breakdown import LIGHTS
 from eval.cases import case, failure, ranked
 from eval.metrics import FAILED, OVERALL, Frame, Measures
-from eval.render import detail_grids, html_tables
+from eval.render import Grid, detail_grids, html_table, html_tables
 
 WORST, BEST, WORST_OF_OTHERS, FAILURES, MISSING, REASONS = 6, 4, 3, 12, 60, 5
 """How many of each are shown; the headings say of how many."""
@@ -92,7 +92,7 @@ def page(tables: dict[str, Any], rows: Sequence[Row], folder: Path) -> str:
     """
     sections = [
         ("Tables", html_tables(tables) + _list(tables["notes"])),
-        *((grid.title, _table(grid.columns, grid.rows)) for grid in detail_grids(tables)),
+        *(_detail(grid) for grid in detail_grids(tables)),
         ("What can be told apart", _comparisons(tables)),
         ("Overlap of true boxes", "".join(_histogram(r) for r in rows)),
         ("Overall severity", f'<div class="grid pairs">{"".join(map(_confusion, rows))}</div>'),
@@ -136,6 +136,13 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _detail(grid: Grid) -> tuple[str, str]:
+    """Heading and body; the table by split carries its own title."""
+    if "Source" in grid.columns:
+        return "By split", html_table(grid)
+    return grid.title, _table(grid.columns, grid.rows)
 
 
 def _comparisons(tables: dict[str, Any]) -> str:
