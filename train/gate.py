@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     boxes = count_boxes(args.data)
     with stage as folder:
-        metrics = make_gate(folder, args.data.resolve(), config, boxes, args.wandb)
+        metrics = make_gate(folder.resolve(), args.data.resolve(), config, boxes, args.wandb)
     print(f"[gate] {summary(metrics)}")
     print(f"[gate] {args.out}: gate.onnx is the trained model's equal (parity.json)", flush=True)
     return 0
