@@ -86,9 +86,13 @@ def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[
     Raises:
         TrainingError: LLaMA-Factory failed.
     """
-    _tidy(work)
+    config = {**config, "output_dir": str(work)}
+    if (checkpoint := _tidy(work)) and config["finetuning_type"] == "full":
+        # Transformers 5.6 saves Qwen2.5-VL under other names than it resumes from, and goes on with
+        # the weights it began with; loaded as a model, the checkpoint is translated.
+        config["model_name_or_path"] = str(checkpoint)
     file = work / "config.yaml"
-    write_atomically(file, yaml.safe_dump({**config, "output_dir": str(work)}, sort_keys=False))
+    write_atomically(file, yaml.safe_dump(config, sort_keys=False))
     started = time.monotonic()
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
@@ -142,22 +146,34 @@ def _write_line(descriptor: int, line: str) -> None:
     os.write(descriptor, f"{line}\n".encode())
 
 
-def _tidy(work: Path) -> None:
-    """Make `work` such that LLaMA-Factory begins, or goes on from the last whole checkpoint."""
+def _tidy(work: Path) -> Path | None:
+    """Make `work` such that LLaMA-Factory begins, or goes on from the checkpoint returned.
+
+    A finished run's last checkpoint goes too: resumed there, Transformers would train a step more.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    steps = 0
+    steps, last = 0, None
     for path in sorted(work.iterdir()):
-        state = path / "trainer_state.json"  # written last
-        if path.name.startswith("checkpoint-") and state.is_file():
-            steps = max(steps, int(path.name.removeprefix("checkpoint-")))
+        if step := _unfinished(path):
+            steps, last = max((steps, last), (step, path), key=lambda pair: pair[0])
         elif path.is_dir():
             shutil.rmtree(path)
         elif path.name != STEPS:
             path.unlink()
     log = work / STEPS
     if log.is_file():
-        known = [line for line in log.read_text("utf-8").splitlines() if _step(line) <= steps]
-        write_atomically(log, "".join(f"{line}\n" for line in known if _step(line)))
+        known = [line for line in log.read_text("utf-8").splitlines() if 0 < _step(line) <= steps]
+        write_atomically(log, "".join(f"{line}\n" for line in known))
+    return last
+
+
+def _unfinished(path: Path) -> int:
+    """The step of a whole checkpoint with steps left to do, else 0."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        state = json.loads((path / "trainer_state.json").read_text("utf-8"))  # written last
+        if state["global_step"] < state["max_steps"]:
+            return int(state["global_step"])
+    return 0
 
 
 def _step(line: str) -> int:

@@ -55,24 +55,36 @@ def test_the_recipe_of_a_manifest_holds_no_path():
     assert tuning.recipe(config) == {"seed": 7}
 
 
-def test_a_cut_off_run_keeps_its_last_whole_checkpoint_and_the_log_up_to_it(tmp_path):
-    for step, names in ((10, ["trainer_state.json"]), (20, ["trainer_state.json"]), (30, [])):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        for name in names:
-            (folder / name).write_text("{}")
+def write_checkpoint(work: Path, step: int, max_steps: int, whole: bool = True) -> Path:
+    folder = work / f"checkpoint-{step}"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"")
+    if whole:
+        state = {"global_step": step, "max_steps": max_steps}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+    return folder
+
+
+def test_a_cut_off_run_goes_on_from_its_last_whole_checkpoint_with_the_log_up_to_it(tmp_path):
+    write_checkpoint(tmp_path, 5, 50)
+    last = write_checkpoint(tmp_path, 20, 50)
+    write_checkpoint(tmp_path, 30, 50, whole=False)
     (tmp_path / "adapter_config.json").write_text("{}")
     lines = [json.dumps({"current_steps": s, "loss": 1.0}) for s in (10, 20, 25)]
     (tmp_path / tuning.STEPS).write_text("\n".join([*lines, '{"curr']))
 
-    tuning._tidy(tmp_path)
+    assert tuning._tidy(tmp_path) == last
 
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "checkpoint-10",
-        "checkpoint-20",
-        tuning.STEPS,
-    ]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["checkpoint-20", "checkpoint-5", tuning.STEPS]
     assert (tmp_path / tuning.STEPS).read_text().splitlines() == lines[:2]
+
+
+def test_a_run_cut_off_after_its_last_step_repeats_its_end_and_trains_no_step_more(tmp_path):
+    before = write_checkpoint(tmp_path, 40, 50)
+    write_checkpoint(tmp_path, 50, 50)
+    assert tuning._tidy(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-40"]
 
 
 def test_noise_of_libraries_goes_into_the_log_and_said_lines_do_not(tmp_path, capfd):
