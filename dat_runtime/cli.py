@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--bandwidth", type=float, required=True, help="bytes per second")
     plan.add_argument("--interval", type=float, default=1.0, help="seconds to plan (1)")
     plan.add_argument("--visual-deadline", type=float, default=1.5, help="D_vis, seconds (1.5)")
-    plan.add_argument("--policy", default="dat", help="dat (Algorithm 1, the default), dat_plus or dat_live")
+    plan.add_argument(
+        "--policy", default="dat", help="dat (Algorithm 1, the default), dat_plus or dat_live"
+    )
 
     verify = commands.add_parser(
         "verify", help="check a bundle and print what it holds", allow_abbrev=False
