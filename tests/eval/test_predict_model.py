@@ -4,6 +4,7 @@ The model has learnt four pictures by heart; the prompt is the same for all, so 
 only if the picture's pixels and their positions came through.
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -107,10 +108,17 @@ def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(instructions: Path) -> Path:
-    folder = instructions.with_name("model")
-    folder.mkdir()
-    learn_by_heart(folder, instructions)
+def model(instructions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model, made once for all test processes of a run."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "learnt-by-heart"
+    with (shared / "learnt-by-heart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            learn_by_heart(folder, instructions)
     return folder
 
 
