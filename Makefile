@@ -1,9 +1,14 @@
 # DAT on the bench. `make help` lists the targets; README.md says what they print.
 PROFILE ?= smoke
 SOURCE ?=
-OUT ?= runs/$(PROFILE)$(if $(SOURCE),-$(notdir $(abspath $(SOURCE))))
+OUT ?= runs/$(PROFILE)$(if $(SOURCE),$(if $(filter smoke,$(PROFILE)),-$(notdir $(abspath $(SOURCE)))))
 PYTHON ?= python3
 ROWS := raw-none raw-lora boxed-none boxed-lora
+
+ifneq ($(words $(SOURCE)$(OUT)),1)
+  $(error SOURCE and OUT may not contain spaces: '$(SOURCE)', '$(OUT)')
+endif
+AS_GIVEN := $(if $(filter-out smoke,$(PROFILE)), PROFILE=$(PROFILE))$(if $(SOURCE), SOURCE=$(SOURCE))$(if $(filter command,$(origin OUT)), OUT=$(OUT))
 
 PY := .venv/bin/python
 export PYTHONUNBUFFERED := 1
@@ -21,12 +26,14 @@ ifeq ($(PROFILE),smoke)
   MAX_PIXELS := 12544
   BASE := $(OUT)/base
   BASE_STAGE := base
+  JOBS := 2
 else ifeq ($(PROFILE),paper)
   GATE_CONFIG := configs/yolo/gate_2cls.yaml
   LORA_CONFIG_boxed := configs/lora/boxed.yaml
   LORA_CONFIG_raw := configs/lora/raw.yaml
   MAX_PIXELS := 1003520
   BASE := Qwen/Qwen2.5-VL-7B-Instruct
+  JOBS := 1
   REVISION := --revision $(shell sed -n 's/^model_revision: *\([0-9a-f]*\).*/\1/p' configs/lora/boxed.yaml)
 else
   $(error PROFILE is smoke or paper, not '$(PROFILE)')
@@ -66,16 +73,20 @@ lock:  ## compile requirements/*.txt again from *.in
 	  --generate-hashes --no-emit-index-url --no-header -o requirements/$$name.txt requirements/$$name.in; done
 
 smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...), two cores
-	@$(MAKE) -j2 pipeline
+	@$(MAKE) -j$(JOBS) pipeline
 	@$(PY) -m eval.tables --show $(OUT)/eval
-	@echo "report      $(OUT)/eval/report.html"
-	@echo "bundle      $(OUT)/bundle   (check it: make edge-check)"
-	@echo "one frame   make demo"
+	@echo "data report   $(OUT)/data/report.html"
+	@echo "report        $(OUT)/eval/report.html"
+	@echo "bundle        $(OUT)/bundle   (check it: make edge-check$(AS_GIVEN))"
+	@echo "one frame     make demo$(AS_GIVEN)"
 
 pipeline: eval export
 
 ifeq ($(SOURCE),)
 source: setup
+ifeq ($(PROFILE),paper)
+	@echo "PROFILE=paper needs the public sets: SOURCE=<folder> (make download fetches them)" >&2; exit 1
+endif
 	@$(PY) -m data.prep.scenes --out $(OUT)/source
 data: SOURCE_FOLDER := $(OUT)/source
 data: source
@@ -122,20 +133,23 @@ predict-boxed-lora predict-raw-lora: predict-%-lora: lora-%
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
   --trace $(OUT)/data/bandwidth.csv
 table-3: data
-	@$(TRANSMISSION) --quick --out $(OUT)/transmission
+	@if [ -f $(OUT)/data/bandwidth.csv ]; then $(TRANSMISSION) --quick --out $(OUT)/transmission; \
+	else echo "[table-3] left out: the source has no trace"; fi
 
 eval-transmission: data  ## the whole study of the scheduler: Table 3, figures, bounds, pass or fail
 	@$(TRANSMISSION) --accept --out $(OUT)/transmission-study
 
 eval: $(ROWS:%=predict-%) table-3  ## Tables 1-3 as JSON, Markdown, CSV, and a report
 	@$(PY) -m eval.tables --instructions $(OUT)/instructions --predictions $(OUT)/predictions \
-	  --transmission $(OUT)/transmission --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" \
+	  $$(test -f $(OUT)/data/bandwidth.csv && echo --transmission $(OUT)/transmission) \
+	  --data $(OUT)/data --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" \
 	  --out $(OUT)/eval
 
 export: lora-boxed  ## the bundle that is shipped to edge nodes
 	@$(PY) -m export.bundle --gate $(OUT)/gate --adapter $(OUT)/lora-boxed --base $(BASE) --out $(OUT)/bundle
 
-edge-check: export  ## the wheel alone in an empty environment plans a batch and verifies the bundle
+edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle
+	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }
 	@$(PY) -m export.edge_check --bundle $(OUT)/bundle
 
 demo: setup  ## one frame from the camera to the plan, in words
@@ -148,4 +162,5 @@ lint: setup  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 clean:  ## remove what the profile made
-	rm -rf $(OUT)
+	@case "$(OUT)" in runs/*) rm -rf "$(OUT)" ;; \
+	*) echo "make clean removes folders under runs/ only, not $(OUT)" >&2; exit 1 ;; esac
