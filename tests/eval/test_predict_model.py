@@ -185,6 +185,20 @@ def test_a_model_in_this_process_answers_in_original_pixels(
     assert min(counted) > 20
 
 
+def test_a_row_that_was_cut_off_goes_on_at_the_last_whole_batch(
+    instructions: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = row(instructions, "cut", "--model", str(model))
+    out = instructions.parent / "predictions" / "cut"
+    partial = out.rename(out.with_name("cut.partial"))
+    kept = [json.dumps({**line, "latency_s": 99.0}) + "\n" for line in whole[:3]]
+    (partial / "predictions.jsonl").write_text("".join(kept) + '{"image_id": "p3", "te')
+    again = row(instructions, "cut", "--model", str(model))
+    assert "3 answers were there already" in capsys.readouterr().out
+    assert [line["latency_s"] == 99 for line in again] == [True, True, True, False]
+    assert [line["text"] for line in again] == [line["text"] for line in whole]
+
+
 def test_a_server_gives_the_answers_of_the_model_in_this_process(
     instructions: Path, model: Path, served: str
 ) -> None:
