@@ -1,4 +1,4 @@
-"""The import rules of `docs/architecture.md`, read from the source of every module."""
+"""The import rules of `CONTRIBUTING.md`, read from the source of every module."""
 
 import ast
 import subprocess
