@@ -180,6 +180,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _equals(value: object, number: int) -> bool:
+    """1 and 1.0 are 1, true is not."""
+    return _is_number(value) and value == number
+
+
 def _is_integer(value: object) -> bool:
     """JSON Schema's integer: 2 and 2.0 are, true is not."""
     return _is_number(value) and value == value // 1  # type: ignore[operator]
@@ -239,15 +244,18 @@ def _rule_problems(value: object) -> list[str]:
         return ["the answer is not an object"]
     problems = []
     if isinstance(value.get("accidents"), list):
-        if "count" in value and value["count"] != len(value["accidents"]):
+        if "count" in value and not _equals(value["count"], len(value["accidents"])):
             problems.append("count is not the number of accidents")
         severities = [a.get("severity") for a in _accidents_of(value)]
         known = [s for s in severities if s in ("moderate", "severe")]
-        overall = highest_severity(known) if known or not value["accidents"] else None
-        if "severity" in value and overall is not None and value["severity"] != overall:
+        if "severity" not in value:
+            pass
+        elif (value["severity"] == "none") != (not value["accidents"]):
+            problems.append("severity is not none exactly when there are no accidents")
+        elif (known or not value["accidents"]) and value["severity"] != highest_severity(known):
             problems.append("severity is not the highest of the accidents'")
     if value.keys() >= {"level", "severity"} and (
-        (value["level"] == 1) != (value["severity"] == "severe")
+        _equals(value["level"], 1) != (value["severity"] == "severe")
     ):
         problems.append("level is not 1 exactly when severity is severe")
     if "score" in value and "level" in value:
@@ -257,9 +265,9 @@ def _rule_problems(value: object) -> list[str]:
 
 def _score_problems(level: object, score: object) -> list[str]:
     """Eq. 4: r in [γ, 1] at level 1, in [0, γ) at level 0."""
-    if level == 1 and not (_is_number(score) and GAMMA <= score <= 1):  # type: ignore[operator]
+    if _equals(level, 1) and not (_is_number(score) and GAMMA <= score <= 1):  # type: ignore[operator]
         return [f"score is not in [{GAMMA}, 1] at level 1"]
-    if level == 0 and not (_is_number(score) and 0 <= score < GAMMA):  # type: ignore[operator]
+    if _equals(level, 0) and not (_is_number(score) and 0 <= score < GAMMA):  # type: ignore[operator]
         return [f"score is not in [0, {GAMMA}) at level 0"]
     return []
 
@@ -304,15 +312,16 @@ def _assessment(value: dict[str, Any], frame: Size) -> Assessment:
         level=int(value["level"]),
         score=float(max(-_FAR, min(value["score"], _FAR))),
         accidents=accidents,
-        summary=value["summary"],
+        summary=value["summary"].encode("utf-8", "replace").decode("utf-8"),  # half a character
     )
 
 
 def in_frame(text: str, source: Size, target: Size) -> str:
     """The answer with its boxes carried from frame `source` to frame `target`, whole pixels.
 
-    Everything else stays as it is, so that the verdict of `check` does too; a text that does not
-    parse, or whose frames are equal, comes back unchanged.
+    The verdict of `check` stays: a box inside its frame keeps at least one pixel inside the other,
+    one that is outside or empty stays so, and all else is as it was. A text that does not parse, or
+    whose frames are equal, comes back unchanged.
     """
     if source == target:
         return text
@@ -324,10 +333,31 @@ def in_frame(text: str, source: Size, target: Size) -> str:
         return text
     for accident in _accidents_of(value):
         bbox: Any = accident.get("bbox")
-        if _is_box(bbox) and all(map(_is_integer, bbox)):
-            moved = _box(bbox, source).to(target)
-            accident["bbox"] = [round(v) for v in (moved.x1, moved.y1, moved.x2, moved.y2)]
+        if _is_box(bbox):
+            x1, x2 = _carried(bbox[0], bbox[2], source.width, target.width)
+            y1, y2 = _carried(bbox[1], bbox[3], source.height, target.height)
+            accident["bbox"] = [x1, y1, x2, y2]
     return json.dumps(value, ensure_ascii=False)
+
+
+def _carried(low: float, high: float, source: int, target: int) -> tuple[float, float]:
+    """Both ends of a box along one axis, in the other frame."""
+    start, end = (_coordinate(v, source, target) for v in (low, high))
+    if 0 <= low < high <= source and end - start < 1 and _is_integer(low) and _is_integer(high):
+        start = min(start, target - 1)
+        end = start + 1
+    return start, end
+
+
+def _coordinate(value: float, source: int, target: int) -> float:
+    """Never falls as `value` rises; what is outside stays outside, a fraction a fraction."""
+    value = max(-_FAR, min(value, _FAR))
+    there = value * target / source
+    if not _is_integer(value):
+        return there - 2**-20 if _is_integer(there) else there
+    if value < 0:
+        return min(round(there), -1)
+    return max(round(there), target + 1) if value > source else round(there)
 
 
 def dump(assessment: Assessment) -> str:

@@ -147,7 +147,8 @@ def _ask(
     if assessor is not None:
         try:
             answer = assessor.assess(asked.png, asked.system, asked.prompt)
-            words = textwrap.shorten(answer, 4 * (WIDTH - _MARGIN), placeholder=" ...")
+            printable = answer.encode("utf-8", "replace").decode("utf-8")
+            words = textwrap.shorten(printable, 4 * (WIDTH - _MARGIN), placeholder=" ...")
         except AssessmentError as error:
             words = f"no answer: {error}"
     return event_of(EVENT_ID, image, seen.kept, answer, asked.frame), words

@@ -99,3 +99,9 @@ def test_what_the_gate_kept_makes_the_event_however_low_its_threshold() -> None:
     unsure = Detection(Box(20, 20, 80, 90, FRAME), "moderate", 0.1)
     event = event_of("e", IMAGE, [unsure], None, SENT)
     assert (event.assessment.count, event.assessment.severity) == (1, "moderate")
+
+
+def test_half_a_character_in_the_summary_goes_out_as_a_question_mark() -> None:
+    event = event_of("e", IMAGE, DETECTIONS, answer(summary="x \ud800"), SENT)
+    assert event.source == "mllm"
+    assert json.loads(event.json)["answer"]["summary"] == "x ?"

@@ -158,6 +158,11 @@ def test_white_space_around_the_value_and_escapes_in_it_are_json() -> None:
         (changed(("severity",), "moderate"), "PS"),
         (changed(("severity",), "none", QUIET) | {"severity": "moderate"}, "PS"),
         (changed(("score",), 0.5, QUIET), "PS"),
+        (changed(("accidents",), [{}]) | {"count": 1, "severity": "none", "level": 0}, "P"),
+        (changed(("accidents",), [None]) | {"count": 1}, "PR"),
+        (changed(("accidents",), []) | {"count": 0}, "PS"),
+        (changed(("accidents",), [GOOD["accidents"][0]]) | {"count": True}, "P"),
+        ({**GOOD, "level": True}, "P"),
         # bounds alone
         (changed(("accidents", 0, "bbox"), [0, 0, WIDTH + 1, 10]), "PSRV"),
         (changed(("accidents", 0, "bbox"), [-1, 0, 10, 10]), "PSRV"),
@@ -210,8 +215,12 @@ def test_a_whole_float_is_an_integer_as_json_schema_says() -> None:
     assert verdicts(changed(("count",), True)) == "P"
 
 
-def test_lone_surrogates_pass_through() -> None:
-    assert verdicts(json.dumps(GOOD).replace("Two", "\\ud800")) == "PSR"
+def test_half_a_character_is_judged_as_it_is_and_told_as_a_question_mark() -> None:
+    text = json.dumps(GOOD).replace("Two", "\\ud800")
+    assert verdicts(text) == "PSR"
+    assessment = check(text, WIDTH, HEIGHT).assessment
+    assert assessment is not None
+    assert assessment.summary.encode("utf-8").startswith(b"? collisions")
     assert verdicts("\ud800") == ""
 
 
@@ -345,3 +354,33 @@ def test_texts_without_boxes_are_carried_over_unharmed(text: str) -> None:
 def test_an_endless_coordinate_stays_a_violation_in_another_frame() -> None:
     text = json.dumps(changed(("accidents", 0, "bbox"), [0, 0, 10**400, 10]))
     assert judge(in_frame(text, FRAME, Size(64, 48)), 64, 48).violation
+
+
+SIDES = st.sampled_from([(644, 320), (644, 640), (112, 640), (640, 112), (3, 1), (1, 3)])
+FRACTIONS = st.sampled_from([0.5, 1.5, -0.5, 99.25, 320.5])
+
+
+@settings(max_examples=300, deadline=None)
+@given(SIDES, SIDES, st.data())
+def test_no_verdict_changes_with_the_frame(
+    wide: tuple[int, int], high: tuple[int, int], data: st.DataObject
+) -> None:
+    ends = [
+        st.integers(-2, side + 2) | st.sampled_from([-1, 0, side - 1, side, side + 1]) | FRACTIONS
+        for side in (wide[0], high[0], wide[0], high[0])
+    ]
+    text = json.dumps(changed(("accidents", 0, "bbox"), [data.draw(end) for end in ends]))
+    moved = in_frame(text, Size(wide[0], high[0]), Size(wide[1], high[1]))
+    assert judge(moved, wide[1], high[1])[:4] == judge(text, wide[0], high[0])[:4]
+
+
+@pytest.mark.parametrize(("source", "target"), [(644, 320), (644, 640), (112, 640)])
+@pytest.mark.parametrize("ends", [(0, 1), (643, 644), (-1, 9), (0, 645), (7, 7), (8, 7)])
+def test_neither_a_sliver_nor_a_pixel_outside_is_rounded_away(
+    source: int, target: int, ends: tuple[int, int]
+) -> None:
+    """Ends are given for a frame of 644: the last ones move with the frame's side."""
+    low, high = (v - 644 + source if v > 600 else v for v in ends)
+    text = json.dumps({"accidents": [{"bbox": [low, 0, high, source]}]})
+    moved = in_frame(text, Size(source, source), Size(target, target))
+    assert judge(moved, target, target).violation == (not 0 <= low < high <= source)
