@@ -3,7 +3,7 @@ PROFILE ?= smoke
 SOURCE ?=
 OUT ?= runs/$(PROFILE)$(if $(SOURCE),$(if $(filter smoke,$(PROFILE)),-$(notdir $(abspath $(SOURCE)))))
 PYTHON ?= python3
-ROWS := raw-none raw-lora boxed-none boxed-lora
+ROWS := raw-none raw-lora boxed-none boxed-lora boxed-lora-constrained
 
 ifneq ($(words $(SOURCE)$(OUT)),1)
   $(error SOURCE and OUT may not contain spaces: '$(SOURCE)', '$(OUT)')
@@ -129,6 +129,9 @@ predict-boxed-none predict-raw-none: predict-%-none: instructions $(BASE_STAGE)
 	@$(PREDICT) --inputs $* --out $(OUT)/predictions/$*-none
 predict-boxed-lora predict-raw-lora: predict-%-lora: lora-%
 	@$(PREDICT) --inputs $* --adapter $(OUT)/lora-$* --out $(OUT)/predictions/$*-lora
+predict-boxed-lora-constrained: lora-boxed
+	@$(PREDICT) --inputs boxed --adapter $(OUT)/lora-boxed --constrained \
+	  --out $(OUT)/predictions/boxed-lora-constrained
 
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
   --trace $(OUT)/data/bandwidth.csv

@@ -1,0 +1,37 @@
+"""What the Makefile refuses before it does harm."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("word", ["SOURCE=/tmp/my data", "OUT=runs/a b", "PROFILE=tiny"])
+def test_a_variable_that_would_break_commands_is_refused(word: str) -> None:
+    done = make("-n", "data", word)
+    assert done.returncode
+    assert word.split("=")[0] in done.stderr
+
+
+def test_clean_removes_folders_under_runs_alone(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    done = make("clean", f"OUT={tmp_path / 'kept'}")
+    assert done.returncode
+    assert (tmp_path / "kept").is_dir()
+
+
+def test_the_paper_profile_never_renders_its_data() -> None:
+    assert "needs the public sets" in make("-n", "data", "PROFILE=paper").stdout
+
+
+def test_the_paper_profile_gives_every_row_the_pinned_base() -> None:
+    lines = make("-n", "eval", "PROFILE=paper", "SOURCE=/data/dat").stdout.splitlines()
+    rows = [line for line in lines if "eval.predict" in line]
+    assert len(rows) == 5
+    assert all("--revision cc594898137f460bfe9f0759e9844b3ce807cfb5" in row for row in rows)
