@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dat_runtime.edge.assess import AssessmentError, EndpointAssessor, Reply
+from dat_runtime.edge.assess import AssessmentError, EndpointAssessor, Reply, without_userinfo
 from dat_runtime.errors import ConfigError
 from dat_runtime.schema import ANSWER_SCHEMA
 from eval.asks import Answer, Ask
@@ -77,16 +77,16 @@ def read_settings(path: Path) -> Settings:
 def servers(
     urls: Sequence[str], model: str, key: str | None, request: Mapping[str, Any]
 ) -> dict[str, Server]:
-    """One server per address.
+    """One server per address; the addresses are those to show and store, without a password.
 
     Raises:
-        ConfigError: an address is not http or https, or is given twice.
+        ConfigError: an address is none, is given twice, or must not be sent the key.
     """
-    if len(set(urls)) < len(urls):
+    if len(set(map(without_userinfo, urls))) < len(urls):
         raise ConfigError("each --endpoint can be given once; --batch-size asks it more at a time")
     try:
         return {
-            url: EndpointAssessor(
+            without_userinfo(url): EndpointAssessor(
                 url, model, api_key=key, timeout=TIMEOUT_S, tries=TRIES, request=request
             )
             for url in urls
@@ -123,7 +123,10 @@ def answers(asks: Sequence[Ask], servers: Mapping[str, Server], at_once: int) ->
         pool.start(at_once)
         left = len(asks)
         while left:
-            job, came = pool.came.get()
+            outcome = pool.came.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            job, came = outcome
             if came.answer is None:
                 if not pool.alive():
                     raise AssessmentError(f"no endpoint answers any more; the last: {came.reason}")
@@ -142,7 +145,7 @@ class _Pool:
     def __init__(self, servers: Mapping[str, Server], asks: Sequence[Ask]):
         self.servers = servers
         self.waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self.came: queue.SimpleQueue[tuple[_Job, Came]] = queue.SimpleQueue()
+        self.came: queue.SimpleQueue[tuple[_Job, Came] | BaseException] = queue.SimpleQueue()
         self.stopped = threading.Event()
         self.failures: Counter[str] = Counter()
         for ask in asks:
@@ -167,7 +170,11 @@ class _Pool:
                 self.waiting.put(job)
                 time.sleep(0.01)
                 continue
-            self.came.put((job, self._ask(url, job.ask)))
+            try:
+                self.came.put((job, self._ask(url, job.ask)))
+            except BaseException as error:  # a defect: told where it is seen
+                self.came.put(error)
+                return
 
     def _ask(self, url: str, ask: Ask) -> Came:
         started = time.monotonic()

@@ -1,8 +1,10 @@
 """Asking the MLLM about a boxed image (Eq. 3): one method, an endpoint or a recorded answer."""
 
 import base64
+import ipaddress
 import json
 import random
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +74,7 @@ class EndpointAssessor:
     Args:
         url: the base address, such as `http://127.0.0.1:8000/v1`.
         model: the name under which the endpoint serves the model.
-        api_key: sent as bearer token when given.
+        api_key: sent as bearer token when given, to https and loopback addresses only.
         timeout: seconds that all tries may take together.
         tries: how often to ask while the endpoint is unreachable or overloaded.
         pause: seconds before the second try; doubles, and half of it is random.
@@ -80,7 +82,8 @@ class EndpointAssessor:
             field out, for endpoints that refuse it.
 
     Raises:
-        ValueError: the address is not http or https.
+        ValueError: the address is none, or not http or https; the key is no header's text, or
+            would travel in the clear.
     """
 
     def __init__(
@@ -94,9 +97,9 @@ class EndpointAssessor:
         pause: float = 0.5,
         request: Mapping[str, Any] | None = None,
     ):
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"an endpoint begins with http:// or https://, got {url!r}")
+        _require_address(url, api_key)
         self._url = url.rstrip("/") + "/chat/completions"
+        self._name = without_userinfo(self._url)
         self._model = model
         self._headers = {"accept-encoding": "identity"}
         if api_key:
@@ -119,6 +122,14 @@ class EndpointAssessor:
 
         body = _request(self._model, png, system, prompt) | self._fields
         body = {name: value for name, value in body.items() if value is not None}
+        try:
+            return self._answered(body)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise AssessmentError(f"{self._name}: cannot be asked ({error!r:.80})") from None
+
+    def _answered(self, body: dict[str, Any]) -> Reply:
+        import httpx
+
         deadline = time.monotonic() + self._timeout
         problem = ""
         with httpx.Client(headers=self._headers) as client:
@@ -133,11 +144,11 @@ class EndpointAssessor:
                     problem = f"{type(error).__name__}: {error}"
                     continue
                 if status == 200:
-                    return _answer(content, self._url)
+                    return _answer(content, self._name)
                 problem = f"status {status}: {content[:200].decode('utf-8', 'replace')!r}"
                 if status not in _RETRIED:
                     break
-        raise AssessmentError(f"{self._url}: {problem}")
+        raise AssessmentError(f"{self._name}: {problem}")
 
     def _post(
         self, client: "httpx.Client", body: dict[str, Any], deadline: float
@@ -149,10 +160,45 @@ class EndpointAssessor:
             for chunk in response.iter_raw():
                 content += chunk
                 if len(content) > MAX_RESPONSE_BYTES:
-                    raise AssessmentError(f"{self._url}: more than {MAX_RESPONSE_BYTES} bytes")
+                    raise AssessmentError(f"{self._name}: more than {MAX_RESPONSE_BYTES} bytes")
                 if time.monotonic() > deadline:
-                    raise AssessmentError(f"{self._url}: no whole answer in {self._timeout:g} s")
+                    raise AssessmentError(f"{self._name}: no whole answer in {self._timeout:g} s")
         return response.status_code, bytes(content)
+
+
+def without_userinfo(url: str) -> str:
+    """The address as it may be shown and stored: without `user:password@`."""
+    return re.sub(r"^(\w+://)?.*@", r"\1", url, flags=re.DOTALL)
+
+
+def _require_address(url: str, api_key: str | None) -> None:
+    import httpx
+
+    name = without_userinfo(url)
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"an endpoint begins with http:// or https://, got {name!r}")
+    try:
+        address = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        address = None
+    if address is None or not address.host:
+        raise ValueError(f"an endpoint is an address such as http://127.0.0.1:8000/v1, not {name}")
+    if not api_key:
+        return
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError(f"the key for {name} holds characters that no key has")
+    if address.scheme != "https" and not _is_loopback(address.host):
+        raise ValueError(
+            f"a key goes to https and loopback addresses only, not to {name}: "
+            "unset OPENAI_API_KEY, or use https"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]:

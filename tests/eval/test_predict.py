@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from dat_runtime.edge.assess import Reply
 from dat_runtime.manifest import Stage, verify
+from dat_runtime.types import Size
 from eval import endpoint, merge, predict, tables, usage
+from eval.asks import Ask
 from eval.endpoint import read_settings
 
 FRAMES = 12
@@ -386,3 +389,31 @@ def test_shards_that_do_not_make_a_whole_are_refused(
         assert put_together(asking, given) == 1
         assert words in capsys.readouterr().err
         assert not asking.out.exists()
+
+
+def test_an_address_that_is_none_is_named(
+    asking: Asking, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asking("http://host:port/v1") == 1
+    assert "an endpoint is an address such as" in capsys.readouterr().err
+
+
+def test_a_password_in_an_address_is_stored_nowhere(
+    asking: Asking, replica: Callable[..., Replica], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = replica(lambda frame, _: REFUSED if frame == "f3" else None).url
+    assert asking(url.replace("//", "//ann:pass@")) == 0
+    assert asking.usage["endpoints"] == {url: FRAMES - 1}
+    assert not any(b"ann:pass" in f.read_bytes() for f in asking.out.iterdir() if f.is_file())
+    assert "ann:pass" not in "".join(capsys.readouterr())
+
+
+def test_a_defect_in_a_thread_ends_the_run(tmp_path: Path) -> None:
+    class Broken:
+        def ask(self, png: bytes, system: str, prompt: str) -> Reply:
+            raise ZeroDivisionError
+
+    (tmp_path / "f.png").write_bytes(b"")
+    ask = Ask("f", tmp_path / "f.png", "s", "p", Size(1, 1), Size(1, 1))
+    with pytest.raises(ZeroDivisionError):
+        list(endpoint.answers([ask], {"broken": Broken()}, 2))

@@ -194,3 +194,8 @@ def test_what_cannot_be_done_is_refused_by_name(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in told(capsys, *arguments, status=1)
+
+
+def test_an_endpoint_that_is_no_address_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    error = told(capsys, "--endpoint", "http://host:port/v1", "--model", "dat", status=1)
+    assert "error: an endpoint is an address such as" in error

@@ -208,6 +208,56 @@ def test_an_address_must_be_http(url: str) -> None:
         assessor(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://host:port/v1", "http://", "http://:80/v1", "https://[::1/v1", "http://a\x00b/v1"],
+)
+def test_an_address_that_nobody_can_have_is_refused_before_it_is_asked(url: str) -> None:
+    with pytest.raises(ValueError, match="an endpoint is an address such as"):
+        assessor(url)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "key\n", "a\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="no key has") as refusal:
+        assessor("https://host/v1", api_key=key)
+    assert key not in str(refusal.value)
+
+
+def test_a_key_never_travels_in_the_clear() -> None:
+    for url in ("https://host/v1", "http://localhost:1/v1", "http://127.0.0.2/v1", "http://[::1]/"):
+        assessor(url, api_key="secret")
+    for url in ("http://host/v1", "http://10.0.0.1/v1", "http://localhost.host/v1"):
+        assessor(url)
+        with pytest.raises(ValueError, match="https and loopback") as refusal:
+            assessor(url, api_key="secret")
+        assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://ann:pass@host:port/v1", "ann:pass@host/v1", "http://ann:pa/pass@x:y@host:1:1/v1"],
+)
+def test_a_password_in_a_refused_address_is_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="host") as refusal:
+        assessor(url)
+    assert "pass" not in str(refusal.value)
+
+
+def test_a_password_in_an_address_is_used_and_not_shown(endpoint: Callable[..., Endpoint]) -> None:
+    server = endpoint(replies(404, b"none"))
+    with pytest.raises(AssessmentError, match="status 404") as refusal:
+        assessor(server.url.replace("//", "//ann:pass@")).assess(b"", "s", "p")
+    assert "pass" not in str(refusal.value)
+    assert server.requests[0][1]["authorization"].startswith("Basic ")
+
+
+def test_a_text_that_cannot_be_sent_is_no_answer(endpoint: Callable[..., Endpoint]) -> None:
+    server = endpoint(replies(200, completion("yes")))
+    with pytest.raises(AssessmentError, match="cannot be asked"):
+        assessor(server.url).assess(b"", "s", "\ud800")
+
+
 def test_a_recorded_answer_is_given_whatever_is_asked(tmp_path: Path) -> None:
     (tmp_path / "answer.json").write_text("{}", "utf-8")
     recorded = RecordedAssessor.from_file(tmp_path / "answer.json")
