@@ -4,13 +4,14 @@
     kind      what the folder is ("data", "gate", ...)
     inputs    name -> sha256 of each input's content
     config    the resolved configuration
-    code      sha256 of the source that wrote it
+    code      sha256 of the source that wrote it, with all that it imports from this repository
     versions  of prompt, schema and drawing
     outputs   relative path -> sha256
 
 It holds no time and no path of the machine, so the same work gives the same manifest.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -18,22 +19,34 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from dat_runtime.draw import DRAWING_VERSION
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
 from dat_runtime.prompt import PROMPT_VERSION
 from dat_runtime.schema import SCHEMA_VERSION
 
+try:
+    import fcntl
+except ImportError:  # not on this system: two runs at once are not noticed
+    fcntl = None  # type: ignore[assignment]
+
 NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
 
 _TABLES = ("inputs", "config", "versions", "outputs")
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("dat_runtime", "data", "train", "eval", "export")
+"""Where the code of the stages lies, below ROOT."""
+
+_APART = ("manifest.py", "errors.py")
+"""Modules that decide how a folder is written, not what is in it."""
 
 BAD_INPUT = (ConfigError, DataError, ManifestError)
 """What a stage raises about its input: starting again with it would fail the same way."""
@@ -82,6 +95,8 @@ def read(folder: Path, kind: str | None = None) -> Manifest:
             raise TypeError(f"{', '.join(_TABLES)} are no objects")
     except FileNotFoundError:
         raise ManifestError(f"{path} is missing: run the stage that makes {folder}") from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path} is not a manifest ({error}): make {folder} again") from None
     if kind is not None and manifest.kind != kind:
@@ -113,6 +128,52 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
     return manifest
 
 
+def sources(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
+    """The given Python files and all of this repository that they import, at whatever depth.
+
+    Imports are read, not run, those inside functions too. `__init__.py` of packages and the modules
+    of folders and errors do not count.
+    """
+    found: set[Path] = set()
+    ahead = [Path(entry).resolve() for entry in entries]
+    while ahead:
+        if (path := ahead.pop()) not in found:
+            found.add(path)
+            ahead += [module for name in _imports(path) if (module := _module(name, root))]
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports; of `from a import b` both a and a.b: b may be a module."""
+    ahead: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, ())
+            ahead += inner if isinstance(inner, list) else ()
+
+
+def _module(name: str, root: Path) -> Path | None:
+    parts = name.split(".")
+    if parts[0] not in PACKAGES or len(parts) == 1:
+        return None
+    path = root.joinpath(*parts[:-1], f"{parts[-1]}.py").resolve()
+    return path if path.name not in _APART and path.is_file() else None
+
+
+def _code_digest(files: Iterable[str | Path]) -> str:
+    """Of Python files with all that they import, and of other files as they are."""
+    paths = [Path(file) for file in files]
+    others = [path for path in paths if path.suffix != ".py"]
+    read = [*sources((path for path in paths if path.suffix == ".py"), ROOT), *others]
+    return hashlib.sha256("".join(map(digest, read)).encode()).hexdigest()
+
+
 class Stage:
     """One output folder in the making.
 
@@ -126,8 +187,14 @@ class Stage:
     when it raises an error about its input. When the block is cut off, or a training in it fails,
     it stays: a `resumable` stage finds its checkpoints there at the next start with the same
     recipe, any other starts clean.
+    A whole folder whose move was cut off is moved at the next start. Input folders are verified
+    before the work begins; a second run that writes the same folder is refused.
     A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
     taken and the peak memory.
+
+    Args:
+        code: the module that does the work; what it imports of this repository counts with it.
+            Files that are not Python count as they are.
     """
 
     def __init__(
@@ -143,22 +210,39 @@ class Stage:
         self.out = out
         self.resumable = resumable
         self.partial = out.with_name(out.name + ".partial")
+        self._inputs = list(inputs.values())
+        self._lock = _Lock(out)
         self._manifest = Manifest(
             kind=kind,
             inputs={name: digest(path) for name, path in sorted(inputs.items())},
             config=json.loads(json.dumps(config)),
-            code=hashlib.sha256("".join(digest(Path(f)) for f in code).encode()).hexdigest(),
+            code=_code_digest(code),
             versions=VERSIONS,
             outputs={},
         )
 
     def up_to_date(self) -> bool:
         """Whether `out` was made by this very recipe and is unchanged since."""
-        with suppress(ManifestError):
-            if verify(self.out).recipe == self._manifest.recipe:
-                print(f"[{self.out.name}] up to date: {self.out}", flush=True)
-                return True
+        self._finish_cut_off_move()
+        if self._holds_outputs(self.out):
+            print(f"[{self.out.name}] up to date: {self.out}", flush=True)
+            return True
         return False
+
+    def _holds_outputs(self, folder: Path) -> bool:
+        with suppress(ManifestError):
+            return verify(folder).recipe == self._manifest.recipe
+        return False
+
+    def _finish_cut_off_move(self) -> None:
+        """Move the unfinished folder if it is whole: its manifest lists outputs at the end only."""
+        with suppress(ManifestError):
+            if not read(self.partial).outputs:
+                return
+            with self._lock:
+                self._demand_replaceable()
+                if self._holds_outputs(self.partial):
+                    _replace_folder(self.partial, self.out)
 
     @property
     def resumes(self) -> bool:
@@ -171,16 +255,29 @@ class Stage:
 
     def __enter__(self) -> Path:
         self._started = time.monotonic()
+        self._demand_replaceable()
+        for path in self._inputs:
+            if (path / NAME).is_file():
+                verify(path)
+        with self._lock.kept_unless_raised():
+            if not self.resumes:
+                self._start_clean()
+        return self.partial
+
+    def _demand_replaceable(self) -> None:
         if self.out.exists() and not (self.out / NAME).is_file():
             raise ManifestError(
                 f"{self.out} is there and was not made by a stage (no {NAME}): "
                 "it would be replaced whole; name another folder or remove it"
             )
-        if not self.resumes:
-            shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _start_clean(self) -> None:
+        shutil.rmtree(self.partial, ignore_errors=True)
+        try:
             self.partial.mkdir(parents=True)
-            self._write({})
-        return self.partial
+        except OSError as error:
+            raise ManifestError(f"{self.partial}: no folder can be made ({error})") from None
+        self._write({})
 
     def __exit__(
         self,
@@ -188,21 +285,81 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self._write(_digests(self.partial))
-            _replace_folder(self.partial, self.out)
-            seconds = time.monotonic() - self._started
-            print(
-                f"[{self.out.name}] done in {seconds:.0f} s, peak memory {_peak_memory_mb()} MB: "
-                f"{self.out}",
-                flush=True,
-            )
-        elif isinstance(error, BAD_INPUT) or (isinstance(error, DatError) and not self.resumable):
-            shutil.rmtree(self.partial, ignore_errors=True)
+        try:
+            if error is None:
+                self._write(_digests(self.partial))
+                _replace_folder(self.partial, self.out)
+                seconds, peak = time.monotonic() - self._started, peak_memory_bytes() >> 20
+                print(
+                    f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
+                    flush=True,
+                )
+            elif isinstance(error, BAD_INPUT) or (
+                isinstance(error, DatError) and not self.resumable
+            ):
+                shutil.rmtree(self.partial, ignore_errors=True)
+        finally:
+            self._lock.release()
 
     def _write(self, outputs: dict[str, str]) -> None:
         manifest = {**vars(self._manifest), "outputs": outputs}
         write_atomically(self.partial / NAME, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+class _Lock:
+    """That one process at a time writes an output folder: a lock on a file beside it.
+
+    A process that ends, however, leaves it free. Where files cannot be locked, nothing is.
+    """
+
+    def __init__(self, out: Path):
+        self._out = out
+        self._path = out.with_name(f".{out.name}.lock")
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> None:
+        if fcntl is None:
+            return
+        while self._file is None:
+            self._file = self._open()
+
+    def _open(self) -> IO[bytes] | None:
+        """The locked file; `None` when its last holder removed it in between."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("wb")
+        except OSError as error:
+            raise ManifestError(f"{self._out} cannot be written ({error})") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ManifestError(f"another run is writing {self._out}: wait for its end") from None
+        except OSError:
+            return file  # a file system without locks
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @contextmanager
+    def kept_unless_raised(self) -> Iterator[None]:
+        """Take it for longer than the block, which gives it back when it raises."""
+        self.__enter__()
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -234,8 +391,8 @@ def _digests(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): digest(p) for p in files}
 
 
-def _peak_memory_mb() -> int:
+def peak_memory_bytes() -> int:
     """The largest resident set so far, of this process or of one that it waited for."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     peak = max(resource.getrusage(w).ru_maxrss for w in who)
-    return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
+    return peak * (1 if sys.platform == "darwin" else 1024)

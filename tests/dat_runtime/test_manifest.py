@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +9,7 @@ import pytest
 
 from dat_runtime import manifest
 from dat_runtime.errors import DataError, DatError, ManifestError
-from dat_runtime.manifest import NAME, Stage, digest, read, verify, write_atomically
+from dat_runtime.manifest import NAME, Stage, digest, read, sources, verify, write_atomically
 
 
 def stage(out: Path, **changes: Any) -> Stage:
@@ -189,3 +192,136 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert manifest.NAME == "manifest.json"
+
+
+def write_module(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_change_in_an_indirectly_imported_module_makes_a_stage_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "tree"
+    monkeypatch.setattr(manifest, "ROOT", root)
+    entry = write_module(root / "train" / "a.py", "from data.prep import b\nimport torch\n")
+    late = "def f():\n    try:\n        pass\n    finally:\n        import dat_runtime.c\n"
+    write_module(root / "data" / "prep" / "b.py", late)
+    deep = write_module(root / "dat_runtime" / "c.py", "from dat_runtime.d import x\n")
+    write_module(root / "dat_runtime" / "d.py", "x = 1\n")
+    alone = write_module(root / "dat_runtime" / "alone.py", "")
+    extra = write_module(root / "train" / "a.json", "{}")
+    out = make(tmp_path / "out", code=[entry, extra])
+
+    alone.write_text("y = 1")
+    assert stage(out, code=[entry, extra]).up_to_date()
+    (root / "dat_runtime" / "d.py").write_text("x = 2\n")
+    assert not stage(out, code=[entry, extra]).up_to_date()
+    (root / "dat_runtime" / "d.py").write_text("x = 1\n")
+    deep.write_text("from dat_runtime.d import x, y\n")
+    assert not stage(out, code=[entry, extra]).up_to_date()
+    deep.write_text("from dat_runtime.d import x\n")
+    assert stage(out, code=[entry, extra]).up_to_date()
+    extra.write_text("[]")
+    assert not stage(out, code=[entry, extra]).up_to_date()
+
+
+def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
+    started = time.process_time()
+    found = {
+        p.relative_to(manifest.ROOT).as_posix() for p in sources([Path("data/prep/instruct.py")])
+    }
+    assert time.process_time() - started < 0.25  # 0.02 on a free core
+    assert found >= {
+        "data/prep/instruct.py", "dat_runtime/event.py", "dat_runtime/draw.py",
+        "dat_runtime/prompt.py", "dat_runtime/edge/detector.py",
+    }  # fmt: skip
+    assert not found & {"dat_runtime/manifest.py", "dat_runtime/errors.py", "data/__init__.py"}
+    drawn = {p.name for p in sources([Path("data/prep/primer.py")])}
+    assert drawn >= {p.name for p in Path("data/prep/rendering").glob("[!_]*.py")}
+
+
+def cut_off_at_the_move(out: Path, **changes: Any) -> Path:
+    """A whole folder under the name of an unfinished one."""
+    partial = out.with_name(f"{out.name}.partial")
+    make(out.with_name("elsewhere"), **changes).rename(partial)
+    return partial
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_whole_folder_whose_move_was_cut_off_is_moved(tmp_path: Path, resumable: bool) -> None:
+    out = tmp_path / "out"
+    make(out, config={"n": 0})
+    cut_off_at_the_move(out)
+    assert not stage(out, config={"n": 2}).up_to_date()
+    assert stage(out, resumable=resumable).up_to_date()
+    assert verify(out).config == {"n": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_changed_before_its_move_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (cut_off_at_the_move(out) / "b.txt").write_text("changed")
+    assert not stage(out).up_to_date()
+    assert not out.exists()
+    verify(make(out))
+
+
+def test_an_input_that_was_tampered_with_is_refused_by_name(tmp_path: Path) -> None:
+    data = make(tmp_path / "data")
+    change(data)
+    with pytest.raises(ManifestError, match=r"data/b\.txt changed"):
+        make(tmp_path / "out", inputs={"data": data})
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from dat_runtime.manifest import Stage
+with Stage(Path(sys.argv[1]), kind="data", inputs={}, config={"n": 1}) as folder:
+    (folder / "mine.txt").write_text("first")
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_run_that_writes_the_same_folder_is_refused_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(out)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=manifest.ROOT,
+    ) as first:  # fmt: skip
+        assert first.stdin
+        assert first.stdout
+        assert first.stdout.readline() == "writing\n"
+        with pytest.raises(ManifestError, match=r"another run is writing .*out"):
+            make(out)
+        first.stdin.write("\n")
+        first.stdin.flush()
+        assert first.wait(30) == 0
+    assert list(verify(out).outputs) == ["mine.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_lock_of_a_process_that_died_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / ".out.lock").write_bytes(b"")
+    make(tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_in_the_manifests_place_and_a_file_in_a_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "odd" / NAME).mkdir(parents=True)
+    with pytest.raises(ManifestError, match=r"manifest\.json cannot be read"):
+        read(tmp_path / "odd")
+    with pytest.raises(ManifestError, match="was not made by a stage"):
+        make(tmp_path / "odd")
+    (tmp_path / "out.partial").write_text("a file")
+    with pytest.raises(ManifestError, match=r"out\.partial: no folder can be made"):
+        make(tmp_path / "out", resumable=True)
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(ManifestError, match="cannot be"):
+        make(tmp_path / "file" / "out")
