@@ -75,7 +75,10 @@ def json_stage(
 
 def vectorised_plan(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
     """Algorithm 1 on arrays: the same plan as `scalar_plan`, bit for bit."""
-    columns = _columns(events, limits)
+    try:
+        columns = _columns(events, limits)
+    except (TypeError, OverflowError):  # a field that is no number, or none that a float holds
+        columns = None
     if columns is None:
         return scalar_plan(events, limits)
     if not limits.bandwidth:
@@ -170,7 +173,7 @@ def _column(values: Sequence[float | None], code: str) -> Floats:
     try:
         return np.array(array(code, values), np.float64)  # type: ignore[type-var]
     except (TypeError, OverflowError):
-        return np.array(values, np.float64)
+        return np.array(array("d", [math.nan if v is None else v for v in values]), np.float64)
 
 
 def _by_score(units: Indices, priority: Floats, sizes: Floats) -> Indices:

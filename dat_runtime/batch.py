@@ -3,22 +3,22 @@
 `roi_bytes`, `box_bytes`, `captured_at` and `json_sent` may be left out.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
+from dat_runtime.pending import is_finite
 from dat_runtime.schedule import PendingEvent
 from dat_runtime.schema import parse
 
 
 def _is_size(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and value >= 0 and is_finite(value)
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and is_finite(value)
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -41,7 +41,7 @@ def read_batch(path: Path) -> list[PendingEvent]:
             that was there before.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path) from None
     except UnicodeDecodeError:

@@ -100,13 +100,28 @@ def require_valid(events: Sequence[PendingEvent]) -> None:
             value = getattr(event, name)
             if value is None and name in ("roi_bytes", "box_bytes"):
                 continue
-            require(math.isfinite(value) and value >= 0, name, value, event.id)
+            require(is_finite(value) and value >= 0, name, value, event.id)
         at = event.captured_at
-        if not math.isfinite(at):
-            raise ValueError(f"captured_at of event {event.id!r} must be finite, got {at}")
+        if not is_finite(at):
+            raise ValueError(f"captured_at of event {event.id!r} must be finite, got {shown(at)}")
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number that a float holds: 10**400, None and text are none."""
+    try:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return False
+
+
+def shown(value: object) -> str:
+    try:
+        return f"{value!s:.40}"
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def require(holds: bool, name: str, value: float, event_id: str | None = None) -> None:
     if not holds:
         of_event = "" if event_id is None else f" of event {event_id!r}"
-        raise ValueError(f"{name}{of_event} must be finite and not negative, got {value}")
+        raise ValueError(f"{name}{of_event} must be finite and not negative, got {shown(value)}")

@@ -15,8 +15,10 @@ from dat_runtime.pending import (
     Limits,
     PendingEvent,
     Transmission,
+    is_finite,
     require,
     require_valid,
+    shown,
     smaller_visual,
 )
 
@@ -48,9 +50,9 @@ def plan(
         ("interval", interval),
         ("visual_deadline", visual_deadline),
     ):
-        require(math.isfinite(value) and value >= 0, name, value)
-    if now is not None and not math.isfinite(now):
-        raise ValueError(f"now must be finite, got {now}")
+        require(is_finite(value) and value >= 0, name, value)
+    if now is not None and not is_finite(now):
+        raise ValueError(f"now must be finite, got {shown(now)}")
     if policy not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(sorted(POLICIES))}, got {policy!r}")
     limits = Limits(bandwidth, bandwidth * interval, visual_deadline, now)

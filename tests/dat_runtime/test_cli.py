@@ -65,6 +65,15 @@ def test_a_bad_line_of_a_batch_is_named(events: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == f"error: {events}:3: id is missing\n"
 
 
+@pytest.mark.parametrize("field", ["priority", "json_bytes", "roi_bytes", "captured_at"])
+def test_a_number_that_no_float_holds_is_named_by_its_line(
+    events: Path, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events.write_text(events.read_text() + json.dumps({**EVENTS[0], "id": "c", field: 10**400}))
+    assert main(["plan", str(events), "--bandwidth", "1"]) == 1
+    assert f"{events}:3: {field} is 1000" in capsys.readouterr().err
+
+
 def test_a_bundle_is_described(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["verify", str(bundle_folder)]) == 0

@@ -334,3 +334,33 @@ def test_a_visual_exactly_at_its_deadline_goes_and_one_byte_later_does_not():
 def test_the_time_is_one_quotient_and_not_a_sum_of_quotients():
     events = [event(f"{i}", json=1) for i in range(10)]
     assert plan(events, 10.0, interval=1.0)[2].done_at == 3 / 10.0 != 0.1 + 0.1 + 0.1
+
+
+@pytest.mark.parametrize("policy", ["dat", "dat_plus", "dat_live"])
+@pytest.mark.parametrize("count", [1, 200])
+@pytest.mark.parametrize("bad", [10**400, 10**5000, "12", b"1", (), math.nan], ids=range(6))
+@pytest.mark.parametrize(
+    "field", ["priority", "json_bytes", "roi_bytes", "box_bytes", "captured_at"]
+)
+def test_what_is_no_number_of_bytes_or_seconds_is_refused_by_name(field, bad, count, policy):
+    events = [event(str(i), roi=5, box=9) for i in range(count)]
+    events[-1] = replace(events[-1], **{field: bad})
+    with pytest.raises(ValueError, match=f"{field} of event '{count - 1}' must be finite"):
+        plan(events, 1000.0, policy=policy)
+
+
+@pytest.mark.parametrize("count", [1, 200])
+@pytest.mark.parametrize("field", ["priority", "json_bytes", "captured_at"])
+def test_only_a_visual_may_be_missing(field, count):
+    events = [replace(event(str(i)), **{field: None}) for i in range(count)]
+    with pytest.raises(ValueError, match=f"{field} of event '0' must be finite"):
+        plan(events, 1000.0)
+
+
+@pytest.mark.parametrize("bad", [10**400, None, "12"])
+@pytest.mark.parametrize("name", ["bandwidth", "interval", "visual_deadline", "now"])
+def test_limits_that_are_no_numbers_are_refused_by_name(name, bad):
+    if (name, bad) == ("now", None):
+        return
+    with pytest.raises(ValueError, match=f"{name} must be finite"):
+        plan([event()], **{"bandwidth": 1.0, name: bad})
