@@ -1,6 +1,7 @@
 """The events of a transmission experiment: drawn from a setting, or read from a run's event log."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from dat_runtime.batch import read_batch
 from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.pending import is_finite
 from dat_runtime.priority import semantic_priority
 
 Spread = tuple[float, float]
@@ -89,27 +91,95 @@ class Event:
     camera: str = ""
 
 
+Rules = Mapping[str, tuple[Callable[[Any], bool], str]]
+"""By key: whether a value will do, and what is expected."""
+
+
+def _number(low: float, high: float = math.inf) -> tuple[Callable[[Any], bool], str]:
+    words = f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else "")
+    return lambda v: _is_number(v) and low <= v <= high, words
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and is_finite(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+_POSITIVE = (lambda v: _is_number(v) and v > 0, "a number above 0")
+_COUNT = (lambda v: type(v) is int and v >= 1, "a whole number from 1")
+_SPREAD = (
+    lambda v: _is_pair(v) and v[0] > 0 and v[1] >= 0,
+    "[mean above 0, coefficient of variation from 0]",
+)
+
+ARRIVALS: Rules = {
+    "every": _POSITIVE,
+    "together": (
+        lambda v: _is_pair(v) and all(type(n) is int for n in v) and 1 <= v[0] <= v[1],
+        "[fewest, most], whole numbers from 1",
+    ),
+}
+TRACE: Rules = {
+    "start": (lambda v: type(v) is int and v >= 0, "a whole number from 0"),
+    "seconds": _COUNT,
+    "mean": _POSITIVE,
+    "fitted_to": (lambda v: isinstance(v, str), "a text"),
+}
+SIZES: Rules = {
+    **dict.fromkeys(("json", "box", "roi_of_box", "other_rois_of_box"), _SPREAD),
+    "without_roi": _number(0, 1),
+}
+PRIORITY: Rules = dict.fromkeys(("severe", "gamma", "lowest", "beta"), _number(0, 1))
+SETTING: Rules = {
+    "events": _COUNT,
+    "interval": _POSITIVE,
+    "visual_deadline": _number(0),
+    "capture_spread": _number(0),
+    "scales": (
+        lambda v: isinstance(v, list) and bool(v) and all(_is_number(x) and x > 0 for x in v),
+        "a list of numbers above 0",
+    ),
+}
+SHARES: Mapping[str, Rules] = {
+    "parse": dict.fromkeys(("json", "box", "roi"), _number(0)),
+    "bandwidth_only": dict.fromkeys(("box_from", "roi_from"), _number(0)),
+}
+
+
 def load_setting(path: Path) -> Setting:
     """The setting in a YAML file.
 
     Raises:
-        ConfigError: the file is missing or no YAML, or a key is missing or unknown.
+        ConfigError: the file is missing or no YAML; or a key is missing, unknown or out of range.
     """
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
     arrivals = {
-        name: _record(Arrivals, item, f"{path}: arrivals.{name}")
+        name: _record(Arrivals, item, f"{path}: arrivals.{name}", ARRIVALS)
         for name, item in _mapping(raw, "arrivals", path).items()
     }
+    if not arrivals:
+        raise ConfigError(f"{path}: arrivals names no pattern")
     parts = {
         "arrivals": arrivals,
-        "trace": _record(Window, _mapping(raw, "trace", path), f"{path}: trace"),
-        "sizes": _record(Sizes, _mapping(raw, "sizes", path), f"{path}: sizes"),
-        "priority": _record(Priorities, _mapping(raw, "priority", path), f"{path}: priority"),
+        "trace": _record(Window, _mapping(raw, "trace", path), f"{path}: trace", TRACE),
+        "sizes": _record(Sizes, _mapping(raw, "sizes", path), f"{path}: sizes", SIZES),
+        "priority": _record(
+            Priorities, _mapping(raw, "priority", path), f"{path}: priority", PRIORITY
+        ),
     }
-    setting: Setting = _record(Setting, {**raw, **parts}, str(path))
+    for name, keys in SHARES.items():
+        _require_keys(_mapping(raw, name, path), set(keys), f"{path}: {name}")
+        _require(raw[name], keys, f"{path}: {name}")
+    setting: Setting = _record(Setting, {**raw, **parts}, str(path), SETTING)
+    low, high = setting.priority.lowest, setting.priority.gamma
+    if low > high:
+        raise ConfigError(f"{path}: priority: lowest is {low}, above gamma, {high}")
     return setting
 
 
@@ -120,12 +190,24 @@ def _mapping(raw: Any, name: str, path: Path) -> dict[str, Any]:
     return part
 
 
-def _record(kind: Any, raw: dict[str, Any], where: str) -> Any:
-    names = {field.name for field in fields(kind)}
+def _record(kind: Any, raw: Any, where: str, rules: Rules) -> Any:
+    _require_keys(raw, {field.name for field in fields(kind)}, where)
+    _require(raw, rules, where)
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+
+
+def _require_keys(raw: Any, names: set[str], where: str) -> None:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where} must be a mapping")
     for problem, found in (("unknown", raw.keys() - names), ("missing", names - raw.keys())):
         if found:
-            raise ConfigError(f"{where}: {problem} key {sorted(found)[0]}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+            raise ConfigError(f"{where}: {problem} key {min(map(str, found))}")
+
+
+def _require(raw: dict[str, Any], rules: Rules, where: str) -> None:
+    for key, (holds, expected) in rules.items():
+        if not holds(raw[key]):
+            raise ConfigError(f"{where}: {key} is {raw[key]!r:.60}, expected {expected}")
 
 
 def draw(setting: Setting, pattern: str, seed: int) -> list[Event]:

@@ -3,6 +3,7 @@
 import bisect
 import csv
 import hashlib
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,21 +26,28 @@ def read_trace(path: Path) -> list[float]:
         DataError: names the file and line.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        content = path.read_bytes()
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError("is not UTF-8", path, line) from None
     except (OSError, csv.Error) as error:
         raise DataError(f"cannot be read: {error}", path) from None
     if not rows or rows[0] != ["second", "uplink_bytes_per_s"]:
         raise DataError("expected the header second,uplink_bytes_per_s", path, 1)
-    trace = []
+    trace: list[float] = []
+    last = 0
     for number, row in enumerate(rows[1:], 2):
         try:
-            _, rate = row
-            value = float(rate)
+            time, rate = row
+            second, value = int(time), float(rate)
         except ValueError:
             raise DataError(f"expected second,bytes per second; got {row}", path, number) from None
         if not (math.isfinite(value) and value >= 0):
             raise DataError(f"bandwidth must be finite and >= 0, got {rate}", path, number)
+        if trace and second != last + 1:
+            raise DataError(f"second {last} is followed by {second}", path, number)
+        last = second
         trace.append(value)
     if not any(trace):
         raise DataError("holds no bandwidth", path)

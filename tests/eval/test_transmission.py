@@ -228,3 +228,32 @@ def test_the_exact_properties_hold_in_the_plans_of_c0():
     setting = replace(load_setting(C0), events=60)
     rates = [1.9e6 * (0.5 + second % 3 / 2) for second in range(100)]
     assert set(exact_properties(setting, rates, 2).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("interval: 1.0", "interval: 0", "interval is 0, expected a number above 0"),
+        ("interval: 1.0", "interval: fast", "interval is 'fast'"),
+        ("events: 600", "events: 0", "events is 0"),
+        ("events: 600", "events: 6.5", "events is 6.5"),
+        ("events: 600", "events: true", "events is True"),
+        ("seconds: 700", "seconds: 0", "trace: seconds is 0"),
+        ("mean: 1.9e+6", "mean: .nan", "trace: mean is nan"),
+        ("together: [4, 7]", "together: [7, 4]", "arrivals.burst: together is"),
+        ("json: [450, 0.15]", "json: [450]", "sizes: json is"),
+        ("severe: 0.40", "severe: 40", "priority: severe is 40, expected a number from 0 to 1"),
+        ("lowest: 0.05", "lowest: 0.9", "priority: lowest is 0.9, above gamma"),
+        ("scales: [1.0, 0.5, 0.25]", "scales: [0]", "scales is"),
+        ("{json: 0.05, ", "{", "parse: missing key json"),
+        ("{json: 0.05, ", "{json: slow, ", "parse: json is 'slow'"),
+        ("low: {every: 4.0, together: [1, 1]}", "low: 4", "arrivals.low must be a mapping"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_file_and_key(tmp_path, old, new, words):
+    path = tmp_path / "setting.yaml"
+    assert old in C0.read_text()
+    path.write_text(C0.read_text().replace(old, new))
+    with pytest.raises(ConfigError) as refusal:
+        load_setting(path)
+    assert f"{path}: {words}" in str(refusal.value)
