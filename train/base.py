@@ -22,32 +22,34 @@ from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size
 from train import tiny_model, tuning
+from train.config import read_config
 
-CODE = [__file__, tiny_model.__file__, tuning.__file__]
 VOCABULARY = 640
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.base", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.base", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
     parser.add_argument("--primer", type=Path, required=True, help="made by data.prep.primer")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
-    config = tuning.read_config(args.config, args.override)
+    config = read_config(args.config, args.override)
     if config.get("finetuning_type") != "full":
         raise ConfigError(f"{args.config}: an untrained model needs finetuning_type: full")
     stage = Stage(
         args.out,
         kind="base",
         inputs={"primer": args.primer},
-        config={"llamafactory": tuning.recipe(config), "vocabulary": VOCABULARY},
-        code=CODE,
+        config={**tuning.recipe(config), "vocabulary": VOCABULARY},
+        code=[__file__],
         resumable=True,
     )
     if not stage.up_to_date():
-        manifest.verify(args.primer, "primer")
+        manifest.read(args.primer, "primer")
         with stage as folder:
             make_base(folder, args.primer, config, name=args.out.name)
     return 0
@@ -75,7 +77,7 @@ def make_base(folder: Path, primer: Path, config: Mapping[str, Any], name: str) 
         file.rename(folder / file.name)
     (work / "model.safetensors").replace(folder / "model.safetensors")
     manifest.write_atomically(
-        folder / "config.yaml", yaml.safe_dump(tuning.recipe(config), sort_keys=False)
+        folder / "config.yaml", yaml.safe_dump(tuning.without_paths(config), sort_keys=False)
     )
     manifest.write_atomically(folder / "run.json", json.dumps(report, indent=1) + "\n")
     shutil.rmtree(work)

@@ -12,12 +12,10 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD
 from dat_runtime.types import SEVERITIES
+from train import config as config_file
 from train.gate_callbacks import BoxCounts, Epochs, refuse_drops
 
 SPLITS = ("train", "val", "test")
@@ -37,14 +36,13 @@ KEPT = ("results.csv", "results.png", "confusion_matrix.png", "BoxPR_curve.png",
         "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg")  # fmt: skip
 """What stays of Ultralytics' run folder: curves and example frames."""
 
-CODE = [__file__, *(Path(__file__).with_name(f"gate_{n}.py") for n in ("callbacks", "export"))]
-
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.gate",
         description="Train the gate, measure it, export it to ONNX and check the export.",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", type=Path, required=True, help="Ultralytics configuration")
     parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
@@ -54,20 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     config = read_config(args.config, args.overrides)
-    manifest.verify(args.data, kind="data")
+    demand_two_classes(args.data)
     stage = manifest.Stage(
         args.out,
         kind="gate",
         inputs={"data": args.data, **_pretrained(config)},
-        config={"yolo": config, "ultralytics": version("ultralytics")},
-        code=CODE,
+        config={"yolo": config, "versions": config_file.versions("ultralytics", "torch")},
+        code=[__file__],
         resumable=True,
     )
     if stage.up_to_date():
-        print(f"[gate] {args.out} is up to date")
         return 0
-    boxes = count_boxes(args.data)
     with stage as folder:
+        boxes = count_boxes(args.data)
         metrics = make_gate(folder.resolve(), args.data.resolve(), config, boxes, args.wandb)
     print(f"[gate] {summary(metrics)}")
     print(f"[gate] {args.out}: gate.onnx is the trained model's equal (parity.json)", flush=True)
@@ -80,24 +77,15 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: not a mapping, without a model, or with a key that is ours to set.
     """
-    try:
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({error})") from None
-    if not isinstance(config, dict) or "model" not in config:
+    config = config_file.read_config(path, overrides)
+    if "model" not in config:
         raise ConfigError(f"{path}: expected Ultralytics keys, `model` among them")
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"expected key=value, got {override!r}")
-        config[key] = _value(value)
     if ours := sorted(OURS & config.keys()):
         raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
     config.setdefault("imgsz", 640)
-    if type(config["imgsz"]) is not int or config["imgsz"] % 32:
-        raise ConfigError(f"imgsz must be a multiple of 32, got {config['imgsz']!r}")
+    imgsz = config["imgsz"]
+    if type(imgsz) is not int or imgsz <= 0 or imgsz % 32:
+        raise ConfigError(f"imgsz must be a positive multiple of 32, got {imgsz!r}")
     pretrained = config.get("pretrained")
     if isinstance(pretrained, str) and not Path(pretrained).is_file():
         print(f"[gate] {pretrained} is not there: training from the definition of the model")
@@ -105,13 +93,18 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
-def _value(text: str) -> Any:
-    """A value of the command line: a number in any notation, else what YAML reads."""
-    with contextlib.suppress(ValueError):
-        return int(text)
-    with contextlib.suppress(ValueError):
-        return float(text)
-    return yaml.safe_load(text)
+def demand_two_classes(data: Path) -> None:
+    """Refuse a set whose labels are of one class: the gate would learn severity from nothing.
+
+    Raises:
+        ConfigError: it was built with --single-class.
+        ManifestError: it is no prepared set.
+    """
+    if manifest.read(data, kind="data").config.get("single_class"):
+        raise ConfigError(
+            f"{data} has labels of a single class, the two-class gate needs moderate and severe: "
+            "build it without --single-class"
+        )
 
 
 def _pretrained(config: Mapping[str, Any]) -> dict[str, Path]:
@@ -213,7 +206,8 @@ def train(
     folder: Path, data: Path, config: dict[str, Any], epochs: Epochs, wandb: bool = False
 ) -> dict[str, Any]:
     """Train until `best.pt` is there, from the checkpoint of an earlier start if one is."""
-    best, record = folder / "best.pt", folder / "work" / "training.json"
+    # Both outlive `work`: a run killed while that is removed goes on with the measuring.
+    best, record = folder / "best.pt", folder / "metrics.json"
     if best.is_file():
         return dict(json.loads(record.read_text("utf-8")))
     from ultralytics import YOLO, settings
@@ -316,11 +310,10 @@ def keep_curves(run: Path, folder: Path) -> None:
 
 
 def peak_memory() -> dict[str, int]:
-    """Peak memory of this process, bytes; of the accelerator too where there is one."""
+    """Peak memory, bytes; of the accelerator too where there is one."""
     import torch
 
-    scale = 1 if sys.platform == "darwin" else 1024
-    peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
+    peak = {"peak_memory_bytes": manifest.peak_memory_bytes()}
     if torch.cuda.is_available():
         peak["peak_cuda_bytes"] = torch.cuda.max_memory_allocated()
     return peak

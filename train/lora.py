@@ -22,13 +22,14 @@ from dat_runtime.adapter import CONFIG, WEIGHTS, read_adapter
 from dat_runtime.errors import ConfigError, ModelError, reports_errors
 from dat_runtime.manifest import Stage
 from train import model_card, preflight, tuning
-
-CODE = [__file__, preflight.__file__, model_card.__file__, tuning.__file__]
+from train.config import read_config
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.lora", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.lora", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
     parser.add_argument("--dataset", required=True, help="boxed_train or raw_train")
     parser.add_argument("--instructions", type=Path, required=True, help="by data.prep.instruct")
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
-    config = tuning.read_config(args.config, args.override)
+    config = read_config(args.config, args.override)
     if config.get("finetuning_type") != "lora":
         raise ConfigError(f"{args.config}: expected finetuning_type: lora")
     config |= {
@@ -51,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind="lora",
         inputs={"instructions": args.instructions, **({"base": base} if base else {})},
         config={
-            "llamafactory": tuning.recipe(config),
+            **tuning.recipe(config),
             "dataset": args.dataset,
             "base": base.name if base else args.base,
         },
-        code=CODE,
+        code=[__file__],
         resumable=True,
     )
     if not stage.up_to_date():
-        manifest.verify(args.instructions, "instructions")
+        manifest.read(args.instructions, "instructions")
         with stage as folder:
             make_adapter(folder, config, name=args.out.name)
     return 0

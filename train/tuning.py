@@ -9,23 +9,25 @@ import contextlib
 import ctypes
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dat_runtime.errors import ConfigError, DatError
-from dat_runtime.manifest import write_atomically
+from dat_runtime.errors import DatError
+from dat_runtime.manifest import peak_memory_bytes, write_atomically
+from train.config import versions
 
 PATHS = ("model_name_or_path", "dataset_dir", "media_dir", "dataset", "output_dir")
 """The keys that our stages set, whatever the file says."""
+
+TOOLS = ("llamafactory", "transformers", "peft", "torch")
 
 LOG = "train.log"
 STEPS = "trainer_log.jsonl"
@@ -35,39 +37,14 @@ class TrainingError(DatError):
     """LLaMA-Factory ended with an error; the message ends with the tail of its log."""
 
 
-def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """LLaMA-Factory's keys of a YAML file, with `key=value` overrides.
-
-    Raises:
-        ConfigError: no such file, not a mapping, or an override that is not `key=value`.
-    """
-    try:
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({error})") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected LLaMA-Factory keys")
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key.isidentifier():
-            raise ConfigError(f"expected key=value, got {override!r}")
-        config[key] = _value(value)
-    return config
-
-
-def _value(text: str) -> Any:
-    """A value of the command line: a number in any notation, else what YAML reads."""
-    for number in (int, float):
-        with contextlib.suppress(ValueError):
-            return number(text)
-    return yaml.safe_load(text)
+def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a configuration file may hold."""
+    return {k: v for k, v in config.items() if k not in PATHS}
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without paths: what decides the result, for a manifest."""
-    return {k: v for k, v in config.items() if k not in PATHS}
+    """The configuration without paths, and the tools: what decides the result, for a manifest."""
+    return {"llamafactory": without_paths(config), "versions": versions(*TOOLS)}
 
 
 def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[str, Any]:
@@ -115,7 +92,7 @@ def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[
             shutil.copyfile(work / kept, folder / kept)
     return {
         "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        "peak_memory_mb": peak_memory_bytes() >> 20,
         **_last(work / STEPS),
     }
 

@@ -32,10 +32,10 @@ def write_config(path: Path, **changes: Any) -> Path:
     return path
 
 
-def write_data(folder: Path, frames: int = 8) -> Path:
+def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
     """A prepared set of grey frames with one bright box each; every fourth is a negative."""
     random = np.random.default_rng(0)
-    with manifest.Stage(folder, kind="data", inputs={}, config={}) as partial:
+    with manifest.Stage(folder, kind="data", inputs={}, config=config) as partial:
         for split in gate.SPLITS:
             for kind in ("images", "labels"):
                 (partial / kind / split).mkdir(parents=True)
@@ -85,6 +85,9 @@ def test_pretrained_weights_that_are_not_there_mean_training_from_the_definition
         ({"data": "/elsewhere.yaml"}, [], "data is set by train.gate"),
         ({}, ["project=x"], "project is set by train.gate"),
         ({"imgsz": 100}, [], "multiple of 32"),
+        ({"imgsz": 0}, [], "multiple of 32"),
+        ({}, ["imgsz=-64"], "multiple of 32"),
+        ({}, ["hsv_s=["], "not YAML"),
         ({}, ["epochs"], "expected key=value"),
     ],
 )
@@ -119,6 +122,23 @@ def test_data_that_changed_since_it_was_prepared_is_refused(
     assert gate.main([str(a) for a in arguments]) == 1
     assert "labels/train/1.txt changed" in capsys.readouterr().err
     assert not list(tmp_path.glob("gate*"))
+
+
+def test_a_set_of_a_single_class_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", frames=4, single_class=True)
+    config = write_config(tmp_path / "c.yaml")
+    arguments = ["--config", config, "--data", data, "--out", tmp_path / "gate"]
+    assert gate.main([str(a) for a in arguments]) == 1
+    assert "the two-class gate needs moderate and severe" in capsys.readouterr().err
+
+
+def test_a_run_killed_while_its_work_was_removed_does_not_train_again(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"trained")
+    gate.write_json(tmp_path / "metrics.json", {"train_seconds": 1.5})
+    epochs = Epochs(tmp_path / "work" / "checkpoint.pt", {})
+    assert gate.train(tmp_path, tmp_path, {}, epochs) == {"train_seconds": 1.5}
 
 
 def test_an_image_or_a_box_that_ultralytics_left_out_is_an_error() -> None:
@@ -183,6 +203,15 @@ def test_a_gate_is_trained_from_data_that_stays_as_it_is(
     capsys.readouterr()
     assert gate.main(command) == 0
     assert "up to date" in capsys.readouterr().out
+
+    # As a kill leaves it that came after `work` was removed and before the outputs were listed.
+    partial = out.rename("gate.partial")
+    listed = json.loads((partial / manifest.NAME).read_text())
+    (partial / manifest.NAME).write_text(json.dumps(listed | {"outputs": {}}))
+    weights = (partial / "best.pt").read_bytes()
+    assert gate.main(command) == 0
+    assert manifest.verify(out, kind="gate").outputs.keys() == listed["outputs"].keys()
+    assert (out / "best.pt").read_bytes() == weights
 
 
 @pytest.mark.slow

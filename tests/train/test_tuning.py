@@ -8,6 +8,7 @@ import yaml
 from dat_runtime.draw import MAX_PIXELS
 from dat_runtime.errors import ConfigError
 from train import tuning
+from train.config import read_config
 
 CONFIGS = sorted(Path("configs/lora").glob("*.yaml"))
 PAPER = ("boxed.yaml", "raw.yaml")
@@ -39,20 +40,34 @@ def test_boxed_and_raw_differ_by_their_data_alone():
 
 def test_overrides_are_numbers_in_any_notation_or_yaml(tmp_path):
     (tmp_path / "c.yaml").write_text("seed: 1\n")
-    config = tuning.read_config(tmp_path / "c.yaml", ["learning_rate=5e-5", "bf16=false", "seed=2"])
+    config = read_config(tmp_path / "c.yaml", ["learning_rate=5e-5", "bf16=false", "seed=2"])
     assert config == {"seed": 2, "learning_rate": 5e-5, "bf16": False}
 
 
-@pytest.mark.parametrize("override", ["seed", "=3", "a b=1"])
+@pytest.mark.parametrize("override", ["seed", "=3", "a b=1", "hsv_s=[", "day=2001-99-99"])
 def test_an_override_without_key_and_value_is_refused(tmp_path, override):
     (tmp_path / "c.yaml").write_text("seed: 1\n")
     with pytest.raises(ConfigError, match="expected key=value"):
-        tuning.read_config(tmp_path / "c.yaml", [override])
+        read_config(tmp_path / "c.yaml", [override])
+
+
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "latin.yaml").write_bytes("name: Stra\xdfe".encode("latin-1"))
+    for name, words in (
+        ("folder.yaml", "cannot be read"),
+        ("absent.yaml", "cannot be read"),
+        ("latin.yaml", "not YAML"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name}: {words}"):
+            read_config(tmp_path / name)
 
 
 def test_the_recipe_of_a_manifest_holds_no_path():
     config = dict.fromkeys(tuning.PATHS, "/somewhere") | {"seed": 7}
-    assert tuning.recipe(config) == {"seed": 7}
+    recipe = tuning.recipe(config)
+    assert recipe["llamafactory"] == {"seed": 7}
+    assert recipe["versions"].keys() == {"llamafactory", "transformers", "peft", "torch"}
 
 
 def write_checkpoint(work: Path, step: int, max_steps: int, whole: bool = True) -> Path:
