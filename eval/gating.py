@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     args = parser.parse_args(argv)
-    manifest.verify(args.data, kind="data")
-    manifest.verify(args.gate, kind="gate")
+    manifest.read(args.data, kind="data")
+    manifest.read(args.gate, kind="gate")
     stage = manifest.Stage(
         args.out,
         kind="gating",
@@ -60,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code=[__file__],
     )
     if stage.up_to_date():
-        print(f"[gating] {args.out} is up to date")
         return 0
     with stage as folder:
         report = measure_gate(args.data, args.gate, folder)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **{f"part {i}": part for i, part in enumerate(args.parts, 1)},
         },
         config=config,
-        code=[__file__, usage.__file__],
+        code=[__file__],
     )
     if not stage.up_to_date():
         with stage as folder:

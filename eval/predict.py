@@ -26,14 +26,11 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.manifest import Stage
-from eval import asks as asks_module
 from eval import endpoint, local, usage
 from eval.asks import Ask, parse_shard, read_asks, record
 from eval.endpoint import Settings
 
 FILE = "predictions.jsonl"
-CODE = [__file__, asks_module.__file__, local.__file__, endpoint.__file__, usage.__file__,
-        str(Path(__file__).with_name("constrained.py"))]  # fmt: skip
 
 
 @reports_errors
@@ -50,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind="predictions",
         inputs=inputs,
         config=_recipe(args, settings),
-        code=CODE,
+        code=[__file__],
         resumable=True,
     )
     earlier = args.out if stage.up_to_date() else None

@@ -36,11 +36,6 @@ LABELS = {
 CONSTRAINED = "-constrained"
 """Ends the name of a row whose decoding the schema constrained."""
 
-MODULES = (
-    *("tables", "metrics", "records", "calibration", "render", "report", "cases", "splits"),
-    *("breakdown", "remarks", "usage"),
-)
-
 
 @dataclass(frozen=True)
 class Folders:
@@ -126,8 +121,7 @@ def make(given: Folders, out: Path, profile: str, source: str) -> None:
     inputs = {"instructions": given.instructions, **{f"row {f.name}": f for f in folders}}
     named = {"table3": table_3, "data": given.data, "beside": given.beside}
     inputs |= {name: path for name, path in named.items() if path is not None}
-    here = Path(__file__).parent
-    code = [here / "paper.json", *(here / f"{name}.py" for name in MODULES)]
+    code = [__file__, Path(__file__).with_name("paper.json")]
     label = measured_on(profile, source, split.name if split else "")
     stage = Stage(out, kind="eval", inputs=inputs, config={"measured_on": label}, code=code)
     if stage.up_to_date():

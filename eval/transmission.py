@@ -15,20 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import algorithm1, live, ontime, pending, schedule
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.manifest import Stage
 from eval import (
     acceptance,
     arrivals,
-    baselines,
     beyond,
     exactness,
     link,
-    optimum,
     replay,
     studies,
-    timeliness,
     transmission_plots,
     transmission_report,
 )
@@ -137,16 +133,6 @@ def study(setting: Setting, trace: Rates, seeds: int, quick: bool) -> dict[str, 
     return found
 
 
-def _own_code() -> list[Path]:
-    """The source that decides the outputs."""
-    modules = (
-        *(acceptance, arrivals, baselines, beyond, exactness, link, optimum, replay, studies),
-        *(timeliness, transmission_plots, transmission_report),
-        *(algorithm1, live, ontime, pending, schedule),
-    )
-    return [Path(__file__), *(Path(module.__file__ or "") for module in modules)]
-
-
 def _write(folder: Path, found: dict[str, Any]) -> None:
     def as_json(name: str, value: Any) -> None:
         (folder / name).write_text(json.dumps(value, indent=1) + "\n", "utf-8")
@@ -165,7 +151,7 @@ def _make_study(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         kind="transmission",
         inputs={"trace": args.trace, "config": args.config},
         config={"seeds": seeds, "quick": args.quick},
-        code=_own_code(),
+        code=[__file__],
     )
     if not stage.up_to_date():
         trace = link.read_trace(args.trace)
@@ -182,7 +168,7 @@ def _make_my_link(args: argparse.Namespace, setting: Setting) -> None:
         kind="my-link",
         inputs={"trace": args.trace, "config": args.config, "events": args.events},
         config={},
-        code=_own_code(),
+        code=[__file__],
     )
     if not stage.up_to_date():
         events = arrivals.read_events(args.events)

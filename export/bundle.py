@@ -90,7 +90,6 @@ def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
     if base.folder and trained.inputs.get("base", base.revision) != base.revision:
         raise ConfigError(f"{lora} was tuned on another base model than {base.folder}")
     if stage.up_to_date():
-        print(f"[bundle] up to date: {out}", flush=True)
         return
     with stage as folder:
         _copy(gate, GATE_FILES, folder / "gate")

@@ -42,10 +42,6 @@ SCALES = (1.0, 0.5, 0.25)
 """Of the trace, as in Table 3."""
 
 _SCANS = {"yolo": yolo_export.scan, "coco": coco.scan, "voc": voc.scan}
-_CODE = sorted(
-    path for path in Path(__file__).parent.glob("*.py")
-    if path.stem not in ("scenes", "primer", "instruct", "download", "__init__")
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data.prep.build",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = made.add_argument
     add("--source", type=Path, nargs="+", required=True, help="folders or zip files with the sets")
@@ -104,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     roots = [_folder_of(source, args.out) for source in args.source]
     sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
-    stage = Stage(args.out, kind="data", inputs=sources.parts, config=options.config, code=_CODE)
+    stage = Stage(
+        args.out, kind="data", inputs=sources.parts, config=options.config, code=[__file__]
+    )
     if not stage.up_to_date():
         memory = pictures.recall(args.out)
         with stage as folder:

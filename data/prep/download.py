@@ -244,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m data.prep.download",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("service", choices=("public", "kaggle", "roboflow"))
     parser.add_argument("name", nargs="?", help="OWNER/NAME or WORKSPACE/PROJECT/VERSION")

@@ -43,7 +43,9 @@ class Labelled:
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.prep.instruct", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prep.instruct", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--data", type=Path, required=True, help="prepared set (data.prep.build)")
     parser.add_argument("--gate", type=Path, required=True, help="trained gate (train.gate)")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
@@ -61,14 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code=[__file__],
     )
     if not stage.up_to_date():
-        manifest.verify(args.data, "data")
-        manifest.verify(args.gate, "gate")
-        detector = OnnxDetector.load(args.gate)
-
-        def detect(image: Image) -> Sequence[Detection]:
-            return gate.kept(detector.detect(image), detector.settings.low)
-
+        manifest.read(args.data, "data")
+        manifest.read(args.gate, "gate")
         with stage as folder:
+            detector = OnnxDetector.load(args.gate)
+
+            def detect(image: Image) -> Sequence[Detection]:
+                return gate.kept(detector.detect(image), detector.settings.low)
+
             for split in SPLITS:
                 write_split(args.data, split, detect, folder, args.max_pixels)
             write_dataset_info(folder)

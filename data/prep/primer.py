@@ -32,6 +32,8 @@ COLOURS = {
 }  # fmt: skip
 """BGR; orange and red as the boxed images have them."""
 SHARES = (0.35, 0.35, 0.15, 0.15)
+WORDS = (*COLOURS, "moderate", "severe", "car", "lorry", "slow", "fast")
+"""Labels where no picture has to agree: a model that never met a word cannot learn to say it."""
 
 SYSTEMS = ("You look at road pictures and mark positions.", "Reply with a list.")
 TASKS = {"repeat": 0.45, "both": 0.3, "see": 0.2, "name": 0.05}
@@ -43,14 +45,13 @@ ASKS = {
     "name": "Positions: {places}. Name their colours.",
 }
 PICTURES_PER_PLACE, SAMPLES_PER_PICTURE = 4, 10
-CODE = [__file__, *sorted((Path(__file__).parent / "rendering").glob("*.py"))]
 
 
 @dataclass(frozen=True)
 class Mark:
     """A drawn or listed box."""
 
-    colour: str
+    label: str
     bbox: tuple[int, int, int, int]
 
 
@@ -63,7 +64,8 @@ def samples(seed: int, count: int, size: int) -> Iterator[tuple[Image | None, st
         if i % SAMPLES_PER_PICTURE == 0:
             traffic = frames.ordinary(rng, place)
         task = str(rng.choice(list(TASKS), p=list(TASKS.values())))
-        marks = draw_marks(rng, size)
+        labels = (WORDS, None) if task == "repeat" else (tuple(COLOURS), SHARES)
+        marks = draw_marks(rng, size, *labels)
         if task == "both":
             marks.sort(key=_from_left)
         image = None if task == "repeat" else _cut(rng, traffic, size)
@@ -76,7 +78,12 @@ def _from_left(mark: Mark) -> tuple[int, int]:
     return mark.bbox[0], mark.bbox[1]
 
 
-def draw_marks(rng: np.random.Generator, size: int) -> list[Mark]:
+def draw_marks(
+    rng: np.random.Generator,
+    size: int,
+    labels: Sequence[str] = tuple(COLOURS),
+    shares: Sequence[float] | None = SHARES,
+) -> list[Mark]:
     """0-3 boxes with sides of 12-50 % of the image, hardly overlapping, in random order."""
     marks: list[Mark] = []
     frame = Size(size, size)
@@ -88,7 +95,7 @@ def draw_marks(rng: np.random.Generator, size: int) -> list[Mark]:
         x, y = int(rng.integers(0, size - w + 1)), int(rng.integers(0, size - h + 1))
         box = Box(x, y, x + int(w), y + int(h), frame)
         if all(box.iou(Box(*m.bbox, frame)) < 0.05 for m in marks):
-            marks.append(Mark(str(rng.choice(list(COLOURS), p=SHARES)), box.pixels()))
+            marks.append(Mark(str(rng.choice(labels, p=shares)), box.pixels()))
     return marks
 
 
@@ -98,22 +105,22 @@ def paint(image: Image, marks: Sequence[Mark], line: int) -> None:
         x1, y1, x2, y2 = mark.bbox
         for inset in range(line):
             corners = (x1 + inset, y1 + inset), (x2 - 1 - inset, y2 - 1 - inset)
-            cv2.rectangle(image, *corners, COLOURS[mark.colour], 1, cv2.LINE_8)
+            cv2.rectangle(image, *corners, COLOURS[mark.label], 1, cv2.LINE_8)
 
 
 def ask(rng: np.random.Generator, task: str, marks: Sequence[Mark]) -> str:
     """The user message, without the image; a listed box comes with a number that means nothing."""
-    listed = "; ".join(f"{m.colour} {rng.uniform(0.25, 1):.2f} {list(m.bbox)}" for m in marks)
+    listed = "; ".join(f"{m.label} {rng.uniform(0.25, 1):.2f} {list(m.bbox)}" for m in marks)
     positions = "; ".join(str(list(m.bbox)) for m in marks)
     return ASKS[task].format(listed=listed or "no box", places=positions or "none")
 
 
 def answer(task: str, marks: Sequence[Mark]) -> str:
-    """How many boxes, the first one's colour, and all; from left to right unless to be copied."""
+    """How many boxes, the first one's label, and all; from left to right unless to be copied."""
     in_order = task in ("repeat", "name")
     ordered = marks if in_order else sorted(marks, key=_from_left)
-    boxes = [{"bbox_2d": list(m.bbox), "label": m.colour} for m in ordered]
-    first = ordered[0].colour if ordered else "no"
+    boxes = [{"bbox_2d": list(m.bbox), "label": m.label} for m in ordered]
+    first = ordered[0].label if ordered else "no"
     return json.dumps({"number": len(boxes), "first": first, "boxes": boxes})
 
 
@@ -164,7 +171,9 @@ def dataset_info() -> dict[str, Any]:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--count", type=int, default=3000, help="training samples")
@@ -176,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.count < 1 or options.seed < 0:
         raise ConfigError(f"--count is at least 1, --seed at least 0: {options.count}")
     config = {k: v for k, v in vars(options).items() if k != "out"}
-    stage = Stage(options.out, kind="primer", inputs={}, config=config, code=CODE)
+    stage = Stage(options.out, kind="primer", inputs={}, config=config, code=[__file__])
     if not stage.up_to_date():
         cv2.setNumThreads(1)
         with stage as folder:

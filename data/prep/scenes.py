@@ -33,7 +33,6 @@ test: ../test/images
 nc: 2
 names: [moderate, severe]
 """
-CODE = [__file__, *sorted((Path(__file__).parent / "rendering").glob("*.py"))]
 
 
 def accident_frames(
@@ -156,7 +155,9 @@ def _tell(what: str, done: int, count: int) -> None:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--seed", type=int, default=0)
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = {k: v for k, v in vars(options).items() if k != "out"}
     if min(config.values()) < 0 or min(options.train, options.val, options.test) < 1:
         raise ConfigError(f"seed and counts must be positive, got {config}")
-    stage = Stage(options.out, kind="source", inputs={}, config=config, code=CODE)
+    stage = Stage(options.out, kind="source", inputs={}, config=config, code=[__file__])
     if not stage.up_to_date():
         cv2.setNumThreads(1)
         counts = (options.train, options.val, options.test)
