@@ -6,11 +6,14 @@ from typing import Any
 from dat_runtime.adapter import Adapter
 from dat_runtime.manifest import VERSIONS
 
+APACHE = "Qwen2.5-VL-7B-Instruct"
+"""The base whose licence is known here; the licences of its 3B and 72B sisters are others."""
+
 CARD = """\
 ---
 base_model: {base}
 library_name: peft
-license: apache-2.0
+license: {license}
 pipeline_tag: image-text-to-text
 tags:
 - lora
@@ -34,6 +37,10 @@ LLaMA-Factory, `config.yaml` beside this file: rank {rank}, alpha {alpha}, learn
 {steps} steps, {parameters:,} parameters in {tensors} tensors. Data set `{dataset}` of
 {samples} samples, none longer than {longest} tokens. Last training loss {loss}.
 
+## Licences
+The adapter is used under the licence of its base model and those of the data that it was tuned on:
+they apply, whatever this card states.
+
 ## Limits
 An aid for dispatchers, not a decision maker. It knows what its training frames show; on other
 cameras, countries and weather its error is unknown until measured.
@@ -49,6 +56,7 @@ def lora_card(config: Mapping[str, Any], adapter: Adapter, report: Mapping[str, 
     tokens = report["tokens"]
     return CARD.format(
         base=adapter.base,
+        license="apache-2.0" if adapter.base.rsplit("/", 1)[-1] == APACHE else "other",
         revision=adapter.revision,
         dataset=config["dataset"],
         rank=adapter.rank,
