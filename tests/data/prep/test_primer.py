@@ -81,7 +81,7 @@ def test_drawn_boxes_have_the_colour_that_the_answer_names(
         for box in boxes_of(row):
             colour = np.array(primer.COLOURS[box["label"]])
             same = (border(image, box["bbox_2d"]) == colour).all(axis=1)
-            assert same.mean() > 0.75
+            assert same.mean() > 0.5  # the rest may lie under a later box
 
 
 def test_copying_tasks_have_their_answer_in_the_question_and_no_image(
