@@ -8,7 +8,7 @@ the rates of Fig. 4 with 95 % bootstrap intervals over the frames to `gating.{js
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dat_runtime import manifest
 from dat_runtime.errors import DataError, reports_errors
 from dat_runtime.gate import trigger_score
+from dat_runtime.truth import read_truth
 
 SPLITS = ("val", "test")
 RATES = {
@@ -44,7 +45,9 @@ class GatedFrames:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m eval.gating", description="Measure what the gate lets through (Fig. 4)."
+        allow_abbrev=False,
+        prog="python -m eval.gating",
+        description="Measure what the gate lets through (Fig. 4).",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
     parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
@@ -100,31 +103,22 @@ def gated(split: str, data: Path, detector: Any) -> GatedFrames:
     """Run the gate over the frames of a split."""
     import cv2
 
-    records = list(_truth(data / f"truth_{split}.jsonl"))
+    records = read_truth(data / f"truth_{split}.jsonl", pictures=True)
     scores = []
     for done, record in enumerate(records, 1):
-        image = cv2.imread(str(data / record["image"]))
+        image = cv2.imread(str(data / record.image))
         if image is None:
-            raise DataError("cannot be read as an image", data / record["image"])
+            raise DataError("cannot be read as an image", data / record.image)
         scores.append(trigger_score(detector.detect(image)))
         if done % 100 == 0 or done == len(records):
             print(f"[gating] {split}: {done}/{len(records)} frames", flush=True)
-    severities = [[a["severity"] for a in record["accidents"]] for record in records]
+    severities = [record.severities for record in records]
     return GatedFrames(
-        tuple(record["image_id"] for record in records),
+        tuple(record.image_id for record in records),
         np.array(scores),
         np.array([bool(s) for s in severities]),
         np.array(["severe" in s for s in severities]),
     )
-
-
-def _truth(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise DataError("not JSON", path, number) from None
 
 
 def rates(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.schema import Verdict, judge
+from dat_runtime.truth import Frame
 from dat_runtime.types import highest_severity
 
 Array = NDArray[np.float64]
@@ -31,17 +32,6 @@ RESAMPLES = 2000
 MAX_BLOCKS = 2048
 SEED = 20260
 _COORDINATE_LIMIT = 10**9
-
-
-class Frame(NamedTuple):
-    """The truth of one frame: boxes `(x1, y1, x2, y2)` in its pixels, and their severities."""
-
-    image_id: str
-    image: str
-    width: int
-    height: int
-    boxes: tuple[tuple[float, ...], ...]
-    severities: tuple[str, ...]
 
 
 class Interval(NamedTuple):

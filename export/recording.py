@@ -12,13 +12,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.edge.bundle import Bundle, open_bundle
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError, reports_errors
 from dat_runtime.schema import check
+from dat_runtime.truth import json_lines, read_truth
 
 MAX_FRAME_BYTES = 60_000
 BY = "the gate and the adapter of `make smoke`, on a test frame that they read well"
@@ -57,20 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def answered(data: Path, predictions: Path) -> Iterator[Answered]:
     """The test frames that were answered, by name."""
-    texts = {p["image_id"]: p["text"] for p in _lines(predictions / "predictions.jsonl")}
-    truth = _lines(data / "truth_test.jsonl")
-    for row in sorted(truth, key=lambda t: str(t["image_id"])):
-        if row["image_id"] in texts:
-            severities = tuple(a["severity"] for a in row["accidents"])
-            path = data / row["image"]
-            yield Answered(path, row["width"], row["height"], severities, texts[row["image_id"]])
+    texts = _texts(predictions / "predictions.jsonl")
+    truth = read_truth(data / "truth_test.jsonl", pictures=True)
+    for row in sorted(truth, key=lambda frame: frame.image_id):
+        if row.image_id in texts:
+            path = data / row.image
+            yield Answered(path, row.width, row.height, row.severities, texts[row.image_id])
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read ({error})", path) from None
+def _texts(path: Path) -> dict[str, str]:
+    texts = {}
+    for line, record in json_lines(path):
+        image_id, text = record.get("image_id"), record.get("text")
+        if not isinstance(image_id, str) or not isinstance(text, str):
+            raise DataError("needs image_id and text, both strings", path, line)
+        texts[image_id] = text
+    return texts
 
 
 def _shows_well(one: Answered) -> bool:

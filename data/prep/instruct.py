@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dat_runtime import gate, manifest, schema
 from dat_runtime.draw import MAX_PIXELS, PATCH, Image
@@ -23,7 +23,8 @@ from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.event import question
 from dat_runtime.manifest import Stage
-from dat_runtime.types import Accident, Box, Detection, Size
+from dat_runtime.truth import read_truth
+from dat_runtime.types import Accident, Box, Detection, Severity, Size
 
 SPLITS = ("train", "val", "test")
 INPUTS = ("boxed", "raw")
@@ -168,17 +169,13 @@ def read_labelled(data: Path, split: str) -> Iterator[Labelled]:
     Raises:
         DataError: names the file and line that is no truth record.
     """
-    path = data / f"truth_{split}.jsonl"
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            size = Size(record["width"], record["height"])
-            accidents = tuple(
-                Accident(Box(*a["bbox"], frame=size), a["severity"]) for a in record["accidents"]
-            )
-            yield Labelled(record["image_id"], data / record["image"], size, accidents)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"no truth record ({error!r})", path, number) from None
+    for frame in read_truth(data / f"truth_{split}.jsonl", pictures=True):
+        size = Size(frame.width, frame.height)
+        accidents = tuple(
+            Accident(Box(*box, frame=size), cast(Severity, severity))
+            for box, severity in zip(frame.boxes, frame.severities, strict=True)
+        )
+        yield Labelled(frame.image_id, data / frame.image, size, accidents)
 
 
 if __name__ == "__main__":

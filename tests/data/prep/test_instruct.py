@@ -135,7 +135,7 @@ def test_a_truth_line_that_is_none_is_named_and_nothing_is_left_behind(
         for split in instruct.SPLITS:
             (folder / f"truth_{split}.jsonl").write_text('{"image_id": "a"}\n')
     assert run(tmp_path, gate_folder) == 1
-    assert "truth_train.jsonl:1: no truth record" in capsys.readouterr().err
+    assert "truth_train.jsonl:1: image must be a path inside the folder" in capsys.readouterr().err
     assert [p.name for p in tmp_path.glob("instructions*")] == []
 
 
