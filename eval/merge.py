@@ -25,6 +25,7 @@ from eval.usage import Usage
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eval.merge",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -80,7 +80,9 @@ def measured(seconds: float = 1.0) -> list[dict[str, Any]]:
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks/plan_speed.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="benchmarks/plan_speed.py", description=__doc__
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each row (default 2)")
     args = parser.parse_args(argv)
     rows = measured(args.seconds)

@@ -171,6 +171,7 @@ def as_markdown(rows: Sequence[dict[str, Any]], events: int, seconds: int) -> st
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eval.real_link",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

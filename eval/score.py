@@ -34,6 +34,7 @@ class RequirementError(DatError):
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eval.score",
         description="Score answers against the truth: the metrics of Tables 1 and 2.",
     )
@@ -53,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     scores = score_files(args.truth, args.predictions)
     for requirement in requirements:
         _demand_same_frames(requirement, scores["n"])
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out / "scores.json", json.dumps(scores, indent=1) + "\n")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.out / "scores.json", json.dumps(scores, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--out {args.out}: cannot be written ({error.strerror})") from None
     print(table(scores), flush=True)
     if unmet := [reason for r in requirements if (reason := unmet_reason(scores, r))]:
         raise RequirementError("required, but not met: " + "; ".join(unmet))

@@ -20,6 +20,7 @@ from dat_runtime.errors import ConfigError, reports_errors
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eval.serve",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eval.tables",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -192,6 +192,7 @@ def _accepted(found: dict[str, Any]) -> bool:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eval.transmission",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

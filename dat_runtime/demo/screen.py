@@ -62,7 +62,7 @@ def show(choices: Choices) -> Iterator[str]:
     """The lines of the demo, each at most `WIDTH` columns, as the work goes on.
 
     Raises:
-        ConfigError: the endpoint's address or the bandwidth is none.
+        ConfigError: the endpoint's address or the bandwidth is none; `out` cannot be written.
         DatError: a file cannot be used; nothing is saved then.
     """
     image = read_frame(choices.frame or FRAME)
@@ -223,11 +223,14 @@ def _plan_column(waiting: Sequence[PendingEvent], bandwidth: float) -> list[str]
 
 
 def _save(out: Path, event: Event) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "boxed.jpg", event.boxed)
-    if event.roi is not None:
-        write_atomically(out / "roi.jpg", event.roi)
-    write_atomically(out / "event.json", event.json + b"\n")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "boxed.jpg", event.boxed)
+        if event.roi is not None:
+            write_atomically(out / "roi.jpg", event.roi)
+        write_atomically(out / "event.json", event.json + b"\n")
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from None
 
 
 def _kb(size: int) -> str:

@@ -250,3 +250,12 @@ def test_a_requirement_that_cannot_be_read_is_refused_before_the_work(
     assert folder.run("--require", text) == 1
     assert "expected METRIC>=VALUE" in capsys.readouterr().err
     assert not (folder.path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_the_scores(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.path / "out").write_text("kept")
+    assert folder.run() == 1
+    assert "out: cannot be written" in capsys.readouterr().err
+    assert (folder.path / "out").read_text() == "kept"

@@ -199,3 +199,9 @@ def test_what_cannot_be_done_is_refused_by_name(
 def test_an_endpoint_that_is_no_address_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     error = told(capsys, "--endpoint", "http://host:port/v1", "--model", "dat", status=1)
     assert "error: an endpoint is an address such as" in error
+
+
+def test_a_file_is_no_folder_to_save_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("kept")
+    assert f"--out {tmp_path}/file: cannot be" in told(capsys, "--out", tmp_path / "file", status=1)
+    assert (tmp_path / "file").read_text() == "kept"
