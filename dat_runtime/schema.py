@@ -240,8 +240,8 @@ def _accidents_of(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _rule_problems(value: object) -> list[str]:
     """Contradictions between the fields that are there (Eq. 4 among them)."""
-    if not isinstance(value, dict):
-        return ["the answer is not an object"]
+    if not isinstance(value, dict) or not value.keys() & _FIELDS.keys():
+        return ["nothing of the answer is there"]
     problems = []
     if isinstance(value.get("accidents"), list):
         if "count" in value and not _equals(value["count"], len(value["accidents"])):

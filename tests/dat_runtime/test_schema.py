@@ -151,6 +151,9 @@ def test_white_space_around_the_value_and_escapes_in_it_are_json() -> None:
         (changed(("accidents", 1, "severity"), "minor"), "PR"),
         (changed(("accidents", 1, "severity"), ["moderate"]), "PR"),
         (changed(("accidents", 1), None), "PR"),
+        # an object with nothing of the answer in it has nothing that could hold the rule
+        ({"number": 3, "first": "red"}, "P"),
+        ({}, "P"),
         # rule alone
         (changed(("count",), 1), "PS"),
         (changed(("level",), 0), "PS"),
