@@ -334,30 +334,34 @@ def in_frame(text: str, source: Size, target: Size) -> str:
     for accident in _accidents_of(value):
         bbox: Any = accident.get("bbox")
         if _is_box(bbox):
-            x1, x2 = _carried(bbox[0], bbox[2], source.width, target.width)
-            y1, y2 = _carried(bbox[1], bbox[3], source.height, target.height)
+            carried = _carried if all(map(_is_integer, bbox)) else _carried_fractions
+            x1, x2 = carried(bbox[0], bbox[2], source.width, target.width)
+            y1, y2 = carried(bbox[1], bbox[3], source.height, target.height)
             accident["bbox"] = [x1, y1, x2, y2]
     return json.dumps(value, ensure_ascii=False)
 
 
 def _carried(low: float, high: float, source: int, target: int) -> tuple[float, float]:
-    """Both ends of a box along one axis, in the other frame."""
+    """Both ends of a box along one axis, whole pixels, in the other frame."""
     start, end = (_coordinate(v, source, target) for v in (low, high))
-    if 0 <= low < high <= source and end - start < 1 and _is_integer(low) and _is_integer(high):
+    if 0 <= low < high <= source and end - start < 1:
         start = min(start, target - 1)
         end = start + 1
     return start, end
 
 
-def _coordinate(value: float, source: int, target: int) -> float:
-    """Never falls as `value` rises; what is outside stays outside, a fraction a fraction."""
-    value = max(-_FAR, min(value, _FAR))
-    there = value * target / source
-    if not _is_integer(value):
-        return there - 2**-20 if _is_integer(there) else there
+def _coordinate(value: float, source: int, target: int) -> int:
+    """Never falls as `value` rises; what is outside stays outside."""
+    there = round(max(-_FAR, min(value, _FAR)) * target / source)
     if value < 0:
-        return min(round(there), -1)
-    return max(round(there), target + 1) if value > source else round(there)
+        return min(there, -1)
+    return max(there, target + 1) if value > source else there
+
+
+def _carried_fractions(low: float, high: float, source: int, target: int) -> tuple[float, float]:
+    """Both ends unrounded, a hair's breadth inward: fractions stay fractions, and in order."""
+    start, end = (max(-_FAR, min(v, _FAR)) * target / source for v in (low, high))
+    return start + 2**-20, end - 2**-20
 
 
 def dump(assessment: Assessment) -> str:

@@ -2,7 +2,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -74,12 +73,11 @@ def test_a_scarce_link_gets_alerts_first_and_fewer_visuals(
     assert "not yet" not in ample
 
 
-def test_the_demo_takes_less_than_two_seconds_python_included() -> None:
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "dat_runtime.cli", "demo"], check=True, capture_output=True
-    )
-    assert time.monotonic() - started < 2
+def test_the_recorded_demo_loads_no_model_runtime() -> None:
+    code = "import sys; from dat_runtime.cli import main; main(['demo']); "
+    code += "print(sorted({'onnxruntime', 'httpx', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
 
 
 def test_a_bundle_s_gate_looks_at_a_frame_of_one_s_own(
