@@ -6,9 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dat_runtime import __version__
 from dat_runtime.errors import ConfigError, reports_errors
+
+if TYPE_CHECKING:
+    from dat_runtime.cascade import Routing
 
 
 @reports_errors
@@ -79,15 +83,17 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from dat_runtime.edge.bundle import open_bundle
+    from dat_runtime.edge.settings import ONE_CLASS
 
     bundle = open_bundle(args.bundle)
     gate, adapter = bundle.detector.settings, bundle.adapter
     versions = ", ".join(f"{name} {number}" for name, number in bundle.manifest.versions.items())
     print(f"bundle    {args.bundle}: whole, every file as its manifest states")
     print(
-        f"gate      {' and '.join(gate.classes)}, {gate.imgsz} px, thresholds {gate.low} and "
-        f"{gate.high}; loads in ONNX Runtime"
+        f"gate      {' and '.join(name or ONE_CLASS for name in gate.classes)}, {gate.imgsz} px, "
+        f"{gate.model} loads"
     )
+    print(f"routing   {_routing_words(gate.routing)}; boxes from {gate.keep:g}")
     print(
         f"adapter   LoRA rank {adapter.rank}, {adapter.tensors} tensors, "
         f"{adapter.parameters:,} parameters, {' and '.join(adapter.dtypes)}, all finite"
@@ -97,6 +103,16 @@ def _verify(args: argparse.Namespace) -> int:
     for name, size in bundle.sizes.items():
         print(f"  {size / 1000:10.1f} kB  {name}")
     return 0
+
+
+def _routing_words(routing: "Routing") -> str:
+    (low, high), score = routing.band, "score" if routing.calibration is None else "probability"
+    words = f"the MLLM is asked from {score} {low:.3g} on"
+    if high is not None:
+        words += f", and from {high:.3g} on the gate answers itself"
+    if routing.budget is not None:
+        words += f"; fitted for a load of {routing.budget.load:.0%}"
+    return words
 
 
 def _demo(args: argparse.Namespace) -> int:

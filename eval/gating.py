@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dat_runtime import manifest
 from dat_runtime.errors import DataError, reports_errors
-from dat_runtime.gate import trigger_score
+from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
 from dat_runtime.truth import read_truth
 
 SPLITS = ("val", "test")
@@ -76,7 +76,7 @@ def measure_gate(data: Path, gate: Path, folder: Path) -> dict[str, Any]:
 
     detector = OnnxDetector.load(gate)
     trained = json.loads((gate / "metrics.json").read_text("utf-8"))
-    thresholds = {"low": detector.settings.low, "high": detector.settings.high}
+    thresholds = {"low": LOW_THRESHOLD, "high": HIGH_THRESHOLD}
     report: dict[str, Any] = {"thresholds": thresholds, "splits": {}}
     for split in SPLITS:
         frames = gated(split, data, detector)

@@ -101,7 +101,7 @@ def record(chosen: Answered, bundle: Bundle, out: Path) -> None:
     recording = {
         "by": BY,
         "frame": [chosen.width, chosen.height],
-        "threshold": bundle.detector.settings.low,
+        "threshold": bundle.detector.settings.keep,
         "detections": detections,
         "max_pixels": bundle.max_pixels,
         "answer": chosen.text,

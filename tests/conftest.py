@@ -60,13 +60,16 @@ def gate_folder(tmp_path: Path) -> Path:
     """As `train.gate` leaves it: it sees one severe accident in the middle of every frame."""
     out = tmp_path / "gate"
     settings = {
-        "version": 1,
+        "version": 2,
         "model": "gate.onnx",
         "classes": ["moderate", "severe"],
         "imgsz": SIDE,
-        "low": 0.25,
-        "high": 0.8,
         "nms_iou": 0.7,
+        "keep": 0.25,
+        "low": 0.25,
+        "high": None,
+        "calibration": None,
+        "budget": None,
     }
     with Stage(out, kind="gate", inputs={}, config={}) as folder:
         (folder / "gate.json").write_text(json.dumps(settings))

@@ -23,7 +23,6 @@ import yaml
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, reports_errors
-from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD
 from dat_runtime.types import SEVERITIES
 from train import config as config_file
 from train.gate_callbacks import BoxCounts, Epochs, refuse_drops
@@ -287,14 +286,12 @@ def measure(
 
 def export(folder: Path, data: Path, config: Mapping[str, Any], boxes: BoxCounts) -> None:
     """gate.onnx, gate.json and parity.json: compared on validation frames, accidents first."""
-    from dat_runtime.edge.detector import GateSettings
+    from dat_runtime.edge.settings import GateSettings
     from train.gate_export import FRAMES, check_parity, export_onnx
 
     settings = GateSettings(
         classes=SEVERITIES,
         imgsz=config["imgsz"],
-        low=LOW_THRESHOLD,
-        high=HIGH_THRESHOLD,
         nms_iou=config.get("iou", 0.7),
     )
     export_onnx(folder / "best.pt", folder, settings)

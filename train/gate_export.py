@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 
 from dat_runtime.draw import Image
-from dat_runtime.edge.detector import GATE_FILE, MIN_CONFIDENCE, GateSettings, OnnxDetector
+from dat_runtime.edge.detector import MIN_CONFIDENCE, OnnxDetector
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import DataError, ModelError
 from dat_runtime.manifest import write_atomically
 from dat_runtime.types import SEVERITIES, Box, Detection, Size

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dat_runtime import gate
 from dat_runtime.batch import read_batch
+from dat_runtime.cascade import Band, Decision, Routing
 from dat_runtime.demo.recording import FRAME, WAITING, Recording, read_recording
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor, RecordedAssessor
@@ -46,16 +47,21 @@ class Choices:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate said, with its threshold, and what the MLLM may see of the frame."""
+    """What the gate said, what becomes of the frame, and what the MLLM may see of it."""
 
     name: str
     detections: tuple[Detection, ...]
-    threshold: float
+    keep: float
+    routing: Routing
     max_pixels: int
 
     @property
     def kept(self) -> tuple[Detection, ...]:
-        return gate.kept(self.detections, self.threshold)
+        return gate.kept(self.detections, self.keep)
+
+    @property
+    def decision(self) -> Decision:
+        return self.routing.decide(gate.trigger_score(self.detections))
 
 
 def show(choices: Choices) -> Iterator[str]:
@@ -70,15 +76,16 @@ def show(choices: Choices) -> Iterator[str]:
     seen = _gate(image, choices, recording)
     yield "DAT: from one camera frame to what the uplink carries"
     yield from _said("frame", _frame_words(image, choices, recording))
-    triggered = gate.triggers(seen.detections, seen.threshold)
-    yield from _said("1 gate      Eq.1", _gate_words(seen, triggered))
-    if not triggered:
+    yield from _said("1 gate      Eq.1", _gate_words(seen))
+    if seen.decision == "drop":
         return
-    asked = question(image, seen.kept, seen.max_pixels)
-    yield from _said("2 boxed     Eq.2", _question_words(asked, seen))
-
-    event, words = _ask(image, seen, asked, choices, recording)
-    yield from _said("3 MLLM      Eq.3", words)
+    if seen.decision == "ask":
+        asked = question(image, seen.kept, seen.max_pixels)
+        yield from _said("2 boxed     Eq.2", _question_words(asked, seen))
+        event, words = _ask(image, seen, asked, choices, recording)
+        yield from _said("3 MLLM      Eq.3", words)
+    else:
+        event = event_of(EVENT_ID, image, seen.kept, None, size_of(image))
     yield from _said("4 check     Eq.4", _check_words(event))
     yield from _said("5 priority  Eq.7", _priority_words(event))
     yield from _said("6 event", _event_words(event))
@@ -114,21 +121,31 @@ def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
         bundle = open_bundle(choices.bundle)
         found = bundle.detector.detect(image)
         settings = bundle.detector.settings
-        return Gate(settings.model, found, settings.low, bundle.max_pixels)
+        return Gate(settings.model, found, settings.keep, settings.routing, bundle.max_pixels)
     if recording is None:
         raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")
-    return Gate("recorded", recording.detections, recording.threshold, recording.max_pixels)
+    keep = recording.threshold
+    routing = Routing(Band(keep, None))
+    return Gate("recorded", recording.detections, keep, routing, recording.max_pixels)
 
 
-def _gate_words(seen: Gate, triggered: bool) -> str:
+def _gate_words(seen: Gate) -> str:
     score = gate.trigger_score(seen.detections)
-    if not triggered:
+    band, value = seen.routing.band, f"highest {score:.2f}"
+    if seen.routing.calibration is not None:
+        value += f", as a probability {seen.routing.probability(score):.2f}"
+    if seen.decision == "drop":
         return (
-            f"({seen.name}) highest confidence {score:.2f} < {seen.threshold}: the frame is "
-            "dropped here; the MLLM and the uplink never hear of it"
+            f"({seen.name}) {value} < {band.low:.3g}: the frame is dropped here; the MLLM and the "
+            "uplink never hear of it"
         )
-    boxes = ", ".join(f"{d.severity} {d.confidence:.2f}" for d in seen.kept)
-    return f"({seen.name}) {boxes}; highest {score:.2f} >= {seen.threshold}: the frame goes on"
+    boxes = ", ".join(f"{d.severity} {d.confidence:.2f}" for d in seen.kept) or "no box"
+    if seen.decision == "report":
+        return (
+            f"({seen.name}) {boxes}; {value} >= {band.high:.3g}: sure enough, the gate answers "
+            "itself and the MLLM is not asked"
+        )
+    return f"({seen.name}) {boxes}; {value} >= {band.low:.3g}: the frame goes on"
 
 
 def _question_words(asked: Question, seen: Gate) -> str:

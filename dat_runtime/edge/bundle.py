@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dat_runtime import adapter, manifest
 from dat_runtime.adapter import Adapter, read_adapter
-from dat_runtime.edge.detector import GATE_FILE, OnnxDetector
+from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.edge.settings import GATE_FILE
 from dat_runtime.errors import ManifestError
 
 KIND = "bundle"

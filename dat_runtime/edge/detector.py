@@ -4,7 +4,6 @@ A gate folder holds `gate.json` (what the model is, and the thresholds that go w
 model. Letterbox, scaling and NMS are those of the training: a node sees what was measured.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, size_of
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ModelError
-from dat_runtime.types import SEVERITIES, Box, Detection, Severity, Size
+from dat_runtime.types import Box, Detection, Size
 
 MIN_CONFIDENCE = 0.01
 """Detections below are never reported: no threshold in use is lower."""
 
 MAX_DETECTIONS = 300
-GATE_FILE = "gate.json"
-GATE_VERSION = 1
-
 _GREY = 114
-_STRIDE = 32
-_MAX_IMGSZ = 4096
 _MAX_MODEL_BYTES = 1 << 30
 
 Floats = NDArray[np.float32]
@@ -39,61 +34,6 @@ class Detector(Protocol):
     def detect(self, image: Image) -> tuple[Detection, ...]:
         """The detections of a BGR image, in its own frame, most confident first."""
         ...
-
-
-@dataclass(frozen=True)
-class GateSettings:
-    """`gate.json`: what the model answers and how its answers are read."""
-
-    classes: tuple[Severity, ...]
-    imgsz: int
-    low: float
-    high: float
-    nms_iou: float = 0.7
-    model: str = "gate.onnx"
-
-    def as_json(self) -> dict[str, Any]:
-        return {"version": GATE_VERSION, **vars(self), "classes": list(self.classes)}
-
-    @classmethod
-    def read(cls, path: Path) -> "GateSettings":
-        """The settings in a file.
-
-        Raises:
-            ModelError: there is no such file, or a field is missing, unknown or out of range.
-        """
-        try:
-            value = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ModelError(f"{path} is missing: expected a folder made by `train.gate`") from None
-        except (ValueError, RecursionError, OSError) as error:
-            raise ModelError(f"{path}: not JSON ({error})") from None
-        if problem := _problem(value):
-            raise ModelError(f"{path}: {problem}")
-        fields = {name: value[name] for name in ("imgsz", "low", "high", "nms_iou", "model")}
-        return cls(classes=tuple(value["classes"]), **fields)
-
-
-def _problem(value: object) -> str | None:
-    """What is wrong with the content of a `gate.json`, `None` when nothing is."""
-    names = {"version", "model", "classes", "imgsz", "low", "high", "nms_iou"}
-    if not isinstance(value, dict) or value.keys() != names:
-        return f"expected an object with the keys {', '.join(sorted(names))}"
-    if value["version"] != GATE_VERSION:
-        return f"version is {value['version']!r}, this library reads {GATE_VERSION}"
-    classes, imgsz, model = value["classes"], value["imgsz"], value["model"]
-    if not isinstance(classes, list) or sorted(map(str, classes)) != sorted(SEVERITIES):
-        return f"classes are {classes!r}, expected {list(SEVERITIES)} in the model's order"
-    if type(imgsz) is not int or not _STRIDE <= imgsz <= _MAX_IMGSZ or imgsz % _STRIDE:
-        return f"imgsz is {imgsz!r}, expected a multiple of {_STRIDE} up to {_MAX_IMGSZ}"
-    if not isinstance(model, str) or model != Path(model).name or not model.endswith(".onnx"):
-        return f"model is {model!r}, expected the name of an .onnx file beside it"
-    for name in ("low", "high", "nms_iou"):
-        if type(value[name]) not in (int, float) or not 0 <= value[name] <= 1:
-            return f"{name} is {value[name]!r}, expected a number in [0, 1]"
-    if value["low"] > value["high"]:
-        return f"low ({value['low']}) is above high ({value['high']})"
-    return None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             detector = OnnxDetector.load(args.gate)
 
             def detect(image: Image) -> Sequence[Detection]:
-                return gate.kept(detector.detect(image), detector.settings.low)
+                return gate.kept(detector.detect(image), detector.settings.keep)
 
             for split in SPLITS:
                 write_split(args.data, split, detect, folder, args.max_pixels)

@@ -167,11 +167,11 @@ def test_a_frame_below_the_threshold_stops_at_the_gate(
 ) -> None:
     settings, listed = bundle_folder / "gate" / "gate.json", bundle_folder / NAME
     before = digest(settings)
-    value = json.loads(settings.read_text()) | {"low": 0.95, "high": 0.95}
+    value = json.loads(settings.read_text()) | {"low": 0.95}
     settings.write_text(json.dumps(value))
     listed.write_text(listed.read_text().replace(before, digest(settings)))
     text = told(capsys, "--bundle", bundle_folder, "--out", tmp_path / "out")
-    assert "highest confidence 0.90 < 0.95: the frame is dropped here" in " ".join(text.split())
+    assert "highest 0.90 < 0.95: the frame is dropped here" in " ".join(text.split())
     assert "2 boxed" not in text
     assert not (tmp_path / "out").exists()
 

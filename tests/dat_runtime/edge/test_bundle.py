@@ -57,7 +57,7 @@ def test_a_verified_bundle_has_its_gate_ready(bundle_folder: Path) -> None:
         (add_code, r"adapter_model\.bin does not belong"),
         (add_folder, "more does not belong"),
         (break_gate, r"gate\.onnx: not a model"),
-        (name_other_model, "expected the name of an .onnx file"),
+        (name_other_model, "expected the name of an .onnx or .xml file"),
         (break_weights, r"adapter_model\.safetensors: no header"),
         (remove_config, r"adapter_config\.json is missing"),
     ],

@@ -7,17 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dat_runtime.cascade import (
+    Band,
+    Budget,
+    Calibration,
+    Costs,
+    Isotonic,
+    Logistic,
+    Routing,
+    Signal,
+)
 from dat_runtime.edge.detector import (
     MAX_DETECTIONS,
-    GateSettings,
     Letterbox,
     OnnxDetector,
     suppress,
 )
+from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import ModelError
 from dat_runtime.types import SEVERITIES, Size
 
-SETTINGS = GateSettings(classes=SEVERITIES, imgsz=64, low=0.25, high=0.8)
+SETTINGS = GateSettings(classes=SEVERITIES, imgsz=64)
 ANCHORS = 64 + 16 + 4
 
 
@@ -55,6 +65,20 @@ def constant_model(value: float, shape: tuple[int, ...] = (1, 6, ANCHORS)) -> by
     )
     opset = onnx.helper.make_opsetid("", 17)
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def logistic(**changes: Any) -> dict[str, Any]:
+    return {"method": "logistic", "weight": 1.0, "bias": 0.0, "signals": {}, **changes}
+
+
+def isotonic(scores: list[float], probabilities: list[float]) -> dict[str, Any]:
+    return {"method": "isotonic", "scores": scores, "probabilities": probabilities}
+
+
+def budget(**costs: float) -> dict[str, Any]:
+    known = {"miss": 1.0, "false_alarm": 1.0, "mllm_error": 0.1, **costs}
+    ends = {"low_at_most": 0.4, "high_at_least": 0.6}
+    return {"load": 0.3, "price": 0.1, "costs": known, **ends}
 
 
 def gate_folder(folder: Path, onnx: bytes | None = None, **changes: Any) -> Path:
@@ -178,9 +202,27 @@ def test_a_gate_folder_loads_and_keeps_its_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "calibration",
+    [
+        None,
+        Logistic(0.8, -0.1, {"sound": Signal(0.5, -0.2)}),
+        Isotonic((0.0, 0.5), (0.1, 0.9)),
+    ],
+    ids=["none", "logistic", "isotonic"],
+)
+def test_settings_are_the_same_after_writing_and_reading(
+    tmp_path: Path, calibration: Calibration | None
+) -> None:
+    held = Budget(0.3, 0.1, Costs(2.0, 1.0, 0.05), 0.4, 0.6)
+    settings = GateSettings((None,), 96, routing=Routing(Band(0.2, 0.7), calibration, held))
+    (tmp_path / "gate.json").write_text(json.dumps(settings.as_json()))
+    assert GateSettings.read(tmp_path / "gate.json") == settings
+
+
+@pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"version": 2}, "version is 2"),
+        ({"version": 1}, "version is 1"),
         ({"classes": ["severe"]}, "classes are"),
         ({"classes": ["moderate", "fire"]}, "classes are"),
         ({"imgsz": 100}, "imgsz is 100"),
@@ -189,8 +231,20 @@ def test_a_gate_folder_loads_and_keeps_its_settings(tmp_path: Path) -> None:
         ({"model": "../gate.onnx"}, "model is"),
         ({"model": "/tmp/gate.onnx"}, "model is"),
         ({"low": -0.1}, "low is"),
-        ({"high": float("nan")}, "high is nan"),
-        ({"low": 0.9}, "above high"),
+        ({"high": float("nan")}, "NaN is not JSON"),
+        ({"high": 0.2}, "above high"),
+        ({"keep": 2}, "keep is 2"),
+        ({"calibration": {"method": "none"}}, "calibration is"),
+        ({"calibration": {"method": "logistic", "weight": 1, "bias": 0}}, "calibration: expected"),
+        ({"calibration": logistic(weight=-1)}, "weight is -1"),
+        ({"calibration": logistic(bias=None)}, "bias is None"),
+        ({"calibration": logistic(signals={"sound": 1})}, "signal 'sound': expected"),
+        ({"calibration": isotonic([0, 1], [0.5])}, "as many scores"),
+        ({"calibration": isotonic([0.5, 0.2], [0, 1])}, "do not rise"),
+        ({"calibration": isotonic([], [])}, "1 to 1000"),
+        ({"budget": {"load": 0.3}}, "budget: expected"),
+        ({"budget": budget(mllm_error=0.5)}, "less than 0.5"),
+        ({"budget": budget(miss=0)}, "more than 0"),
         ({"nms_iou": "0.7"}, "nms_iou is"),
         ({"nms_iou": "-"}, "expected an object with the keys"),
         ({"note": 1}, "expected an object with the keys"),

@@ -1,0 +1,220 @@
+"""Whether the MLLM runs: the gate's score as a probability, and what is worth a call (COEF-VQ).
+
+A frame's calibrated probability p of an accident lies below a band (dropped), in it (the MLLM is
+asked) or above it (the gate answers itself). DAT's own rule (§3.2.1) is the band without an upper
+end on the score as it is. Frames, costs and prices are in one unit: what a mistake costs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dat_runtime.gate import LOW_THRESHOLD
+
+Floats = NDArray[np.float64]
+
+Decision = Literal["drop", "ask", "report"]
+"""What becomes of a frame; "report" is an answer that the gate makes, marked `source: gate`."""
+
+FLOOR = 0.005
+"""A score nearer than this to 0 or 1 counts as this near: half of the detector's lowest."""
+
+
+def logit(score: ArrayLike) -> Floats:
+    """log(s / (1 - s)) of scores in [0, 1], kept `FLOOR` away from both ends."""
+    inside = np.clip(np.asarray(score, float), FLOOR, 1 - FLOOR)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+class Calibration(Protocol):
+    """From trigger scores (Eq. 1), and other signals, to probabilities of an accident."""
+
+    def __call__(self, score: ArrayLike, signals: Mapping[str, ArrayLike]) -> Floats:
+        """Probabilities, in the shape of `score`.
+
+        Args:
+            score: s_t of frames.
+            signals: further scores in [0, 1] by name, such as of sound; NaN or left out: missing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The part of one more signal in a fused score, in log-odds.
+
+    Attributes:
+        weight: of its logit.
+        missing: what is added in its place where there is none.
+    """
+
+    weight: float
+    missing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """p = σ(weight · logit(s) + bias + Σ signals): Platt's calibration; temperature with bias 0.
+
+    With signals it is a late fusion that also says what a silent microphone is worth.
+    """
+
+    weight: float
+    bias: float = 0.0
+    signals: Mapping[str, Signal] = field(default_factory=dict)
+
+    def __call__(self, score: ArrayLike, signals: Mapping[str, ArrayLike]) -> Floats:
+        odds = self.weight * logit(score) + self.bias
+        for name, signal in self.signals.items():
+            value = np.asarray(signals.get(name, np.nan), float)
+            odds = odds + np.where(np.isnan(value), signal.missing, signal.weight * logit(value))
+        return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """p by straight lines between knots, rising; flat outside them."""
+
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __call__(self, score: ArrayLike, signals: Mapping[str, ArrayLike]) -> Floats:
+        return np.asarray(np.interp(np.asarray(score, float), self.scores, self.probabilities))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What mistakes cost, and how often the MLLM makes one.
+
+    Attributes:
+        miss: of an accident that is not reported.
+        false_alarm: of a report without an accident.
+        mllm_error: share of its answers that are wrong, in [0, 0.5).
+    """
+
+    miss: float = 1.0
+    false_alarm: float = 1.0
+    mllm_error: float = 0.0
+
+    @property
+    def indifferent(self) -> float:
+        """The probability at which a drop costs as much as a report."""
+        return self.false_alarm / (self.miss + self.false_alarm)
+
+    def dearest(self, reports: bool) -> float:
+        """The price from which no call pays, whatever p; `reports`: the gate may answer itself."""
+        if not reports:
+            return (1 - self.mllm_error) * self.miss
+        return (1 - 2 * self.mllm_error) * self.miss * self.indifferent
+
+
+class Band(NamedTuple):
+    """The MLLM is asked when low ≤ p < high; a `high` of `None` has no upper end."""
+
+    low: float
+    high: float | None
+
+    def decide(self, probability: float) -> Decision:
+        if probability < self.low:
+            return "drop"
+        return "ask" if self.high is None or probability < self.high else "report"
+
+
+def cost_band(price: float, costs: Costs) -> tuple[float, float]:
+    """The band (low, high) of least expected cost for calibrated p when a call costs `price`.
+
+    A drop costs p · miss, a report (1 - p) · false_alarm, a call its price and the MLLM's error.
+    From some price on low ≥ high: no call pays, the gate alone decides (at `Costs.indifferent`).
+    """
+    e, miss, false_alarm = costs.mllm_error, costs.miss, costs.false_alarm
+    low = (price + e * false_alarm) / (miss - e * (miss - false_alarm))
+    high = 1 - (price + e * miss) / (false_alarm + e * (miss - false_alarm))
+    return low, high
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What holds the share of frames that are asked about at a budget.
+
+    Attributes:
+        load: the share, in (0, 1].
+        price: of a call, at which the validation data met it.
+        costs: with the price they give the band (`cost_band`).
+        low_at_most: the lower end never rises above: the bound on missed severe accidents.
+        high_at_least: the upper end never falls below: a report needs a kept detection.
+    """
+
+    load: float
+    price: float
+    costs: Costs
+    low_at_most: float = 1.0
+    high_at_least: float = 0.0
+
+    def band(self, price: float, reports: bool) -> Band:
+        """The band at a price; `reports` false has no upper end."""
+        low, high = cost_band(price, self.costs)
+        if reports and low >= high:
+            low = high = self.costs.indifferent
+        low = max(0.0, min(low, self.low_at_most))
+        return Band(low, min(1.0, max(high, self.high_at_least, low)) if reports else None)
+
+
+PAPER = Band(LOW_THRESHOLD, None)
+"""g_t of Eq. 1: every frame from τ_g on goes to the MLLM."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which frames the MLLM is asked about, as `gate.json` says.
+
+    The default is the paper's rule: every frame with s_t ≥ τ_g.
+    """
+
+    band: Band = PAPER
+    calibration: Calibration | None = None
+    budget: Budget | None = None
+
+    def probability(self, score: float, signals: Mapping[str, float] | None = None) -> float:
+        """The calibrated probability of an accident; the score itself without a calibration."""
+        if self.calibration is None:
+            return score
+        return float(self.calibration(score, signals or {}))
+
+    def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
+        """What becomes of a frame with trigger score `score` (Eq. 1)."""
+        return self.band.decide(self.probability(score, signals))
+
+
+class LoadController:
+    """Decides as a `Routing` does, and moves the price of a call so that the load stays at budget.
+
+    Dual ascent: each call raises the price by step · (1 - load), each other frame lowers it by
+    step · load, so over n frames the load is off by at most (range of the price) / (step · n).
+    The price never falls below 0: calls that are not worth making are not made to fill a budget.
+
+    Raises:
+        ValueError: the routing has no budget.
+    """
+
+    def __init__(self, routing: Routing, step: float = 0.01):
+        if routing.budget is None:
+            raise ValueError("expected a routing with a budget")
+        self._routing, self._budget, self._step = routing, routing.budget, step
+        self._reports = routing.band.high is not None
+        self._dearest = routing.budget.costs.dearest(self._reports)
+        self.price = min(max(routing.budget.price, 0.0), self._dearest)
+
+    @property
+    def band(self) -> Band:
+        """The band at the price of now."""
+        return self._budget.band(self.price, self._reports)
+
+    def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
+        """What becomes of the next frame."""
+        decision = self.band.decide(self._routing.probability(score, signals))
+        change = self._step * ((decision == "ask") - self._budget.load)
+        self.price = min(max(self.price + change, 0.0), self._dearest)
+        return decision

@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dat_runtime.cascade import (
+    Band,
+    Budget,
+    Costs,
+    Isotonic,
+    LoadController,
+    Logistic,
+    Routing,
+    Signal,
+    cost_band,
+    logit,
+)
+
+costs = st.builds(
+    Costs,
+    miss=st.floats(0.1, 10),
+    false_alarm=st.floats(0.1, 10),
+    mllm_error=st.floats(0, 0.4),
+)
+
+
+def expected_costs(p: float, price: float, c: Costs) -> dict[str, float]:
+    """By definition: what each of the three ways costs at probability p."""
+    return {
+        "drop": p * c.miss,
+        "report": (1 - p) * c.false_alarm,
+        "ask": price + c.mllm_error * (p * c.miss + (1 - p) * c.false_alarm),
+    }
+
+
+def test_the_default_is_the_papers_rule() -> None:
+    routing = Routing()
+    assert [routing.decide(s) for s in (0.0, 0.2499, 0.25, 1.0)] == ["drop", "drop", "ask", "ask"]
+
+
+def test_a_band_drops_below_asks_inside_and_reports_above() -> None:
+    band = Band(0.2, 0.7)
+    assert [band.decide(p) for p in (0.1, 0.2, 0.69, 0.7)] == ["drop", "ask", "ask", "report"]
+
+
+@given(costs, st.floats(0, 1), st.floats(0, 1))
+def test_the_closed_form_takes_the_cheapest_way_for_every_probability(
+    c: Costs, share: float, p: float
+) -> None:
+    price = share * c.dearest(reports=True)
+    band = Budget(1, price, c).band(price, reports=True)
+    known = expected_costs(p, price, c)
+    assert known[band.decide(p)] <= min(known.values()) + 1e-9
+
+
+@given(costs, st.floats(0, 1))
+def test_from_the_dearest_price_on_the_gate_decides_alone(c: Costs, p: float) -> None:
+    dear = 1.001 * c.dearest(reports=True) + 1e-9
+    assert Budget(1, dear, c).band(dear, reports=True).decide(p) != "ask"
+    low, high = cost_band(c.dearest(reports=True), c)
+    assert low == pytest.approx(high) == pytest.approx(c.indifferent)
+
+
+def test_without_reports_the_dearest_price_asks_about_nothing_below_certainty() -> None:
+    c = Costs(2.0, 1.0, 0.1)
+    assert cost_band(c.dearest(reports=False), c)[0] == pytest.approx(1.0)
+
+
+def test_bounds_hold_whatever_the_price() -> None:
+    budget = Budget(0.1, 0, Costs(), low_at_most=0.1, high_at_least=0.9)
+    for price in (0.0, 0.2, 0.5, 3.0):
+        band = budget.band(price, reports=True)
+        assert band.low <= 0.1
+        assert band.high is not None
+        assert 0.9 <= band.high <= 1
+
+
+def test_a_platt_calibration_is_the_logistic_of_the_logit() -> None:
+    p = float(Logistic(0.5, -1.0)(0.8, {}))
+    assert p == pytest.approx(1 / (1 + math.exp(-(0.5 * math.log(4) - 1))))
+
+
+def test_a_frame_without_a_detection_has_a_probability_too() -> None:
+    assert 0 < float(Logistic(1.0, 0.0)(0.0, {})) < 0.01
+    assert np.isfinite(logit([0.0, 1.0])).all()
+
+
+def test_a_missing_signal_counts_with_its_own_term() -> None:
+    fused = Logistic(1.0, 0.0, {"sound": Signal(2.0, -0.5)})
+    alone = float(logit(0.6))
+    assert float(logit(fused(0.6, {"sound": 0.7}))) == pytest.approx(alone + 2 * float(logit(0.7)))
+    for signals in ({}, {"sound": float("nan")}):
+        assert float(logit(fused(0.6, signals))) == pytest.approx(alone - 0.5)
+
+
+def test_an_isotonic_calibration_is_flat_outside_its_knots() -> None:
+    p = Isotonic((0.2, 0.6), (0.1, 0.9))(np.array([0.0, 0.4, 1.0]), {})
+    assert p == pytest.approx([0.1, 0.5, 0.9])
+
+
+def share_asked(controller: LoadController, scores: np.ndarray) -> float:
+    return float(np.mean([controller.decide(float(s)) == "ask" for s in scores]))
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_the_load_returns_to_the_budget_when_scores_drift(reports: bool) -> None:
+    rng = np.random.default_rng(0)
+    held = Budget(load=0.3, price=0.2, costs=Costs())
+    routing = Routing(held.band(0.2, reports), budget=held)
+    controller = LoadController(routing)
+    for a, b in ((1, 4), (2, 2), (5, 1)):  # nights, days, and a lens that fogs up
+        share_asked(controller, rng.beta(a, b, 2000))
+        scores = rng.beta(a, b, 10_000)
+        assert share_asked(controller, scores) == pytest.approx(0.3, abs=0.02)
+        fixed = np.mean([routing.decide(float(s)) == "ask" for s in scores])
+        if (a, b) == (5, 1) and not reports:
+            assert abs(fixed - 0.3) > 0.02, "the drift is none: the test shows nothing"
+
+
+def test_a_budget_larger_than_what_is_worth_asking_is_not_filled() -> None:
+    held = Budget(load=0.9, price=0.0, costs=Costs(mllm_error=0.3))
+    controller = LoadController(Routing(held.band(0, True), budget=held))
+    asked = share_asked(controller, np.random.default_rng(0).uniform(size=5000))
+    assert asked == pytest.approx(0.4, abs=0.03)  # the band [0.3, 0.7) of a price of nothing
+    assert controller.price == 0
+
+
+def test_the_bound_on_missed_severe_accidents_outlasts_any_load() -> None:
+    held = Budget(0.05, 0.1, Costs(), low_at_most=0.3)
+    controller = LoadController(Routing(held.band(0.1, True), budget=held))
+    decisions = [controller.decide(0.35) for _ in range(500)]
+    assert "drop" not in decisions
+
+
+def test_a_controller_without_a_budget_is_refused() -> None:
+    with pytest.raises(ValueError, match="budget"):
+        LoadController(Routing())
