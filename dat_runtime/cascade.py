@@ -117,11 +117,6 @@ class Band(NamedTuple):
     low: float
     high: float | None
 
-    def decide(self, probability: float) -> Decision:
-        if probability < self.low:
-            return "drop"
-        return "ask" if self.high is None or probability < self.high else "report"
-
 
 def cost_band(price: float, costs: Costs) -> tuple[float, float]:
     """The band (low, high) of least expected cost for calibrated p when a call costs `price`.
@@ -144,14 +139,12 @@ class Budget:
         price: of a call, at which the validation data met it.
         costs: with the price they give the band (`cost_band`).
         low_at_most: the lower end never rises above: the bound on missed severe accidents.
-        high_at_least: the upper end never falls below: a report needs a kept detection.
     """
 
     load: float
     price: float
     costs: Costs
     low_at_most: float = 1.0
-    high_at_least: float = 0.0
 
     def band(self, price: float, reports: bool) -> Band:
         """The band at a price; `reports` false has no upper end."""
@@ -159,7 +152,7 @@ class Budget:
         if reports and low >= high:
             low = high = self.costs.indifferent
         low = max(0.0, min(low, self.low_at_most))
-        return Band(low, min(1.0, max(high, self.high_at_least, low)) if reports else None)
+        return Band(low, min(1.0, max(high, low)) if reports else None)
 
 
 PAPER = Band(LOW_THRESHOLD, None)
@@ -171,8 +164,14 @@ class Routing:
     """Which frames the MLLM is asked about, as `gate.json` says.
 
     The default is the paper's rule: every frame with s_t ≥ τ_g.
+
+    Attributes:
+        keep: τ_g of Eq. 2: detections from this confidence on are drawn and told; a frame without
+            one is asked about where its band says report, for the gate has nothing to report.
+        band: of probabilities, or of scores where there is no calibration.
     """
 
+    keep: float = LOW_THRESHOLD
     band: Band = PAPER
     calibration: Calibration | None = None
     budget: Budget | None = None
@@ -185,7 +184,17 @@ class Routing:
 
     def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
         """What becomes of a frame with trigger score `score` (Eq. 1)."""
-        return self.band.decide(self.probability(score, signals))
+        return self.decide_in(self.band, score, signals)
+
+    def decide_in(
+        self, band: Band, score: float, signals: Mapping[str, float] | None = None
+    ) -> Decision:
+        """The same with another band."""
+        p = self.probability(score, signals)
+        if p < band.low:
+            return "drop"
+        sure = band.high is not None and p >= band.high and score >= self.keep
+        return "report" if sure else "ask"
 
 
 class LoadController:
@@ -214,7 +223,7 @@ class LoadController:
 
     def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
         """What becomes of the next frame."""
-        decision = self.band.decide(self._routing.probability(score, signals))
+        decision = self._routing.decide_in(self.band, score, signals)
         change = self._step * ((decision == "ask") - self._budget.load)
         self.price = min(max(self.price + change, 0.0), self._dearest)
         return decision

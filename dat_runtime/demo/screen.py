@@ -51,13 +51,12 @@ class Gate:
 
     name: str
     detections: tuple[Detection, ...]
-    keep: float
     routing: Routing
     max_pixels: int
 
     @property
     def kept(self) -> tuple[Detection, ...]:
-        return gate.kept(self.detections, self.keep)
+        return gate.kept(self.detections, self.routing.keep)
 
     @property
     def decision(self) -> Decision:
@@ -121,12 +120,12 @@ def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
         bundle = open_bundle(choices.bundle)
         found = bundle.detector.detect(image)
         settings = bundle.detector.settings
-        return Gate(settings.model, found, settings.keep, settings.routing, bundle.max_pixels)
+        return Gate(settings.model, found, settings.routing, bundle.max_pixels)
     if recording is None:
         raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")
     keep = recording.threshold
-    routing = Routing(Band(keep, None))
-    return Gate("recorded", recording.detections, keep, routing, recording.max_pixels)
+    routing = Routing(keep, Band(keep, None))
+    return Gate("recorded", recording.detections, routing, recording.max_pixels)
 
 
 def _gate_words(seen: Gate) -> str:

@@ -22,7 +22,6 @@ from dat_runtime.cascade import (
     Signal,
 )
 from dat_runtime.errors import ModelError
-from dat_runtime.gate import LOW_THRESHOLD
 from dat_runtime.schema import parse
 from dat_runtime.types import SEVERITIES, Severity
 
@@ -46,17 +45,20 @@ class GateSettings:
         classes: per class of the model its severity, or `None` for the class "accident".
         imgsz: side of the model's square input, pixels.
         nms_iou: a box that overlaps a better one of its class by more is dropped.
-        keep: τ_g of Eq. 2: detections from this confidence on are drawn and told to the MLLM.
-        routing: which frames the MLLM is asked about.
+        routing: which detections are kept, and which frames the MLLM is asked about.
         model: the file beside it; its suffix names the engine.
     """
 
     classes: tuple[Severity | None, ...]
     imgsz: int
     nms_iou: float = 0.7
-    keep: float = LOW_THRESHOLD
     routing: Routing = field(default_factory=Routing)
     model: str = "gate.onnx"
+
+    @property
+    def keep(self) -> float:
+        """τ_g of Eq. 2: detections from this confidence on are drawn and told to the MLLM."""
+        return self.routing.keep
 
     def as_json(self) -> dict[str, Any]:
         band, budget = self.routing.band, self.routing.budget
@@ -123,7 +125,6 @@ def _settings(value: object) -> GateSettings:
         classes=classes,
         imgsz=imgsz,
         nms_iou=_share(entry, "nms_iou"),
-        keep=_share(entry, "keep"),
         routing=_routing(entry),
         model=model,
     )
@@ -148,7 +149,7 @@ def _routing(entry: Mapping[str, Any]) -> Routing:
     if high is not None and high < low:
         raise ValueError(f"low ({low}) is above high ({high})")
     calibration = _calibration(entry["calibration"])
-    return Routing(Band(low, high), calibration, _budget(entry["budget"]))
+    return Routing(_share(entry, "keep"), Band(low, high), calibration, _budget(entry["budget"]))
 
 
 def _calibration(value: object) -> Calibration | None:
@@ -191,7 +192,7 @@ def _rising(entry: Mapping[str, Any], name: str) -> tuple[float, ...]:
 def _budget(value: object) -> Budget | None:
     if value is None:
         return None
-    entry = _object(value, ["load", "price", "costs", "low_at_most", "high_at_least"], "budget")
+    entry = _object(value, ["load", "price", "costs", "low_at_most"], "budget")
     costs = _object(entry["costs"], ["miss", "false_alarm", "mllm_error"], "costs")
     if _share(costs, "mllm_error") >= 0.5:
         raise ValueError(f"mllm_error is {costs['mllm_error']}, expected less than 0.5")
@@ -202,7 +203,6 @@ def _budget(value: object) -> Budget | None:
         price=_number(entry, "price"),
         costs=Costs(**{name: float(costs[name]) for name in costs}),
         low_at_most=_share(entry, "low_at_most"),
-        high_at_least=_share(entry, "high_at_least"),
     )
 
 

@@ -41,8 +41,16 @@ def test_the_default_is_the_papers_rule() -> None:
 
 
 def test_a_band_drops_below_asks_inside_and_reports_above() -> None:
-    band = Band(0.2, 0.7)
-    assert [band.decide(p) for p in (0.1, 0.2, 0.69, 0.7)] == ["drop", "ask", "ask", "report"]
+    routing = Routing(0.25, Band(0.2, 0.7))
+    assert [routing.decide(p) for p in (0.1, 0.2, 0.69, 0.7)] == ["drop", "ask", "ask", "report"]
+
+
+def test_a_frame_without_a_kept_detection_is_asked_about_rather_than_reported() -> None:
+    sound = Logistic(1.0, 0.0, {"sound": Signal(3.0)})
+    routing = Routing(0.25, Band(0.2, 0.7), sound)
+    assert routing.probability(0.2, {"sound": 0.99}) > 0.7
+    assert routing.decide(0.2, {"sound": 0.99}) == "ask"
+    assert routing.decide(0.3, {"sound": 0.99}) == "report"
 
 
 @given(costs, st.floats(0, 1), st.floats(0, 1))
@@ -50,15 +58,15 @@ def test_the_closed_form_takes_the_cheapest_way_for_every_probability(
     c: Costs, share: float, p: float
 ) -> None:
     price = share * c.dearest(reports=True)
-    band = Budget(1, price, c).band(price, reports=True)
+    routing = Routing(0.0, Budget(1, price, c).band(price, reports=True))
     known = expected_costs(p, price, c)
-    assert known[band.decide(p)] <= min(known.values()) + 1e-9
+    assert known[routing.decide(p)] <= min(known.values()) + 1e-9
 
 
 @given(costs, st.floats(0, 1))
 def test_from_the_dearest_price_on_the_gate_decides_alone(c: Costs, p: float) -> None:
     dear = 1.001 * c.dearest(reports=True) + 1e-9
-    assert Budget(1, dear, c).band(dear, reports=True).decide(p) != "ask"
+    assert Routing(0.0, Budget(1, dear, c).band(dear, reports=True)).decide(p) != "ask"
     low, high = cost_band(c.dearest(reports=True), c)
     assert low == pytest.approx(high) == pytest.approx(c.indifferent)
 
@@ -68,13 +76,11 @@ def test_without_reports_the_dearest_price_asks_about_nothing_below_certainty() 
     assert cost_band(c.dearest(reports=False), c)[0] == pytest.approx(1.0)
 
 
-def test_bounds_hold_whatever_the_price() -> None:
-    budget = Budget(0.1, 0, Costs(), low_at_most=0.1, high_at_least=0.9)
+def test_the_lower_bound_holds_whatever_the_price() -> None:
+    budget = Budget(0.1, 0, Costs(), low_at_most=0.1)
     for price in (0.0, 0.2, 0.5, 3.0):
-        band = budget.band(price, reports=True)
-        assert band.low <= 0.1
-        assert band.high is not None
-        assert 0.9 <= band.high <= 1
+        for reports in (True, False):
+            assert 0 <= budget.band(price, reports).low <= 0.1
 
 
 def test_a_platt_calibration_is_the_logistic_of_the_logit() -> None:
@@ -108,7 +114,7 @@ def share_asked(controller: LoadController, scores: np.ndarray) -> float:
 def test_the_load_returns_to_the_budget_when_scores_drift(reports: bool) -> None:
     rng = np.random.default_rng(0)
     held = Budget(load=0.3, price=0.2, costs=Costs())
-    routing = Routing(held.band(0.2, reports), budget=held)
+    routing = Routing(0.0, held.band(0.2, reports), budget=held)
     controller = LoadController(routing)
     for a, b in ((1, 4), (2, 2), (5, 1)):  # nights, days, and a lens that fogs up
         share_asked(controller, rng.beta(a, b, 2000))
@@ -121,7 +127,7 @@ def test_the_load_returns_to_the_budget_when_scores_drift(reports: bool) -> None
 
 def test_a_budget_larger_than_what_is_worth_asking_is_not_filled() -> None:
     held = Budget(load=0.9, price=0.0, costs=Costs(mllm_error=0.3))
-    controller = LoadController(Routing(held.band(0, True), budget=held))
+    controller = LoadController(Routing(0.0, held.band(0, True), budget=held))
     asked = share_asked(controller, np.random.default_rng(0).uniform(size=5000))
     assert asked == pytest.approx(0.4, abs=0.03)  # the band [0.3, 0.7) of a price of nothing
     assert controller.price == 0
@@ -129,7 +135,7 @@ def test_a_budget_larger_than_what_is_worth_asking_is_not_filled() -> None:
 
 def test_the_bound_on_missed_severe_accidents_outlasts_any_load() -> None:
     held = Budget(0.05, 0.1, Costs(), low_at_most=0.3)
-    controller = LoadController(Routing(held.band(0.1, True), budget=held))
+    controller = LoadController(Routing(0.0, held.band(0.1, True), budget=held))
     decisions = [controller.decide(0.35) for _ in range(500)]
     assert "drop" not in decisions
 
