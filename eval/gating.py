@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure_gate(data: Path, gate: Path, folder: Path) -> dict[str, Any]:
     """Fill the output folder; returns what gating.json holds."""
-    from dat_runtime.edge.detector import OnnxDetector
+    from dat_runtime.edge.detector import YoloDetector
 
-    detector = OnnxDetector.load(gate)
+    detector = YoloDetector.load(gate)
     trained = json.loads((gate / "metrics.json").read_text("utf-8"))
     thresholds = {"low": LOW_THRESHOLD, "high": HIGH_THRESHOLD}
     report: dict[str, Any] = {"thresholds": thresholds, "splits": {}}

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import adapter, manifest
-from dat_runtime.edge.bundle import ADAPTER_FILES, GATE_FILES, KIND
-from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, gate_files
+from dat_runtime.edge.detector import YoloDetector
+from dat_runtime.edge.engines import model_files
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 
 TRAINING = "config.yaml"
@@ -28,7 +30,7 @@ README = """\
 
 For edge nodes that run `dat-runtime`. Check it with `dat-runtime verify <this folder>`.
 
-- `gate/`: the two-class detector (ONNX) and its thresholds (`gate.json`).
+- `gate/`: the detector ({model}) and how its answers are used (`gate.json`).
 - `adapter/`: LoRA weights for {base}, revision {revision}; the base model is not in here.
 - `manifest.json`: sha256 of every file and input; versions of prompt, schema and drawing
   ({versions}). Images for the adapter have at most {max_pixels} pixels.
@@ -92,11 +94,12 @@ def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
     if stage.up_to_date():
         return
     with stage as folder:
-        _copy(gate, GATE_FILES, folder / "gate")
+        model = GateSettings.read(gate / GATE_FILE).model
+        _copy(gate, gate_files(model), folder / "gate")
         _copy(lora, ADAPTER_FILES, folder / "adapter")
         _state_base(folder / "adapter", base)
-        (folder / "README.md").write_text(_readme(base, max_pixels), "utf-8")
-        detector = OnnxDetector.load(folder / "gate")
+        (folder / "README.md").write_text(_readme(base, max_pixels, model), "utf-8")
+        detector = YoloDetector.load(folder / "gate")
         checked = adapter.read_adapter(folder / "adapter")
         print(
             f"[bundle] gate {detector.settings.imgsz} px; adapter rank {checked.rank}, "
@@ -161,10 +164,14 @@ def _state_base(folder: Path, base: Base) -> None:
     card.write_text(words, "utf-8")
 
 
-def _readme(base: Base, max_pixels: int) -> str:
+def _readme(base: Base, max_pixels: int, model: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in manifest.VERSIONS.items())
     return README.format(
-        base=base.name, revision=base.revision, versions=versions, max_pixels=f"{max_pixels:,}"
+        base=base.name,
+        revision=base.revision,
+        versions=versions,
+        max_pixels=f"{max_pixels:,}",
+        model=" and ".join(f"`{name}`" for name in model_files(model)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 
 from dat_runtime.draw import Image
-from dat_runtime.edge.detector import MIN_CONFIDENCE, OnnxDetector
+from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import DataError, ModelError
 from dat_runtime.manifest import write_atomically
@@ -58,7 +58,7 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     """
     from ultralytics import YOLO
 
-    trained, exported = YOLO(weights), OnnxDetector.load(folder)
+    trained, exported = YOLO(weights), YoloDetector.load(folder)
     worst_iou, worst_gap, count = 1.0, 0.0, 0
     for path in frames:
         image = cv2.imread(str(path))

@@ -1,7 +1,7 @@
 """A bundle: the gate, the adapter and the versions that belong together, as shipped to a node.
 
 manifest.json  README.md
-gate/          gate.json gate.onnx
+gate/          gate.json, and the model that it names: .onnx, or .xml and .bin
 adapter/       adapter_model.safetensors adapter_config.json README.md
 """
 
@@ -10,17 +10,24 @@ from pathlib import Path
 
 from dat_runtime import adapter, manifest
 from dat_runtime.adapter import Adapter, read_adapter
-from dat_runtime.edge.detector import OnnxDetector
-from dat_runtime.edge.settings import GATE_FILE
+from dat_runtime.edge.detector import YoloDetector
+from dat_runtime.edge.engines import model_files
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ManifestError
 
 KIND = "bundle"
-GATE_FILES = (GATE_FILE, "gate.onnx")
 ADAPTER_FILES = (adapter.WEIGHTS, adapter.CONFIG, "README.md")
-FILES = frozenset(
-    {"README.md", *(f"gate/{f}" for f in GATE_FILES), *(f"adapter/{f}" for f in ADAPTER_FILES)}
-)
-"""All that a bundle may hold beside its manifest, and has to."""
+
+
+def gate_files(model: str) -> tuple[str, ...]:
+    """The files of a gate with a model of that file name, as a node needs it."""
+    return (GATE_FILE, *model_files(model))
+
+
+def bundle_files(model: str) -> frozenset[str]:
+    """All that a bundle with that gate may hold beside its manifest, and has to."""
+    gate = (f"gate/{name}" for name in gate_files(model))
+    return frozenset({"README.md", *gate, *(f"adapter/{name}" for name in ADAPTER_FILES)})
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Bundle:
     """
 
     manifest: manifest.Manifest
-    detector: OnnxDetector
+    detector: YoloDetector
     adapter: Adapter
     max_pixels: int
     sizes: dict[str, int]
@@ -50,22 +57,22 @@ def open_bundle(folder: Path) -> Bundle:
             bundle was made with other versions of prompt, schema or drawing.
         ModelError: the gate or the adapter is broken.
     """
-    _check_files(folder)
+    allowed = _check_files(folder)
     verified = manifest.verify(folder, KIND)
     max_pixels = verified.config.get("max_pixels")
     if type(max_pixels) is not int or max_pixels < 1:
         raise ManifestError(f"{folder / manifest.NAME}: config holds no max_pixels")
     return Bundle(
         manifest=verified,
-        detector=OnnxDetector.load(folder / "gate"),
+        detector=YoloDetector.load(folder / "gate"),
         adapter=read_adapter(folder / "adapter"),
         max_pixels=max_pixels,
-        sizes={name: (folder / name).stat().st_size for name in sorted(FILES)},
+        sizes={name: (folder / name).stat().st_size for name in sorted(allowed)},
     )
 
 
-def _check_files(folder: Path) -> None:
-    """Refuse what is no bundle's file before anything is read."""
+def _check_files(folder: Path) -> frozenset[str]:
+    """Refuse what is no bundle's file before anything but gate.json is read; the files it has."""
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a folder")
     found = set()
@@ -77,7 +84,11 @@ def _check_files(folder: Path) -> None:
             found.add(name)
         elif name not in ("gate", "adapter"):
             raise ManifestError(f"{path} does not belong into a bundle")
-    if extra := sorted(found - FILES - {manifest.NAME}):
+    if f"gate/{GATE_FILE}" not in found:
+        raise ManifestError(f"{folder / 'gate' / GATE_FILE} is missing")
+    allowed = bundle_files(GateSettings.read(folder / "gate" / GATE_FILE).model)
+    if extra := sorted(found - allowed - {manifest.NAME}):
         raise ManifestError(f"{folder / extra[0]} does not belong into a bundle")
-    if missing := sorted((FILES | {manifest.NAME}) - found):
+    if missing := sorted((allowed | {manifest.NAME}) - found):
         raise ManifestError(f"{folder / missing[0]} is missing")
+    return allowed

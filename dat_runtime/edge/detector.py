@@ -1,19 +1,19 @@
-"""The gate's detector: the `(b, c, p)` of Eq. 1 from an ONNX model, without torch.
+"""The gate's detector: the `(b, c, p)` of Eq. 1 from an exported model, without torch.
 
 A gate folder holds `gate.json` (what the model is, and the thresholds that go with it) and the
 model. Letterbox, scaling and NMS are those of the training: a node sees what was measured.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, size_of
+from dat_runtime.edge.engines import Engine, Floats, Tensor, load_engine
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ModelError
 from dat_runtime.types import Box, Detection, Size
@@ -23,9 +23,6 @@ MIN_CONFIDENCE = 0.01
 
 MAX_DETECTIONS = 300
 _GREY = 114
-_MAX_MODEL_BYTES = 1 << 30
-
-Floats = NDArray[np.float32]
 
 
 class Detector(Protocol):
@@ -103,38 +100,43 @@ def suppress(boxes: Floats, scores: Floats, classes: NDArray[np.intp], iou: floa
     return stays
 
 
-class OnnxDetector:
-    """A YOLO detector in ONNX Runtime on the CPU.
+def model_input(square: Image) -> Floats:
+    """What a model is given for a square picture: float32 RGB in [0, 1], shape (1, 3, s, s)."""
+    return np.asarray(cv2.dnn.blobFromImage(square, 1 / 255, swapRB=True), np.float32)
+
+
+class YoloDetector:
+    """A YOLO detector on the CPU, in any engine.
 
     Its model takes float32 RGB in [0, 1] of shape (1, 3, s, s) and answers (1, 4 + classes, n):
     centre, width and height in input pixels, then one score per class.
     """
 
-    def __init__(self, session: Any, settings: GateSettings):
-        self._session = session
-        self._input = session.get_inputs()[0].name
+    def __init__(self, engine: Engine, settings: GateSettings):
+        self._engine = engine
         self.settings = settings
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> "OnnxDetector":
+    def load(cls, folder: Path, threads: int = 1) -> "YoloDetector":
         """The detector of a gate folder, tried once on a grey picture.
 
         Raises:
-            ModelError: `gate.json` or the model is missing, broken, or is not such a detector.
+            ModelError: `gate.json` or the model is missing, broken, or is not such a detector; or
+                its engine is not installed.
         """
         settings = GateSettings.read(folder / GATE_FILE)
         path = folder / settings.model
-        session = _session(path, threads)
-        if problem := _signature_problem(session, settings):
+        engine = load_engine(path, threads)
+        if problem := _signature_problem(engine, settings):
             raise ModelError(f"{path}: {problem}")
-        detector = cls(session, settings)
+        detector = cls(engine, settings)
         grey = np.full((settings.imgsz, settings.imgsz, 3), _GREY, np.uint8)
-        if not np.isfinite(detector._run(grey, path)).all():
+        if not np.isfinite(detector.infer(model_input(grey))).all():
             raise ModelError(f"{path}: the model answers with NaN or infinity")
         return detector
 
     def detect(self, image: Image) -> tuple[Detection, ...]:
-        """Detections of at least `MIN_CONFIDENCE` after NMS, in the image's frame, best first.
+        """Detections of more than `MIN_CONFIDENCE` after NMS, in the image's frame, best first.
 
         Args:
             image: uint8 BGR of shape (height, width, 3).
@@ -146,67 +148,49 @@ class OnnxDetector:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"expected a uint8 BGR image, got {image.dtype} of {image.shape}")
         letterbox = Letterbox(size_of(image), self.settings.imgsz)
-        output = self._run(letterbox.apply(image), self.settings.model)
-        scores, classes = output[:, 4:].max(axis=1), output[:, 4:].argmax(axis=1)
-        likely = np.flatnonzero(scores > MIN_CONFIDENCE)
-        centre, half = output[likely, :2], output[likely, 2:4] / 2
+        return self.read(self.infer(model_input(letterbox.apply(image))), letterbox)
+
+    def infer(self, blob: Floats) -> Floats:
+        """The model's answer (4 + classes, n) for an input of `model_input`.
+
+        Raises:
+            ModelError: the model failed on it.
+        """
+        try:
+            output = self._engine.run(blob)
+        except Exception as error:  # the engines' errors share no base class
+            raise ModelError(f"{self.settings.model}: the model cannot run ({error})") from None
+        return np.asarray(output[0])
+
+    def read(self, output: Floats, letterbox: Letterbox) -> tuple[Detection, ...]:
+        """The detections in an answer of `infer`, after NMS, in the frame of the letterbox."""
+        best = output[4:].max(axis=0)
+        likely = np.flatnonzero(best > MIN_CONFIDENCE)
+        scores, classes = best[likely], output[4:, likely].argmax(axis=0)
+        centre, half = output[:2, likely].T, output[2:4, likely].T / 2
         boxes = np.concatenate((centre - half, centre + half), axis=1, dtype=np.float32)
-        stays = suppress(boxes, scores[likely], classes[likely], self.settings.nms_iou)
+        stays = suppress(boxes, scores, classes, self.settings.nms_iou)
         return tuple(
             Detection(
                 Box(float(x1), float(y1), float(x2), float(y2), letterbox.frame),
                 self.settings.classes[classes[i]],
                 float(scores[i]),
             )
-            for (x1, y1, x2, y2), i in zip(
-                letterbox.invert(boxes[stays]), likely[stays], strict=True
-            )
+            for (x1, y1, x2, y2), i in zip(letterbox.invert(boxes[stays]), stays, strict=True)
         )
 
-    def _run(self, square: Image, where: Path | str) -> Floats:
-        """The model's answer for a square picture: (n, 4 + classes), boxes as cx, cy, w, h."""
-        side = self.settings.imgsz
-        blob = cv2.dnn.blobFromImage(square, 1 / 255, (side, side), swapRB=True)
-        try:
-            output = self._session.run(None, {self._input: blob})[0]
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise ModelError(f"{where}: the model cannot run ({error})") from None
-        return np.asarray(output[0], np.float32).T
 
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime  # type: ignore[import-untyped]
-
-    if not path.is_file():
-        raise ModelError(f"{path} is missing, {GATE_FILE} names it")
-    if path.stat().st_size > _MAX_MODEL_BYTES:
-        raise ModelError(f"{path}: larger than {_MAX_MODEL_BYTES} bytes")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Idle threads of the pool would spin on cores that the MLLM and the uplink need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise ModelError(f"{path}: not a model that ONNX Runtime can load ({error})") from None
-
-
-def _signature_problem(session: Any, settings: GateSettings) -> str | None:
+def _signature_problem(engine: Engine, settings: GateSettings) -> str | None:
     """Why a model is not the detector that `gate.json` describes, `None` when it is."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    expected: Mapping[str, list[int]] = {
-        "input": [1, 3, settings.imgsz, settings.imgsz],
-        "output": [
-            1,
-            4 + len(settings.classes),
-            sum((settings.imgsz // s) ** 2 for s in (8, 16, 32)),
-        ],
-    }
+    inputs, outputs, side = engine.inputs, engine.outputs, settings.imgsz
     if len(inputs) != 1 or len(outputs) != 1:
         return f"{len(inputs)} inputs and {len(outputs)} outputs, expected one of each"
-    for name, value in (("input", inputs[0]), ("output", outputs[0])):
-        if value.shape != expected[name] or value.type != "tensor(float)":
-            return f"{name} is {value.type} {value.shape}, expected tensor(float) {expected[name]}"
+    anchors = sum((side // stride) ** 2 for stride in (8, 16, 32))
+    expected = {
+        "input": (inputs[0], Tensor("float32", (1, 3, side, side))),
+        "output": (outputs[0], Tensor("float32", (1, 4 + len(settings.classes), anchors))),
+    }
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            return f"{name} is {found.type} {found.shape}, expected {wanted.type} {wanted.shape}"
     return None

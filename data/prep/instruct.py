@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from dat_runtime import gate, manifest, schema
 from dat_runtime.draw import MAX_PIXELS, PATCH, Image
-from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.event import question
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest.read(args.data, "data")
         manifest.read(args.gate, "gate")
         with stage as folder:
-            detector = OnnxDetector.load(args.gate)
+            detector = YoloDetector.load(args.gate)
 
             def detect(image: Image) -> Sequence[Detection]:
                 return gate.kept(detector.detect(image), detector.settings.keep)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dat_runtime import manifest
-from dat_runtime.edge.detector import OnnxDetector
+from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import Box, Detection, Size
 from train import gate
@@ -198,7 +198,7 @@ def test_a_gate_is_trained_from_data_that_stays_as_it_is(
     parity = json.loads((out / "parity.json").read_text())
     assert parity["frames"] == 8
     assert parity["lowest_iou"] >= MIN_IOU
-    OnnxDetector.load(out).detect(np.zeros((30, 50, 3), np.uint8))
+    YoloDetector.load(out).detect(np.zeros((30, 50, 3), np.uint8))
     assert not (out / "work").exists()
     capsys.readouterr()
     assert gate.main(command) == 0

@@ -20,9 +20,10 @@ from dat_runtime.cascade import (
 from dat_runtime.edge.detector import (
     MAX_DETECTIONS,
     Letterbox,
-    OnnxDetector,
+    YoloDetector,
     suppress,
 )
+from dat_runtime.edge.engines import Tensor
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import ModelError
 from dat_runtime.types import SEVERITIES, Size
@@ -31,26 +32,26 @@ SETTINGS = GateSettings(classes=SEVERITIES, imgsz=64)
 ANCHORS = 64 + 16 + 4
 
 
-class FakeSession:
+class FakeEngine:
     """Answers every picture with the same rows `(cx, cy, w, h, moderate, severe)`."""
+
+    inputs = (Tensor("float32", (1, 3, 64, 64)),)
+    outputs = (Tensor("float32", (1, 6, ANCHORS)),)
 
     def __init__(self, rows: list[list[float]]):
         self.rows = rows
         self.seen: list[np.ndarray] = []
 
-    def get_inputs(self) -> list[Any]:
-        return [type("Input", (), {"name": "images"})]
-
-    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        self.seen.append(feed["images"])
+    def run(self, blob: np.ndarray) -> np.ndarray:
+        self.seen.append(blob)
         answer = np.zeros((1, 6, ANCHORS), np.float32)
         answer[0, :, : len(self.rows)] = np.array(self.rows, np.float32).T
-        return [answer]
+        return answer
 
 
 def detect(rows: list[list[float]], width: int, height: int):
     image = np.zeros((height, width, 3), np.uint8)
-    return OnnxDetector(FakeSession(rows), SETTINGS).detect(image)
+    return YoloDetector(FakeEngine(rows), SETTINGS).detect(image)
 
 
 def constant_model(value: float, shape: tuple[int, ...] = (1, 6, ANCHORS)) -> bytes:
@@ -77,8 +78,7 @@ def isotonic(scores: list[float], probabilities: list[float]) -> dict[str, Any]:
 
 def budget(**costs: float) -> dict[str, Any]:
     known = {"miss": 1.0, "false_alarm": 1.0, "mllm_error": 0.1, **costs}
-    ends = {"low_at_most": 0.4, "high_at_least": 0.6}
-    return {"load": 0.3, "price": 0.1, "costs": known, **ends}
+    return {"load": 0.3, "price": 0.1, "costs": known, "low_at_most": 0.4}
 
 
 def gate_folder(folder: Path, onnx: bytes | None = None, **changes: Any) -> Path:
@@ -118,11 +118,11 @@ def test_one_accident_seen_twice_is_reported_once_and_two_classes_stay_apart() -
 
 
 def test_the_model_sees_rgb_in_zero_to_one_with_grey_around() -> None:
-    session = FakeSession([])
+    engine = FakeEngine([])
     image = np.zeros((32, 64, 3), np.uint8)
     image[:, :, 0] = 255  # blue
-    assert OnnxDetector(session, SETTINGS).detect(image) == ()
-    (blob,) = session.seen
+    assert YoloDetector(engine, SETTINGS).detect(image) == ()
+    (blob,) = engine.seen
     assert blob.shape == (1, 3, 64, 64)
     assert blob[0, :, 32, 32].tolist() == [0, 0, 1]
     assert blob[0, :, 0, 0] == pytest.approx([114 / 255] * 3)
@@ -135,7 +135,7 @@ def test_the_model_sees_rgb_in_zero_to_one_with_grey_around() -> None:
 )
 def test_what_is_no_picture_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected a uint8 BGR image"):
-        OnnxDetector(FakeSession([]), SETTINGS).detect(image)
+        YoloDetector(FakeEngine([]), SETTINGS).detect(image)
 
 
 @given(
@@ -196,7 +196,7 @@ def test_suppression_stops_at_the_most_that_is_reported() -> None:
 
 
 def test_a_gate_folder_loads_and_keeps_its_settings(tmp_path: Path) -> None:
-    detector = OnnxDetector.load(gate_folder(tmp_path, constant_model(0)))
+    detector = YoloDetector.load(gate_folder(tmp_path, constant_model(0)))
     assert detector.settings == SETTINGS
     assert detector.detect(np.zeros((48, 64, 3), np.uint8)) == ()
 
@@ -213,8 +213,8 @@ def test_a_gate_folder_loads_and_keeps_its_settings(tmp_path: Path) -> None:
 def test_settings_are_the_same_after_writing_and_reading(
     tmp_path: Path, calibration: Calibration | None
 ) -> None:
-    held = Budget(0.3, 0.1, Costs(2.0, 1.0, 0.05), 0.4, 0.6)
-    settings = GateSettings((None,), 96, routing=Routing(Band(0.2, 0.7), calibration, held))
+    held = Budget(0.3, 0.1, Costs(2.0, 1.0, 0.05), 0.4)
+    settings = GateSettings((None,), 96, routing=Routing(0.3, Band(0.2, 0.7), calibration, held))
     (tmp_path / "gate.json").write_text(json.dumps(settings.as_json()))
     assert GateSettings.read(tmp_path / "gate.json") == settings
 
@@ -255,21 +255,21 @@ def test_settings_out_of_range_are_refused_by_name(
 ) -> None:
     folder = gate_folder(tmp_path, b"", **changes)
     with pytest.raises(ModelError, match=complaint):
-        OnnxDetector.load(folder)
+        YoloDetector.load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[1", "[]", "[" * 100_000, "\x00"])
 def test_a_gate_file_that_is_no_gate_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "gate.json").write_text(text)
     with pytest.raises(ModelError, match=r"gate\.json"):
-        OnnxDetector.load(tmp_path)
+        YoloDetector.load(tmp_path)
 
 
 def test_a_folder_without_a_gate_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="missing"):
-        OnnxDetector.load(tmp_path)
+        YoloDetector.load(tmp_path)
     with pytest.raises(ModelError, match=r"gate\.onnx is missing"):
-        OnnxDetector.load(gate_folder(tmp_path))
+        YoloDetector.load(gate_folder(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -285,4 +285,4 @@ def test_a_folder_without_a_gate_is_refused(tmp_path: Path) -> None:
 )
 def test_a_broken_or_foreign_model_is_refused(tmp_path: Path, model: Any, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
-        OnnxDetector.load(gate_folder(tmp_path, model()))
+        YoloDetector.load(gate_folder(tmp_path, model()))

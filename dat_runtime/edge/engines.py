@@ -1,0 +1,158 @@
+"""What runs a gate's model on the CPU: ONNX Runtime for `.onnx`, OpenVINO for `.xml` and `.bin`.
+
+An engine is a loaded model with one input and what its file says of shapes; the detector around it
+is the same for all.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dat_runtime.errors import ModelError
+
+Floats = NDArray[np.float32]
+Shape = tuple[int | str | None, ...]
+
+SUFFIXES = (".onnx", ".xml")
+"""What a model's file name ends with; it decides the engine."""
+
+_MAX_BYTES = {".onnx": 1 << 30, ".xml": 1 << 26, ".bin": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as the model's file states it.
+
+    Attributes:
+        type: "float32", or another type in the engine's own words.
+        shape: a name or `None` where a length is not fixed.
+    """
+
+    type: str
+    shape: Shape
+
+
+class Engine(Protocol):
+    """A model that was loaded."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+
+    def run(self, blob: Floats) -> Floats:
+        """The first output for the only input; raises whatever the library raises."""
+        ...
+
+
+def model_files(model: str) -> tuple[str, ...]:
+    """The files that make up a model of this file name, all in one folder."""
+    path = Path(model)
+    return (model, path.with_suffix(".bin").name) if path.suffix == ".xml" else (model,)
+
+
+def load_engine(path: Path, threads: int) -> Engine:
+    """The model in a file, ready to run on that many threads.
+
+    Raises:
+        ModelError: a file of it is missing or too large, the engine's library is not installed, or
+            it cannot load the model.
+    """
+    for file in (path.with_name(name) for name in model_files(path.name)):
+        if not file.is_file():
+            raise ModelError(f"{file} is missing, the model has to consist of it")
+        if file.stat().st_size > (limit := _MAX_BYTES[file.suffix]):
+            raise ModelError(f"{file}: larger than {limit} bytes")
+    return OpenVino(path, threads) if path.suffix == ".xml" else OnnxRuntime(path, threads)
+
+
+def silent_openvino() -> Any:
+    """The module `openvino`, imported without its telemetry.
+
+    Else its import alone reports to its makers and writes into the home folder, with no switch but
+    a file there. Without the package `openvino_telemetry` it does neither, nor does NNCF.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino  # type: ignore[import-untyped]
+
+    return openvino
+
+
+class OnnxRuntime:
+    """An `.onnx` file in ONNX Runtime."""
+
+    def __init__(self, path: Path, threads: int):
+        import onnxruntime  # type: ignore[import-untyped]
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        # Idle threads of the pool would spin on cores that the MLLM and the uplink need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        cpu = ["CPUExecutionProvider"]
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=cpu)
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise ModelError(f"{path}: not a model that ONNX Runtime can load ({error})") from None
+        self.inputs = tuple(self._tensor(t) for t in self._session.get_inputs())
+        self.outputs = tuple(self._tensor(t) for t in self._session.get_outputs())
+        self._names = [t.name for t in self._session.get_inputs()]
+
+    @staticmethod
+    def _tensor(stated: Any) -> Tensor:
+        kind = "float32" if stated.type == "tensor(float)" else str(stated.type)
+        return Tensor(kind, tuple(stated.shape))
+
+    def run(self, blob: Floats) -> Floats:
+        return np.asarray(self._session.run(None, {self._names[0]: blob})[0], np.float32)
+
+
+class OpenVino:
+    """An `.xml` file, and the `.bin` beside it, in OpenVINO."""
+
+    def __init__(self, path: Path, threads: int):
+        try:
+            openvino = silent_openvino()
+        except ImportError:
+            raise ModelError(
+                f"{path} needs OpenVINO, which is not installed: pip install dat-runtime[openvino]"
+            ) from None
+        properties = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            # Else some processors would answer in bfloat16, and not what was measured.
+            "INFERENCE_PRECISION_HINT": "f32",
+            # Threads that are pinned wait for their core when the MLLM or the uplink has it.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            # By name: with another content `read_model` would try the readers of all formats.
+            reader = openvino.frontend.FrontEndManager().load_by_framework("ir")
+            model = reader.convert(reader.load(str(path)))
+            self.inputs = tuple(self._tensor(port) for port in model.inputs)
+            self.outputs = tuple(self._tensor(port) for port in model.outputs)
+            compiled = openvino.Core().compile_model(model, "CPU", properties)
+            self._request = compiled.create_infer_request()
+        except Exception as error:  # openvino raises RuntimeError and its own
+            words = " ".join(str(error).split())
+            raise ModelError(f"{path}: not a model that OpenVINO can load ({words})") from None
+
+    @staticmethod
+    def _tensor(port: Any) -> Tensor:
+        kind = str(port.get_element_type().to_string())
+        lengths = (d.get_length() if d.is_static else None for d in port.get_partial_shape())
+        return Tensor("float32" if kind == "f32" else kind, tuple(lengths))
+
+    def run(self, blob: Floats) -> Floats:
+        # The request's own memory holds the answer, so what is handed out has to be a copy.
+        return np.array(self._request.infer([blob], share_inputs=True)[0], np.float32)
