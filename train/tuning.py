@@ -1,8 +1,9 @@
 """One LLaMA-Factory run in a folder of ours: watched, resumable, its noise kept in train.log.
 
 The work is upstream's: a configuration in LLaMA-Factory's own keys, given to
-`llamafactory-cli train` in a process of its own, so that a run by hand does the same, on one GPU or
-by torchrun on many.
+`llamafactory-cli train` in a process of its own, so that a run by hand gives the same adapter, on
+one GPU or by torchrun on many; `train.upstream` keeps a frozen vision tower's activations out of
+memory, which a run by hand does not.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import yaml
 
 from dat_runtime.errors import DatError
 from dat_runtime.manifest import peak_memory_bytes, write_atomically
+from train import upstream
 from train.config import versions
 
 PATHS = ("model_name_or_path", "dataset_dir", "media_dir", "dataset", "output_dir")
@@ -73,7 +75,7 @@ def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[
     started = time.monotonic()
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "llamafactory.cli", "train", str(file)],
+            [sys.executable, "-P", upstream.__file__, "train", str(file)],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

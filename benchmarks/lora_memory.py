@@ -1,0 +1,355 @@
+"""Peak memory of a LoRA step: train.memory's estimate against a measurement.
+
+    python -m benchmarks.lora_memory [--device cpu]
+    python -m benchmarks.lora_memory --device cuda [--limit-gb 40] [--tokens 1024 4096]
+
+The models are LLaMA-Factory's: Qwen2.5-VL with random weights, its adapter and its checkpointing,
+under the Trainer's autocast. On a CPU a few small sizes; every allocation is counted by PyTorch's
+profiler, and the resident weights, gradients and optimizer states are added. On a card the 7B's
+sizes under a cap of memory: peak of PyTorch's allocator, seconds a step, tokens a second, for
+batches of 1 to 4, with SDPA and, where it is installed, flash attention 2.
+"""
+
+import argparse
+import contextlib
+import gc
+import importlib.util
+import logging
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from dat_runtime.errors import DatError, reports_errors
+from train import memory, model_sizes, upstream
+
+MODEL_GRID = 36
+"""Image tokens along a side of the card's runs: 1,296 tokens, 1,016,064 pixels."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: sizes of the model, of the batch, and the keys that matter."""
+
+    name: str
+    model: Mapping[str, Any]
+    size: int
+    words: int
+    grid: tuple[int, int]
+    checkpointing: bool = True
+    bf16: bool = False
+    dropout: float = 0.0
+    bare: bool = False
+    flash: str = "sdpa"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The configuration, in LLaMA-Factory's keys."""
+        return {
+            "stage": "sft",
+            "do_train": True,
+            "finetuning_type": "lora",
+            "lora_rank": 16,
+            "lora_alpha": 32,
+            "lora_dropout": self.dropout,
+            "lora_target": "all",
+            "freeze_vision_tower": True,
+            "freeze_multi_modal_projector": True,
+            "disable_gradient_checkpointing": not self.checkpointing,
+            "bf16": self.bf16,
+            "flash_attn": self.flash,
+        }
+
+    @property
+    def batch(self) -> memory.Batch:
+        image = self.grid[0] * self.grid[1]
+        tokens = -(-(image + self.words) // memory.PAD_TO) * memory.PAD_TO
+        return memory.Batch(self.size, tokens, self.size * image)
+
+    def estimated(self, cuda: bool) -> memory.Estimate:
+        sizes = model_sizes.read_model(self.model)
+        recipe = memory.read_recipe(self.keys, sizes[0], cuda=cuda)
+        kept = self.bare and self.checkpointing
+        found = memory.estimate(sizes, recipe, self.batch, tower_kept=kept)
+        # The measurements see PyTorch's allocator only.
+        return replace(found, resident={**found.resident, "CUDA context": 0})
+
+
+def sizes(hidden: int, layers: int, inner: int, words: int, tower: int) -> dict[str, Any]:
+    """A config.json like the 7B's, smaller."""
+    vision = {"depth": 4, "hidden_size": tower, "num_heads": 4, "intermediate_size": 5 * tower // 2}
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "intermediate_size": inner,
+        "vocab_size": words,
+        "tie_word_embeddings": False,
+        "vision_config": {**vision, "out_hidden_size": hidden, "spatial_merge_size": 2},
+    }
+
+
+def cpu_cases() -> Iterator[Case]:
+    """Sizes at which the loss is the widest moment, then a layer, then the kept activations."""
+    wide = sizes(hidden=512, layers=4, inner=2048, words=16384, tower=320)
+    deep = sizes(hidden=768, layers=8, inner=3072, words=1024, tower=320)
+    first = Case("wide loss", wide, size=2, words=400, grid=(14, 14))
+    yield first
+    yield replace(first, name="wide loss, batch 4", size=4)
+    yield replace(first, name="wide loss, bf16", bf16=True, dropout=0.05)
+    second = Case("deep", deep, size=2, words=500, grid=(14, 14))
+    yield second
+    yield replace(second, name="deep, batch 1", size=1)
+    yield replace(second, name="deep, bf16", bf16=True)
+    yield replace(second, name="deep, bf16, dropout", bf16=True, dropout=0.05)
+    yield replace(second, name="deep, no checkpoints", checkpointing=False)
+    yield replace(
+        second, name="deep, bf16, no checkpoints", checkpointing=False, bf16=True, dropout=0.05
+    )
+    yield replace(second, name="deep, bare llamafactory-cli", bare=True)
+    yield replace(second, name="deep, bf16, bare", bare=True, bf16=True)
+
+
+def cuda_cases(tokens: Sequence[int]) -> Iterator[Case]:
+    """The 7B with the recipe of configs/lora/boxed.yaml."""
+    kinds = ["sdpa", *(["fa2"] if importlib.util.find_spec("flash_attn") else [])]
+    for flash in kinds:
+        for total in tokens:
+            side = MODEL_GRID if total > 1600 else 23
+            for size in (1, 2, 3, 4):
+                yield Case(
+                    f"7B, {flash}, {total} tokens, batch {size}",
+                    model_sizes.SEVEN_B,
+                    size=size,
+                    words=total - side * side,
+                    grid=(side, side),
+                    bf16=True,
+                    dropout=0.05,
+                    flash=flash,
+                )
+    yield Case(
+        "7B, bare llamafactory-cli, batch 1", model_sizes.SEVEN_B, 1, 400, (MODEL_GRID,) * 2,
+        bf16=True, dropout=0.05, bare=True,
+    )  # fmt: skip
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.lora_memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--limit-gb", type=float, default=40.0, help="cap on the card (40)")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 2048, 4096])
+    parser.add_argument("--only", help="cases whose name holds this")
+    args = parser.parse_args(argv)
+    import torch
+
+    logging.disable(logging.WARNING)
+    if args.device == "cuda":
+        _cap(args.limit_gb)
+        cases = list(cuda_cases(args.tokens))
+    else:
+        torch.set_num_threads(1)
+        cases = list(cpu_cases())
+    print(f"{'case':<34}{'estimate':>10}{'measured':>10}  measured / estimate")
+    for case in cases:
+        if not args.only or args.only in case.name:
+            print(line(case, args.device), flush=True)
+    print(f"largest resident set {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+    return 0
+
+
+def _cap(limit_gb: float) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise DatError("no CUDA card here: --device cpu measures small sizes")
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gb * 1e9 / total))
+    print(f"{torch.cuda.get_device_name(0)}, capped at {limit_gb:g} GB; torch {torch.__version__}")
+
+
+def line(case: Case, device: str) -> str:
+    """One case's result, for the terminal."""
+    import torch
+
+    estimated = case.estimated(device == "cuda").peak
+    begin = f"{case.name:<34}{estimated / 1e6:>7.0f} MB"
+    try:
+        with tower_as_in(case):
+            found = measure(case, device)
+    except torch.cuda.OutOfMemoryError:
+        return f"{begin}  out of memory under the cap"
+    finally:
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    rate = f"  {found.seconds:.2f} s a step, {case.batch.all_tokens / found.seconds:.0f} tokens/s"
+    return (
+        f"{begin}{found.peak / 1e6:>7.0f} MB  {found.peak / estimated:.3f}"
+        f"{rate if device == 'cuda' else ''}"
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    peak: int
+    seconds: float
+
+
+def measure(case: Case, device: str) -> Measured:
+    """Peak bytes and seconds of a step after the first, gradients of an earlier one held."""
+    import torch
+
+    model, trained = build(case, device)
+    optimizer = torch.optim.AdamW(trained, 1e-4)
+    batch = inputs(case, device)
+    step(model, batch)
+    optimizer.step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        step(model, batch)
+        torch.cuda.synchronize()
+        return Measured(torch.cuda.max_memory_allocated(), time.perf_counter() - started)
+    states = (s for state in optimizer.state.values() for s in state.values())
+    held = [*model.parameters(), *(p.grad for p in trained), *states]
+    started = time.perf_counter()
+    activations = allocated_peak(lambda: step(model, batch))
+    seconds = time.perf_counter() - started
+    given = sum(t.numel() * t.element_size() for t in [*held, *batch.values()])
+    return Measured(given + activations, seconds)
+
+
+def step(model: Any, batch: Mapping[str, Any]) -> None:
+    """Forward and backward as the Trainer does them: the outputs go before the backward pass."""
+    outputs = model(**batch, use_cache=False)
+    loss = outputs["loss"]
+    del outputs
+    loss.backward()
+
+
+def allocated_peak(work: Any) -> int:
+    """The most bytes that a piece of work held on the CPU, of those it allocated itself."""
+    import torch
+
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
+        work()
+    events = profile.profiler.kineto_results.events()
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    now = peak = 0
+    for _, change in sorted(changes, key=lambda pair: pair[0]):
+        now += change
+        peak = max(peak, now)
+    return peak
+
+
+def build(case: Case, device: str) -> tuple[Any, list[Any]]:
+    """The model as LLaMA-Factory prepares it for training, and its trained weights."""
+    import torch
+    from accelerate import Accelerator
+    from llamafactory.model.adapter import init_adapter
+    from llamafactory.model.patcher import patch_model
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    model_args, finetuning_args = _hyperparameters(case, device)
+    config = _config(case)
+    config._attn_implementation = "flash_attention_2" if case.flash == "fa2" else "sdpa"
+    dtype = torch.bfloat16 if case.bf16 else torch.float32
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            model = Qwen2_5_VLForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    patch_model(model, SimpleNamespace(), model_args, True, False)
+    model = init_adapter(config, model, model_args, finetuning_args, True).train()
+    accelerator = Accelerator(mixed_precision="bf16" if case.bf16 else "no", cpu=device == "cpu")
+    model = accelerator.prepare_model(model)
+    return model, [p for p in model.parameters() if p.requires_grad]
+
+
+@contextlib.contextmanager
+def tower_as_in(case: Case) -> Iterator[None]:
+    """The vision tower's forward as train.lora runs it, or as LLaMA-Factory alone does."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+        Qwen2_5_VisionTransformerPretrainedModel as Tower,
+    )
+
+    before = Tower.forward
+    if not case.bare:
+        upstream.leave_out_frozen_towers()
+    try:
+        yield
+    finally:
+        Tower.forward = before
+
+
+def _hyperparameters(case: Case, device: str) -> tuple[Any, Any]:
+    from llamafactory.hparams import get_train_args
+
+    nowhere = {
+        "model_name_or_path": "none",
+        "dataset": "none",
+        "output_dir": "none",
+        "template": "qwen2_vl",
+        "report_to": "none",
+        "use_cpu": device == "cpu",
+    }
+    model_args, _, _, finetuning_args, _ = get_train_args({**case.keys, **nowhere})
+    return model_args, finetuning_args
+
+
+def _config(case: Case) -> Any:
+    """The case's sizes as Transformers' configuration; the rest is the 7B's."""
+    from transformers import Qwen2_5_VLConfig
+
+    text = {k: v for k, v in case.model.items() if k != "vision_config"}
+    head = text["hidden_size"] // text["num_attention_heads"]
+    section = [head // 8, 3 * head // 16, 3 * head // 16]
+    rope = {"rope_type": "default", "type": "default", "rope_theta": 1e6, "mrope_section": section}
+    depth = case.model["vision_config"]["depth"]
+    blocks = list(range(depth // 4 - 1, depth, depth // 4))
+    ids = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return Qwen2_5_VLConfig(
+        text_config={**text, "rope_parameters": rope, "use_sliding_window": False},
+        vision_config={**case.model["vision_config"], "fullatt_block_indexes": blocks},
+        tie_word_embeddings=text["tie_word_embeddings"],
+        **dict(zip(ids, range(5, 9), strict=True)),
+    )
+
+
+def inputs(case: Case, device: str) -> dict[str, Any]:
+    """A batch of one image and words a sample; a token of padding, as batches mostly have."""
+    import torch
+
+    batch, image = case.batch, case.grid[0] * case.grid[1]
+    ids = torch.randint(10, case.model["vocab_size"], (batch.size, batch.tokens))
+    ids[:, 1], ids[:, 2 : 2 + image], ids[:, 2 + image] = 7, 5, 8
+    attended = torch.ones_like(ids)
+    if batch.size > 1:
+        attended[0, -1] = 0
+    patches = 4 * batch.image_tokens
+    found = {
+        "input_ids": ids,
+        "attention_mask": attended,
+        "labels": ids.clone(),
+        "mm_token_type_ids": (ids == 5).int(),
+        "image_grid_thw": torch.tensor([[1, 2 * case.grid[0], 2 * case.grid[1]]] * batch.size),
+        "pixel_values": torch.randn(patches, model_sizes.PATCH_VALUES),
+    }
+    return {name: tensor.to(device) for name, tensor in found.items()}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,126 @@
+"""The sizes of a Qwen2.5-VL, read from its config.json, and the weights that follow from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dat_runtime.errors import ConfigError
+
+PATCH_VALUES = 3 * 2 * 14 * 14
+"""Numbers of one patch: channels, frames, height, width."""
+
+SEVEN_B: Mapping[str, Any] = {
+    "hidden_size": 3584,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "intermediate_size": 18944,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+    "vision_config": {
+        "depth": 32,
+        "hidden_size": 1280,
+        "num_heads": 16,
+        "intermediate_size": 3420,
+        "out_hidden_size": 3584,
+        "spatial_merge_size": 2,
+    },
+}
+"""The sizes in config.json of Qwen2.5-VL-7B-Instruct."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """The language model."""
+
+    hidden: int
+    layers: int
+    heads: int
+    keys: int
+    """Width of the keys, and of the values: heads that hold them times their size."""
+    inner: int
+    vocabulary: int
+    tied: bool
+
+    @property
+    def modules(self) -> dict[str, tuple[int, int]]:
+        """Name -> (inputs, outputs) of the linear modules of a layer."""
+        h, k, i = self.hidden, self.keys, self.inner
+        return {
+            "q_proj": (h, h),
+            "k_proj": (h, k),
+            "v_proj": (h, k),
+            "o_proj": (h, h),
+            "gate_proj": (h, i),
+            "up_proj": (h, i),
+            "down_proj": (i, h),
+        }
+
+    @property
+    def linear(self) -> int:
+        """Weights of all layers' linear modules."""
+        return self.layers * sum(i * o for i, o in self.modules.values())
+
+    @property
+    def other(self) -> int:
+        """Weights that are never quantized: embeddings, output head, biases, norms."""
+        words = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        biases = self.hidden + 2 * self.keys
+        return words + self.layers * (biases + 2 * self.hidden) + self.hidden
+
+
+@dataclass(frozen=True)
+class Vision:
+    """The vision tower and its merger (LLaMA-Factory's projector)."""
+
+    depth: int
+    hidden: int
+    heads: int
+    inner: int
+    out: int
+    merge: int
+
+    @property
+    def linear(self) -> int:
+        """Weights of the linear modules: the blocks' and the merger's."""
+        d, i, wide = self.hidden, self.inner, self.hidden * self.merge**2
+        return self.depth * (4 * d * d + 3 * d * i) + wide * wide + wide * self.out
+
+    @property
+    def other(self) -> int:
+        """Weights of the patch embedding, biases and norms."""
+        d, i, wide = self.hidden, self.inner, self.hidden * self.merge**2
+        biases = self.depth * (3 * d + d + 2 * i + d)
+        norms = self.depth * 2 * d + d
+        return PATCH_VALUES * d + biases + norms + wide + self.out
+
+
+def read_model(config: Mapping[str, Any]) -> tuple[Text, Vision]:
+    """The sizes in a config.json of Qwen2.5-VL, in the hub's flat form or Transformers 5's.
+
+    Raises:
+        ConfigError: a size is missing.
+    """
+    t, v = config.get("text_config", config), config.get("vision_config", {})
+    try:
+        head = t["hidden_size"] // t["num_attention_heads"]
+        text = Text(
+            hidden=t["hidden_size"],
+            layers=t["num_hidden_layers"],
+            heads=t["num_attention_heads"],
+            keys=t["num_key_value_heads"] * head,
+            inner=t["intermediate_size"],
+            vocabulary=t["vocab_size"],
+            tied=bool(config.get("tie_word_embeddings", t.get("tie_word_embeddings", False))),
+        )
+        vision = Vision(
+            depth=v["depth"],
+            hidden=v["hidden_size"],
+            heads=v["num_heads"],
+            inner=v["intermediate_size"],
+            out=v["out_hidden_size"],
+            merge=v.get("spatial_merge_size", 2),
+        )
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"config.json is not Qwen2.5-VL's: {error!r} is missing") from None
+    return text, vision
