@@ -287,7 +287,7 @@ def measure(
 def export(folder: Path, data: Path, config: Mapping[str, Any], boxes: BoxCounts) -> None:
     """gate.onnx, gate.json and parity.json: compared on validation frames, accidents first."""
     from dat_runtime.edge.settings import GateSettings
-    from train.gate_export import FRAMES, check_parity, export_onnx
+    from train.gate_onnx import FRAMES, check_parity, export_onnx
 
     settings = GateSettings(
         classes=SEVERITIES,

@@ -1,120 +1,158 @@
-"""From the trained gate to the one that runs everywhere else: ONNX, held to the original."""
+"""The gate in another format, held to the trained one: OpenVINO in float, or static INT8.
 
+    python -m train.gate_export --gate OUT/gate --data OUT/data --format int8 --out OUT/gate-int8
+
+The output folder (kind "gate") holds gate.json, gate.xml with gate.bin, parity.json and
+metrics.json, and is taken wherever OUT/gate is. Thresholds are carried over: fit them on the
+exported gate if it is the one that is shipped.
+"""
+
+import argparse
 import json
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from dat_runtime.draw import Image
-from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
+from dat_runtime import manifest
+from dat_runtime.edge.engines import silent_openvino
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
-from dat_runtime.errors import DataError, ModelError
+from dat_runtime.errors import DataError, reports_errors
 from dat_runtime.manifest import write_atomically
-from dat_runtime.types import SEVERITIES, Box, Detection, Size
+from dat_runtime.truth import Frame, read_truth
+from train.config import versions
 
-OPSET = 17
-MIN_IOU = 0.99
-MAX_CONFIDENCE_GAP = 1e-3
-FRAMES = 32
-"""How many validation frames the parity check looks at."""
+FORMATS = ("openvino", "int8")
+MODEL = "gate.xml"
+WEIGHTS = "best.pt"
 
 
-def export_onnx(weights: Path, folder: Path, settings: GateSettings) -> None:
-    """Write `gate.onnx` and `gate.json` into the folder.
-
-    Names, shapes and strides stay in the model's metadata; its date and paths do not, so that the
-    same weights give the same file.
-    """
-    import onnx
-    from ultralytics import YOLO
-
-    written = Path(
-        YOLO(weights).export(
-            format="onnx", imgsz=settings.imgsz, opset=OPSET, simplify=True, device="cpu"
-        )
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.gate_export",
+        description="Export a trained gate to OpenVINO or INT8 and state what it costs.",
+        allow_abbrev=False,
     )
-    model = onnx.load(written)
-    stays = [p for p in model.metadata_props if p.key not in ("date", "description", "args")]
-    del model.metadata_props[:]
-    model.metadata_props.extend(stays)
-    write_atomically(folder / settings.model, model.SerializeToString())
-    written.unlink()
-    write_atomically(folder / GATE_FILE, json.dumps(settings.as_json(), indent=1) + "\n")
+    parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--accept-loss", action="store_true", help="take an INT8 gate whatever accuracy it loses"
+    )
+    args = parser.parse_args(argv)
+    manifest.read(args.gate, kind="gate")
+    manifest.read(args.data, kind="data")
+    stage = manifest.Stage(
+        args.out,
+        kind="gate",
+        inputs={"gate": args.gate, "data": args.data},
+        config={
+            "format": args.format,
+            "accept_loss": args.accept_loss,
+            "versions": versions("openvino", "nncf", "ultralytics"),
+        },
+        code=[__file__],
+    )
+    if stage.up_to_date():
+        return 0
+    with stage as folder:
+        export = export_openvino if args.format == "openvino" else export_int8
+        report = export(args.gate, args.data, folder, args.accept_loss)
+        write_json(folder / "parity.json", {"format": args.format, **report})
+    print(f"[{args.out.name}] {summary(report)}", flush=True)
+    return 0
 
 
-def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[str, Any]:
-    """Compare the exported gate with the trained model, detection by detection.
-
-    Every detection of one must have a partner of the same class in the other. Detections within
-    the confidence gap of the floor may be missing on one side.
+def export_openvino(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict[str, Any]:
+    """Fill the folder with the gate's IR in float32.
 
     Returns:
-        The report: frames, detections, lowest IoU and largest confidence gap of the partners.
+        The parity report, against the trained model on validation frames, accidents first.
 
     Raises:
-        ModelError: a detection has no partner, or partners differ by more than the limits.
+        ModelError: the two differ by more than the limits of `gate_onnx`; no loss is acceptable.
+        DataError: the gate's folder holds no trained weights.
     """
-    from ultralytics import YOLO
+    from train.gate import quiet
+    from train.gate_onnx import FRAMES, check_parity
 
-    trained, exported = YOLO(weights), YoloDetector.load(folder)
-    worst_iou, worst_gap, count = 1.0, 0.0, 0
-    for path in frames:
-        image = cv2.imread(str(path))
-        if image is None:
-            raise DataError("cannot be read as an image", path)
-        of_trained = trained_detections(trained, image, exported.settings)
-        of_exported = exported.detect(image)
-        for ours, theirs in ((of_trained, of_exported), (of_exported, of_trained)):
-            for detection in ours:
-                if detection.confidence < MIN_CONFIDENCE + MAX_CONFIDENCE_GAP:
-                    continue
-                iou, gap = partner(detection, theirs)
-                worst_iou, worst_gap, count = min(worst_iou, iou), max(worst_gap, gap), count + 1
-    report = {
-        "frames": len(frames),
-        "detections": count // 2,
-        "lowest_iou": worst_iou,
-        "largest_confidence_gap": worst_gap,
-        "limits": {"iou": MIN_IOU, "confidence": MAX_CONFIDENCE_GAP},
+    if not (gate / WEIGHTS).is_file():
+        raise DataError("is missing: expected the folder that train.gate made", gate / WEIGHTS)
+    openvino = silent_openvino()
+    write_settings(gate, folder)
+    model = openvino.Core().read_model(gate / GateSettings.read(gate / GATE_FILE).model)
+    openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
+    frames = sorted(frames_of(data, "val"), key=lambda frame: not frame.severities)
+    with tempfile.TemporaryDirectory() as work, quiet(Path(work) / "log", Path(work)):
+        parity = check_parity(gate / WEIGHTS, folder, [data / f.image for f in frames[:FRAMES]])
+    write_atomically(folder / "metrics.json", (gate / "metrics.json").read_bytes())
+    return parity
+
+
+def export_int8(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict[str, Any]:
+    """Fill the folder with the gate in INT8, calibrated on training frames.
+
+    Returns:
+        What it costs on the test frames, see `gate_int8.cost`.
+
+    Raises:
+        ModelError: it costs more than `gate_int8.MAX_LOSS` and that is not accepted; or the gate
+            is not in float.
+    """
+    from train import gate_int8
+
+    openvino = silent_openvino()
+    write_settings(gate, folder)
+    settings = GateSettings.read(gate / GATE_FILE)
+    calibration = gate_int8.spread(frames_of(data, "train"), gate_int8.CALIBRATION_FRAMES)
+    model = openvino.Core().read_model(gate / settings.model)
+    quantized = gate_int8.quantize(model, [data / f.image for f in calibration], settings.imgsz)
+    openvino.save_model(quantized, folder / MODEL, compress_to_fp16=False)
+    measured = {
+        split: gate_int8.cost(gate, folder, data, frames_of(data, split))
+        for split in ("val", "test")
     }
-    if worst_iou < MIN_IOU or worst_gap > MAX_CONFIDENCE_GAP:
-        raise ModelError(f"the exported gate differs from the trained one: {json.dumps(report)}")
+    write_json(folder / "metrics.json", carried(gate / "metrics.json", measured))
+    report = {"calibration_frames": len(calibration), **measured["test"]}
+    if not accept_loss:
+        gate_int8.demand_small_loss(report)
     return report
 
 
-def partner(detection: Detection, others: Sequence[Detection]) -> tuple[float, float]:
-    """IoU with, and confidence gap to, the other side's best match of the same class."""
-    same = [d for d in others if d.severity == detection.severity]
-    if not same:
-        return 0.0, 1.0
-    # Several boxes may overlap fully; of those the partner is the one with the nearest confidence.
-    match = min(
-        same,
-        key=lambda d: (
-            detection.box.iou(d.box) < MIN_IOU,
-            abs(d.confidence - detection.confidence),
-        ),
-    )
-    return detection.box.iou(match.box), abs(match.confidence - detection.confidence)
+def write_settings(gate: Path, folder: Path) -> None:
+    settings = replace(GateSettings.read(gate / GATE_FILE), model=MODEL)
+    write_json(folder / GATE_FILE, settings.as_json())
 
 
-def trained_detections(model: Any, image: Image, settings: GateSettings) -> tuple[Detection, ...]:
-    """What Ultralytics itself detects, with the settings of the gate."""
-    boxes = model.predict(
-        image,
-        imgsz=settings.imgsz,
-        conf=MIN_CONFIDENCE,
-        iou=settings.nms_iou,
-        rect=False,
-        device="cpu",
-        verbose=False,
-    )[0].boxes
-    frame = Size(width=image.shape[1], height=image.shape[0])
-    return tuple(
-        Detection(Box(*xyxy, frame), SEVERITIES[int(c)], confidence)
-        for xyxy, c, confidence in zip(
-            boxes.xyxy.tolist(), boxes.cls.tolist(), boxes.conf.tolist(), strict=True
+def frames_of(data: Path, split: str) -> list[Frame]:
+    return read_truth(data / f"truth_{split}.jsonl", pictures=True)
+
+
+def carried(metrics: Path, measured: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of the training with the accuracy of the exported gate in place of its own."""
+    value = json.loads(metrics.read_text("utf-8"))
+    return value | {split: report["int8"] for split, report in measured.items()}
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
+
+
+def summary(report: dict[str, Any]) -> str:
+    if "int8" not in report:
+        return (
+            f"{report['detections']} detections on {report['frames']} frames as the trained "
+            f"model's: IoU >= {report['lowest_iou']:.4f}, confidence within "
+            f"{report['largest_confidence_gap']:.1e}"
         )
-    )
+    before, after = report["float"], report["int8"]
+    parts = [f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in ("mAP50", "mAP50-95")]
+    same = ", ".join(f"{a['same']:.1%} at {t}" for t, a in report["agreement"].items())
+    return f"INT8 on {report['frames']} test frames: {', '.join(parts)}; same trigger {same}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -13,7 +13,7 @@ from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import Box, Detection, Size
 from train import gate
 from train.gate_callbacks import Epochs, refuse_drops
-from train.gate_export import MAX_CONFIDENCE_GAP, MIN_IOU, partner
+from train.gate_onnx import MAX_CONFIDENCE_GAP, MIN_IOU, partner
 
 CONFIGS = sorted(Path("configs/yolo").glob("*.yaml"))
 TINY = {
