@@ -1,4 +1,4 @@
-"""What a model is asked about the test frames, and what comes back."""
+"""What a model is asked about the frames, and what comes back."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dat_runtime.types import Size
 
 @dataclass(frozen=True)
 class Ask:
-    """One test frame as the model is asked about it.
+    """One frame as the model is asked about it.
 
     Attributes:
         image: PNG of exactly `frame`'s size.
@@ -37,13 +37,13 @@ class Answer(NamedTuple):
     completion_tokens: int | None
 
 
-def read_asks(instructions: Path, inputs: str) -> list[Ask]:
-    """The test part of the instruction data.
+def read_asks(instructions: Path, inputs: str, part: str = "test") -> list[Ask]:
+    """One part of the instruction data.
 
     Raises:
         DataError: the file is not what `data.prep.instruct` writes.
     """
-    path = instructions / f"{inputs}_test.json"
+    path = instructions / f"{inputs}_{part}.json"
     try:
         return [
             Ask(

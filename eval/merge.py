@@ -10,7 +10,7 @@ The result is a row as eval.predict makes it, frames in the order of the instruc
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if not stage.up_to_date():
         with stage as folder:
-            merge(args.parts, args.instructions, config["inputs"], folder)
+            merge(args.parts, args.instructions, config, folder)
     return 0
 
 
@@ -81,7 +81,9 @@ def whole_recipe(parts: Sequence[Path], instructions: Path) -> dict[str, Any]:
     return dict(shared["config"])
 
 
-def merge(parts: Sequence[Path], instructions: Path, inputs: str, folder: Path) -> None:
+def merge(
+    parts: Sequence[Path], instructions: Path, config: Mapping[str, Any], folder: Path
+) -> None:
     """Write predictions.jsonl and usage.json of all parts.
 
     Raises:
@@ -92,7 +94,7 @@ def merge(parts: Sequence[Path], instructions: Path, inputs: str, folder: Path) 
         for line in (part / "predictions.jsonl").read_text("utf-8").splitlines(keepends=True):
             lines[json.loads(line)["image_id"]] = line
     total = usage.merged([Usage(**usage.read(part)) for part in parts])
-    ids = [ask.id for ask in read_asks(instructions, inputs)]
+    ids = [ask.id for ask in read_asks(instructions, config["inputs"], config["part"])]
     if lost := set(ids) - lines.keys() - total.missing.keys():
         raise DataError(f"{len(lost)} frames were not asked about, such as {min(lost)!r}")
     text = "".join(lines[image_id] for image_id in ids if image_id in lines)

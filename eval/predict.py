@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     manifest.verify(args.instructions, "instructions")
     part, parts = args.shard
-    asks = read_asks(args.instructions, args.inputs)[part - 1 :: parts]
+    asks = read_asks(args.instructions, args.inputs, args.part)[part - 1 :: parts]
     with stage as folder:
         if earlier and not (folder / FILE).exists():
             manifest.write_atomically(folder / FILE, (earlier / FILE).read_bytes())
@@ -81,6 +81,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--instructions", type=Path, required=True)
     add("--inputs", choices=("boxed", "raw"), required=True)
+    add("--part", choices=("val", "test"), default="test", help="frames asked about (test)")
     add("--model", required=True, help="folder, hub id, or name at the endpoint")
     add("--revision", help="of a model on the hub")
     add("--adapter", type=Path, help="LoRA adapter folder (train.lora)")
@@ -107,6 +108,7 @@ def _recipe(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """What decides the answers; which replica gave one, and how many at once, does not."""
     recipe = {
         "inputs": args.inputs,
+        "part": args.part,
         "model": "folder" if Path(args.model).is_dir() else args.model,
         "revision": args.revision,
         "max_new_tokens": args.max_new_tokens,

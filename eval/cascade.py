@@ -1,0 +1,264 @@
+"""Thresholds that mean something: calibrate the gate, fit its band to a budget (COEF-VQ).
+
+    python -m eval.cascade --gating OUT/gating --gate OUT/gate --policy band --load 0.3 \\
+        --missed-severe 0.05 --out OUT/cascade
+        [--validation OUT/predictions-val/boxed-lora --test OUT/predictions/boxed-lora]
+
+Fits on validation frames, judges on test frames. Writes gate.json, which export.bundle takes
+(--cascade) and the runtime obeys; cascade.{json,md}; reliability.png, load.png; with the MLLM's
+answers curve.png too: quality against load, beside random and top-score routing.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dat_runtime import manifest
+from dat_runtime.cascade import PAPER, Costs, Routing
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
+from dat_runtime.errors import ConfigError, DataError, reports_errors
+from eval import cascade_report, probabilities, thresholds
+from eval.drift import drifted_loads
+from eval.load_curve import balanced_accuracy, curves, error_of, interval, resampled
+from eval.probabilities import METHODS, Scored
+from eval.scored import read_scored
+
+RESAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the thresholds are to meet; `None` leaves the choice to the data or the paper."""
+
+    policy: str = "trigger"
+    load: float | None = None
+    missed_severe: float | None = None
+    method: str | None = None
+    mllm_error: float | None = None
+    accident_share: float | None = None
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _arguments(argv)
+    wanted = Wanted(
+        args.policy,
+        args.load,
+        args.missed_severe,
+        args.calibration,
+        args.mllm_error,
+        args.accident_share,
+    )
+    inputs = {"gating": args.gating, "gate": args.gate}
+    named = {"validation": args.validation, "test": args.test, "signals": args.signals}
+    inputs |= {name: path for name, path in named.items() if path}
+    stage = manifest.Stage(
+        args.out, kind="cascade", inputs=inputs, config=asdict(wanted), code=[__file__]
+    )
+    if stage.up_to_date():
+        return 0
+    made_of = manifest.verify(args.gating, kind="gating").inputs
+    if manifest.digest(args.gate) not in made_of.values():
+        raise ConfigError(
+            f"{args.gating} was measured with another gate than {args.gate}: run eval.gating again"
+        )
+    validation = read_scored(args.gating, "val", args.validation, args.signals)
+    test = read_scored(args.gating, "test", args.test, args.signals)
+    with stage as folder:
+        settings = GateSettings.read(args.gate / GATE_FILE)
+        report = make_cascade(folder, settings, validation, test, wanted)
+    print(cascade_report.words(report), flush=True)
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python -m eval.cascade",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--gating", type=Path, required=True, help="folder made by eval.gating")
+    add("--gate", type=Path, required=True, help="the gate it was measured with")
+    add("--policy", choices=thresholds.POLICIES, default="trigger", help="trigger: the MLLM sees "
+        "every suspicious frame (DAT); band: the gate answers sure accidents itself; entropy: the "
+        "band with equal costs")  # fmt: skip
+    add("--load", type=float, metavar="SHARE", help="MLLM load to fit for (else: the paper's 0.25)")
+    add("--missed-severe", type=float, metavar="SHARE", help="of severe frames dropped, at most")
+    add("--calibration", choices=METHODS, help="(else: the one of least cross-fitted loss)")
+    add("--validation", type=Path, help="row of eval.predict --part val: the MLLM's error")
+    add("--test", type=Path, help="row of eval.predict: the curve")
+    add("--mllm-error", type=float, metavar="SHARE", help="where --validation is not there (0)")
+    add(
+        "--accident-share",
+        type=float,
+        metavar="SHARE",
+        help="of the frames that the cameras will "
+        "see: loads are for it (else: as in the validation frames, which hold far more)",
+    )
+    add("--signals", type=Path, help="CSV: image_id and further scores in [0, 1], empty: missing")
+    add("--out", type=Path, required=True, help="output folder")
+    args = parser.parse_args(argv)
+    for name, top in (("load", 1.0), ("missed_severe", 1.0), ("mllm_error", 0.49)):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= top:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected 0 to {top:g}")
+    if args.accident_share is not None and not 0 < args.accident_share < 1:
+        raise ConfigError(f"--accident-share is {args.accident_share}, expected between 0 and 1")
+    if args.load is None and (args.policy != "trigger" or args.missed_severe is not None):
+        raise ConfigError(f"--policy {args.policy} needs a budget: --load 0.3, for one")
+    if args.validation and args.mllm_error is not None:
+        raise ConfigError("--validation measures the MLLM's error: leave --mllm-error out")
+    return args
+
+
+def make_cascade(
+    folder: Path, settings: GateSettings, validation: Scored, test: Scored, wanted: Wanted
+) -> dict[str, Any]:
+    """Fill the output folder; returns what cascade.json holds."""
+    method = wanted.method or probabilities.choose(validation)
+    error = wanted.mllm_error
+    if error is None:
+        error = 0.0 if validation.said is None else error_of(validation)
+    routing = fitted(settings.keep, validation, method, wanted, error)
+    report: dict[str, Any] = {
+        "policy": wanted.policy,
+        "wanted": asdict(wanted),
+        "frames": {"val": len(validation), "test": len(test)},
+        "calibration": calibrated(validation, test, method),
+        "mllm_error": error,
+        "accident_share": _share(wanted, validation),
+        "band": routing.band._asdict(),
+        "rates": measured(routing, validation, test, method, wanted, error),
+    }
+    if routing.budget is not None:
+        report["validation_load"] = float(rates(routing, validation, wanted.accident_share)[0])
+        report["budget"] = asdict(routing.budget)
+        report["closed_form_above_grid"] = grid_gap(routing, validation, wanted.accident_share)
+        report["drift"] = drifted_loads(routing, test, _share(wanted, validation))
+    if test.said is not None:
+        found = curves(validation, test, method, error)
+        report["curve"] = cascade_report.curve_json(found)
+    text = json.dumps(replace(settings, routing=routing).as_json(), indent=1) + "\n"
+    manifest.write_atomically(folder / GATE_FILE, text)
+    manifest.write_atomically(folder / "cascade.json", json.dumps(report, indent=1) + "\n")
+    manifest.write_atomically(folder / "cascade.md", cascade_report.words(report) + "\n")
+    cascade_report.draw(report, folder)
+    return report
+
+
+def _share(wanted: Wanted, frames: Scored) -> float:
+    """The share of accidents that the thresholds are for."""
+    return wanted.accident_share or float(frames.accident.mean())
+
+
+def grid_gap(routing: Routing, frames: Scored, accident_share: float | None) -> float:
+    """`thresholds.grid_gap` of the fitted price."""
+    if routing.calibration is None or routing.budget is None:
+        raise ValueError("expected a fitted routing")
+    p = routing.calibration(frames.score, frames.signals)
+    weight = thresholds.weights(frames.accident, accident_share)
+    return thresholds.grid_gap(p, weight, routing.budget.price, routing.budget.costs)
+
+
+def fitted(keep: float, frames: Scored, method: str, wanted: Wanted, error: float) -> Routing:
+    """The routing that meets what is wanted on the frames; the paper's rule without a budget.
+
+    Raises:
+        ConfigError: load and bound cannot both hold.
+    """
+    if wanted.load is None:
+        return Routing(keep, PAPER)
+    calibration = probabilities.fit(method, frames)
+    share = _share(wanted, frames)
+    calibration = probabilities.shifted(calibration, float(frames.accident.mean()), share)
+    costs = thresholds.balanced_costs(share, error)
+    if wanted.policy == "entropy":
+        costs = Costs(1.0, 1.0, error)
+    p = calibration(frames.score, frames.signals)
+    bound = 1.0
+    if wanted.missed_severe is not None:
+        bound = thresholds.low_bound(p, frames.severe, wanted.missed_severe)
+    found = thresholds.fit_budget(
+        p,
+        thresholds.weights(frames.accident, wanted.accident_share),
+        frames.score >= keep,
+        wanted.load,
+        costs,
+        thresholds.reports(wanted.policy),
+        bound,
+    )
+    return Routing(keep, found.band, calibration, found.budget)
+
+
+def calibrated(validation: Scored, test: Scored, method: str) -> dict[str, Any]:
+    """How reliable scores and probabilities are: cross-fitted on val, and on test."""
+    reliability = probabilities.reliability
+    p = probabilities.fit(method, validation)(test.score, test.signals)
+    crossed = probabilities.cross_fitted(method, validation)
+    return {
+        "method": method,
+        "val": asdict(reliability(crossed, validation.accident)),
+        "test": asdict(reliability(p, test.accident)),
+        "test_uncalibrated": asdict(reliability(test.score, test.accident)),
+    }
+
+
+RATES = ("load", "reported", "missed_severe", "balanced_accuracy", "gate_alone", "mllm_alone")
+
+
+def measured(
+    routing: Routing, validation: Scored, test: Scored, method: str, wanted: Wanted, error: float
+) -> dict[str, Any]:
+    """The rates on test frames, with nested bootstrap intervals: thresholds refitted each time."""
+    rng = np.random.default_rng(0)
+    share = wanted.accident_share
+    values = rates(routing, test, share)
+    drawn, refused = [], 0
+    for _ in range(RESAMPLES):
+        try:
+            refitted = fitted(routing.keep, resampled(validation, rng), method, wanted, error)
+        except (ConfigError, DataError):
+            refused += 1
+            continue
+        drawn.append(rates(refitted, resampled(test, rng), share))
+    known = np.flatnonzero(~np.isnan(values))
+    low, high = interval(np.array(drawn or [values])[:, known])
+    parts = zip(known, low, high, strict=True)
+    result: dict[str, Any] = {
+        RATES[i]: {"value": float(values[i]), "low": float(a), "high": float(b)}
+        for i, a, b in parts
+    }
+    return result | {"resamples": len(drawn), "refused": refused}
+
+
+def rates(routing: Routing, frames: Scored, accident_share: float | None) -> np.ndarray:
+    """`RATES` of frames under a routing; NaN where nothing defines one.
+
+    Load and reports are those at the given share of accidents.
+    """
+    p = frames.score
+    if routing.calibration is not None:
+        p = routing.calibration(frames.score, frames.signals)
+    asked = thresholds.asked_about(p, frames.score >= routing.keep, routing.band)
+    reported = (p >= routing.band.low) & ~asked
+    missed = ~asked & ~reported & frames.severe
+    severe = frames.severe.sum()
+    alone = balanced_accuracy(asked | reported, frames.accident)
+    routed = mllm = np.float64("nan")
+    if frames.said is not None:
+        routed = balanced_accuracy(np.where(asked, frames.said, reported), frames.accident)
+        mllm = balanced_accuracy(frames.said, frames.accident)
+    share = missed.sum() / severe if severe else np.float64("nan")
+    weight = thresholds.weights(frames.accident, accident_share)
+    return np.array([weight @ asked, weight @ reported, share, routed, alone, mllm])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,144 @@
+"""Thresholds for a budget: the band of which a stated share of frames is asked about."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dat_runtime.cascade import Band, Budget, Costs, Floats, cost_band
+from dat_runtime.errors import ConfigError
+from eval.probabilities import Bools
+
+POLICIES = ("trigger", "band", "entropy")
+"""`trigger`: no upper end (DAT). `band`: both ends. `entropy`: both, with equal costs."""
+
+
+def reports(policy: str) -> bool:
+    """Whether the gate answers sure accidents itself under this policy."""
+    return policy != "trigger"
+
+
+def weights(accident: Bools, share: float | None) -> Floats:
+    """Weights (n,), summing to 1, under which a share `share` of the frames shows an accident.
+
+    Prepared sets hold far more accidents than a camera sees; a load means something at the
+    camera's share only. `None` leaves the frames as they are.
+    """
+    n, positive = len(accident), int(accident.sum())
+    if share is None or positive in (0, n):
+        return np.full(n, 1 / n)
+    return np.where(accident, share / positive, (1 - share) / (n - positive))
+
+
+def balanced_costs(share: float, mllm_error: float) -> Costs:
+    """Costs under which the least cost is the highest balanced accuracy, at a share of accidents.
+
+    They are in units of a mean frame's mistake.
+    """
+    return Costs(0.5 / share, 0.5 / (1 - share), mllm_error)
+
+
+def benefit(p: Floats, costs: Costs, reports: bool) -> Floats:
+    """What a call about each frame is worth: the cost without it less the cost with it."""
+    alone = np.minimum(p * costs.miss, (1 - p) * costs.false_alarm) if reports else p * costs.miss
+    wrong = costs.mllm_error * (p * costs.miss + (1 - p) * costs.false_alarm)
+    return np.asarray(alone - wrong)
+
+
+def low_bound(p: Floats, severe: Bools, missed: float) -> float:
+    """The highest lower end that drops at most a share `missed` of the severe frames."""
+    if not severe.any():
+        raise ConfigError(
+            "no validation frame shows a severe accident, so a bound on missing them cannot be "
+            "fitted: add some, or leave --missed-severe out"
+        )
+    ordered = np.sort(p[severe])
+    allowed = int(np.floor(missed * len(ordered) + 1e-9))
+    return float(ordered[allowed]) if allowed < len(ordered) else 1.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Thresholds and what they give on the frames that they were fitted on."""
+
+    band: Band
+    budget: Budget
+    load: float
+
+
+def fit_budget(
+    p: Floats,
+    weight: Floats,
+    may_report: Bools,
+    load: float,
+    costs: Costs,
+    reports: bool,
+    low_at_most: float = 1.0,
+) -> Fitted:
+    """The price of a call at which at most `load` of the frames are asked about, and its band.
+
+    Args:
+        p: calibrated probabilities of n frames.
+        weight: of the frames (`weights`).
+        may_report: of the frames, those with a kept detection.
+        load: the budget, a share of frames.
+        reports: whether the gate may answer itself.
+        low_at_most: see `Budget`.
+
+    Raises:
+        ConfigError: the bound on the lower end alone asks about more.
+    """
+
+    def asked(price: float) -> tuple[float, Band]:
+        band = Budget(load, price, costs, low_at_most).band(price, reports)
+        return float(weight @ asked_about(p, may_report, band)), band
+
+    dearest = costs.dearest(reports) * (1 + 1e-9) + 1e-9
+    least, _ = asked(dearest)
+    within = load + weight.min() / 2
+    if least > within:
+        raise ConfigError(
+            f"a load of {load:.1%} and the bound on missed severe accidents cannot both hold on "
+            f"these frames: with the bound, {least:.1%} are asked about at least. Raise --load or "
+            "--missed-severe, or train a better gate"
+        )
+    price = _least_price(lambda price: asked(price)[0] <= within, dearest)
+    met, band = asked(price)
+    return Fitted(band, Budget(load, price, costs, low_at_most), met)
+
+
+def _least_price(holds: Callable[[float], bool], dearest: float) -> float:
+    """The lowest price from 0 on at which the budget holds (the load only falls with it)."""
+    low, high = 0.0, dearest
+    if holds(low):
+        return low
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def asked_about(p: Floats, may_report: Bools, band: Band) -> Bools:
+    """Which frames the MLLM is asked about (`Routing.decide`, for many)."""
+    sure = np.zeros(len(p), bool) if band.high is None else (p >= band.high) & may_report
+    return np.asarray((p >= band.low) & ~sure)
+
+
+def expected_cost(p: Floats, weight: Floats, band: Band, price: float, costs: Costs) -> float:
+    """Mean cost of a band over frames with true probabilities p."""
+    high = np.inf if band.high is None else band.high
+    ask = price + costs.mllm_error * (p * costs.miss + (1 - p) * costs.false_alarm)
+    cost = np.where(p < band.low, p * costs.miss, ask)
+    return float(weight @ np.where(p >= high, (1 - p) * costs.false_alarm, cost))
+
+
+def grid_gap(p: Floats, weight: Floats, price: float, costs: Costs, steps: int = 200) -> float:
+    """By how much, relatively, the closed-form band costs more than the best of a grid."""
+    low, high = cost_band(price, costs)
+    if low >= high:
+        low = high = costs.indifferent
+    ours = expected_cost(p, weight, Band(low, high), price, costs)
+    grid = np.linspace(0, 1, steps + 1)
+    bands = (Band(low, high) for i, low in enumerate(grid) for high in grid[i:])
+    best = min(expected_cost(p, weight, band, price, costs) for band in bands)
+    return ours / best - 1 if best > 0 else 0.0
