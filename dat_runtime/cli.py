@@ -83,7 +83,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from dat_runtime.edge.bundle import open_bundle
-    from dat_runtime.edge.settings import ONE_CLASS
+    from dat_runtime.types import ONE_CLASS
 
     bundle = open_bundle(args.bundle)
     gate, adapter = bundle.detector.settings, bundle.adapter

@@ -18,8 +18,12 @@ DRAWING_VERSION = 1
 
 Image = NDArray[np.uint8]
 
-COLOURS: dict[Severity, tuple[int, int, int]] = {"moderate": (0, 165, 255), "severe": (0, 0, 255)}
-"""BGR: orange and red; the prompt names them."""
+COLOURS: dict[Severity | None, tuple[int, int, int]] = {
+    "moderate": (0, 165, 255),
+    "severe": (0, 0, 255),
+    None: (255, 0, 255),
+}
+"""BGR: orange, red, and magenta where the gate says nothing of severity; the prompt names them."""
 
 PATCH = 28
 """Qwen2.5-VL's vision unit: 14-pixel patches merged 2 x 2."""
@@ -100,8 +104,11 @@ def roi_crop(image: Image, detection: Detection, margin: float = 0.1) -> Image:
 def representative_roi(
     image: Image, detections: Sequence[Detection], quality: int = 75
 ) -> bytes | None:
-    """The one ROI that an event keeps, as JPEG: a severe one if any, then the smallest in bytes."""
-    severe = [d for d in detections if d.severity == "severe"]
+    """The one ROI that an event keeps, as JPEG: a severe one if any, then the smallest in bytes.
+
+    One of unknown severity may be severe, and counts as such.
+    """
+    severe = [d for d in detections if d.severity != "moderate"]
     crops = [encode_jpeg(roi_crop(image, d), quality) for d in severe or detections]
     return min(crops, key=len, default=None)
 

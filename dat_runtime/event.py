@@ -139,7 +139,9 @@ def _compliant(verdict: Check | None) -> Assessment | None:
 
 
 def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
-    return target([Accident(d.box.to(size).clipped(), d.severity) for d in detections])
+    """What the gate alone tells. A severity that it does not know is told as severe: an operator
+    rather looks once too often."""
+    return target([Accident(d.box.to(size).clipped(), d.severity or "severe") for d in detections])
 
 
 def _alert(

@@ -24,6 +24,9 @@ SYSTEM = (
     '"summary": at most 200 characters}'
 )
 
+_LEGEND = {True: "orange moderate, red severe", False: "magenta"}
+"""The colours of `draw.COLOURS`: of a gate that tells severities apart, of one that does not."""
+
 
 def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
     """The user message that follows the image.
@@ -39,8 +42,10 @@ def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
         return words
     if not detections:
         return f"{words} The gate found no box."
+    told = {d.severity is not None for d in detections}
+    legend = [colours for known, colours in _LEGEND.items() if known in told]
     ordered = sorted(detections, key=lambda d: (d.severity != "severe", d.box.x1, d.box.y1))
     listed = "; ".join(
-        f"{d.severity} {d.confidence:.2f} {list(d.box.to(frame).pixels())}" for d in ordered
+        f"{d.label} {d.confidence:.2f} {list(d.box.to(frame).pixels())}" for d in ordered
     )
-    return f"{words} Gate boxes (orange moderate, red severe): {listed}"
+    return f"{words} Gate boxes ({', '.join(legend)}): {listed}"

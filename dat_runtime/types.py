@@ -9,6 +9,9 @@ OverallSeverity = Literal["none", "moderate", "severe"]
 SEVERITIES: tuple[Severity, ...] = ("moderate", "severe")
 """Class names in class-id order (0 = moderate, 1 = severe) and in rising order of severity."""
 
+ONE_CLASS = "accident"
+"""The class of a gate that does not tell severities apart."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -83,11 +86,19 @@ class Box:
 
 @dataclass(frozen=True)
 class Detection:
-    """One detection of the gate, `(b, c, p)` of Eq. 1."""
+    """One detection of the gate, `(b, c, p)` of Eq. 1.
+
+    The severity is `None` where the gate has the one class "accident" and says nothing of it.
+    """
 
     box: Box
-    severity: Severity
+    severity: Severity | None
     confidence: float
+
+    @property
+    def label(self) -> str:
+        """The name of its class."""
+        return self.severity or ONE_CLASS
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _gate_words(seen: Gate) -> str:
             f"({seen.name}) {value} < {band.low:.3g}: the frame is dropped here; the MLLM and the "
             "uplink never hear of it"
         )
-    boxes = ", ".join(f"{d.severity} {d.confidence:.2f}" for d in seen.kept) or "no box"
+    boxes = ", ".join(f"{d.label} {d.confidence:.2f}" for d in seen.kept) or "no box"
     if seen.decision == "report":
         return (
             f"({seen.name}) {boxes}; {value} >= {band.high:.3g}: sure enough, the gate answers "

@@ -23,13 +23,10 @@ from dat_runtime.cascade import (
 )
 from dat_runtime.errors import ModelError
 from dat_runtime.schema import parse
-from dat_runtime.types import SEVERITIES, Severity
+from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
 
 GATE_FILE = "gate.json"
 GATE_VERSION = 2
-ONE_CLASS = "accident"
-"""The class of a gate that does not tell severities apart."""
-
 MODEL_SUFFIXES = (".onnx", ".xml")
 MAX_KNOTS = 1000
 STRIDE = 32

@@ -35,7 +35,12 @@ def noise(width: int, height: int) -> Image:
 
 
 def detection(
-    x1: float, y1: float, x2: float, y2: float, severity: Severity = "severe", p: float = 0.9
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    severity: Severity | None = "severe",
+    p: float = 0.9,
 ) -> Detection:
     return Detection(Box(x1, y1, x2, y2, Size(200, 120)), severity, p)
 
@@ -52,7 +57,7 @@ def test_a_box_is_drawn_inside_its_edges_in_the_colour_of_its_severity() -> None
 
 def test_boxed_images_have_the_pixels_of_version_1() -> None:
     assert DRAWING_VERSION == 1
-    assert COLOURS == {"moderate": (0, 165, 255), "severe": (0, 0, 255)}
+    assert COLOURS == {"moderate": (0, 165, 255), "severe": (0, 0, 255), None: (255, 0, 255)}
     frame = Size(640, 360)
     detections = [
         Detection(Box(100.5, 50.5, 300, 200, frame), "severe", 0.9),
@@ -64,6 +69,12 @@ def test_boxed_images_have_the_pixels_of_version_1() -> None:
         hashlib.sha256(boxed.tobytes()).hexdigest()
         == "85301aa711ea81f5fabfbe8e75ab15a71065c7a9d959311d75960232726507d6"
     )
+
+
+def test_a_box_of_unknown_severity_has_a_colour_of_its_own() -> None:
+    boxed = boxed_image(grey(200, 120), [detection(10, 20, 50, 60, None)])
+    assert tuple(boxed[20, 10]) == COLOURS[None]
+    assert len(set(COLOURS.values())) == 3
 
 
 def test_the_surest_box_lies_on_top() -> None:
@@ -114,6 +125,8 @@ def test_the_roi_of_an_event_is_severe_before_small() -> None:
     expected = encode_jpeg(roi_crop(image, small))
     assert representative_roi(image, [large, moderate, small]) == expected
     assert representative_roi(image, [moderate]) == encode_jpeg(roi_crop(image, moderate))
+    unknown = detection(50, 50, 70, 70, None)
+    assert representative_roi(image, [moderate, unknown]) == expected
     assert representative_roi(image, []) is None
 
 

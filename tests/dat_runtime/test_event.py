@@ -101,6 +101,13 @@ def test_what_the_gate_kept_makes_the_event_however_low_its_threshold() -> None:
     assert (event.assessment.count, event.assessment.severity) == (1, "moderate")
 
 
+def test_a_severity_that_the_gate_does_not_know_is_told_as_severe() -> None:
+    accident = Detection(DETECTIONS[1].box, None, 0.5)
+    event = event_of("e", IMAGE, [accident], None, SENT)
+    assert (event.assessment.severity, event.assessment.level) == ("severe", 1)
+    assert event.priority > 0.75
+
+
 def test_half_a_character_in_the_summary_goes_out_as_a_question_mark() -> None:
     event = event_of("e", IMAGE, DETECTIONS, answer(summary="x \ud800"), SENT)
     assert event.source == "mllm"

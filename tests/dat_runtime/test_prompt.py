@@ -31,6 +31,14 @@ def test_boxes_are_listed_in_the_order_of_an_answer() -> None:
     assert task_prompt(SENT, DETECTIONS[::-1]) == task_prompt(SENT, DETECTIONS)
 
 
+def test_a_gate_of_one_class_tells_boxes_without_a_severity() -> None:
+    accidents = [Detection(d.box, None, d.confidence) for d in DETECTIONS]
+    assert task_prompt(SENT, accidents) == (
+        "Image 644 x 644. Gate boxes (magenta): "
+        "accident 0.91 [101, 222, 320, 405]; accident 0.60 [400, 181, 474, 242]"
+    )
+
+
 def test_a_raw_image_and_a_boxed_one_without_box_differ() -> None:
     assert task_prompt(SENT, None) == "Image 644 x 644."
     assert task_prompt(SENT, ()) == "Image 644 x 644. The gate found no box."
