@@ -62,17 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
     parser.add_argument("--adapter", type=Path, required=True, help="folder made by train.lora")
     parser.add_argument("--base", required=True, help="the base model: its hub name or a folder")
+    parser.add_argument("--cascade", type=Path, help="thresholds fitted by eval.cascade for --gate")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    make_bundle(args.gate, args.adapter, args.base, args.out)
+    make_bundle(args.gate, args.adapter, args.base, args.out, args.cascade)
     return 0
 
 
-def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
+def make_bundle(
+    gate: Path, lora: Path, base_name: str, out: Path, cascade: Path | None = None
+) -> None:
     """Write the bundle to `out`, unless it is there already.
+
+    Args:
+        cascade: its gate.json takes the place of the gate's own.
 
     Raises:
         ManifestError: a folder is not what its manifest states, or the adapter has another base.
+        ConfigError: the cascade was fitted for another gate.
         ModelError: the gate or the adapter is broken.
         DataError: the adapter's configuration does not say what a node needs.
     """
@@ -82,6 +89,9 @@ def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
     base = _base(base_name, config, lora / TRAINING)
     max_pixels = _max_pixels(config, lora / TRAINING)
     inputs = {"gate": gate, "adapter": lora, **({"base": base.folder} if base.folder else {})}
+    if cascade is not None:
+        _demand_same_gate(cascade, gate)
+        inputs["cascade"] = cascade
     stage = manifest.Stage(
         out,
         kind=KIND,
@@ -96,6 +106,8 @@ def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
     with stage as folder:
         model = GateSettings.read(gate / GATE_FILE).model
         _copy(gate, gate_files(model), folder / "gate")
+        if cascade is not None:
+            shutil.copyfile(cascade / GATE_FILE, folder / "gate" / GATE_FILE)
         _copy(lora, ADAPTER_FILES, folder / "adapter")
         _state_base(folder / "adapter", base)
         (folder / "README.md").write_text(_readme(base, max_pixels, model), "utf-8")
@@ -105,6 +117,14 @@ def make_bundle(gate: Path, lora: Path, base_name: str, out: Path) -> None:
             f"[bundle] gate {detector.settings.imgsz} px; adapter rank {checked.rank}, "
             f"{checked.parameters:,} parameters, for {checked.base}",
             flush=True,
+        )
+
+
+def _demand_same_gate(cascade: Path, gate: Path) -> None:
+    if manifest.verify(cascade, "cascade").inputs.get("gate") != manifest.digest(gate):
+        raise ConfigError(
+            f"{cascade} was fitted for another gate than {gate}: run eval.gating and eval.cascade "
+            "for this one"
         )
 
 

@@ -1,10 +1,14 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dat_runtime.cascade import Band, Logistic, Routing
 from dat_runtime.edge.bundle import bundle_files, open_bundle
+from dat_runtime.edge.settings import GateSettings
+from dat_runtime.manifest import Stage
 from export.bundle import main
 
 
@@ -41,6 +45,43 @@ def test_the_same_bundle_is_not_made_twice(
     lora = tmp_path / "lora-boxed"
     assert main(arguments(gate_folder, lora, base_folder, bundle_folder)) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+def fitted_cascade(gate: Path, out: Path) -> Path:
+    """As eval.cascade leaves it: thresholds in the gate's own settings."""
+    settings = GateSettings.read(gate / "gate.json")
+    routing = Routing(0.25, Band(0.4, 0.8), Logistic(1.5, 0.2))
+    with Stage(out, kind="cascade", inputs={"gate": gate}, config={}) as folder:
+        (folder / "gate.json").write_text(json.dumps(replace(settings, routing=routing).as_json()))
+    return out
+
+
+def test_fitted_thresholds_are_shipped_and_obeyed(
+    gate_folder: Path, base_folder: Path, make_lora: Callable[..., Path], tmp_path: Path
+) -> None:
+    cascade = fitted_cascade(gate_folder, tmp_path / "cascade")
+    out = tmp_path / "bundle"
+    given = arguments(gate_folder, make_lora(), base_folder, out)
+    assert main([*given, "--cascade", str(cascade)]) == 0
+    routing = open_bundle(out).detector.settings.routing
+    assert routing.band == Band(0.4, 0.8)
+    assert [routing.decide(s) for s in (0.2, 0.5, 0.9)] == ["drop", "ask", "report"]
+
+
+def test_thresholds_of_another_gate_are_not_shipped(
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cascade = fitted_cascade(gate_folder, tmp_path / "cascade")
+    with Stage(gate_folder, kind="gate", inputs={}, config={"trained": "again"}) as folder:
+        for name in ("gate.json", "gate.onnx"):
+            (folder / name).write_bytes((gate_folder / name).read_bytes())
+    given = arguments(gate_folder, make_lora(), base_folder, tmp_path / "bundle")
+    assert main([*given, "--cascade", str(cascade)]) == 1
+    assert "fitted for another gate" in capsys.readouterr().err
 
 
 def test_a_hub_name_needs_a_pinned_revision(
