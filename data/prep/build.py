@@ -196,6 +196,7 @@ def build(
         "trace": _write_bandwidth(sources, folder / "bandwidth.csv", options.scale),
     }
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    _write_groups(folder / "groups.json", entries, groups)
     sheets.write_leaks(folder, across, [(e.split, e.id) for e in entries])
     write_card(folder, report, sources)
     write_report(folder, report, entries, sources)
@@ -246,6 +247,17 @@ def _place(kept: Sequence[int], entries: Sequence[yolo.Entry], staging: Path, fo
     for dropped in staging.iterdir():
         dropped.unlink()
     staging.rmdir()
+
+
+def _write_groups(path: Path, entries: Sequence[yolo.Entry], groups: Sequence[int]) -> None:
+    """Per split, frame -> its group of linked frames, under the first of their names."""
+    names: dict[int, str] = {}
+    for entry, group in zip(entries, groups, strict=True):
+        names[group] = min(names.get(group, entry.id), entry.id)
+    of_split: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    for entry, group in zip(entries, groups, strict=True):
+        of_split[entry.split][entry.id] = names[group]
+    path.write_text(json.dumps(of_split, indent=1, sort_keys=True) + "\n")
 
 
 def _write_bandwidth(sources: Sources, path: Path, scale: float) -> dict[str, Any] | None:

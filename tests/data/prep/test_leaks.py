@@ -126,6 +126,17 @@ def test_planted_twins_are_told_by_kind_with_a_sheet_of_pairs(leaky, tmp_path):
             assert sheet.width > 800
 
 
+def test_frames_that_belong_together_are_listed_in_one_group(leaky, tmp_path):
+    out = tmp_path / "data"
+    main(["--source", str(leaky.root), "--out", str(out)])
+    groups = json.loads((out / "groups.json").read_text())
+    for split, members in groups.items():
+        assert members.keys() == {image.stem for image in (out / "images" / split).iterdir()}
+    of = {name: group for members in groups.values() for name, group in members.items()}
+    assert of["s0"] == of["twin0"] == "s0"
+    assert len(set(of.values())) == report_of(out)["leaks"]["groups"]
+
+
 def test_a_leak_free_split_tears_no_group_apart_and_keeps_the_classes(leaky, tmp_path):
     out = tmp_path / "data"
     assert main(["--source", str(leaky.root), "--out", str(out), "--leak-free"]) == 0
