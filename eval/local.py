@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dat_runtime.errors import ConfigError
+from dat_runtime import manifest
+from dat_runtime.adapter import read_adapter
+from dat_runtime.errors import ConfigError, ModelError
 from eval.asks import Answer, Ask
 
 PATCH = 14
@@ -24,9 +26,13 @@ def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
 
     Raises:
         ConfigError: model or adapter cannot be loaded.
+        ModelError: the adapter belongs to another base.
     """
     import torch
     import transformers
+
+    if adapter:
+        demand_base(name, revision, adapter)
 
     transformers.utils.logging.disable_progress_bar()
     cuda = torch.cuda.is_available()
@@ -38,14 +44,50 @@ def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
             dtype=torch.bfloat16 if cuda else torch.float32,
             attn_implementation="sdpa",
         )
-        if adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(adapter))
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"cannot load {name} with {adapter}: {error}") from None
+        raise ConfigError(f"cannot load {name}: {error}") from None
+    if adapter:
+        model = with_adapter(model, adapter)
     processor.tokenizer.padding_side = "left"
     return Loaded(model.to("cuda" if cuda else "cpu").eval(), processor)
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a LoRA adapter on it.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"cannot load {adapter}: {error}") from None
+
+
+def demand_base(name: str, revision: str | None, adapter: Path) -> str | None:
+    """The revision at which to load the base: `None` for a folder, which has but one.
+
+    Raises:
+        ModelError: the adapter's files are broken, or it states another base or revision.
+    """
+    stated = read_adapter(adapter)
+    if Path(name).is_dir():
+        found, place = manifest.digest(Path(name)), None
+    else:
+        found = place = revision or stated.revision
+        if stated.base != name:
+            raise ModelError(
+                f"{adapter} was trained for {stated.base}, not for {name}: name its own base, or "
+                "train an adapter for this one"
+            )
+    if found != stated.revision:
+        raise ModelError(
+            f"{adapter} was trained for {stated.base} at revision {stated.revision}, {name} has "
+            f"{found}: use the base that it was trained for, or train it again"
+        )
+    return place
 
 
 def generate(

@@ -1,0 +1,249 @@
+"""The proof of an adapter, on a tiny model of the 7B's classes and an adapter trained here."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dat_runtime import manifest, schema
+from dat_runtime.adapter import CONFIG, WEIGHTS
+from dat_runtime.errors import ModelError
+from dat_runtime.event import question
+from dat_runtime.manifest import Stage
+from dat_runtime.types import Accident, Box, Size
+from eval import local, proof
+from eval.likelihood import likelihood, read_questions, spread
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch = pytest.importorskip("torch")
+SIDE, SAMPLES = 112, 6
+SEVERITIES = ("none", "moderate", "severe")
+
+
+def write_sample(folder: Path, number: int) -> dict[str, Any]:
+    frame = Size(SIDE, SIDE)
+    image = np.full((SIDE, SIDE, 3), 40 * number, np.uint8)
+    asked = question(image, None, SIDE * SIDE)
+    name = SEVERITIES[number % 3]
+    box = Box(8 + 4 * number, 20, 60, 70, frame)
+    answer = schema.target([] if name == "none" else [Accident(box, name)])
+    (folder / f"v{number}.png").write_bytes(asked.png)
+    return {
+        "image_id": f"v{number}",
+        "system": asked.system,
+        "messages": [
+            {"role": "user", "content": f"<image>{asked.prompt}"},
+            {"role": "assistant", "content": schema.dump(answer)},
+        ],
+        "images": [f"v{number}.png"],
+        "frame": [SIDE, SIDE],
+        "original": [640, 640],
+    }
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Instructions, an untrained base, and an adapter of a few steps in `lora`."""
+    folder = tmp_path_factory.mktemp("proof")
+    with Stage(folder / "instructions", kind="instructions", inputs={}, config={}) as made:
+        samples = [write_sample(made, i) for i in range(SAMPLES)]
+        (made / "raw_val.json").write_text(json.dumps(samples))
+    build_base(folder / "base", samples)
+    train_adapter(folder)
+    return folder
+
+
+def build_base(out: Path, samples: list[dict[str, Any]]) -> None:
+    from train import tiny_model
+
+    words = [m["content"] for s in samples for m in s["messages"]] + [samples[0]["system"]]
+    with Stage(out, kind="base", inputs={}, config={}) as made:
+        tiny_model.build(made, words * 5, 384, SIDE * SIDE, seed=0)
+
+
+def train_adapter(root: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    loaded = local.load(str(root / "base"), None, None)
+    targets = r".*language_model.*\.(q_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    model = get_peft_model(loaded.model, LoraConfig(r=8, lora_alpha=32, target_modules=targets))
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), 1e-2)
+    batch = training_batch(loaded, root)
+    model.train()
+    for _ in range(25):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    with Stage(root / "lora", kind="lora", inputs={"base": root / "base"}, config={}) as made:
+        model.save_pretrained(made)
+        (made / "README.md").write_text("# Adapter\n")
+        state_base(made, manifest.digest(root / "base"))
+
+
+def training_batch(loaded: local.Loaded, root: Path) -> dict[str, Any]:
+    """All samples, prompts and answers, the prompt without loss."""
+    questions = read_questions(root / "instructions", "raw", "val")
+    encoded = dict(local.encode(loaded.processor, [q.ask for q in questions]))
+    texts = [f"{q.answer}<|im_end|>" for q in questions]
+    new = loaded.processor.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    prompt, ids = encoded["input_ids"], new["input_ids"]
+    hidden = ids.masked_fill(new["attention_mask"] == 0, -100)
+    encoded["labels"] = torch.cat([torch.full_like(prompt, -100), hidden], 1)
+    encoded["input_ids"] = torch.cat([prompt, ids], 1)
+    encoded["attention_mask"] = torch.cat([encoded["attention_mask"], new["attention_mask"]], 1)
+    kinds = encoded["mm_token_type_ids"]
+    encoded["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(ids)], 1)
+    return encoded
+
+
+def state_base(folder: Path, revision: str) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    config |= {"base_model_name_or_path": "base", "revision": revision}
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def changed_adapter(root: Path, name: str, change: Callable[[Any], Any]) -> Path:
+    """A copy of the adapter with every B matrix changed."""
+    from safetensors.torch import load_file, save_file
+
+    out = root / name
+    shutil.rmtree(out, ignore_errors=True)
+    with Stage(out, kind="lora", inputs={"base": root / "base"}, config={}) as made:
+        for file in ("README.md", CONFIG):
+            shutil.copy(root / "lora" / file, made / file)
+        tensors = load_file(root / "lora" / WEIGHTS)
+        new = {k: change(v) if ".lora_B." in k else v for k, v in tensors.items()}
+        save_file(new, made / WEIGHTS)
+    return out
+
+
+def run(root: Path, adapter: Path, base: Path | None = None) -> int:
+    shutil.rmtree(root / "out", ignore_errors=True)
+    return proof.main([
+        *("--instructions", str(root / "instructions"), "--inputs", "raw"),
+        *("--base", str(base or root / "base"), "--adapter", str(adapter)),
+        *("--samples", str(SAMPLES), "--out", str(root / "out")),
+    ])  # fmt: skip
+
+
+def test_a_trained_adapter_is_proved_and_shown(root, capsys) -> None:
+    assert run(root, root / "lora") == 0
+    report = json.loads((root / "out" / "proof.json").read_text())
+    assert report["answers_changed"] >= 1
+    assert report["loss"]["adapted"] < report["loss"]["base"]
+    assert report["loss"]["difference"]["high"] < 0
+    assert report["merged"]["largest"] <= 1e-3
+    assert sorted(report["samples"]) == [f"v{i}" for i in range(SAMPLES)]
+    shown = capsys.readouterr().out
+    assert report["example"]["adapted"] in shown
+    assert report["example"]["base"] in shown
+
+
+def test_the_adapter_of_a_bundle_is_proved_too(root) -> None:
+    with Stage(root / "bundle", kind="bundle", inputs={}, config={}) as made:
+        shutil.copytree(root / "lora", made / "adapter")
+        (made / "adapter" / manifest.NAME).unlink()
+    assert run(root, root / "bundle" / "adapter") == 0
+
+
+def test_a_changed_bundle_is_refused(root, capsys) -> None:
+    with Stage(root / "changed", kind="bundle", inputs={}, config={}) as made:
+        shutil.copytree(root / "lora", made / "adapter")
+        (made / "adapter" / manifest.NAME).unlink()
+    (root / "changed" / "adapter" / "README.md").write_text("other")
+    assert run(root, root / "changed" / "adapter") == 1
+    assert "changed since it was written" in capsys.readouterr().err
+
+
+def test_an_adapter_of_zeros_changes_nothing(root, capsys) -> None:
+    assert run(root, changed_adapter(root, "zeros", torch.zeros_like)) == 1
+    assert "zeros changes nothing: all 6 greedy answers" in capsys.readouterr().err
+    assert not (root / "out").exists()
+
+
+def test_an_adapter_of_noise_scores_no_better(root, capsys) -> None:
+    torch.manual_seed(1)
+    noise = changed_adapter(root, "noise", lambda b: torch.randn_like(b) * 3)
+    assert run(root, noise) == 1
+    assert "noise scores no better than its base" in capsys.readouterr().err
+
+
+def test_tampered_merged_weights_are_noticed(root) -> None:
+    def tampered(model: Any) -> Any:
+        merged = proof.merge(model)
+        merged.model.language_model.layers[1].mlp.down_proj.weight.data *= 1.02
+        return merged
+
+    loaded = local.load(str(root / "base"), None, None)
+    questions = read_questions(root / "instructions", "raw", "val")
+    with pytest.raises(ModelError, match="merged weights differ from the adapter on its base"):
+        proof.prove(loaded, root / "lora", questions, lambda line: None, merge=tampered)
+
+
+def test_an_adapter_of_another_base_is_refused_by_name(root, capsys) -> None:
+    other = root / "other-base"
+    if not other.exists():
+        with Stage(other, kind="base", inputs={}, config={}) as made:
+            (made / "config.json").write_text("{}")
+    assert run(root, root / "lora", other) == 1
+    told = capsys.readouterr().err
+    assert "was trained for base at revision" in told
+    assert "other-base" in told
+    with pytest.raises(ModelError, match="was trained for base, not for Some/Model"):
+        local.load("Some/Model", "0" * 40, root / "lora")
+
+
+def test_an_adapter_of_another_prompt_version_is_refused(root, capsys) -> None:
+    copy = root / "old-prompt"
+    shutil.copytree(root / "lora", copy, dirs_exist_ok=True)
+    content = json.loads((copy / manifest.NAME).read_text())
+    content["versions"]["prompt"] += 1
+    (copy / manifest.NAME).write_text(json.dumps(content))
+    assert run(root, copy) == 1
+    assert "was made with versions" in capsys.readouterr().err
+
+
+def test_the_loss_is_that_of_the_model_itself(root) -> None:
+    """Transformers' own loss over all tokens of a batch is the mean over them."""
+    loaded = local.load(str(root / "base"), None, None)
+    questions = read_questions(root / "instructions", "raw", "val")
+    with torch.inference_mode():
+        expected = loaded.model(**training_batch(loaded, root)).loss.item()
+    found = np.concatenate(likelihood(loaded, questions, batch_size=4).log_probs)
+    assert -found.mean() == pytest.approx(expected, abs=1e-4)
+
+
+def test_samples_are_spread_over_the_severities(root) -> None:
+    questions = read_questions(root / "instructions", "raw", "val")
+    assert sorted(q.severity for q in spread(questions, 3)) == sorted(SEVERITIES)
+    only = [q for q in questions if q.severity == "none"]
+    assert [q.ask.id for q in spread(only, 9)] == ["v0", "v3"]
+    uneven = [*only[:1], *(q for q in questions if q.severity != "none")]
+    assert len(spread(uneven, 5)) == 5
+
+
+def test_an_answer_of_another_form_that_no_longer_parses_is_not_worse(root) -> None:
+    questions = read_questions(root / "instructions", "raw", "val")
+    given = likelihood(local.load(str(root / "base"), None, None), questions, 8)
+    likelier = given._replace(log_probs=[v + 1 for v in given.log_probs])
+    other, broken = proof.Outcome(given, ["{}"] * SAMPLES), proof.Outcome(likelier, ["{"] * SAMPLES)
+    report = proof.demand_better(other, broken, questions, root / "lora")
+    assert report["answers"]["parse"]["difference"]["value"] == -1
+
+
+def test_worse_answers_are_refused_though_the_truth_is_likelier(root) -> None:
+    questions = read_questions(root / "instructions", "raw", "val")
+    loaded = local.load(str(root / "base"), None, None)
+    given = likelihood(loaded, questions, 8)
+    likelier = given._replace(log_probs=[v + 1 for v in given.log_probs])
+    right = proof.Outcome(given, [q.answer for q in questions])
+    broken = proof.Outcome(likelier, ["no JSON"] * SAMPLES)
+    with pytest.raises(ModelError, match="gives worse answers than its base: schema"):
+        proof.demand_better(right, broken, questions, root / "lora")
