@@ -1,0 +1,300 @@
+"""The gate on the CPU: torch, ONNX Runtime, OpenVINO and INT8 on the same frames, in one run.
+
+    python -m benchmarks.gate_speed --frames OUT/data/images/test --out gate_speed.json
+
+Contenders take turns, frame set by frame set, so that a machine that others use too slows all
+alike; a ratio is the median over the pairs (same round, same frame). "torch" is the fused network
+with this project's letterbox and NMS, "Ultralytics" its own `predict`. The time of a network does
+not depend on what it learnt, so a model given by its definition is not trained: the statistics of
+its normalisation come from the frames, and its scores are shifted so that `--candidates` boxes of
+the median frame reach the NMS. Weights (.pt) are measured as they are.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dat_runtime.draw import Image, size_of
+from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, model_input
+from dat_runtime.edge.engines import Floats, silent_openvino
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
+from dat_runtime.types import SEVERITIES
+from train import gate_int8, gate_onnx
+from train.config import versions
+from train.gate import quiet
+
+Times = tuple[float, float, float]
+"""Seconds before, in and after the network."""
+
+Contender = Callable[[Image], Times]
+BASELINES = ("torch", "Ultralytics")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One input size: trained weights and a gate folder for each exported form."""
+
+    settings: GateSettings
+    weights: Path
+    gates: dict[str, Path]
+
+
+class TorchEngine:
+    """The fused network in torch, in place of an exported one."""
+
+    inputs = outputs = ()
+
+    def __init__(self, weights: Path):
+        from ultralytics import YOLO
+
+        self._network = YOLO(weights).model.float().eval().fuse(verbose=False)
+
+    def run(self, blob: Floats) -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            return np.asarray(self._network(torch.from_numpy(blob))[0].numpy())
+
+
+def prepare(model: str, images: Sequence[Path], side: int, candidates: int, work: Path) -> Prepared:
+    """Weights and all exported forms for one input size, INT8 calibrated on the same frames."""
+    settings = GateSettings(classes=SEVERITIES, imgsz=side)
+    folders = {name: work / f"{side}-{name}" for name in ("ONNX Runtime", "OpenVINO", "INT8")}
+    for folder in folders.values():
+        folder.mkdir()
+    weights = work / f"{side}.pt"
+    yolo = untrained(model, images, side, candidates) if model.endswith(".yaml") else loaded(model)
+    yolo.save(weights)
+    onnx = folders["ONNX Runtime"]
+    gate_onnx.export_onnx(weights, onnx, settings)
+    openvino = silent_openvino()
+    network = openvino.Core().read_model(onnx / settings.model)
+    openvino.save_model(network, folders["OpenVINO"] / "gate.xml", compress_to_fp16=False)
+    small = gate_int8.quantize(network, images, side)
+    openvino.save_model(small, folders["INT8"] / "gate.xml", compress_to_fp16=False)
+    in_openvino = json.dumps(replace(settings, model="gate.xml").as_json())
+    for name in ("OpenVINO", "INT8"):
+        (folders[name] / GATE_FILE).write_text(in_openvino)
+    return Prepared(settings, weights, folders)
+
+
+def loaded(weights: str) -> Any:
+    from ultralytics import YOLO
+
+    return YOLO(weights)
+
+
+def untrained(definition: str, images: Sequence[Path], side: int, candidates: int) -> Any:
+    """A model that nobody trained, whose answers vary and hold so many candidates."""
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    yolo = YOLO(definition, task="detect")
+    network = yolo.model = DetectionModel(definition, nc=len(SEVERITIES), verbose=False)
+    blobs = torch.from_numpy(np.concatenate([gate_int8.blob_of(path, side) for path in images]))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # its statistics are those of the one pass
+    with torch.no_grad():
+        network.train()(blobs)
+        network.half().float()  # as it will be saved
+        best = torch.logit(network.eval()(blobs)[0][:, 4:]).amax(dim=1)
+        reached = best.sort(dim=1, descending=True).values[:, candidates].median()
+        for branch in network.model[-1].cv3:
+            branch[-1].bias += float(np.log(MIN_CONFIDENCE / (1 - MIN_CONFIDENCE)) - reached)
+    return yolo
+
+
+def contenders(prepared: Prepared, threads: int) -> dict[str, Contender]:
+    detectors = {
+        "torch": YoloDetector(TorchEngine(prepared.weights), prepared.settings),
+        **{name: YoloDetector.load(folder, threads) for name, folder in prepared.gates.items()},
+    }
+    steps = {name: stepwise(detector) for name, detector in detectors.items()}
+    return {"Ultralytics": ultralytics(prepared), **steps}
+
+
+def stepwise(detector: YoloDetector) -> Contender:
+    """`detector.detect`, with the clock read between its three steps."""
+
+    def run(image: Image) -> Times:
+        began = time.perf_counter()
+        letterbox = Letterbox(size_of(image), detector.settings.imgsz)
+        blob = model_input(letterbox.apply(image))
+        given = time.perf_counter()
+        output = detector.infer(blob)
+        answered = time.perf_counter()
+        detector.read(output, letterbox)
+        return given - began, answered - given, time.perf_counter() - answered
+
+    return run
+
+
+def ultralytics(prepared: Prepared) -> Contender:
+    """`predict` as a program would call it; its own clock splits it, the rest counts as after."""
+    from ultralytics import YOLO
+
+    model = YOLO(prepared.weights)
+
+    def run(image: Image) -> Times:
+        began = time.perf_counter()
+        (result,) = model.predict(
+            image,
+            imgsz=prepared.settings.imgsz,
+            conf=MIN_CONFIDENCE,
+            iou=prepared.settings.nms_iou,
+            rect=False,
+            device="cpu",
+            verbose=False,
+        )
+        whole = time.perf_counter() - began
+        before, network = (result.speed[step] / 1000 for step in ("preprocess", "inference"))
+        return before, network, whole - before - network
+
+    return run
+
+
+def turns(
+    running: dict[str, Contender], images: Sequence[Image], rounds: int
+) -> Iterator[tuple[str, list[Times]]]:
+    """Each contender's times for all frames, round by round, in an order that rotates."""
+    names = list(running)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            running[name](images[0])  # the caches are its own again, and no other's threads spin
+            yield name, [running[name](image) for image in images]
+        print(f"[gate_speed] round {number + 1} of {rounds}", flush=True)
+
+
+def rows(times: dict[str, list[Times]]) -> dict[str, dict[str, float]]:
+    """Per contender the medians in milliseconds and the ratios; times pair by their place."""
+    whole = {name: [sum(t) for t in of] for name, of in times.items()}
+    table = {}
+    for name, of in times.items():
+        before, network, after = (statistics.median(part) * 1000 for part in zip(*of, strict=True))
+        table[name] = {
+            "before_ms": before,
+            "network_ms": network,
+            "after_ms": after,
+            "total_ms": statistics.median(whole[name]) * 1000,
+            "share_around_network": statistics.median(1 - t[1] / sum(t) for t in of),
+            **{
+                f"times_{base}": statistics.median(
+                    theirs / ours for theirs, ours in zip(whole[base], whole[name], strict=True)
+                )
+                for base in BASELINES
+            },
+        }
+    return table
+
+
+def measure(
+    prepared: Prepared, images: Sequence[Image], threads: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    running = contenders(prepared, threads)
+    for run in running.values():
+        run(images[0])
+    times: dict[str, list[Times]] = {name: [] for name in running}
+    for name, of in turns(running, images, rounds):
+        times[name] += of
+    return rows(times)
+
+
+def seen(prepared: Prepared, images: Sequence[Image]) -> dict[str, float]:
+    """What the NMS has to do: medians over the frames."""
+    detector = YoloDetector.load(prepared.gates["ONNX Runtime"])
+    before, after = [], []
+    for image in images:
+        letterbox = Letterbox(size_of(image), prepared.settings.imgsz)
+        output = detector.infer(model_input(letterbox.apply(image)))
+        before.append(int((output[4:].max(axis=0) > MIN_CONFIDENCE).sum()))
+        after.append(len(detector.read(output, letterbox)))
+    return {"candidates": statistics.median(before), "detections": statistics.median(after)}
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def table(result: dict[str, Any]) -> str:
+    head = ["px", "threads", "path", "before ms", "network ms", "after ms", "total ms",
+            "around the network", "x torch", "x Ultralytics"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for run in result["runs"]:
+        for name, row in run["paths"].items():
+            lines.append(
+                [str(run["side"]), str(run["threads"]), name]
+                + [f"{row[k]:.1f}" for k in ("before_ms", "network_ms", "after_ms", "total_ms")]
+                + [f"{row['share_around_network']:.1%}"]
+                + [f"{row[f'times_{base}']:.2f}" for base in BASELINES]
+            )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gate_speed", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--frames", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--count", type=int, default=6, help="pictures taken, spread over all")
+    parser.add_argument("--model", default="yolo12s.yaml", help="a definition, or weights (.pt)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[320, 640])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--candidates", type=int, default=100)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args(argv)
+    found = sorted(p for p in args.frames.iterdir() if p.suffix in (".jpg", ".jpeg", ".png"))
+    if not found:
+        raise SystemExit(f"{args.frames} holds no picture (.jpg, .jpeg, .png)")
+    paths = [found[i * len(found) // args.count] for i in range(min(args.count, len(found)))]
+    images = [gate_int8.read(path) for path in paths]
+    result: dict[str, Any] = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "model": Path(args.model).name,
+        "frames": [list(image.shape[1::-1]) for image in images],
+        "rounds": args.rounds,
+        "versions": versions("torch", "ultralytics", "onnxruntime", "openvino", "nncf"),
+        "runs": [],
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        for side in args.sizes:
+            print(f"[gate_speed] {side} px: exporting", flush=True)
+            with quiet(work / "log", work):
+                prepared = prepare(args.model, paths, side, args.candidates, work)
+            for threads in args.threads:
+                print(f"[gate_speed] {side} px, {threads} threads: measuring", flush=True)
+                paths_measured = measure(prepared, images, threads, args.rounds)
+                result["runs"].append(
+                    {"side": side, "threads": threads, **seen(prepared, images),
+                     "paths": paths_measured}
+                )  # fmt: skip
+    print(table(result))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
