@@ -2,9 +2,13 @@
 
     python -m train.gate --config configs/yolo/smoke.yaml --data OUT/data --out OUT/gate
 
-The configuration is Ultralytics' own; `key=value` after the options overrides it. The output folder
-(kind "gate") holds best.pt, gate.onnx, gate.json, metrics.json, parity.json, the resolved
-config.yaml, curves, example predictions and train.log. A run that was cut off goes on where it was.
+The configuration is Ultralytics' own; `key=value` after the options overrides it, and `single_cls`
+makes a gate of the one class "accident". `--fold 1/3` leaves the first third of the training frames
+out, for data.prep.instruct, and names them in held_out.json.
+
+The output folder (kind "gate") holds best.pt, gate.onnx, gate.json, metrics.json, parity.json, the
+resolved config.yaml, curves, example predictions and train.log. A run that was cut off goes on
+where it was.
 """
 
 import argparse
@@ -22,13 +26,13 @@ from typing import Any
 import yaml
 
 from dat_runtime import manifest
-from dat_runtime.errors import ConfigError, DataError, reports_errors
-from dat_runtime.types import SEVERITIES
+from dat_runtime.errors import ConfigError, reports_errors
 from train import config as config_file
+from train import folds
 from train.gate_callbacks import BoxCounts, Epochs, refuse_drops
+from train.gate_data import classes_of, count_boxes, demand_classes, link_data, names_of
 
-SPLITS = ("train", "val", "test")
-OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode", "single_cls"}
+OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
 """Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
 
 KEPT = ("results.csv", "results.png", "confusion_matrix.png", "BoxPR_curve.png", "labels.jpg",
@@ -46,17 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="Ultralytics configuration")
     parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--fold", metavar="K/N", help="leave a fold of the frames out")
     parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases as well")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Ultralytics keys")
     args = parser.parse_args(argv)
 
     config = read_config(args.config, args.overrides)
-    demand_two_classes(args.data)
+    fold = folds.Fold.of(args.fold) if args.fold else None
+    demand_classes(args.data, config)
     stage = manifest.Stage(
         args.out,
         kind="gate",
         inputs={"data": args.data, **_pretrained(config)},
-        config={"yolo": config, "versions": config_file.versions("ultralytics", "torch")},
+        config={
+            "yolo": config,
+            "versions": config_file.versions("ultralytics", "torch"),
+            **({"fold": str(fold)} if fold else {}),
+        },
         code=[__file__],
         resumable=True,
     )
@@ -64,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with stage as folder:
         boxes = count_boxes(args.data)
+        if fold:
+            boxes["train"] = folds.leave_out(fold, args.data, boxes["train"], folder)
         metrics = make_gate(folder.resolve(), args.data.resolve(), config, boxes, args.wandb)
     print(f"[gate] {summary(metrics)}")
     print(f"[gate] {args.out}: gate.onnx is the trained model's equal (parity.json)", flush=True)
@@ -92,43 +104,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
-def demand_two_classes(data: Path) -> None:
-    """Refuse a set whose labels are of one class: the gate would learn severity from nothing.
-
-    Raises:
-        ConfigError: it was built with --single-class.
-        ManifestError: it is no prepared set.
-    """
-    if manifest.read(data, kind="data").config.get("single_class"):
-        raise ConfigError(
-            f"{data} has labels of a single class, the two-class gate needs moderate and severe: "
-            "build it without --single-class"
-        )
-
-
 def _pretrained(config: Mapping[str, Any]) -> dict[str, Path]:
     named = {"pretrained": config.get("pretrained"), "model": config["model"]}
     return {k: Path(v) for k, v in named.items() if isinstance(v, str) and v.endswith(".pt")}
-
-
-def count_boxes(data: Path) -> dict[str, dict[str, int]]:
-    """Per split, image id -> number of rows in its label file (0 for a negative).
-
-    Raises:
-        DataError: an image has no label file, or a split has no image.
-    """
-    counts: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        counts[split] = {}
-        for image in sorted((data / "images" / split).glob("*.*")):
-            label = data / "labels" / split / f"{image.stem}.txt"
-            if not label.is_file():
-                raise DataError("has no label file (a negative has an empty one)", image)
-            rows = label.read_text("utf-8").splitlines()
-            counts[split][image.stem] = sum(bool(row.strip()) for row in rows)
-        if not counts[split]:
-            raise DataError(f"holds no image of the split {split!r}", data / "images" / split)
-    return counts
 
 
 def make_gate(
@@ -136,7 +114,7 @@ def make_gate(
 ) -> dict[str, Any]:
     """Fill the output folder; returns what metrics.json holds."""
     work = folder / "work"
-    linked = link_data(data, work / "data")
+    linked = link_data(data, work / "data", boxes)
     manifest.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     with quiet(folder / "train.log", work):
         metrics = train(folder, linked, config, Epochs(work / "checkpoint.pt", boxes), wandb)
@@ -146,27 +124,6 @@ def make_gate(
     keep_curves(work / "run", folder)
     shutil.rmtree(work)
     return metrics
-
-
-def link_data(data: Path, work: Path) -> Path:
-    """A tree of links to the data, which Ultralytics may write caches and repairs into.
-
-    Returns:
-        Its data.yaml: absolute, two classes, nothing to download.
-    """
-    shutil.rmtree(work, ignore_errors=True)
-    for split in SPLITS:
-        for kind in ("images", "labels"):
-            (work / kind / split).mkdir(parents=True)
-            for file in sorted((data / kind / split).iterdir()):
-                (work / kind / split / file.name).symlink_to(file)
-    content = {
-        "path": str(work.resolve()),
-        **{split: f"images/{split}" for split in SPLITS},
-        "names": dict(enumerate(SEVERITIES)),
-    }
-    manifest.write_atomically(work / "data.yaml", yaml.safe_dump(content))
-    return work / "data.yaml"
 
 
 @contextlib.contextmanager
@@ -222,8 +179,8 @@ def train(
     training = {
         "images": {split: len(of) for split, of in epochs.boxes.items()},
         "boxes": {split: sum(of.values()) for split, of in epochs.boxes.items()},
-        "train_seconds": round(epochs.seconds, 1),
-        **peak_memory(),
+        "peak_memory_bytes": manifest.peak_memory_bytes(),
+        **epochs.cost(),
     }
     write_json(record, training)
     (folder / "work" / "run" / "weights" / "best.pt").replace(best)
@@ -264,6 +221,7 @@ def measure(
             imgsz=config["imgsz"],
             batch=config.get("batch", 16),
             iou=config.get("iou", 0.7),
+            single_cls=config.get("single_cls", False),
             device=config.get("device"),
             workers=0,
             plots=False,
@@ -271,7 +229,8 @@ def measure(
             name=f"measured-{split}",
             exist_ok=True,
         ).box
-        of_class = {SEVERITIES[c]: box.class_result(i) for i, c in enumerate(box.ap_class_index)}
+        names = names_of(config)
+        of_class = {names[c]: box.class_result(i) for i, c in enumerate(box.ap_class_index)}
         measured[split] = {
             "mAP50": float(box.map50),
             "mAP50-95": float(box.map),
@@ -290,7 +249,7 @@ def export(folder: Path, data: Path, config: Mapping[str, Any], boxes: BoxCounts
     from train.gate_onnx import FRAMES, check_parity, export_onnx
 
     settings = GateSettings(
-        classes=SEVERITIES,
+        classes=classes_of(config),
         imgsz=config["imgsz"],
         nms_iou=config.get("iou", 0.7),
     )
@@ -304,16 +263,6 @@ def keep_curves(run: Path, folder: Path) -> None:
     for name in KEPT:
         if (run / name).is_file():
             (run / name).replace(folder / name)
-
-
-def peak_memory() -> dict[str, int]:
-    """Peak memory, bytes; of the accelerator too where there is one."""
-    import torch
-
-    peak = {"peak_memory_bytes": manifest.peak_memory_bytes()}
-    if torch.cuda.is_available():
-        peak["peak_cuda_bytes"] = torch.cuda.max_memory_allocated()
-    return peak
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -3,9 +3,14 @@
 Ultralytics' own `last.pt` holds halved EMA weights and no state of the random generators, so a run
 resumed from it ends elsewhere. Here every epoch is seeded by its number, and the checkpoint holds
 the full state, so a run that was cut off ends with the weights of one that was not.
+
+On several GPUs Ultralytics starts a process for each and pickles the callbacks into it: every one
+restores the same checkpoint, the first alone writes and prints, and the process that started them
+learns of time and memory by a file.
 """
 
 import io
+import json
 import os
 import random
 import sys
@@ -16,6 +21,7 @@ from typing import Any
 
 from dat_runtime.errors import DataError
 from dat_runtime.manifest import write_atomically
+from dat_runtime.types import ONE_CLASS
 
 BoxCounts = Mapping[str, Mapping[str, int]]
 """Per split ("train", "val"): image id -> number of boxes in its label file."""
@@ -27,8 +33,16 @@ class Epochs:
     def __init__(self, checkpoint: Path, boxes: BoxCounts):
         self.checkpoint = checkpoint
         self.boxes = boxes
-        self.seconds = 0.0
+        self._seconds = 0.0
         self._started = 0.0
+
+    @property
+    def _cost(self) -> Path:
+        return self.checkpoint.with_name("cost.json")
+
+    def cost(self) -> dict[str, Any]:
+        """Seconds of the training, all its starts together; peak memory of the first GPU, bytes."""
+        return dict(json.loads(self._cost.read_text("utf-8")))
 
     def register(self, model: Any) -> None:
         """Add the callbacks to an `ultralytics.YOLO`."""
@@ -45,11 +59,13 @@ class Epochs:
             torch.set_num_threads(int(threads))
         if trainer.device.type == "cpu":  # a quarter faster there; Ultralytics does so on CUDA only
             trainer.model.to(memory_format=torch.channels_last)
+        if trainer.args.single_cls:  # Ultralytics' own name is "item"
+            _bare(trainer.model).names = trainer.ema.ema.names = {0: ONE_CLASS}
         refuse_drops("train", trainer.train_loader.dataset.labels, self.boxes["train"])
         refuse_drops("val", trainer.test_loader.dataset.labels, self.boxes["val"])
         if self.checkpoint.is_file():
             self._restore(trainer)
-        self._started = time.monotonic() - self.seconds
+        self._started = time.monotonic() - self._seconds
 
     def seed(self, trainer: Any) -> None:
         """Make the epoch depend on its number and the weights alone."""
@@ -97,7 +113,7 @@ class Epochs:
 
         # Our own file, in our own unfinished folder.
         state = torch.load(self.checkpoint, map_location=trainer.device, weights_only=False)
-        for name, content in state["files"].items():
+        for name, content in state["files"].items() if _is_first() else ():
             write_atomically(trainer.save_dir / name, content)
         _bare(trainer.model).load_state_dict(state["model"])
         trainer.ema.ema.load_state_dict(state["ema"])
@@ -108,12 +124,15 @@ class Epochs:
         trainer.stopper.best_fitness, trainer.stopper.best_epoch = state["stopper"]
         trainer.start_epoch = state["epoch"] + 1
         trainer.scheduler.last_epoch = trainer.start_epoch - 1
-        self.seconds = state["seconds"]
+        self._seconds = state["seconds"]
         _say(f"[gate] going on after epoch {trainer.start_epoch}/{trainer.epochs}")
 
     def report(self, trainer: Any) -> None:
         """Print the epoch in one line (Ultralytics calls this once more after the last)."""
-        self.seconds = time.monotonic() - self._started
+        if not _is_first():
+            return
+        seconds = time.monotonic() - self._started
+        write_atomically(self._cost, json.dumps({"train_seconds": round(seconds, 1), **_cuda()}))
         if trainer.epoch >= trainer.epochs:
             return
         losses = " ".join(f"{name} {float(v):.2f}" for name, v in _losses(trainer).items())
@@ -121,7 +140,7 @@ class Epochs:
         if trainer.args.val or trainer.epoch + 1 == trainer.epochs:
             mean_ap = trainer.metrics.get("metrics/mAP50(B)", 0.0)
             line += f"  val mAP50 {mean_ap:.3f}"
-        _say(f"{line}  {self.seconds:.0f} s")
+        _say(f"{line}  {seconds:.0f} s")
 
 
 def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str, int]) -> None:
@@ -162,6 +181,20 @@ def _losses(trainer: Any) -> dict[str, Any]:
     return {str(name).removesuffix("_loss"): value for name, value in items.items()}
 
 
+def _is_first() -> bool:
+    """Whether this is the process that writes: the only one, or the first of several GPUs'."""
+    return int(os.getenv("RANK", "-1")) in (-1, 0)
+
+
+def _cuda() -> dict[str, int]:
+    import torch
+
+    return (
+        {"peak_cuda_bytes": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {}
+    )
+
+
 def _say(line: str) -> None:
     """Past the redirection of Ultralytics' own output into train.log."""
-    print(line, file=sys.__stdout__, flush=True)
+    if _is_first():
+        print(line, file=sys.__stdout__, flush=True)

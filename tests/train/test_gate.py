@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from dat_runtime import manifest
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import Box, Detection, Size
-from train import gate
+from train import gate, gate_data
 from train.gate_callbacks import Epochs, refuse_drops
 from train.gate_onnx import MAX_CONFIDENCE_GAP, MIN_IOU, partner
 
@@ -36,7 +38,7 @@ def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
     """A prepared set of grey frames with one bright box each; every fourth is a negative."""
     random = np.random.default_rng(0)
     with manifest.Stage(folder, kind="data", inputs={}, config=config) as partial:
-        for split in gate.SPLITS:
+        for split in gate_data.SPLITS:
             for kind in ("images", "labels"):
                 (partial / kind / split).mkdir(parents=True)
             for i in range(frames):
@@ -46,6 +48,8 @@ def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
                     image[12:36, 24:56] = 255
                 cv2.imwrite(str(partial / "images" / split / f"{i}.jpg"), image)
                 (partial / "labels" / split / f"{i}.txt").write_text(row)
+        groups = {split: {str(i): str(i) for i in range(frames)} for split in gate_data.SPLITS}
+        (partial / "groups.json").write_text(json.dumps(groups))
         # Ultralytics rewrites a JPEG that does not end with its end marker.
         odd = partial / "images" / "train" / "1.jpg"
         odd.write_bytes(odd.read_bytes() + b"\0")
@@ -60,7 +64,15 @@ def test_every_configuration_begins_with_the_command_that_runs_it(path: Path) ->
 
 
 def test_there_are_configurations() -> None:
-    assert {p.name for p in CONFIGS} >= {"smoke.yaml", "gate_2cls.yaml"}
+    assert {p.name for p in CONFIGS} >= {"smoke.yaml", "gate_1cls.yaml", "gate_2cls.yaml"}
+
+
+def test_the_two_gates_of_figure_4_differ_in_their_classes_alone() -> None:
+    one, two = (gate.read_config(Path(f"configs/yolo/gate_{n}cls.yaml")) for n in (1, 2))
+    assert one.pop("single_cls") is True
+    assert one == two
+    assert gate_data.names_of({"single_cls": True}) == ("accident",)
+    assert gate_data.names_of(two) == ("moderate", "severe")
 
 
 def test_an_override_on_the_command_line_wins_and_keeps_its_type(tmp_path: Path) -> None:
@@ -107,10 +119,10 @@ def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, text: str
 
 def test_boxes_are_counted_per_image_and_a_missing_label_file_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", frames=4)
-    assert gate.count_boxes(data)["val"] == {"0": 0, "1": 1, "2": 1, "3": 1}
+    assert gate_data.count_boxes(data)["val"] == {"0": 0, "1": 1, "2": 1, "3": 1}
     (data / "labels" / "val" / "2.txt").unlink()
     with pytest.raises(DataError, match=r"val/2\.jpg: has no label file"):
-        gate.count_boxes(data)
+        gate_data.count_boxes(data)
 
 
 def test_data_that_changed_since_it_was_prepared_is_refused(
@@ -124,14 +136,17 @@ def test_data_that_changed_since_it_was_prepared_is_refused(
     assert not list(tmp_path.glob("gate*"))
 
 
-def test_a_set_of_a_single_class_is_refused(
+def test_a_set_of_a_single_class_trains_a_gate_of_one_class_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_data(tmp_path / "data", frames=4, single_class=True)
     config = write_config(tmp_path / "c.yaml")
     arguments = ["--config", config, "--data", data, "--out", tmp_path / "gate"]
     assert gate.main([str(a) for a in arguments]) == 1
-    assert "the two-class gate needs moderate and severe" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert "a two-class gate needs moderate and severe" in complaint
+    assert "single_cls=true" in complaint
+    gate_data.demand_classes(data, {"single_cls": True})
 
 
 def test_a_run_killed_while_its_work_was_removed_does_not_train_again(tmp_path: Path) -> None:
@@ -167,15 +182,17 @@ class CutOff(Epochs):
         super().seed(trainer)
 
 
-def weights_after(folder: Path, data: Path, epochs: type[Epochs] = Epochs) -> dict[str, Any]:
+def weights_after(
+    folder: Path, data: Path, epochs: type[Epochs] = Epochs, **keys: Any
+) -> dict[str, Any]:
     import torch
 
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
-    linked = gate.link_data(data, work / "data")
+    boxes = gate_data.count_boxes(data)
+    linked = gate_data.link_data(data, work / "data", boxes)
     with gate.quiet(folder / "train.log", work):
-        counting = epochs(work / "checkpoint.pt", gate.count_boxes(data))
-        gate.train(folder, linked, dict(TINY), counting)
+        gate.train(folder, linked, {**TINY, **keys}, epochs(work / "checkpoint.pt", boxes))
     return torch.load(folder / "best.pt", weights_only=False)["model"].state_dict()
 
 
@@ -220,8 +237,77 @@ def test_a_training_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
 ) -> None:
     data = write_data(tmp_path / "data")
     whole = weights_after(tmp_path / "whole", data)
+    another = weights_after(tmp_path / "another", data, seed=1)
+    assert any(bool((another[name] != whole[name]).any()) for name in whole)
     with pytest.raises(KeyboardInterrupt):
         weights_after(tmp_path / "cut", data, CutOff)
     resumed = weights_after(tmp_path / "cut", data)
     assert (tmp_path / "cut" / "work" / "checkpoint.pt").is_file()
     assert all(bool((resumed[name] == whole[name]).all()) for name in whole)
+
+
+@pytest.mark.slow
+def test_a_gate_of_one_class_is_trained_measured_and_exported_as_such(tmp_path: Path) -> None:
+    data, config = write_data(tmp_path / "data"), write_config(tmp_path / "c.yaml", epochs=1)
+    out = tmp_path / "gate"
+    command = ["--config", str(config), "--data", str(data), "--out", str(out)]
+    assert gate.main([*command, "--fold", "2/2", "single_cls=true"]) == 0
+    settings = json.loads((out / "gate.json").read_text())
+    assert settings["classes"] == ["accident"]
+    held_out = json.loads((out / "held_out.json").read_text())["image_ids"]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert len(held_out) == 4
+    assert metrics["images"] == {"train": 4, "val": 8, "test": 8}
+    assert set(metrics["test"]["classes"]) == {"accident"}
+    assert json.loads((out / "parity.json").read_text())["lowest_iou"] >= MIN_IOU
+    detector = YoloDetector.load(out)
+    assert detector.settings.classes == (None,)
+    assert manifest.verify(out, "gate").config["fold"] == "2/2"
+
+
+CHILD = """
+import sys
+sys.path = {path!r}
+from ultralytics.utils.patches import torch_load
+state = torch_load({state!r}, map_location="cpu")
+for event in ("on_pretrain_routine_end", "on_train_epoch_start", "on_model_save"):
+    callback = state["callbacks"][event][-1]
+    print("=", type(callback.__self__).__module__, callback.__name__, callback.__self__.boxes)
+"""
+
+
+@pytest.mark.slow
+def test_the_callbacks_reach_the_processes_of_several_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics pickles them into a file that each process loads; no GPU is needed for that."""
+    from types import SimpleNamespace
+
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    from ultralytics.utils import dist
+    from ultralytics.utils.callbacks import get_default_callbacks
+
+    monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
+    callbacks = get_default_callbacks()
+    trained = SimpleNamespace(add_callback=lambda event, call: callbacks[event].append(call))
+    Epochs(tmp_path / "checkpoint.pt", {"train": {"a": 2}}).register(trained)
+    trainer = SimpleNamespace(args=SimpleNamespace(), model="yolo12n.yaml", callbacks=callbacks)
+    state = Path(dist.generate_ddp_file(trainer)).with_suffix(".pt")
+    child = CHILD.format(path=sys.path, state=str(state))
+    run = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+    assert [line for line in run.stdout.splitlines() if line.startswith("=")] == [
+        f"= train.gate_callbacks {name} {{'train': {{'a': 2}}}}"
+        for name in ("begin", "seed", "save")
+    ], run.stderr
+
+
+def test_of_several_processes_the_first_alone_prints_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    trainer = SimpleNamespace(epoch=1, epochs=1)
+    for rank, writes in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        Epochs(tmp_path / "checkpoint.pt", {}).report(trainer)
+        assert (tmp_path / "cost.json").is_file() == writes

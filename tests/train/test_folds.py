@@ -1,0 +1,73 @@
+"""Folds of the training frames: whole groups, every frame once, the same each time."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dat_runtime.errors import ConfigError, DataError
+from train.folds import HELD_OUT, Fold, assign, leave_out
+
+GROUPS = {f"f{i}": f"clip{i // 3}" for i in range(60)}
+BOXES = {name: int(name[1:]) % 2 for name in GROUPS}
+
+
+def write_groups(data: Path, content: object = GROUPS) -> Path:
+    data.mkdir(exist_ok=True)
+    (data / "groups.json").write_text(json.dumps({"train": content}))
+    return data
+
+
+@pytest.mark.parametrize("text", ["3", "0/3", "4/3", "1/1", "1/101", "-1/3", "a/b", "1/3/5", ""])
+def test_a_fold_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--fold is"):
+        Fold.of(text)
+
+
+@given(
+    groups=st.lists(st.integers(0, 8), min_size=9, max_size=60).map(lambda g: [*range(9), *g]),
+    count=st.integers(2, 9),
+)
+def test_folds_are_whole_groups_and_none_is_empty(groups: list[int], count: int) -> None:
+    named = {f"f{i}": str(group) for i, group in enumerate(groups)}
+    folds = assign(named, dict.fromkeys(named, 1), count)
+    assert set(folds.values()) == set(range(1, count + 1))
+    of_group = {(named[name], fold) for name, fold in folds.items()}
+    assert len(of_group) == len(set(groups))
+
+
+def test_folds_have_as_many_frames_with_boxes_as_without() -> None:
+    folds = assign(GROUPS, BOXES, 3)
+    kinds = Counter((folds[name], BOXES[name]) for name in GROUPS)
+    assert max(kinds.values()) - min(kinds.values()) <= 3
+    assert assign(dict(reversed(GROUPS.items())), BOXES, 3) == folds
+
+
+def test_each_frame_is_left_out_by_one_gate_alone(tmp_path: Path) -> None:
+    data = write_groups(tmp_path / "data")
+    left_out: list[str] = []
+    for number in (1, 2, 3):
+        (folder := tmp_path / str(number)).mkdir()
+        stays = leave_out(Fold(number, 3), data, BOXES, folder)
+        content = json.loads((folder / HELD_OUT).read_text())
+        assert (content["fold"], content["of"]) == (number, 3)
+        assert stays.keys() == BOXES.keys() - set(content["image_ids"])
+        left_out += content["image_ids"]
+    assert sorted(left_out) == sorted(BOXES)
+
+
+def test_groups_that_are_missing_or_of_other_frames_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"groups\.json: is missing: make the data again"):
+        leave_out(Fold(1, 2), tmp_path, BOXES, tmp_path)
+    with pytest.raises(DataError, match="not about the training frames, such as 'other'"):
+        leave_out(Fold(1, 2), write_groups(tmp_path), {**BOXES, "other": 0}, tmp_path)
+    with pytest.raises(DataError, match="no groups of frames"):
+        leave_out(Fold(1, 2), write_groups(tmp_path, 3), BOXES, tmp_path)
+
+
+def test_more_folds_than_groups_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"20 groups .* too few for 21 folds"):
+        leave_out(Fold(1, 21), write_groups(tmp_path), BOXES, tmp_path)
