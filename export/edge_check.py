@@ -19,10 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dat_runtime import manifest
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import DatError, reports_errors
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = ROOT / "requirements" / "field.txt"
+REQUIREMENTS = {
+    ".onnx": ROOT / "requirements" / "field.txt",
+    ".xml": ROOT / "requirements" / "openvino.txt",
+}
+"""By the suffix of the gate's model: with OpenVINO, and pinned, only where the gate needs it."""
+
 ABSENT = ("torch", "ultralytics", "transformers", "llamafactory")
 WEIGHTS = (".pt", ".pth", ".onnx", ".safetensors", ".bin", ".pkl")
 UNPICKLING = ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
@@ -64,7 +70,8 @@ def check(bundle: Path, python: str, scratch: Path) -> None:
     wheel = build(scratch)
     check_wheel(wheel)
     _say(f"wheel {wheel.name}: {wheel.stat().st_size / 1000:.0f} kB, no weights")
-    field = install(wheel, python, scratch)
+    model = GateSettings.read(bundle / "gate" / GATE_FILE).model
+    field = install(wheel, REQUIREMENTS[Path(model).suffix], python, scratch)
     elsewhere = scratch / "elsewhere"
     elsewhere.mkdir()
     check_absent(field, elsewhere)
@@ -121,13 +128,13 @@ def _imports(source: str) -> set[str]:
     return names
 
 
-def install(wheel: Path, python: str, scratch: Path) -> Path:
+def install(wheel: Path, requirements: Path, python: str, scratch: Path) -> Path:
     """The Python of a new environment that holds the wheel and what it requires."""
     environment = scratch / "field"
     field = environment / "bin" / "python"
     _run([_uv(), "venv", "--quiet", "--python", python, environment], scratch)
     pip = [_uv(), "pip", "install", "--quiet", "--python", field]
-    _run([*pip, "--require-hashes", "-r", REQUIREMENTS], scratch)
+    _run([*pip, "--require-hashes", "-r", requirements], scratch)
     _run([*pip, "--no-deps", "--no-index", wheel], scratch)
     _run([_uv(), "pip", "check", "--quiet", "--python", field], scratch)
     return field

@@ -3,7 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from export.edge_check import EVENTS, PLANNED, EdgeCheckError, _run, check_wheel, main
+from dat_runtime.edge.settings import MODEL_SUFFIXES
+from export.edge_check import (
+    EVENTS,
+    PLANNED,
+    REQUIREMENTS,
+    EdgeCheckError,
+    _run,
+    check_wheel,
+    main,
+)
 
 
 def wheel_of(folder: Path, **files: str) -> Path:
@@ -52,3 +61,15 @@ def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "--bundle" in capsys.readouterr().out
+
+
+def pinned(suffix: str) -> set[str]:
+    lines = REQUIREMENTS[suffix].read_text().splitlines()
+    return {line.split()[0] for line in lines if line[:1].isalpha()}
+
+
+def test_there_are_pinned_requirements_for_every_engine_and_the_same_but_for_the_engine() -> None:
+    assert REQUIREMENTS.keys() == set(MODEL_SUFFIXES)
+    more = {name.partition("==")[0] for name in pinned(".xml") - pinned(".onnx")}
+    assert more == {"openvino", "openvino-telemetry"}
+    assert pinned(".onnx") < pinned(".xml")
