@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if stage.up_to_date():
         return 0
     made_of = manifest.verify(args.gating, kind="gating").inputs
-    if manifest.digest(args.gate) not in made_of.values():
+    if manifest.digest(args.gate) != made_of.get("gate"):
         raise ConfigError(
             f"{args.gating} was measured with another gate than {args.gate}: run eval.gating again"
         )

@@ -1,14 +1,17 @@
-"""What the gate lets through (Fig. 4): measured with the exported gate, as on an edge node.
+"""What gates let through (Fig. 4): measured with the exported gates, as on an edge node.
 
     python -m eval.gating --data runs/smoke/data --gate runs/smoke/gate --out runs/smoke/gating
+    python -m eval.gating --data OUT/data --gate OUT/gate --gate OUT/gate-1cls --out OUT/gating
 
-Writes per frame the trigger score s_t (Eq. 1) to `scores_{val,test}.jsonl`, and for both thresholds
-the rates of Fig. 4 with 95 % bootstrap intervals over the frames to `gating.{json,md}`.
+Writes the trigger score s_t (Eq. 1) of each frame to `scores_{val,test}.jsonl` for the first gate,
+`<gate>/scores_{val,test}.jsonl` for the others, and the measures of Fig. 4 at both of its
+thresholds with 95 % bootstrap intervals over the frames to `gating.{json,md,csv,png}`. The others
+are compared with the first on the same resamples.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +20,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime import manifest
-from dat_runtime.errors import DataError, reports_errors
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
+from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
-from dat_runtime.truth import read_truth
+from dat_runtime.truth import Frame, read_truth
+from dat_runtime.types import ONE_CLASS, Detection, Severity
+from eval import gating_report
+from eval.average_precision import match, mean_average_precision
 
 SPLITS = ("val", "test")
-RATES = {
-    "balanced_accuracy": "Balanced accuracy",
-    "suspect_precision": "Suspect precision",
-    "false_positive_rate": "False positives",
-    "missed_severe": "Missed severe",
-    "mllm_load": "MLLM load",
-}
+THRESHOLDS = {"low": LOW_THRESHOLD, "high": HIGH_THRESHOLD}
+RATES = (
+    "balanced_accuracy",
+    "suspect_precision",
+    "false_positive_rate",
+    "missed_severe",
+    "mllm_load",
+)
+OWN_AP = ("mAP50", "mAP50-95")
+"""Over a gate's own classes: of one class and of two these are different tasks."""
+
+ONE_CLASS_AP = ("one_class_mAP50", "one_class_mAP50-95")
+"""With severities left out of account: the same task for every gate."""
+
 RESAMPLES = 1000
+
+Samples = dict[str, NDArray[np.float64]]
+"""Measure -> its value, then its values on the resamples: (1 + `RESAMPLES`,)."""
 
 
 @dataclass(frozen=True)
@@ -42,83 +59,187 @@ class GatedFrames:
     severe: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one gate does on the frames of a split."""
+
+    frames: GatedFrames
+    samples: Samples
+
+    def as_json(self) -> dict[str, Any]:
+        suspect = {at: self.frames.score >= tau for at, tau in THRESHOLDS.items()}
+        false = {at: int((of & ~self.frames.accident).sum()) for at, of in suspect.items()}
+        return {
+            "frames": len(self.frames.image_ids),
+            "false_positives": false,
+            **{measure: interval(values) for measure, values in self.samples.items()},
+        }
+
+    def minus(self, other: "Measured") -> dict[str, Any]:
+        """The paired differences, of what is the same task for both."""
+        return {
+            measure: interval(values - other.samples[measure])
+            for measure, values in self.samples.items()
+            if measure not in OWN_AP
+        }
+
+
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m eval.gating",
-        description="Measure what the gate lets through (Fig. 4).",
+        description="Measure what gates let through (Fig. 4).",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
-    parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
+    parser.add_argument(
+        "--gate",
+        type=Path,
+        required=True,
+        action="append",
+        help="folder made by train.gate; again for another, to be compared with the first",
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     args = parser.parse_args(argv)
-    manifest.read(args.data, kind="data")
-    manifest.read(args.gate, kind="gate")
+    gates = named(args.gate)
+    others = {f"gate {name}": path for name, path in list(gates.items())[1:]}
     stage = manifest.Stage(
         args.out,
         kind="gating",
-        inputs={"data": args.data, "gate": args.gate},
-        config={"resamples": RESAMPLES},
+        inputs={"data": args.data, "gate": args.gate[0], **others},
+        config={"gates": list(gates)},
         code=[__file__],
     )
     if stage.up_to_date():
         return 0
+    manifest.read(args.data, kind="data")
+    for gate in gates.values():
+        manifest.read(gate, kind="gate")
     with stage as folder:
-        report = measure_gate(args.data, args.gate, folder)
-    print(table(report), flush=True)
+        report = measure_gates(args.data, gates, folder)
+    print(gating_report.words(report), flush=True)
     return 0
 
 
-def measure_gate(data: Path, gate: Path, folder: Path) -> dict[str, Any]:
-    """Fill the output folder; returns what gating.json holds."""
-    from dat_runtime.edge.detector import YoloDetector
+def named(gates: Sequence[Path]) -> dict[str, Path]:
+    """The gates under their folders' names, with that of the folder above where two share one.
 
-    detector = YoloDetector.load(gate)
-    trained = json.loads((gate / "metrics.json").read_text("utf-8"))
-    thresholds = {"low": LOW_THRESHOLD, "high": HIGH_THRESHOLD}
-    report: dict[str, Any] = {"thresholds": thresholds, "splits": {}}
-    for split in SPLITS:
-        frames = gated(split, data, detector)
-        lines = (
-            {"image_id": i, "score": float(s), "accident": bool(a), "severe": bool(v)}
-            for i, s, a, v in zip(
-                frames.image_ids, frames.score, frames.accident, frames.severe, strict=True
-            )
-        )
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        manifest.write_atomically(folder / f"scores_{split}.jsonl", text)
-        report["splits"][split] = {
-            "n": len(frames.image_ids),
-            "mAP50": trained[split]["mAP50"],
-            "mAP50-95": trained[split]["mAP50-95"],
-            **{name: intervals(frames, tau) for name, tau in thresholds.items()},
-        }
-    manifest.write_atomically(folder / "gating.json", json.dumps(report, indent=1) + "\n")
-    manifest.write_atomically(folder / "gating.md", table(report) + "\n")
+    Raises:
+        ConfigError: two are the same.
+    """
+    names = [gate.resolve().name for gate in gates]
+    if len(set(names)) < len(names):
+        names = [f"{gate.resolve().parent.name}-{gate.resolve().name}" for gate in gates]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--gate names {', '.join(map(str, gates))}: expected different gates")
+    return dict(zip(names, gates, strict=True))
+
+
+def measure_gates(data: Path, gates: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+    """Fill the output folder; returns what gating.json holds."""
+    measured: dict[str, dict[str, Measured]] = {}
+    for name, gate in gates.items():
+        measured[name] = measure_gate(data, gate, folder / name if measured else folder, name)
+    first, *others = measured
+    report = {
+        "thresholds": THRESHOLDS,
+        "gates": {
+            name: {
+                "classes": [severity or ONE_CLASS for severity in _classes(gate)],
+                "splits": {split: of.as_json() for split, of in measured[name].items()},
+            }
+            for name, gate in gates.items()
+        },
+        "compared_with": first,
+        "differences": {
+            name: {split: measured[name][split].minus(measured[first][split]) for split in SPLITS}
+            for name in others
+        },
+    }
+    gating_report.write(report, folder)
     return report
 
 
-def gated(split: str, data: Path, detector: Any) -> GatedFrames:
-    """Run the gate over the frames of a split."""
+def measure_gate(data: Path, gate: Path, folder: Path, name: str = "gate") -> dict[str, Measured]:
+    """What one gate does on each split; its scores go to the folder."""
+    from dat_runtime.edge.detector import YoloDetector
+
+    detector = YoloDetector.load(gate)
+    folder.mkdir(exist_ok=True)
+    measured = {}
+    for split in SPLITS:
+        truth = read_truth(data / f"truth_{split}.jsonl", pictures=True)
+        found = detections(f"{name}, {split}", data, truth, detector)
+        frames = gated(truth, found)
+        text = "".join(json.dumps(line) + "\n" for line in _score_lines(frames))
+        manifest.write_atomically(folder / f"scores_{split}.jsonl", text)
+        samples = sampled(frames, truth, found, len(detector.settings.classes) > 1)
+        measured[split] = Measured(frames, samples)
+    return measured
+
+
+def _classes(gate: Path) -> tuple[Severity | None, ...]:
+    return GateSettings.read(gate / GATE_FILE).classes
+
+
+def detections(
+    name: str, data: Path, truth: Sequence[Frame], detector: Any
+) -> list[tuple[Detection, ...]]:
+    """Run a gate over the frames of a split; `name` is for the lines of progress."""
     import cv2
 
-    records = read_truth(data / f"truth_{split}.jsonl", pictures=True)
-    scores = []
-    for done, record in enumerate(records, 1):
+    found = []
+    for done, record in enumerate(truth, 1):
         image = cv2.imread(str(data / record.image))
         if image is None:
             raise DataError("cannot be read as an image", data / record.image)
-        scores.append(trigger_score(detector.detect(image)))
-        if done % 100 == 0 or done == len(records):
-            print(f"[gating] {split}: {done}/{len(records)} frames", flush=True)
-    severities = [record.severities for record in records]
+        found.append(detector.detect(image))
+        if done % 100 == 0 or done == len(truth):
+            print(f"[gating] {name}: {done}/{len(truth)} frames", flush=True)
+    return found
+
+
+def gated(truth: Sequence[Frame], found: Sequence[Sequence[Detection]]) -> GatedFrames:
     return GatedFrames(
-        tuple(record.image_id for record in records),
-        np.array(scores),
-        np.array([bool(s) for s in severities]),
-        np.array(["severe" in s for s in severities]),
+        tuple(record.image_id for record in truth),
+        np.array([trigger_score(of_frame) for of_frame in found]),
+        np.array([bool(record.severities) for record in truth]),
+        np.array(["severe" in record.severities for record in truth]),
     )
+
+
+def _score_lines(frames: GatedFrames) -> Iterator[dict[str, Any]]:
+    rows = zip(frames.image_ids, frames.score, frames.accident, frames.severe, strict=True)
+    for image_id, score, accident, severe in rows:
+        yield {
+            "image_id": image_id,
+            "score": float(score),
+            "accident": bool(accident),
+            "severe": bool(severe),
+        }
+
+
+def sampled(
+    frames: GatedFrames,
+    truth: Sequence[Frame],
+    found: Sequence[Sequence[Detection]],
+    by_severity: bool,
+) -> Samples:
+    """Every measure of Fig. 4; the resamples are the same for all gates of the same frames."""
+    n = len(frames.image_ids)
+    drawn = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    samples: Samples = {}
+    for at, tau in THRESHOLDS.items():
+        triggered = frames.score >= tau
+        values = rates(triggered, frames.accident, frames.severe)
+        spread = rates(triggered[drawn], frames.accident[drawn], frames.severe[drawn])
+        samples |= {f"{r}_{at}": np.append(values[r], spread[r]) for r in RATES}
+    counts = np.array([np.bincount(rows, minlength=n) for rows in (np.arange(n), *drawn)])
+    for names, severities in ((OWN_AP, by_severity), (ONE_CLASS_AP, False)):
+        classes = match(truth, found, severities)
+        values = np.array([mean_average_precision(classes, of) for of in counts])
+        samples |= dict(zip(names, values.T, strict=True))
+    return samples
 
 
 def rates(
@@ -143,40 +264,12 @@ def rates(
         }
 
 
-def intervals(frames: GatedFrames, threshold: float) -> dict[str, Any]:
-    """Each rate at a threshold with its 95 % bootstrap interval over the frames."""
-    triggered = frames.score >= threshold
-    n = len(triggered)
-    drawn = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    values = rates(triggered, frames.accident, frames.severe)
-    spread = rates(triggered[drawn], frames.accident[drawn], frames.severe[drawn])
-    return {name: _interval(float(values[name]), spread[name]) for name in RATES} | {
-        "false_positives": int((triggered & ~frames.accident).sum())
-    }
-
-
-def _interval(value: float, drawn: NDArray[np.float64]) -> dict[str, float | None]:
-    if np.isnan(value):
+def interval(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """A value with its 95 % interval over the resamples that define it, as `Samples` hold them."""
+    if np.isnan(values[0]):
         return {"value": None, "low": None, "high": None}
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return {"value": value, "low": float(low), "high": float(high)}
-
-
-def table(report: Mapping[str, Any]) -> str:
-    """Fig. 4 as a Markdown table, one row per split and threshold."""
-    head = ["Split", "τ", "mAP50", *RATES.values(), "n"]
-    rows = [head, ["---"] * len(head)]
-    for split, measured in report["splits"].items():
-        for name, tau in report["thresholds"].items():
-            cells = [_cell(measured[name][rate]) for rate in RATES]
-            rows.append([split, f"{tau:g}", f"{measured['mAP50']:.3f}", *cells, str(measured["n"])])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cell(interval: Mapping[str, float | None]) -> str:
-    if interval["value"] is None:
-        return "–"
-    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval import mask as coco_mask
 
 from dat_runtime.schema import dump, target
-from dat_runtime.types import Accident, Box, Size
-from eval import metrics
+from dat_runtime.types import Accident, Box, Detection, Size
+from eval import average_precision, metrics
 from eval.metrics import Frame
 
 SIDE = 640
@@ -121,6 +121,28 @@ def test_recall_at_half_equals_faster_coco_evals(seed: int) -> None:
     ours = metrics.score(measured(scene), resamples=2)["recall_50"].value
     assert ours == pytest.approx(theirs, abs=1e-12)
     assert 0.5 < theirs < 1
+
+
+@pytest.mark.parametrize("one_class", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_average_precision_that_is_resampled_is_faster_coco_evals(
+    seed: int, one_class: bool
+) -> None:
+    scene, size = Scene(seed), Size(SIDE, SIDE)
+    found: list[list[Detection]] = [[] for _ in range(FRAMES)]
+    for frame, kind, box, score in scene.found:
+        severity: Any = CLASSES[kind]
+        found[frame].append(Detection(Box(*box, frame=size), severity, score))
+    frames = []
+    for i in range(FRAMES):
+        true = [(tuple(map(float, box)), kind) for frame, kind, box in scene.true if frame == i]
+        boxes, kinds = tuple(box for box, _ in true), tuple(CLASSES[kind] for _, kind in true)
+        frames.append(Frame(str(i), "", SIDE, SIDE, boxes, kinds))
+    classes = average_precision.match(frames, found, by_severity=not one_class)
+    ours = average_precision.mean_average_precision(classes, np.ones(FRAMES, int))
+    theirs = coco(scene, one_class=one_class).stats
+    assert ours == pytest.approx([theirs[1], theirs[0]], abs=1e-9)
+    assert 0.1 < ours[1] < ours[0] < 1
 
 
 @pytest.mark.parametrize("seed", range(3))
