@@ -3,8 +3,9 @@
     python -m train.lora --config configs/lora/boxed.yaml --dataset boxed_train \
         --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/lora-boxed
 
-Before training every sample is checked against the base's own processor: an image that would be
-resized again, or a sample longer than `cutoff_len`, is refused by name. After it the adapter is
+Before training (`train.preflight`) every sample is checked against the base's own processor: an
+image that would be resized again, or a sample longer than `cutoff_len`, is refused by name; so are
+a base that is another than stated, and a card or a disk that is too small. After it the adapter is
 checked. A run that was cut off goes on from its last checkpoint.
 """
 
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--instructions", type=Path, required=True, help="by data.prep.instruct")
     parser.add_argument("--base", required=True, help="folder or hub name of the base model")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--ignore-memory", action="store_true", help="train though the estimate exceeds the card"
+    )
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
     config = read_config(args.config, args.override)
@@ -47,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dataset": args.dataset,
     }
     base = preflight.base_folder(args.base, config)
+    preflight.demand_same_base(config)
     stage = Stage(
         args.out,
         kind="lora",
@@ -62,17 +67,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stage.up_to_date():
         manifest.read(args.instructions, "instructions")
         with stage as folder:
-            make_adapter(folder, config, name=args.out.name)
+            make_adapter(folder, config, args.out.name, args.ignore_memory)
     return 0
 
 
-def make_adapter(folder: Path, config: Mapping[str, Any], name: str) -> None:
-    """Fill the output folder: check the samples, train, check the adapter, describe it."""
-    with tuning.quiet(folder / tuning.LOG) as say:
-        lengths = preflight.check(config, lambda line: say(f"[{name}] {line}"))
-    print(f"[{name}] {lengths.summary()}", flush=True)
+def make_adapter(
+    folder: Path, config: Mapping[str, Any], name: str, ignore_memory: bool = False
+) -> None:
+    """Fill the output folder: check the run, train, check the adapter, describe it."""
+    checked: dict[str, Any] = {}
+
+    def check() -> None:
+        with tuning.quiet(folder / tuning.LOG) as say:
+            found = preflight.check(
+                config, folder, lambda line: say(f"[{name}] {line}"), ignore_memory
+            )
+        checked.update(found.as_json())
+        for line in found.lines():
+            print(f"[{name}] {line}", flush=True)
+
     work = folder / "work"
-    report = tuning.run(config, work, folder, name) | {"tokens": lengths.as_json()}
+    report = tuning.run(config, work, folder, name, check) | checked
     for file in (WEIGHTS, CONFIG):
         (work / file).replace(folder / file)
     _state_base(folder / CONFIG, config)
@@ -93,7 +108,7 @@ def _resolved(config: Mapping[str, Any]) -> str:
 def _state_base(path: Path, config: Mapping[str, Any]) -> None:
     """Name the base model's revision in the adapter's configuration; PEFT leaves it open."""
     base = Path(config["model_name_or_path"])
-    revision = manifest.digest(base) if base.is_dir() else config["model_revision"]
+    revision = preflight.base_revision(config["model_name_or_path"], config)
     name = base.resolve().name if base.is_dir() else config["model_name_or_path"]
     content = json.loads(path.read_text("utf-8"))
     content |= {"base_model_name_or_path": name, "revision": revision}

@@ -1,40 +1,95 @@
-"""What is checked before a LoRA run spends an hour: the base, and every sample against it."""
+"""What is checked before a LoRA run spends an hour; each refusal says what to change.
+
+The base (architecture, pinned revision, what an earlier adapter was trained for), every sample's
+length and image against the base's processor, the card's memory, the disk.
+"""
 
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.edge.source import header_size
-from dat_runtime.errors import ConfigError, DataError, ModelError
-from dat_runtime.types import Size
+from dat_runtime import manifest
+from dat_runtime.adapter import CONFIG
+from dat_runtime.errors import ConfigError, ModelError
+from train import lengths, resources
+from train.lengths import Lengths
+from train.memory import Estimate
 
 MODEL_TYPE = "qwen2_5_vl"
+EARLIER = ("adapter_name_or_path", "resume_from_checkpoint")
+"""LLaMA-Factory's keys that name an adapter to go on from."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Tokens of the samples as the model sees them: image, prompt and answer together."""
+class Report:
+    """What a run will be, as far as it can be told before.
 
-    tokens: tuple[int, ...]
-    cutoff: int
+    Attributes:
+        disk: bytes that it will write.
+        dataset: sha256 of the samples' file; their images are in the instructions' manifest.
+    """
 
-    def summary(self) -> str:
-        ordered = sorted(self.tokens)
-        median, p95 = ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))]
-        return (
-            f"{len(ordered)} samples, tokens median {median}, 95 % {p95}, longest {ordered[-1]}; "
-            f"none is cut (cutoff_len {self.cutoff})"
-        )
+    lengths: Lengths
+    memory: Estimate
+    card: resources.Card | None
+    disk: int
+    dataset: str
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        peak = f"peak memory, estimated: {self.memory.peak / 1e9:.1f} GB"
+        if self.card:
+            share = self.memory.peak / self.card.memory
+            of = f"{share:.0%} of {self.card.memory / 1e9:.1f} GB ({self.card.name})"
+        else:
+            of = "no card here to compare it with"
+        return [
+            self.lengths.summary(),
+            f"{peak}, {of}; disk {self.disk / 1e9:.1f} GB; samples' sha256 {self.dataset[:12]}",
+        ]
 
     def as_json(self) -> dict[str, Any]:
-        """The histogram in eight bins up to the longest, and what the limit was."""
-        width = -(-max(self.tokens) // 8)
-        bins = [sum(t > i * width and t <= (i + 1) * width for t in self.tokens) for i in range(8)]
-        return {"cutoff_len": self.cutoff, "longest": max(self.tokens), "bin": width, "bins": bins}
+        """For run.json."""
+        memory = {**self.memory.resident, **self.memory.kept, **self.memory.moments}
+        return {
+            "tokens": self.lengths.as_json(),
+            "memory": {"peak": self.memory.peak, "parts": memory},
+            "dataset": {"samples": len(self.lengths.tokens), "sha256": self.dataset},
+        }
+
+
+def check(
+    config: Mapping[str, Any],
+    out: Path,
+    say: Callable[[str], None],
+    ignore_memory: bool = False,
+) -> Report:
+    """Check a run before it starts; leaves lengths.png in `out`.
+
+    Raises:
+        DataError: names the sample that would be cut, or whose image would be resized again.
+        ModelError: the base or its processor cannot be loaded.
+        ConfigError: card or disk are too small; says what would fit.
+    """
+    found = lengths.measure(config, say)
+    dataset = config["dataset"]
+    found.save_plot(out / lengths.PLOT, f"{dataset}: {len(found.tokens)} samples")
+    sizes = resources.model_sizes(config)
+    card = resources.find_card(config)
+    if ignore_memory:
+        memory = resources.estimated(config, sizes, found, card)
+    else:
+        memory = resources.demand_memory(config, sizes, found, card)
+    world = card.count if card else 1
+    disk = resources.demand_disk(config, sizes, len(found.tokens), out, world)
+    path = lengths.samples_file(Path(config["dataset_dir"]), dataset)
+    return Report(found, memory, card, disk, manifest.digest(path))
 
 
 def base_folder(name: str, config: Mapping[str, Any]) -> Path | None:
@@ -42,7 +97,8 @@ def base_folder(name: str, config: Mapping[str, Any]) -> Path | None:
 
     Raises:
         ModelError: the folder holds no Qwen2.5-VL.
-        ConfigError: the name is neither, or the hub name comes without a pinned revision.
+        ConfigError: the name is neither, the hub name comes without a pinned revision, or it cannot
+            be downloaded and the cache holds other revisions only.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -56,7 +112,22 @@ def base_folder(name: str, config: Mapping[str, Any]) -> Path | None:
             f"model_revision is {revision!r}: pin the 40-digit commit of {name}, so that the "
             "adapter says what it belongs to"
         )
+    demand_cached_or_online(name, revision)
     return None
+
+
+def demand_cached_or_online(name: str, revision: str) -> None:
+    """Refuse a base that is in the cache at another revision only, when nothing is downloaded."""
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    offline = HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1"
+    snapshots = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
+    cached = sorted(p.name for p in snapshots.iterdir()) if snapshots.is_dir() else []
+    if offline and cached and revision not in cached:
+        raise ConfigError(
+            f"{name}: the cache holds revision {', '.join(cached)}, model_revision pins {revision} "
+            "and HF_HUB_OFFLINE forbids its download: allow it, or pin the revision that is there"
+        )
 
 
 def demand_model_type(path: Path) -> None:
@@ -69,118 +140,38 @@ def demand_model_type(path: Path) -> None:
         raise ModelError(f"{path}: model_type is {found!r}, expected {MODEL_TYPE!r}")
 
 
-def read_samples(instructions: Path, dataset: str) -> list[dict[str, Any]]:
-    """The samples of a data set that dataset_info.json lists.
+def demand_same_base(config: Mapping[str, Any]) -> None:
+    """Refuse to go on from an adapter that states another base than this run's.
 
     Raises:
-        DataError: it does not list it, or the file is not ShareGPT.
+        ModelError: names the adapter, its base and this one.
     """
-    info_path = instructions / "dataset_info.json"
+    for key in EARLIER:
+        for folder in str(config.get(key) or "").split(","):
+            if folder.strip() and folder.strip().lower() not in ("true", "false"):
+                _demand_base_of(Path(folder.strip()), key, config)
+
+
+def _demand_base_of(folder: Path, key: str, config: Mapping[str, Any]) -> None:
+    base = str(config["model_name_or_path"])
     try:
-        info = json.loads(info_path.read_text("utf-8"))
-        if dataset not in info:
-            names = ", ".join(sorted(info))
-            raise DataError(f"no data set {dataset!r}; there are: {names}", info_path)
-        path = instructions / info[dataset]["file_name"]
+        stated = json.loads((folder / CONFIG).read_text("utf-8"))
+        name, revision = stated["base_model_name_or_path"], stated.get("revision")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a LLaMA-Factory dataset_info.json ({error!r})", info_path) from None
-    try:
-        samples: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read ({error})", path) from None
-    if not samples:
-        raise DataError("holds no sample", path)
-    return samples
-
-
-def check(config: Mapping[str, Any], say: Callable[[str], None]) -> Lengths:
-    """The length of every sample, with the base's own processor.
-
-    Raises:
-        DataError: names the sample that would be cut, or whose image would be resized again.
-        ModelError: the base's processor cannot be loaded.
-    """
-    instructions, dataset = Path(config["dataset_dir"]), config["dataset"]
-    samples = read_samples(instructions, dataset)
-    processor = load_processor(config["model_name_or_path"], config.get("model_revision", "main"))
-    cutoff = config.get("cutoff_len", 2048)
-    tokens = []
-    for number, sample in enumerate(samples, start=1):
-        name = f"sample {sample['image_id']!r} of {dataset}"
-        sizes = [image_size(instructions / image) for image in sample["images"]]
-        for size in sizes:
-            if problem := resize_problem(size, processor.image_processor, config):
-                raise DataError(f"{name}: {problem}")
-        tokens.append(count_tokens(sample, sizes, processor))
-        if tokens[-1] > cutoff:
-            raise DataError(
-                f"{name} has {tokens[-1]} tokens and would be cut at cutoff_len {cutoff}: raise "
-                "cutoff_len, or make the instructions with a smaller --max-pixels"
-            )
-        if number % 2000 == 0:
-            say(f"{number}/{len(samples)} samples checked")
-    return Lengths(tuple(tokens), cutoff)
-
-
-def load_processor(base: str, revision: str) -> Any:
-    """The processor of a base model, from its folder or the hub."""
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(base, revision=revision)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{base}: its processor cannot be loaded ({error})") from None
-
-
-def image_size(path: Path) -> Size:
-    """Width and height from the file's header.
-
-    Raises:
-        DataError: there is no such file, or it is no picture.
-    """
-    try:
-        return header_size(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"no picture ({error})", path) from None
-
-
-def resize_problem(size: Size, image_processor: Any, config: Mapping[str, Any]) -> str | None:
-    """Why an image would be resized again before the model sees it, `None` when it would not.
-
-    LLaMA-Factory's limits act first (its defaults are 768 x 768 and 32 x 32), then the processor's.
-    """
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
-    image = f"its image of {size.width} x {size.height} pixels"
-    most = config.get("image_max_pixels", 768 * 768)
-    least = config.get("image_min_pixels", 32 * 32)
-    if not least <= size.pixels <= most:
-        return (
-            f"{image} is outside image_min_pixels {least} and image_max_pixels {most}: set them to "
-            "what the instructions were made with (--max-pixels)"
+        raise ModelError(f"{key}: {folder} holds no adapter of PEFT ({error!r})") from None
+    here = base_revision(base, config)
+    if revision is not None and revision != here:
+        raise ModelError(
+            f"{key}: {folder} was trained for {name} at revision {revision}, this base is {base} "
+            f"at {here}: go on with the base that it was trained for, or begin anew"
         )
-    limits = image_processor.size
-    factor = image_processor.patch_size * image_processor.merge_size
-    height, width = smart_resize(
-        size.height, size.width, factor, limits["shortest_edge"], limits["longest_edge"]
-    )
-    if (width, height) != (size.width, size.height):
-        return f"{image} would be resized to {width} x {height} by the base's processor"
-    return None
+    if revision is None and Path(name).name != Path(base).name:
+        raise ModelError(
+            f"{key}: {folder} was trained for {name}, this base is {base}: go on with the base "
+            "that it was trained for, or begin anew"
+        )
 
 
-def count_tokens(sample: Mapping[str, Any], sizes: Sequence[Size], processor: Any) -> int:
-    """Tokens of one ShareGPT sample: chat template, image, prompt and answer."""
-    user, assistant = sample["messages"]
-    content = [{"type": "image"} for _ in sizes]
-    content.append({"type": "text", "text": user["content"].replace("<image>", "")})
-    text = processor.apply_chat_template(
-        [
-            {"role": "system", "content": [{"type": "text", "text": sample["system"]}]},
-            {"role": "user", "content": content},
-            {"role": "assistant", "content": [{"type": "text", "text": assistant["content"]}]},
-        ]
-    )
-    patch, merge = processor.image_processor.patch_size, processor.image_processor.merge_size
-    pads = sum(size.pixels // (patch * merge) ** 2 - 1 for size in sizes)  # one is in the text
-    return len(processor.tokenizer(text)["input_ids"]) + pads
+def base_revision(name: str, config: Mapping[str, Any]) -> str:
+    """What an adapter states of its base: a folder's sha256, or the pinned commit."""
+    return manifest.digest(Path(name)) if Path(name).is_dir() else str(config["model_revision"])

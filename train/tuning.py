@@ -49,7 +49,13 @@ def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"llamafactory": without_paths(config), "versions": versions(*TOOLS)}
 
 
-def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[str, Any]:
+def run(
+    config: Mapping[str, Any],
+    work: Path,
+    folder: Path,
+    name: str,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Train into `work`, going on from its last whole checkpoint if it holds one.
 
     Leaves in `folder`: train.log, trainer_log.jsonl, training_loss.png. What LLaMA-Factory saved
@@ -58,6 +64,8 @@ def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[
     Args:
         config: LLaMA-Factory's keys; `output_dir` is set to `work` here.
         name: what the progress lines begin with.
+        check: done while LLaMA-Factory loads its libraries, before it reads model and data; what it
+            raises ends the run.
 
     Returns:
         Seconds of this process and its peak memory (MB, largest process), final loss and steps.
@@ -75,18 +83,20 @@ def run(config: Mapping[str, Any], work: Path, folder: Path, name: str) -> dict[
     started = time.monotonic()
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", upstream.__file__, "train", str(file)],
+            [sys.executable, "-P", upstream.__file__, "train", str(file), upstream.WAIT],
             stdout=log,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             env=_environment(work),
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
+            check()
+            _let_go(process)
             _watch(process, work / STEPS, name)
         finally:
             process.terminate()
-            process.wait()
+            process.communicate()
     if process.returncode:
         raise TrainingError(_failure(folder / LOG, process.returncode))
     for kept in (STEPS, "training_loss.png"):
@@ -168,6 +178,14 @@ def _environment(work: Path) -> dict[str, str]:
     return {"HF_DATASETS_CACHE": cache, **os.environ, "PATH": path, "TQDM_MININTERVAL": "5"}
 
 
+def _let_go(process: "subprocess.Popen[bytes]") -> None:
+    """Give the line that a process started with `upstream.WAIT` waits for."""
+    with contextlib.suppress(OSError):  # it ended early: its log says why
+        assert process.stdin
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+
+
 def _end_with_parent() -> None:
     """Linux: ask for SIGTERM when the parent dies, lest two trainings write into one folder."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -181,7 +199,7 @@ def _watch(process: "subprocess.Popen[bytes]", log: Path, name: str) -> None:
     while process.poll() is None:
         time.sleep(0.3)
         line = _progress(log)
-        if line != shown and time.monotonic() - noted > 5:
+        if line not in ("", shown) and time.monotonic() - noted > 5:
             noted, shown = time.monotonic(), line
             print(f"[{name}] {line}, {noted - started:.0f} s", flush=True)
 

@@ -53,7 +53,8 @@ def test_two_steps_make_an_adapter_that_says_where_it_comes_from(
     assert manifest.verify(out, "lora").inputs.keys() == {"base", "instructions"}
     assert {p.name for p in out.iterdir()} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "config.yaml",
-        "manifest.json", "run.json", "train.log", "trainer_log.jsonl", "training_loss.png",
+        "lengths.png", "manifest.json", "run.json", "train.log", "trainer_log.jsonl",
+        "training_loss.png",
     }  # fmt: skip
     assert yaml.safe_load((out / "README.md").read_text().split("---")[1])["base_model"] == "base"
     assert json.loads((out / "run.json").read_text())["steps"] == 2

@@ -1,19 +1,16 @@
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
-from dat_runtime.draw import model_frame
+from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ModelError
-from dat_runtime.types import Size
-from train import preflight
-from train.preflight import Lengths
+from train import lora, preflight
 
 COMMIT = "cc594898137f460bfe9f0759e9844b3ce807cfb5"
+OTHER = "0" * 40
+HUB = "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 @pytest.fixture
@@ -25,6 +22,7 @@ def config(tiny_base: Path, instructions: Path) -> dict[str, Any]:
         "image_max_pixels": 112 * 112,
         "image_min_pixels": 56 * 56,
         "cutoff_len": 1024,
+        "use_cpu": True,
     }
 
 
@@ -32,79 +30,23 @@ def ignore(line: str) -> None:
     pass
 
 
-def test_tokens_are_counted_as_llama_factory_and_transformers_count_them(config):
-    from PIL import Image
-
-    folder = Path(config["dataset_dir"])
-    sample = json.loads((folder / "boxed_train.json").read_text())[0]
-    processor = preflight.load_processor(config["model_name_or_path"], "main")
-    user = sample["messages"][0]["content"].replace(
-        "<image>", "<|vision_start|><|image_pad|><|vision_end|>"
-    )
-    text = (
-        f"<|im_start|>system\n{sample['system']}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n"
-        f"<|im_start|>assistant\n{sample['messages'][1]['content']}<|im_end|>\n"
-    )
-    image = Image.open(folder / sample["images"][0])
-    encoded = processor(images=[image], text=[text], return_tensors="pt")
-
-    lengths = preflight.check(config, ignore)
-
-    assert lengths.tokens[0] == encoded["input_ids"].shape[1]
-    assert (encoded["input_ids"] == processor.image_token_id).sum() == 16
-    assert "16 samples" in lengths.summary()
+def test_the_report_states_lengths_memory_disk_and_the_samples_hash(config, tmp_path) -> None:
+    report = preflight.check(config, tmp_path, ignore)
+    file = Path(config["dataset_dir"]) / "boxed_train.json"
+    assert report.dataset == manifest.digest(file)
+    assert (tmp_path / "lengths.png").is_file()
+    first, second = report.lines()
+    assert "16 samples" in first
+    assert "no card here" in second
+    assert report.dataset[:12] in second
+    kept = report.as_json()
+    assert kept["dataset"] == {"samples": 16, "sha256": report.dataset}
+    assert kept["memory"]["peak"] == report.memory.peak
 
 
-def test_a_sample_that_would_be_cut_is_refused_by_name(config):
-    longest = max(preflight.check(config, ignore).tokens)
-    preflight.check({**config, "cutoff_len": longest}, ignore)
-
-    with pytest.raises(DataError, match=r"sample 'f0' of boxed_train has \d+ tokens.*cutoff_len"):
-        preflight.check({**config, "cutoff_len": longest - 1}, ignore)
-
-
-def test_a_pixel_limit_that_would_shrink_an_image_is_refused(config):
-    with pytest.raises(DataError, match=r"'f0'.*112 x 112.*image_max_pixels 10000"):
-        preflight.check({**config, "image_max_pixels": 10_000}, ignore)
-
-
-@pytest.mark.parametrize("frame", [Size(640, 640), Size(1920, 600), Size(60, 60), Size(70, 400)])
-def test_an_image_at_its_model_frame_is_never_resized_again(config, tiny_base, frame):
-    from llamafactory.data.mm_plugin import get_mm_plugin
-    from PIL import Image
-
-    sent = model_frame(frame, config["image_max_pixels"])
-    processor = preflight.load_processor(str(tiny_base), "main")
-    picture = Image.new("RGB", (sent.width, sent.height))
-    plugin = get_mm_plugin("qwen2_vl", image_token="<|image_pad|>")
-    limits = {k: config[k] for k in ("image_max_pixels", "image_min_pixels")}
-
-    (regular,) = plugin._regularize_images([picture], **limits)["images"]
-    grid = processor.image_processor(images=[regular], return_tensors="pt")["image_grid_thw"]
-
-    assert regular.size == (sent.width, sent.height)
-    assert grid.tolist() == [[1, sent.height // 14, sent.width // 14]]
-    assert preflight.resize_problem(sent, processor.image_processor, config) is None
-
-
-def test_an_image_off_the_grid_of_28_is_refused(config, tiny_base):
-    processor = preflight.load_processor(str(tiny_base), "main")
-    problem = preflight.resize_problem(Size(100, 100), processor.image_processor, config)
-    assert problem is not None
-    assert "112 x 112" in problem
-
-
-def test_an_unknown_data_set_is_refused_with_those_there_are(config):
-    with pytest.raises(DataError, match="no data set 'boxed'; there are: boxed_train"):
-        preflight.check({**config, "dataset": "boxed"}, ignore)
-
-
-def test_a_missing_image_is_refused_by_its_path(config, tmp_path):
-    copy = tmp_path / "instructions"
-    shutil.copytree(config["dataset_dir"], copy)
-    (copy / "images" / "f3.png").unlink()
-    with pytest.raises(DataError, match=r"f3\.png: no picture"):
-        preflight.check({**config, "dataset_dir": str(copy)}, ignore)
+def test_a_cut_sample_ends_the_check(config, tmp_path) -> None:
+    with pytest.raises(DataError, match="would be cut at cutoff_len 50"):
+        preflight.check({**config, "cutoff_len": 50}, tmp_path, ignore)
 
 
 def test_a_hub_name_needs_a_pinned_revision():
@@ -122,13 +64,58 @@ def test_a_base_that_is_no_qwen_is_refused(tmp_path):
         preflight.base_folder(str(tmp_path), {})
 
 
-def test_the_histogram_holds_every_sample():
-    report = Lengths((10, 80, 73, 1), 100).as_json()
-    assert report == {"cutoff_len": 100, "longest": 80, "bin": 10, "bins": [2, 0, 0, 0, 0, 0, 0, 2]}
+def write_adapter(folder: Path, base: str, revision: str | None) -> Path:
+    folder.mkdir()
+    stated = {"base_model_name_or_path": base, "revision": revision}
+    (folder / "adapter_config.json").write_text(json.dumps(stated))
+    return folder
 
 
-def test_sizes_are_read_from_the_header_alone(tmp_path):
-    path = tmp_path / "x.png"
-    cv2.imwrite(str(path), np.zeros((28, 56, 3), np.uint8))
-    path.write_bytes(path.read_bytes()[:40])
-    assert preflight.image_size(path) == Size(56, 28)
+@pytest.mark.parametrize("key", preflight.EARLIER)
+def test_going_on_from_an_adapter_of_another_base_is_refused_by_name(tmp_path, tiny_base, key):
+    here = {"model_name_or_path": str(tiny_base)}
+    right = write_adapter(tmp_path / "right", "base", manifest.digest(tiny_base))
+    preflight.demand_same_base({**here, key: str(right)})
+    wrong = write_adapter(tmp_path / "wrong", HUB, COMMIT)
+    with pytest.raises(ModelError, match=f"wrong was trained for {HUB} at revision {COMMIT}"):
+        preflight.demand_same_base({**here, key: str(wrong)})
+    hub = {"model_name_or_path": HUB, "model_revision": OTHER}
+    with pytest.raises(ModelError, match=f"this base is {HUB} at {OTHER}"):
+        preflight.demand_same_base({**hub, key: str(wrong)})
+    preflight.demand_same_base({**hub, "model_revision": COMMIT, key: str(wrong)})
+
+
+def test_a_checkpoint_of_another_base_is_refused_by_its_name(tmp_path, tiny_base):
+    """PEFT leaves the revision open in checkpoints."""
+    wrong = write_adapter(tmp_path / "checkpoint-5", "/models/other", None)
+    config = {"model_name_or_path": str(tiny_base), "resume_from_checkpoint": str(wrong)}
+    with pytest.raises(ModelError, match="was trained for /models/other, this base is"):
+        preflight.demand_same_base(config)
+    with pytest.raises(ModelError, match="holds no adapter of PEFT"):
+        preflight.demand_same_base({**config, "resume_from_checkpoint": str(tmp_path)})
+    preflight.demand_same_base({**config, "resume_from_checkpoint": True})
+
+
+def test_a_cached_base_of_another_revision_is_refused_by_name(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    snapshots = tmp_path / "models--Qwen--Qwen2.5-VL-7B-Instruct" / "snapshots"
+    (snapshots / OTHER).mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match=f"the cache holds revision {OTHER}.*pins {COMMIT}"):
+        preflight.base_folder(HUB, {"model_revision": COMMIT})
+    (snapshots / COMMIT).mkdir()
+    assert preflight.base_folder(HUB, {"model_revision": COMMIT}) is None
+
+
+def test_a_wrong_pixel_limit_stops_the_stage_and_leaves_nothing(
+    tiny_base, instructions, tmp_path, capsys
+) -> None:
+    paths = {"--instructions": instructions, "--base": tiny_base, "--out": tmp_path / "lora"}
+    named = [str(part) for pair in paths.items() for part in pair]
+    keys = ["image_max_pixels=10000"]
+    run = ["--config", "configs/lora/smoke.yaml", "--dataset", "boxed_train", *named, *keys]
+    assert lora.main(run) == 1
+    assert "image_max_pixels 10000: set them to" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
