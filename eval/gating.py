@@ -237,8 +237,8 @@ def sampled(
     counts = np.array([np.bincount(rows, minlength=n) for rows in (np.arange(n), *drawn)])
     for names, severities in ((OWN_AP, by_severity), (ONE_CLASS_AP, False)):
         classes = match(truth, found, severities)
-        values = np.array([mean_average_precision(classes, of) for of in counts])
-        samples |= dict(zip(names, values.T, strict=True))
+        precision = np.array([mean_average_precision(classes, of) for of in counts])
+        samples |= dict(zip(names, precision.T, strict=True))
     return samples
 
 

@@ -1,54 +1,58 @@
 """Instruction data: boxed and raw images, prompts, and the answers that the labels call for.
 
     python -m data.prep.instruct --data OUT/data --gate OUT/gate --out OUT/instructions
+    python -m data.prep.instruct --data OUT/data --detections out-of-fold --gate OUT/gate \\
+        --fold-gate OUT/gate-fold-1 --fold-gate OUT/gate-fold-2 --out OUT/instructions
+    python -m data.prep.instruct --data OUT/data --detections labels --out OUT/instructions
 
 Writes LLaMA-Factory's ShareGPT form with its dataset_info.json: {boxed,raw}_{train,val,test}.json
 and images/{boxed,raw}/{train,val,test}/<id>.png, each image at the size at which the model sees it
 (`docs/decisions/002-model-frame.md`). Prompts and answers count that image's pixels. truth.jsonl is
-the test part in original-frame pixels.
+the test part in original-frame pixels. detections.json tells how often the detections err in each
+part (`guides`).
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from dat_runtime import gate, manifest, schema
+from dat_runtime import manifest, schema
 from dat_runtime.draw import MAX_PIXELS, PATCH, Image
-from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.event import question
 from dat_runtime.manifest import Stage
-from dat_runtime.truth import read_truth
-from dat_runtime.types import Accident, Box, Detection, Severity, Size
+from dat_runtime.types import Accident, Detection
+from data.prep.guides import ORIGINS, Gates, Guide, Tally, write_tallies
+from data.prep.labelled import Labelled, read_labelled
 
 SPLITS = ("train", "val", "test")
 INPUTS = ("boxed", "raw")
-
-Detect = Callable[[Image], Sequence[Detection]]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One frame of the prepared set with its labels, boxes in the original frame."""
-
-    id: str
-    path: Path
-    size: Size
-    accidents: tuple[Accident, ...]
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data.prep.instruct", description=__doc__, allow_abbrev=False
+        prog="python -m data.prep.instruct",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--data", type=Path, required=True, help="prepared set (data.prep.build)")
-    parser.add_argument("--gate", type=Path, required=True, help="trained gate (train.gate)")
+    parser.add_argument("--gate", type=Path, help="trained gate (train.gate)")
+    parser.add_argument(
+        "--detections", choices=ORIGINS, default="gate", help="shown in boxed images (gate)"
+    )
+    parser.add_argument(
+        "--fold-gate",
+        type=Path,
+        action="append",
+        default=[],
+        help="gate that left a fold out (train.gate --fold); again for each fold",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument(
         "--max-pixels", type=int, default=MAX_PIXELS, help=f"of a model image ({MAX_PIXELS})"
@@ -56,41 +60,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.max_pixels < PATCH * PATCH:
         raise ConfigError(f"--max-pixels must be at least {PATCH * PATCH}, got {args.max_pixels}")
+    gates = Gates(args.detections, args.gate, tuple(args.fold_gate))
     stage = Stage(
         args.out,
         kind="instructions",
-        inputs={"data": args.data, "gate": args.gate},
-        config={"max_pixels": args.max_pixels},
+        inputs={"data": args.data, **gates.inputs},
+        config={"max_pixels": args.max_pixels, "detections": args.detections},
         code=[__file__],
     )
     if not stage.up_to_date():
         manifest.read(args.data, "data")
-        manifest.read(args.gate, "gate")
+        for path in gates.inputs.values():
+            manifest.read(path, "gate")
         with stage as folder:
-            detector = YoloDetector.load(args.gate)
-
-            def detect(image: Image) -> Sequence[Detection]:
-                return gate.kept(detector.detect(image), detector.settings.keep)
-
-            for split in SPLITS:
-                write_split(args.data, split, detect, folder, args.max_pixels)
+            guides = gates.guides(args.data)
+            tallies = {
+                split: write_split(args.data, split, guides[split], folder, args.max_pixels)
+                for split in SPLITS
+            }
+            write_tallies(gates.origin, tallies, folder)
             write_dataset_info(folder)
             truth = (args.data / "truth_test.jsonl").read_bytes()
             (folder / "truth.jsonl").write_bytes(truth)
     return 0
 
 
-def write_split(data: Path, split: str, detect: Detect, folder: Path, max_pixels: int) -> None:
+def write_split(data: Path, split: str, guide: Guide, folder: Path, max_pixels: int) -> Tally:
     """Write one split's images, boxed and raw, and its two ShareGPT files."""
     frames = list(read_labelled(data, split))
     samples: dict[str, list[dict[str, Any]]] = {inputs: [] for inputs in INPUTS}
     for inputs in INPUTS:
         (folder / "images" / inputs / split).mkdir(parents=True)
-    noted, triggered = time.monotonic(), 0
+    noted, tally = time.monotonic(), Tally()
     for done, frame in enumerate(frames, start=1):
         image = read_frame(frame.path)
-        detections = detect(image)
-        triggered += bool(detections)
+        detections = guide(frame, image)
+        tally.add(frame, detections)
         for inputs in INPUTS:
             guides = detections if inputs == "boxed" else None
             png = f"images/{inputs}/{split}/{frame.id}.png"
@@ -103,10 +108,8 @@ def write_split(data: Path, split: str, detect: Detect, folder: Path, max_pixels
     for inputs in INPUTS:
         text = json.dumps(samples[inputs], ensure_ascii=False, indent=1)
         (folder / f"{inputs}_{split}.json").write_text(text + "\n", "utf-8")
-    print(
-        f"[instructions] {split}: {len(frames)} frames, {triggered} with a gate detection",
-        flush=True,
-    )
+    print(f"[instructions] {split}: {tally.words()}", flush=True)
+    return tally
 
 
 def sample(
@@ -161,21 +164,6 @@ def write_dataset_info(folder: Path) -> None:
         for split in SPLITS
     }
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=1) + "\n", "utf-8")
-
-
-def read_labelled(data: Path, split: str) -> Iterator[Labelled]:
-    """The frames of truth_<split>.jsonl.
-
-    Raises:
-        DataError: names the file and line that is no truth record.
-    """
-    for frame in read_truth(data / f"truth_{split}.jsonl", pictures=True):
-        size = Size(frame.width, frame.height)
-        accidents = tuple(
-            Accident(Box(*box, frame=size), cast(Severity, severity))
-            for box, severity in zip(frame.boxes, frame.severities, strict=True)
-        )
-        yield Labelled(frame.image_id, data / frame.image, size, accidents)
 
 
 if __name__ == "__main__":

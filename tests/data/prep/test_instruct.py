@@ -12,6 +12,7 @@ from dat_runtime import schema
 from dat_runtime.manifest import Stage, verify
 from dat_runtime.types import Size
 from data.prep import instruct
+from data.prep.labelled import read_labelled
 
 SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": (60, 60)}
 
@@ -48,7 +49,7 @@ def test_a_target_carried_back_to_the_camera_frame_is_the_label(
 ) -> None:
     data = write_data(tmp_path / "data")
     assert run(tmp_path, gate_folder, "--max-pixels", str(max_pixels)) == 0
-    labelled = {frame.id: frame for frame in instruct.read_labelled(data, "test")}
+    labelled = {frame.id: frame for frame in read_labelled(data, "test")}
     for sample in read(tmp_path, "boxed_test"):
         frame, original = Size(*sample["frame"]), Size(*sample["original"])
         answer = sample["messages"][1]["content"]
@@ -103,7 +104,8 @@ def test_every_data_set_that_dataset_info_names_is_there_and_the_folder_verifies
     info = json.loads((folder / "dataset_info.json").read_text())
     assert set(info) == {f"{i}_{s}" for i in instruct.INPUTS for s in instruct.SPLITS}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
-    assert verify(folder, "instructions").config == {"max_pixels": 1003520}
+    config = verify(folder, "instructions").config
+    assert config == {"max_pixels": 1003520, "detections": "gate"}
 
 
 def test_a_second_run_does_nothing_and_another_pixel_limit_runs_again(

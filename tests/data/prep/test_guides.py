@@ -1,0 +1,190 @@
+"""Whose detections guide the MLLM: the gate's, the labels', or those of the gate that was not
+trained on a frame."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dat_runtime.edge.settings import GateSettings
+from dat_runtime.manifest import Stage, verify
+from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Severity, Size
+from data.prep import instruct
+from data.prep.guides import Tally
+from data.prep.labelled import Labelled
+from tests.conftest import SIDE, constant_gate
+
+FRAME = Size(100, 100)
+NAMES = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four frames a part, each with one moderate accident in its upper left quarter."""
+    with Stage(tmp_path / "data", kind="data", inputs={}, config={}) as folder:
+        for split in instruct.SPLITS:
+            (folder / "images" / split).mkdir(parents=True)
+            lines = []
+            for name in NAMES:
+                image = f"images/{split}/{name}.jpg"
+                cv2.imwrite(str(folder / image), np.full((100, 100, 3), 90, np.uint8))
+                accidents = [{"bbox": [0, 0, 50, 50], "severity": "moderate"}]
+                record = {"image_id": name, "image": image, "width": 100, "height": 100}
+                lines.append(json.dumps(record | {"accidents": accidents}))
+            (folder / f"truth_{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path / "data"
+
+
+def make_gate(out: Path, data: Path, confidence: float, left_out: Any = None) -> Path:
+    """A gate that sees one severe accident in the middle, with this confidence."""
+    settings = GateSettings(classes=SEVERITIES, imgsz=SIDE).as_json()
+    with Stage(out, kind="gate", inputs={"data": data}, config={"out": out.name}) as folder:
+        (folder / "gate.json").write_text(json.dumps(settings))
+        row = [SIDE / 2, SIDE / 2, 16, 8, 0.0, confidence]
+        (folder / "gate.onnx").write_bytes(constant_gate([row]))
+        if left_out is not None:
+            (folder / "held_out.json").write_text(json.dumps({"image_ids": left_out}))
+    return out
+
+
+@pytest.fixture
+def whole(tmp_path: Path, data: Path) -> Path:
+    return make_gate(tmp_path / "gate", data, 0.9)
+
+
+def run(data: Path, *options: object) -> int:
+    out = ["--data", str(data), "--out", str(data.with_name("instructions"))]
+    return instruct.main([*out, *map(str, options)])
+
+
+def out_of_fold(whole: Path, *folds: Path) -> list[object]:
+    named = [argument for fold in folds for argument in ("--fold-gate", fold)]
+    return ["--detections", "out-of-fold", "--gate", whole, *named]
+
+
+def told(data: Path, part: str) -> dict[str, str]:
+    """Per frame what its boxed prompt says after the image's size."""
+    path = data.with_name("instructions") / f"boxed_{part}.json"
+    samples = json.loads(path.read_text())
+    return {s["image_id"]: s["messages"][0]["content"].partition(": ")[2] for s in samples}
+
+
+def tallied(data: Path) -> dict[str, Any]:
+    return json.loads((data.with_name("instructions") / "detections.json").read_text())
+
+
+def test_each_training_frame_is_shown_as_the_gate_sees_it_that_left_it_out(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    folds = [
+        make_gate(tmp_path / "fold-1", data, 0.3, ["a", "c"]),
+        make_gate(tmp_path / "fold-2", data, 0.6, ["b", "d"]),
+    ]
+    assert run(data, *out_of_fold(whole, *folds)) == 0
+    confidences = {name: words.split()[1] for name, words in told(data, "train").items()}
+    assert confidences == {"a": "0.30", "b": "0.60", "c": "0.30", "d": "0.60"}
+    for part in ("val", "test"):
+        assert {words.split()[1] for words in told(data, part).values()} == {"0.90"}
+    made = verify(data.with_name("instructions"), "instructions")
+    assert made.inputs.keys() == {"data", "gate", "fold-gate 1", "fold-gate 2"}
+    assert made.config["detections"] == "out-of-fold"
+
+
+def test_the_labels_guide_as_a_gate_without_error_would(data: Path) -> None:
+    assert run(data, "--detections", "labels") == 0
+    for part in instruct.SPLITS:
+        assert set(told(data, part).values()) == {"moderate 1.00 [0, 0, 56, 56]"}
+    assert tallied(data)["parts"]["test"] == {
+        "frames": 4, "frames_with_detection": 4, "frames_with_missed": 0, "frames_with_extra": 0,
+        "accidents": 4, "missed": 0, "detections": 4, "extra": 0, "other_severity": 0,
+    }  # fmt: skip
+    assert "gate" not in verify(data.with_name("instructions")).inputs
+
+
+def test_how_often_the_gate_errs_is_printed_and_kept(
+    data: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, "--gate", whole) == 0
+    assert tallied(data)["from"] == "gate"
+    assert tallied(data)["parts"]["train"]["frames_with_missed"] == 4
+    said = "train: 4 frames, 4 with a detection, 4 with an accident missed, 4 with a box too many"
+    assert said in capsys.readouterr().out
+
+
+def labelled(*boxes: tuple[float, float], severity: Severity = "moderate") -> Labelled:
+    accidents = tuple(Accident(Box(x, y, x + 20, y + 20, FRAME), severity) for x, y in boxes)
+    return Labelled("a", Path("a.jpg"), FRAME, accidents)
+
+
+def detection(x: float, y: float, confidence: float = 0.5, severity: Any = "moderate") -> Detection:
+    return Detection(Box(x, y, x + 20, y + 20, FRAME), severity, confidence)
+
+
+def test_a_tally_counts_what_is_found_missed_and_too_many() -> None:
+    tally = Tally()
+    tally.add(labelled((0, 0), (50, 50)), [detection(2, 2), detection(0, 0, 0.9), detection(80, 0)])
+    tally.add(labelled(), [])
+    tally.add(labelled((0, 0)), [detection(0, 0, severity="severe")])
+    tally.add(labelled((0, 0)), [detection(0, 0, severity=None)])
+    assert tally == Tally(
+        frames=4, frames_with_detection=3, frames_with_missed=1, frames_with_extra=1,
+        accidents=4, missed=1, detections=5, extra=2, other_severity=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "--detections gate needs --gate"),
+        (["--detections", "labels", "--gate", "G"], "--detections labels takes no --gate"),
+        (["--detections", "out-of-fold", "--gate", "G"], "needs --fold-gate for every fold"),
+        (["--gate", "G", "--fold-gate", "F"], "--detections gate takes no --fold-gate"),
+    ],
+)
+def test_gates_that_would_be_ignored_or_are_lacking_are_refused(
+    data: Path, options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, *options) == 1
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "complaint"),
+    [
+        (["a"], ["b", "d"], "1 of 4 training frames were left out by no gate, such as 'c'"),
+        (["a", "b"], ["b", "c", "d"], "both left 'b' out"),
+        (["a", "b", "c", "d"], None, "left no fold out: train.gate --fold 1/3"),
+        (["a", "b", "c", "d"], 3, "names no frames"),
+    ],
+)
+def test_folds_that_do_not_make_up_the_training_frames_are_refused(
+    data: Path,
+    whole: Path,
+    tmp_path: Path,
+    first: Any,
+    second: Any,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folds = [
+        make_gate(tmp_path / "fold-1", data, 0.3, first),
+        make_gate(tmp_path / "fold-2", data, 0.6, second),
+    ]
+    assert run(data, *out_of_fold(whole, *folds)) == 1
+    assert complaint in capsys.readouterr().err
+    assert not data.with_name("instructions").exists()
+
+
+def test_gates_of_other_data_and_a_fold_as_the_whole_gate_are_refused(
+    data: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = make_gate(tmp_path / "fold", data, 0.3, list(NAMES))
+    assert run(data, *out_of_fold(fold, fold)) == 1
+    assert "left a fold out: expected the gate trained on all frames" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    foreign = make_gate(tmp_path / "foreign", tmp_path / "elsewhere", 0.3, list(NAMES))
+    assert run(data, *out_of_fold(whole, foreign)) == 1
+    assert "foreign was trained from other data" in capsys.readouterr().err
