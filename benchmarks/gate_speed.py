@@ -3,7 +3,8 @@
     python -m benchmarks.gate_speed --frames OUT/data/images/test --out gate_speed.json
 
 Contenders take turns, frame set by frame set, so that a machine that others use too slows all
-alike; a ratio is the median over the pairs (same round, same frame). "torch" is the fused network
+alike; a ratio is the median over the pairs (same round, same frame). The cores' time, all threads
+together, hardly depends on who else is there. "torch" is the fused network
 with this project's letterbox and NMS, "Ultralytics" its own `predict`. The time of a network does
 not depend on what it learnt, so a model given by its definition is not trained: the statistics of
 its normalisation come from the frames, and its scores are shifted so that `--candidates` boxes of
@@ -34,8 +35,8 @@ from train import gate_int8, gate_onnx
 from train.config import versions
 from train.gate import quiet
 
-Times = tuple[float, float, float]
-"""Seconds before, in and after the network."""
+Times = tuple[float, float, float, float]
+"""Seconds before, in and after the network, and of all cores together."""
 
 Contender = Callable[[Image], Times]
 BASELINES = ("torch", "Ultralytics")
@@ -131,14 +132,15 @@ def stepwise(detector: YoloDetector) -> Contender:
     """`detector.detect`, with the clock read between its three steps."""
 
     def run(image: Image) -> Times:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         letterbox = Letterbox(size_of(image), detector.settings.imgsz)
         blob = model_input(letterbox.apply(image))
         given = time.perf_counter()
         output = detector.infer(blob)
         answered = time.perf_counter()
         detector.read(output, letterbox)
-        return given - began, answered - given, time.perf_counter() - answered
+        after = time.perf_counter() - answered
+        return given - began, answered - given, after, time.process_time() - busy
 
     return run
 
@@ -150,7 +152,7 @@ def ultralytics(prepared: Prepared) -> Contender:
     model = YOLO(prepared.weights)
 
     def run(image: Image) -> Times:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         (result,) = model.predict(
             image,
             imgsz=prepared.settings.imgsz,
@@ -160,9 +162,9 @@ def ultralytics(prepared: Prepared) -> Contender:
             device="cpu",
             verbose=False,
         )
-        whole = time.perf_counter() - began
+        whole, busy = time.perf_counter() - began, time.process_time() - busy
         before, network = (result.speed[step] / 1000 for step in ("preprocess", "inference"))
-        return before, network, whole - before - network
+        return before, network, whole - before - network, busy
 
     return run
 
@@ -181,24 +183,23 @@ def turns(
 
 def rows(times: dict[str, list[Times]]) -> dict[str, dict[str, float]]:
     """Per contender the medians in milliseconds and the ratios; times pair by their place."""
-    whole = {name: [sum(t) for t in of] for name, of in times.items()}
+    parts = {name: np.array(of) for name, of in times.items()}
+    whole = {name: of[:, :3].sum(axis=1) for name, of in parts.items()}
+    cores = {name: of[:, 3] for name, of in parts.items()}
     table = {}
-    for name, of in times.items():
-        before, network, after = (statistics.median(part) * 1000 for part in zip(*of, strict=True))
+    for name, of in parts.items():
+        before, network, after = np.median(of[:, :3], axis=0) * 1000
         table[name] = {
             "before_ms": before,
             "network_ms": network,
             "after_ms": after,
-            "total_ms": statistics.median(whole[name]) * 1000,
-            "share_around_network": statistics.median(1 - t[1] / sum(t) for t in of),
-            **{
-                f"times_{base}": statistics.median(
-                    theirs / ours for theirs, ours in zip(whole[base], whole[name], strict=True)
-                )
-                for base in BASELINES
-            },
+            "total_ms": np.median(whole[name]) * 1000,
+            "cores_ms": np.median(cores[name]) * 1000,
+            "share_around_network": np.median(1 - of[:, 1] / whole[name]),
+            **{f"times_{base}": np.median(whole[base] / whole[name]) for base in BASELINES},
+            "times_torch_by_cores": np.median(cores["torch"] / cores[name]),
         }
-    return table
+    return {name: {k: float(v) for k, v in row.items()} for name, row in table.items()}
 
 
 def measure(
@@ -236,18 +237,26 @@ def processor() -> str:
     return platform.processor()
 
 
+COLUMNS = {
+    "before ms": ("before_ms", ".1f"),
+    "network ms": ("network_ms", ".1f"),
+    "after ms": ("after_ms", ".1f"),
+    "total ms": ("total_ms", ".1f"),
+    "cores ms": ("cores_ms", ".1f"),
+    "around the network": ("share_around_network", ".1%"),
+    "x torch": ("times_torch", ".2f"),
+    "x torch by cores": ("times_torch_by_cores", ".2f"),
+    "x Ultralytics": ("times_Ultralytics", ".2f"),
+}
+
+
 def table(result: dict[str, Any]) -> str:
-    head = ["px", "threads", "path", "before ms", "network ms", "after ms", "total ms",
-            "around the network", "x torch", "x Ultralytics"]  # fmt: skip
-    lines = [head, ["---"] * len(head)]
+    lines = [["px", "threads", "path", *COLUMNS]]
+    lines.append(["---"] * len(lines[0]))
     for run in result["runs"]:
         for name, row in run["paths"].items():
-            lines.append(
-                [str(run["side"]), str(run["threads"]), name]
-                + [f"{row[k]:.1f}" for k in ("before_ms", "network_ms", "after_ms", "total_ms")]
-                + [f"{row['share_around_network']:.1%}"]
-                + [f"{row[f'times_{base}']:.2f}" for base in BASELINES]
-            )
+            cells = [format(row[key], form) for key, form in COLUMNS.values()]
+            lines.append([str(run["side"]), str(run["threads"]), name, *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -255,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate_speed", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--frames", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--count", type=int, default=6, help="pictures taken, spread over all")
+    parser.add_argument("--count", type=int, default=4, help="pictures taken, spread over all")
     parser.add_argument("--model", default="yolo12s.yaml", help="a definition, or weights (.pt)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[320, 640])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
