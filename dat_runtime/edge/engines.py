@@ -138,7 +138,8 @@ class OpenVino:
         try:
             # By name: with another content `read_model` would try the readers of all formats.
             reader = openvino.frontend.FrontEndManager().load_by_framework("ir")
-            model = reader.convert(reader.load(str(path)))
+            # Not mapped: a mapped file that is cut short later would kill the process.
+            model = reader.convert(reader.load(str(path), enable_mmap=False))
             self.inputs = tuple(self._tensor(port) for port in model.inputs)
             self.outputs = tuple(self._tensor(port) for port in model.outputs)
             compiled = openvino.Core().compile_model(model, "CPU", properties)

@@ -207,3 +207,18 @@ def test_openvino_reports_nothing_and_leaves_the_home_folder_alone(tmp_path: Pat
     )
     assert done.stdout == "None\n", done.stderr
     assert list(home.iterdir()) == []
+
+
+@WRITERS
+def test_a_gate_at_work_goes_on_when_a_broken_one_takes_its_place(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (48, 80, 3), np.uint8)
+    path = write(tmp_path)
+    at_work = YoloDetector.load(gate(tmp_path, path))
+    before = at_work.detect(image)
+    for name in model_files(path.name):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ModelError, match="not a model"):
+        YoloDetector.load(tmp_path)
+    assert at_work.detect(image) == before
