@@ -3,8 +3,8 @@
     python -m train.gate_export --gate OUT/gate --data OUT/data --format int8 --out OUT/gate-int8
 
 The output folder (kind "gate") holds gate.json, gate.xml with gate.bin, parity.json and
-metrics.json, and is taken wherever OUT/gate is. Thresholds are carried over: fit them on the
-exported gate if it is the one that is shipped.
+metrics.json, and is taken wherever OUT/gate is. Thresholds fitted on OUT/gate are not those of an
+INT8 gate, whose scores differ a little: run eval.gating and eval.cascade on the gate that ships.
 """
 
 import argparse

@@ -34,6 +34,16 @@ def name_other_model(bundle: Path) -> None:
     path.write_text(path.read_text().replace("gate.onnx", "../adapter/x.onnx"))
 
 
+def name_openvino_model(bundle: Path) -> None:
+    path = bundle / "gate" / "gate.json"
+    path.write_text(path.read_text().replace("gate.onnx", "gate.xml"))
+
+
+def leave_out_openvino_weights(bundle: Path) -> None:
+    name_openvino_model(bundle)
+    (bundle / "gate" / "gate.onnx").rename(bundle / "gate" / "gate.xml")
+
+
 def break_weights(bundle: Path) -> None:
     (bundle / "adapter" / "adapter_model.safetensors").write_bytes(bytes(100))
 
@@ -58,6 +68,8 @@ def test_a_verified_bundle_has_its_gate_ready(bundle_folder: Path) -> None:
         (add_folder, "more does not belong"),
         (break_gate, r"gate\.onnx: not a model"),
         (name_other_model, "expected the name of an .onnx or .xml file"),
+        (name_openvino_model, r"gate\.onnx does not belong"),
+        (leave_out_openvino_weights, r"gate\.bin is missing"),
         (break_weights, r"adapter_model\.safetensors: no header"),
         (remove_config, r"adapter_config\.json is missing"),
     ],
