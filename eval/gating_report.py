@@ -156,10 +156,11 @@ def _panel(axis: Any, report: Mapping[str, Any], title: str, rows: Mapping[str, 
     for i, measure in enumerate(rows.values()):
         for k, (_, gate) in enumerate(gates):
             found = gate["splits"]["test"][measure]
-            if found["value"] is None:
-                continue
             y = i + 0.22 * (k - (len(gates) - 1) / 2)
             colour = _COLOURS[k % len(_COLOURS)]
+            if found["value"] is None:
+                axis.text(0, y, "not defined", color=colour, fontsize=7, va="center")
+                continue
             axis.plot([found["low"], found["high"]], [y, y], color=colour, linewidth=2, alpha=0.5)
             axis.plot(found["value"], y, "o", color=colour, markersize=5)
             axis.annotate(f"{found['value']:.2f}", (found["value"], y), (0, 5 if k == 0 else -11),
