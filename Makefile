@@ -21,6 +21,8 @@ ifeq ($(PROFILE),smoke)
   export HF_DATASETS_OFFLINE := 1
   export OMP_NUM_THREADS := 1
   GATE_CONFIG := configs/yolo/smoke.yaml
+  GATE_1CLS_CONFIG := configs/yolo/smoke.yaml
+  GATE_1CLS_SET := single_cls=true
   LORA_CONFIG_boxed := configs/lora/smoke.yaml
   LORA_CONFIG_raw := configs/lora/smoke.yaml
   MAX_PIXELS := 12544
@@ -29,6 +31,7 @@ ifeq ($(PROFILE),smoke)
   JOBS := 2
 else ifeq ($(PROFILE),paper)
   GATE_CONFIG := configs/yolo/gate_2cls.yaml
+  GATE_1CLS_CONFIG := configs/yolo/gate_1cls.yaml
   LORA_CONFIG_boxed := configs/lora/boxed.yaml
   LORA_CONFIG_raw := configs/lora/raw.yaml
   MAX_PIXELS := 1003520
@@ -49,10 +52,12 @@ DATA_SET ?=
 GATE_SET ?=
 BASE_SET ?=
 LORA_SET ?=
+CASCADE_SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock smoke pipeline source download data train-gate eval-gate primer base instructions train-lora \
-        lora-boxed lora-raw $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test lint clean
+.PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
+        cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
+        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -104,8 +109,23 @@ data: setup  ## import, check and split the data sets and the bandwidth trace
 train-gate: data  ## train the gate, export it to ONNX and check the export
 	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(GATE_SET)
 
-eval-gate: train-gate  ## Figure 4: what the gate lets through, from the exported model
-	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/gating
+train-gate-1cls: data
+	@$(PY) -m train.gate --config $(GATE_1CLS_CONFIG) --data $(OUT)/data --out $(OUT)/gate-1cls \
+	  $(GATE_1CLS_SET) $(GATE_SET)
+
+eval-gate: train-gate train-gate-1cls  ## Figure 4: what gates of two classes and of one let through
+	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/gate --gate $(OUT)/gate-1cls \
+	  --out $(OUT)/gating
+
+cascade: train-gate predict-val predict-boxed-lora  ## thresholds: CASCADE_SET="--policy band --load 0.3 --missed-severe 0.05"
+	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/gating-2cls
+	@$(PY) -m eval.cascade --gating $(OUT)/gating-2cls --gate $(OUT)/gate \
+	  --validation $(OUT)/predictions-val/boxed-lora --test $(OUT)/predictions/boxed-lora \
+	  --out $(OUT)/cascade $(CASCADE_SET)
+
+export-gate: train-gate  ## the gate for OpenVINO, in float32 and INT8
+	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format openvino --out $(OUT)/gate-openvino
+	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format int8 --out $(OUT)/gate-int8
 
 instructions: train-gate  ## raw and boxed images with prompts and target answers
 	@$(PY) -m data.prep.instruct --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/instructions \
@@ -118,17 +138,23 @@ base: primer  ## smoke only: make and train the tiny Qwen2.5-VL that stands in f
 	@$(PY) -m train.base --config configs/lora/smoke_base.yaml --primer $(OUT)/primer \
 	  --out $(OUT)/base $(BASE_SET)
 
-train-lora: lora-boxed lora-raw  ## tune the MLLM with LoRA on boxed and on raw images
+train-lora: proof-boxed proof-raw  ## tune the MLLM with LoRA on boxed and on raw images, prove the adapters
 
 lora-boxed lora-raw: lora-%: instructions $(BASE_STAGE)
 	@$(PY) -m train.lora --config $(LORA_CONFIG_$*) --dataset $*_train \
 	  --instructions $(OUT)/instructions --base $(BASE) --out $(OUT)/lora-$* $(LORA_SET)
+
+PROOF = $(PY) -m eval.proof --instructions $(OUT)/instructions --base $(BASE)
+proof-boxed proof-raw: proof-%: lora-%
+	@$(PROOF) --inputs $* --adapter $(OUT)/lora-$* --out $(OUT)/proof-$*
 
 PREDICT = $(PY) -m eval.predict --instructions $(OUT)/instructions --model $(BASE) $(REVISION)
 predict-boxed-none predict-raw-none: predict-%-none: instructions $(BASE_STAGE)
 	@$(PREDICT) --inputs $* --out $(OUT)/predictions/$*-none
 predict-boxed-lora predict-raw-lora: predict-%-lora: lora-%
 	@$(PREDICT) --inputs $* --adapter $(OUT)/lora-$* --out $(OUT)/predictions/$*-lora
+predict-val: lora-boxed
+	@$(PREDICT) --inputs boxed --part val --adapter $(OUT)/lora-boxed --out $(OUT)/predictions-val/boxed-lora
 predict-boxed-lora-constrained: lora-boxed
 	@$(PREDICT) --inputs boxed --adapter $(OUT)/lora-boxed --constrained \
 	  --out $(OUT)/predictions/boxed-lora-constrained
@@ -148,8 +174,10 @@ eval: $(ROWS:%=predict-%) table-3  ## Tables 1-3 as JSON, Markdown, CSV, and a r
 	  --data $(OUT)/data --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" \
 	  --out $(OUT)/eval
 
-export: lora-boxed  ## the bundle that is shipped to edge nodes
-	@$(PY) -m export.bundle --gate $(OUT)/gate --adapter $(OUT)/lora-boxed --base $(BASE) --out $(OUT)/bundle
+export: proof-boxed $(if $(CASCADE_SET),cascade)  ## the bundle that is shipped to edge nodes, its adapter proved again
+	@$(PY) -m export.bundle --gate $(OUT)/gate --adapter $(OUT)/lora-boxed --base $(BASE) \
+	  $(if $(CASCADE_SET),--cascade $(OUT)/cascade) --out $(OUT)/bundle
+	@$(PROOF) --inputs boxed --adapter $(OUT)/bundle/adapter --out $(OUT)/proof-bundle
 
 edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle
 	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }
