@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 
 from dat_runtime import manifest
-from dat_runtime.adapter import CONFIG, WEIGHTS, read_adapter
+from dat_runtime.adapter import CONFIG, WEIGHTS, Adapter, read_adapter
 from dat_runtime.errors import ConfigError, ModelError, reports_errors
 from dat_runtime.manifest import Stage
-from train import model_card, preflight, tuning
+from train import model_card, preflight, tuning, upstream
 from train.config import read_config
 
 
@@ -75,24 +75,14 @@ def make_adapter(
     folder: Path, config: Mapping[str, Any], name: str, ignore_memory: bool = False
 ) -> None:
     """Fill the output folder: check the run, train, check the adapter, describe it."""
-    checked: dict[str, Any] = {}
-
-    def check() -> None:
-        with tuning.quiet(folder / tuning.LOG) as say:
-            found = preflight.check(
-                config, folder, lambda line: say(f"[{name}] {line}"), ignore_memory
-            )
-        checked.update(found.as_json())
-        for line in found.lines():
-            print(f"[{name}] {line}", flush=True)
-
     work = folder / "work"
-    report = tuning.run(config, work, folder, name, check) | checked
+    options = [upstream.IGNORE_MEMORY] if ignore_memory else []
+    report = tuning.run(config, work, folder, name, preflight=options)
     for file in (WEIGHTS, CONFIG):
         (work / file).replace(folder / file)
     _state_base(folder / CONFIG, config)
     adapter = read_adapter(folder)
-    _demand_change(folder)
+    _demand_change(folder, adapter)
     card = model_card.lora_card(config, adapter, report)
     manifest.write_atomically(folder / "README.md", card)
     manifest.write_atomically(folder / "config.yaml", _resolved(config))
@@ -115,7 +105,7 @@ def _state_base(path: Path, config: Mapping[str, Any]) -> None:
     manifest.write_atomically(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def _demand_change(folder: Path) -> None:
+def _demand_change(folder: Path, adapter: Adapter) -> None:
     """LoRA begins with B = 0: an adapter that still has it changes no answer.
 
     Raises:
@@ -123,7 +113,9 @@ def _demand_change(folder: Path) -> None:
     """
     from safetensors import safe_open
 
-    with safe_open(folder / WEIGHTS, "pt") as tensors:
+    # NumPy knows no bfloat16; PyTorch takes seconds to import.
+    framework = "pt" if "BF16" in adapter.dtypes else "np"
+    with safe_open(folder / WEIGHTS, framework) as tensors:
         for key in sorted(tensors.keys()):
             if ".lora_B." in key and not tensors.get_tensor(key).any():
                 raise ModelError(

@@ -7,6 +7,7 @@ length and image against the base's processor, the card's memory, the disk.
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Report:
     Attributes:
         disk: bytes that it will write.
         dataset: sha256 of the samples' file; their images are in the instructions' manifest.
+        seconds: that the preflight took.
     """
 
     lengths: Lengths
@@ -40,6 +42,7 @@ class Report:
     card: resources.Card | None
     disk: int
     dataset: str
+    seconds: float
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -58,6 +61,7 @@ class Report:
         """For run.json."""
         memory = {**self.memory.resident, **self.memory.kept, **self.memory.moments}
         return {
+            "preflight_seconds": round(self.seconds, 1),
             "tokens": self.lengths.as_json(),
             "memory": {"peak": self.memory.peak, "parts": memory},
             "dataset": {"samples": len(self.lengths.tokens), "sha256": self.dataset},
@@ -77,6 +81,7 @@ def check(
         ModelError: the base or its processor cannot be loaded.
         ConfigError: card or disk are too small; says what would fit.
     """
+    started = time.monotonic()
     found = lengths.measure(config, say)
     dataset = config["dataset"]
     found.save_plot(out / lengths.PLOT, f"{dataset}: {len(found.tokens)} samples")
@@ -89,7 +94,8 @@ def check(
     world = card.count if card else 1
     disk = resources.demand_disk(config, sizes, len(found.tokens), out, world)
     path = lengths.samples_file(Path(config["dataset_dir"]), dataset)
-    return Report(found, memory, card, disk, manifest.digest(path))
+    seconds = time.monotonic() - started
+    return Report(found, memory, card, disk, manifest.digest(path), seconds)
 
 
 def base_folder(name: str, config: Mapping[str, Any]) -> Path | None:

@@ -15,14 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dat_runtime import errors
 from dat_runtime.errors import DatError
-from dat_runtime.manifest import peak_memory_bytes, write_atomically
+from dat_runtime.manifest import ROOT, peak_memory_bytes, write_atomically
 from train import upstream
 from train.config import versions
 
@@ -54,7 +55,7 @@ def run(
     work: Path,
     folder: Path,
     name: str,
-    check: Callable[[], None] = lambda: None,
+    preflight: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Train into `work`, going on from its last whole checkpoint if it holds one.
 
@@ -64,14 +65,15 @@ def run(
     Args:
         config: LLaMA-Factory's keys; `output_dir` is set to `work` here.
         name: what the progress lines begin with.
-        check: done while LLaMA-Factory loads its libraries, before it reads model and data; what it
-            raises ends the run.
+        preflight: check the run first (`train.preflight`), with these options of `train.upstream`.
 
     Returns:
-        Seconds of this process and its peak memory (MB, largest process), final loss and steps.
+        Seconds of this process and its peak memory (MB, largest process), final loss and steps, and
+        what the preflight found.
 
     Raises:
         TrainingError: LLaMA-Factory failed.
+        DatError: the preflight refused the run.
     """
     config = {**config, "output_dir": str(work)}
     if (checkpoint := _tidy(work)) and config["finetuning_type"] == "full":
@@ -80,23 +82,25 @@ def run(
         config["model_name_or_path"] = str(checkpoint)
     file = work / "config.yaml"
     write_atomically(file, yaml.safe_dump(config, sort_keys=False))
+    options = []
+    if preflight is not None:
+        options = [upstream.PREFLIGHT, str(work), str(folder), *preflight]
     started = time.monotonic()
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", upstream.__file__, "train", str(file), upstream.WAIT],
+            [sys.executable, "-m", upstream.__name__, "train", str(file), *options],
             stdout=log,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             env=_environment(work),
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
-            check()
-            _let_go(process)
-            _watch(process, work / STEPS, name)
+            _watch(process, work, name)
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
+    checked = _checked(work)
     if process.returncode:
         raise TrainingError(_failure(folder / LOG, process.returncode))
     for kept in (STEPS, "training_loss.png"):
@@ -106,6 +110,7 @@ def run(
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_mb": peak_memory_bytes() >> 20,
         **_last(work / STEPS),
+        **checked.get("report", {}),
     }
 
 
@@ -172,18 +177,12 @@ def _step(line: str) -> int:
 
 
 def _environment(work: Path) -> dict[str, str]:
-    """This process's, with our Python's commands in reach (torchrun) and caches that go away."""
+    """This process's, with our Python's commands and modules in reach, and caches that go away."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     cache = str(work / "cache")
-    return {"HF_DATASETS_CACHE": cache, **os.environ, "PATH": path, "TQDM_MININTERVAL": "5"}
-
-
-def _let_go(process: "subprocess.Popen[bytes]") -> None:
-    """Give the line that a process started with `upstream.WAIT` waits for."""
-    with contextlib.suppress(OSError):  # it ended early: its log says why
-        assert process.stdin
-        process.stdin.write(b"go\n")
-        process.stdin.close()
+    modules = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    fixed = {"PATH": path, "PYTHONPATH": modules, "TQDM_MININTERVAL": "5"}
+    return {"HF_DATASETS_CACHE": cache, **os.environ, **fixed}
 
 
 def _end_with_parent() -> None:
@@ -191,20 +190,43 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _watch(process: "subprocess.Popen[bytes]", log: Path, name: str) -> None:
+def _watch(process: "subprocess.Popen[bytes]", work: Path, name: str) -> None:
     """Print a line of progress every few seconds until the process ends."""
     started = noted = time.monotonic()
-    shown = ""
-    print(f"[{name}] LLaMA-Factory reads model and data", flush=True)
+    shown, lines = "", [f"LLaMA-Factory reads model and data, log: {LOG}"]
+    print(f"[{name}] {lines[0]}", flush=True)
+    told = False
     while process.poll() is None:
         time.sleep(0.3)
-        line = _progress(log)
+        if not told and (found := _checked(work)):
+            told = True
+            for line in found["lines"]:
+                print(f"[{name}] {line}", flush=True)
+        line = _progress(work)
         if line not in ("", shown) and time.monotonic() - noted > 5:
             noted, shown = time.monotonic(), line
             print(f"[{name}] {line}, {noted - started:.0f} s", flush=True)
 
 
-def _progress(log: Path) -> str:
+def _checked(work: Path) -> dict[str, Any]:
+    """What the preflight found; empty as long as there is nothing.
+
+    Raises:
+        DatError: of the kind that it raised there.
+    """
+    try:
+        found: dict[str, Any] = json.loads((work / upstream.REPORT).read_text("utf-8"))
+    except OSError:
+        return {}
+    if kind := found.get("refused"):
+        raise getattr(errors, kind)(found["message"])
+    return found
+
+
+def _progress(work: Path) -> str:
+    log = work / STEPS
+    if not log.is_file() and (work / upstream.PROGRESS).is_file():
+        return (work / upstream.PROGRESS).read_text("utf-8")
     with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
         last = json.loads(log.read_text("utf-8").splitlines()[-1])
         return f"step {last['current_steps']}/{last['total_steps']} loss {last['loss']:.3f}"

@@ -1,6 +1,6 @@
 """`llamafactory-cli train` with a frozen vision tower kept out of the backward pass.
 
-    python -P train/upstream.py train CONFIG.yaml [--wait]
+    python -m train.upstream train CONFIG.yaml [--preflight WORK PLOTS] [--ignore-memory]
 
 Under gradient checkpointing PEFT asks for gradients at the inputs; Transformers 5 then asks for
 them at the vision tower's too, and LLaMA-Factory 0.9.5 checkpoints no frozen layer. So all
@@ -8,15 +8,22 @@ activations of a tower that learns nothing are kept, and its backward pass is co
 6.7 GB for each image of a million pixels at the 7B's sizes (docs/lora.md). Here the tower runs
 without autograd as long as none of its weights is trained. Losses and gradients are the same.
 
-With --wait it loads its libraries, then waits for a line on stdin before it reads anything else:
-so the preflight costs no time, and stops the run before it began.
+With --preflight it checks the run first (`train.preflight`), with the libraries that LLaMA-Factory
+needs anyway, and leaves what it found, or why the run is refused, in WORK/preflight.json.
 """
 
+import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-WAIT = "--wait"
+PREFLIGHT = "--preflight"
+IGNORE_MEMORY = "--ignore-memory"
+REPORT = "preflight.json"
+PROGRESS = "preflight.txt"
+REFUSED = 3
+"""Exit status of a run that the preflight refused."""
 
 
 def leave_out_frozen_towers() -> None:
@@ -36,23 +43,45 @@ def leave_out_frozen_towers() -> None:
     Tower.forward = forward
 
 
-def main() -> None:
+def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
+    """Run the preflight and leave its outcome in `work`; whether the run may begin."""
+    from dat_runtime.errors import DatError
+    from dat_runtime.manifest import write_atomically
+    from train import preflight
+    from train.config import read_config
+
+    def say(line: str) -> None:
+        write_atomically(work / PROGRESS, line)
+
+    try:
+        report = preflight.check(read_config(config), plots, say, ignore_memory)
+        found = {"lines": report.lines(), "report": report.as_json()}
+    except DatError as error:
+        found = {"refused": type(error).__name__, "message": str(error)}
+    write_atomically(work / REPORT, json.dumps(found))
+    return "refused" not in found
+
+
+def main() -> int:
     """LLaMA-Factory's own entry: with several cards it starts torchrun, which runs this file."""
     from llamafactory import launcher
     from llamafactory.train.tuner import run_exp
 
     leave_out_frozen_towers()
-    if sys.argv[-1] == WAIT:
-        sys.argv.pop()
-        if not sys.stdin.readline():
-            return  # the run was called off
+    if PREFLIGHT in sys.argv:
+        at = sys.argv.index(PREFLIGHT)
+        work, plots, *rest = sys.argv[at + 1 :]
+        del sys.argv[at:]
+        if not check(Path(sys.argv[2]), Path(work), Path(plots), IGNORE_MEMORY in rest):
+            return REFUSED
     if sys.argv[1] == "train":
         os.environ["PYTHONSAFEPATH"] = "1"  # this folder's modules have common names
         launcher.__file__ = os.path.abspath(__file__)
         launcher.launch()
     else:  # one of torchrun's processes
         run_exp()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

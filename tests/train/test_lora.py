@@ -20,13 +20,28 @@ def arguments(base: Path, instructions: Path, out: Path, *overrides: str) -> lis
 
 
 def test_an_adapter_with_a_zero_matrix_is_refused(tmp_path, make_lora):
-    folder = make_lora()
-    lora._demand_change(folder)
+    config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "1"}
+    folder = make_lora(config=json.dumps(config))
+    lora._demand_change(folder, read_adapter(folder))
     tensors = load_file(folder / WEIGHTS)
     (name,) = (key for key in tensors if ".lora_B." in key)
     save_file({**tensors, name: tensors[name] * 0}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="is all zeros, so the adapter changes nothing"):
-        lora._demand_change(folder)
+        lora._demand_change(folder, read_adapter(folder))
+
+
+def test_zeros_in_bfloat16_are_found_too(make_lora):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "1"}
+    folder = make_lora(config=json.dumps(config))
+    tensors = {k: v.to(torch.bfloat16) for k, v in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS)
+    lora._demand_change(folder, read_adapter(folder))
+    save_file({k: v * 0 for k, v in tensors.items()}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="all zeros"):
+        lora._demand_change(folder, read_adapter(folder))
 
 
 def test_a_run_that_would_cut_a_sample_stops_before_training(

@@ -1,0 +1,154 @@
+"""What train.lora costs beside `llamafactory-cli train`: same YAML, same data, in turn.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.lora_overhead --instructions OUT/instructions \\
+        --base OUT/base [--rounds 3] [--steps 40]
+
+Ours checks every sample, base, card and disk before, the adapter after, and writes manifests. Both
+train the tiny model of the smoke job; the adapters must be the same, bit for bit. Printed: seconds
+of both per round, the part of ours that does not grow with the training (the median difference),
+and the ratio that follows for a training of an hour.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from dat_runtime import manifest
+from dat_runtime.adapter import WEIGHTS
+from dat_runtime.errors import DatError, reports_errors
+from train.config import read_config
+
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds of one round: both whole commands, and of ours preflight and upstream's process.
+
+    The CPU's own seconds do not count what else the machine does.
+    """
+
+    bare: float
+    ours: float
+    bare_cpu: float
+    ours_cpu: float
+    preflight: float
+    process: float
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.lora_overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, default=Path("configs/lora/smoke.yaml"))
+    parser.add_argument("--dataset", default="boxed_train")
+    parser.add_argument("--instructions", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40)
+    args = parser.parse_args(argv)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(args.rounds):
+            found.append(one_round(args, Path(folder) / str(number), ours_first=number % 2 == 0))
+            print(f"round {number + 1}: {line(found[-1])}", flush=True)
+    print("\n".join(summary(found)))
+    return 0
+
+
+def line(found: Round) -> str:
+    return (
+        f"llamafactory-cli {found.bare:6.1f} s   train.lora {found.ours:6.1f} s   "
+        f"{found.ours / found.bare:.3f} x   (CPU {found.bare_cpu:.1f} s, {found.ours_cpu:.1f} s)"
+    )
+
+
+def summary(rounds: Sequence[Round]) -> list[str]:
+    """The medians, the constant part, and what follows for an hour."""
+    middle = Round(*(median(vars(r)[field.name] for r in rounds) for field in fields(Round)))
+    constant = median(r.ours - r.bare for r in rounds)
+    cpu = median(r.ours_cpu - r.bare_cpu for r in rounds)
+    rest = median(r.ours - r.process for r in rounds)
+    return [
+        f"median:  {line(middle)}",
+        f"constant: {constant:+.1f} s beside llamafactory-cli, of the CPU {cpu:+.1f} s. Of ours, the "
+        f"preflight took {middle.preflight:.1f} s; start, manifests and the adapter's check "
+        f"{rest:.1f} s",
+        f"ratio for a training of an hour: {(HOUR + constant) / HOUR:.4f} x",
+    ]
+
+
+def one_round(args: argparse.Namespace, folder: Path, ours_first: bool) -> Round:
+    """Both commands, each from nothing."""
+    folder.mkdir()
+    seconds = {}
+    for kind in ("ours", "bare") if ours_first else ("bare", "ours"):
+        command = ours(args, folder / "ours") if kind == "ours" else bare(args, folder / "bare")
+        seconds[kind] = timed(command, folder / f"{kind}.log")
+    digests = {manifest.digest(folder / kind / WEIGHTS) for kind in ("ours", "bare")}
+    if len(digests) != 1:
+        raise DatError("the two adapters differ: the comparison is not of the same work")
+    report = json.loads((folder / "ours" / "run.json").read_text("utf-8"))
+    return Round(seconds["bare"], seconds["ours"], report["preflight_seconds"], report["seconds"])
+
+
+def ours(args: argparse.Namespace, out: Path) -> list[str]:
+    paths = {"--config": args.config, "--instructions": args.instructions, "--base": args.base}
+    named = [str(part) for pair in paths.items() for part in pair]
+    return [
+        *(sys.executable, "-m", "train.lora", "--dataset", args.dataset, *named),
+        *("--out", str(out), f"max_steps={args.steps}"),
+    ]
+
+
+def bare(args: argparse.Namespace, out: Path) -> list[str]:
+    """The same keys for `llamafactory-cli train`."""
+    config = read_config(args.config) | {
+        "model_name_or_path": str(args.base),
+        "dataset_dir": str(args.instructions),
+        "media_dir": str(args.instructions),
+        "dataset": args.dataset,
+        "output_dir": str(out),
+        "max_steps": args.steps,
+    }
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(config), "utf-8")
+    return [sys.executable, "-m", "llamafactory.cli", "train", str(path)]
+
+
+def timed(command: Sequence[str], log: Path) -> tuple[float, float]:
+    """Seconds of a command, by the clock and of the CPU; its datasets' cache is new each time."""
+    cache = {"HF_DATASETS_CACHE": str(log.with_suffix(".cache"))}
+    started, spent = time.monotonic(), cpu_seconds()
+    with log.open("wb") as file:
+        done = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **cache}
+        )
+    if done.returncode:
+        raise DatError(f"{' '.join(command)} failed:\n{log.read_text('utf-8')[-2000:]}")
+    return time.monotonic() - started, cpu_seconds() - spent
+
+
+def cpu_seconds() -> float:
+    """Of all processes that ended so far and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
