@@ -29,7 +29,7 @@ from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, reports_errors
 from train import config as config_file
 from train import folds
-from train.gate_callbacks import BoxCounts, Epochs, refuse_drops
+from train.gate_callbacks import BoxCounts, Epochs, log_to_wandb, refuse_drops
 from train.gate_data import classes_of, count_boxes, demand_classes, link_data, names_of
 
 OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
@@ -174,6 +174,8 @@ def train(
     check_keys(config)
     model = YOLO(config["model"], task="detect")
     epochs.register(model)
+    if wandb:
+        log_to_wandb(model, folder.name.removesuffix(".partial"))
     keys = {k: v for k, v in config.items() if k != "model"}
     model.train(data=str(data), project=str(data.parent.parent), name="run", exist_ok=True, **keys)
     training = {

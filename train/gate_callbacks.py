@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,28 @@ class Epochs:
             mean_ap = trainer.metrics.get("metrics/mAP50(B)", 0.0)
             line += f"  val mAP50 {mean_ap:.3f}"
         _say(f"{line}  {seconds:.0f} s")
+
+
+def log_to_wandb(model: Any, name: str) -> None:
+    """Let Ultralytics' own logging go to a run of ours.
+
+    The one that it would begin is named by paths of this machine, and lies in a folder that is
+    removed. Ours lies where WANDB_DIR says, else in `wandb/`, also when WANDB_MODE is offline.
+    """
+    model.add_callback("on_pretrain_routine_start", partial(_begin_wandb, name=name))
+    model.add_callback("teardown", _end_wandb)
+
+
+def _begin_wandb(trainer: Any, name: str) -> None:
+    import wandb
+
+    wandb.init(project=os.environ.get("WANDB_PROJECT", "dat-gate"), name=name)
+
+
+def _end_wandb(trainer: Any) -> None:
+    import wandb
+
+    wandb.finish()
 
 
 def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str, int]) -> None:

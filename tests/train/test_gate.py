@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +312,35 @@ def test_of_several_processes_the_first_alone_prints_and_writes(
         monkeypatch.setenv("RANK", rank)
         Epochs(tmp_path / "checkpoint.pt", {}).report(trainer)
         assert (tmp_path / "cost.json").is_file() == writes
+
+
+def command(data: Path, config: Path, out: Path) -> list[str]:
+    paths = ["--config", str(config), "--data", str(data), "--out", str(out)]
+    return [sys.executable, "-m", "train.gate", *paths]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_that_is_killed_gives_the_model_of_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    data, config = write_data(tmp_path / "data"), write_config(tmp_path / "c.yaml")
+    logged = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*command(data, config, whole), "--wandb"], env=logged, check=True)
+    running = subprocess.Popen(command(data, config, cut), stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    while not running.stdout.readline().startswith("[gate] epoch 1/2"):
+        assert running.poll() is None
+    running.kill()
+    running.wait()
+    assert not cut.exists()
+    again = subprocess.run(
+        command(data, config, cut), stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert "going on after epoch 1/2" in again.stdout
+    assert (cut / "gate.onnx").read_bytes() == (whole / "gate.onnx").read_bytes()
+    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    content = run.read_bytes()
+    assert b"metrics/mAP50(B)" in content
+    assert b"dat-gate" in content
