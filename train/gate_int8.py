@@ -40,6 +40,13 @@ def quantize(model: Any, frames: Sequence[Path], side: int) -> Any:
         ModelError: it is quantized already, or no detector of Ultralytics' export.
     """
     nncf = silent_nncf()
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    # Over the frames the widest range, not the mean of theirs: what a sure accident alone excites
+    # would be clipped, and the highest scores with it.
+    widest = nncf.AdvancedQuantizationParameters(
+        activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+    )
     dataset = nncf.Dataset(frames, lambda path: blob_of(path, side))
     return nncf.quantize(
         model,
@@ -48,6 +55,7 @@ def quantize(model: Any, frames: Sequence[Path], side: int) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(frames),
         ignored_scope=nncf.IgnoredScope(patterns=[decoding(model)]),
+        advanced_parameters=widest,
     )
 
 
