@@ -86,9 +86,8 @@ def summary(rounds: Sequence[Round]) -> list[str]:
     rest = median(r.ours - r.process for r in rounds)
     return [
         f"median:  {line(middle)}",
-        f"constant: {constant:+.1f} s beside llamafactory-cli, of the CPU {cpu:+.1f} s. Of ours, the "
-        f"preflight took {middle.preflight:.1f} s; start, manifests and the adapter's check "
-        f"{rest:.1f} s",
+        f"constant: {constant:+.1f} s beside llamafactory-cli, {cpu:+.1f} s of the CPU. Of ours, "
+        f"preflight {middle.preflight:.1f} s; start, manifests, adapter's check {rest:.1f} s",
         f"ratio for a training of an hour: {(HOUR + constant) / HOUR:.4f} x",
     ]
 
@@ -104,7 +103,8 @@ def one_round(args: argparse.Namespace, folder: Path, ours_first: bool) -> Round
     if len(digests) != 1:
         raise DatError("the two adapters differ: the comparison is not of the same work")
     report = json.loads((folder / "ours" / "run.json").read_text("utf-8"))
-    return Round(seconds["bare"], seconds["ours"], report["preflight_seconds"], report["seconds"])
+    clock = (seconds[kind][i] for i in (0, 1) for kind in ("bare", "ours"))
+    return Round(*clock, report["preflight_seconds"], report["seconds"])
 
 
 def ours(args: argparse.Namespace, out: Path) -> list[str]:

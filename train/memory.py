@@ -87,7 +87,7 @@ class Recipe:
         return round(size / self.world if self.zero_stage >= stage else size)
 
 
-_OPTIMIZER_BYTES = {"adamw": 8, "adam": 8, "paged": 0, "8bit": 2, "adafactor": 4, "sgd": 0}
+_OPTIMIZER_BYTES = {"adamw": 8, "adam": 8, "8bit": 2, "adafactor": 4, "sgd": 0}
 """Bytes of state per trained weight, by a word in the `optim` key; AdamW keeps two floats."""
 
 

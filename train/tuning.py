@@ -92,7 +92,7 @@ def run(
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=_environment(work),
+            env=_environment(work, folder),
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
@@ -176,13 +176,17 @@ def _step(line: str) -> int:
     return 0
 
 
-def _environment(work: Path) -> dict[str, str]:
-    """This process's, with our Python's commands and modules in reach, and caches that go away."""
+def _environment(work: Path, folder: Path) -> dict[str, str]:
+    """This process's, with our Python's commands and modules in reach, and caches that go away.
+
+    wandb, where report_to asks for it, writes beside the output folder, not where make was called.
+    """
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     cache = str(work / "cache")
     modules = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     fixed = {"PATH": path, "PYTHONPATH": modules, "TQDM_MININTERVAL": "5"}
-    return {"HF_DATASETS_CACHE": cache, **os.environ, **fixed}
+    default = {"HF_DATASETS_CACHE": cache, "WANDB_DIR": str(folder.absolute().parent)}
+    return {**default, **os.environ, **fixed}
 
 
 def _end_with_parent() -> None:

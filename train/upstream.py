@@ -5,7 +5,7 @@
 Under gradient checkpointing PEFT asks for gradients at the inputs; Transformers 5 then asks for
 them at the vision tower's too, and LLaMA-Factory 0.9.5 checkpoints no frozen layer. So all
 activations of a tower that learns nothing are kept, and its backward pass is computed for nothing:
-6.7 GB for each image of a million pixels at the 7B's sizes (docs/lora.md). Here the tower runs
+7.6 GB for each image of a million pixels at the 7B's sizes (docs/lora.md). Here the tower runs
 without autograd as long as none of its weights is trained. Losses and gradients are the same.
 
 With --preflight it checks the run first (`train.preflight`), with the libraries that LLaMA-Factory

@@ -110,3 +110,11 @@ def test_noise_of_libraries_goes_into_the_log_and_said_lines_do_not(tmp_path, ca
     os.write(1, b"after\n")
     assert capfd.readouterr().out == "progress\nafter\n"
     assert sorted((tmp_path / "train.log").read_text().split()) == ["stderr", "stdout"]
+
+
+def test_wandb_writes_beside_the_output_unless_told_where(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    found = tuning._environment(tmp_path / "lora" / "work", tmp_path / "lora")
+    assert found["WANDB_DIR"] == str(tmp_path)
+    monkeypatch.setenv("WANDB_DIR", "/elsewhere")
+    assert tuning._environment(tmp_path, tmp_path)["WANDB_DIR"] == "/elsewhere"
