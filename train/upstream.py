@@ -12,10 +12,15 @@ With --preflight it checks the run first (`train.preflight`), with the libraries
 needs anyway, and leaves what it found, or why the run is refused, in WORK/preflight.json.
 """
 
+import ctypes
 import json
 import os
+import signal
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 PREFLIGHT = "--preflight"
@@ -62,6 +67,12 @@ def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
     return "refused" not in found
 
 
+def end_with_parent() -> None:
+    """Linux: ask for SIGTERM when the parent dies; torchrun then ends its processes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 def main() -> int:
     """LLaMA-Factory's own entry: with several cards it starts torchrun, which runs this file."""
     from llamafactory import launcher
@@ -77,6 +88,8 @@ def main() -> int:
     if sys.argv[1] == "train":
         os.environ["PYTHONSAFEPATH"] = "1"  # this folder's modules have common names
         launcher.__file__ = os.path.abspath(__file__)
+        started = partial(subprocess.run, preexec_fn=end_with_parent)
+        launcher.subprocess = SimpleNamespace(run=started)
         launcher.launch()
     else:  # one of torchrun's processes
         run_exp()

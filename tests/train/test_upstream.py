@@ -1,5 +1,11 @@
 """That a frozen vision tower is left out of the backward pass, and nothing else changes."""
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +77,34 @@ def test_a_tower_with_a_trained_weight_keeps_its_gradients(tiny_base, tower_clas
     model(**batch(model)).loss.backward()
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_torchrun_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
+    """Else its processes would go on writing into a folder that the next start takes over."""
+    torchrun = tmp_path / "torchrun"
+    torchrun.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\n"
+                        "exec sleep 600\n")  # fmt: skip
+    torchrun.chmod(0o755)
+    several = {"FORCE_TORCHRUN": "1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "train.upstream", "train", "config.yaml"]
+    run = subprocess.Popen(command, env={**os.environ, **several})
+    while not (tmp_path / "pid").exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.terminate()
+    run.wait()
+    started = int((tmp_path / "pid").read_text())
+    try:
+        while alive(started):
+            time.sleep(0.05)  # the test's own limit ends this
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(started, signal.SIGKILL)
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that ended and is not yet waited for does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    return False
