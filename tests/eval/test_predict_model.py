@@ -23,6 +23,7 @@ import yaml
 from dat_runtime import schema
 from dat_runtime.draw import encode_png
 from dat_runtime.errors import ModelError
+from dat_runtime.event import question
 from dat_runtime.manifest import Stage
 from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.types import Accident, Box, Size
@@ -206,6 +207,39 @@ def test_a_server_gives_the_answers_of_the_model_in_this_process(
     there = row(instructions, "there", "--model", "tiny", "--endpoint", served)
     for name in ("image_id", "model_text", "text", "prompt_tokens", "completion_tokens"):
         assert [line[name] for line in there] == [line[name] for line in here], name
+
+
+def test_a_server_sees_square_wide_and_tiny_images_as_the_model_in_this_process(
+    model: Path, served: str, tmp_path: Path
+) -> None:
+    """A resized image has other tokens, another prompt length and gives another answer."""
+    cameras = {"square": Size(640, 640), "wide": Size(1280, 360), "tiny": Size(30, 30)}
+    random = np.random.default_rng(0)
+    with Stage(tmp_path / "instructions", kind="instructions", inputs={}, config={}) as folder:
+        samples = []
+        for name, camera in cameras.items():
+            image = random.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
+            asked = question(image, None, SENT.pixels)
+            (folder / f"{name}.png").write_bytes(asked.png)
+            samples.append(
+                {
+                    "image_id": name,
+                    "system": SYSTEM,
+                    "messages": [{"content": f"<image>{asked.prompt}"}],
+                    "images": [f"{name}.png"],
+                    "frame": [asked.frame.width, asked.frame.height],
+                    "original": [camera.width, camera.height],
+                }
+            )
+        (folder / "raw_test.json").write_text(json.dumps(samples))
+    here = row(tmp_path / "instructions", "here", "--model", str(model))
+    there = row(tmp_path / "instructions", "there", "--model", "tiny", "--endpoint", served)
+    for name in ("image_id", "model_text", "text", "prompt_tokens"):
+        assert [line[name] for line in there] == [line[name] for line in here], name
+    assert len({line["prompt_tokens"] for line in here}) == len(cameras)
+    for line, sample in zip(here, samples, strict=True):
+        sizes = Size(*sample["frame"]), cameras[line["image_id"]]
+        assert line["text"] == schema.in_frame(line["model_text"], *sizes)
 
 
 def test_constrained_decoding_leaves_right_answers_alone(instructions: Path, model: Path) -> None:
