@@ -110,3 +110,23 @@ def test_estimate_and_measurement_agree_within_five_percent(checkpointing, bare)
     with lora_memory.tower_as_in(case):
         measured = lora_memory.measure(case, "cpu").peak
     assert measured == pytest.approx(case.estimated(cuda=False).peak, rel=0.05)
+
+
+def test_the_card_cases_build_the_7b_itself() -> None:
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    cases = list(lora_memory.cuda_cases([1024, 4096]))
+    assert [case.size for case in cases[:4]] == [1, 2, 3, 4]
+    assert {case.batch.tokens for case in cases if not case.bare} == {1024, 4096}
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(lora_memory._config(cases[0]))
+    assert sum(weight.numel() for weight in model.parameters()) == 8_292_166_656
+
+
+@pytest.mark.gpu
+def test_on_a_card_the_7b_needs_what_was_estimated() -> None:
+    case = next(lora_memory.cuda_cases([1024]))
+    with lora_memory.tower_as_in(case):
+        measured = lora_memory.measure(case, "cuda").peak
+    assert measured == pytest.approx(case.estimated(cuda=True).peak, rel=0.1)
