@@ -7,7 +7,6 @@ executes. `dat-runtime verify OUT/bundle` checks it anywhere.
 """
 
 import argparse
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -78,13 +77,13 @@ def make_bundle(
         cascade: its gate.json takes the place of the gate's own.
 
     Raises:
-        ManifestError: a folder is not what its manifest states, or the adapter has another base.
-        ConfigError: the cascade was fitted for another gate.
+        ManifestError: a folder is not what its manifest states.
+        ConfigError: the adapter has another base, or the cascade was fitted for another gate.
         ModelError: the gate or the adapter is broken.
         DataError: the adapter's configuration does not say what a node needs.
     """
     manifest.verify(gate, "gate")
-    trained = manifest.verify(lora, "lora")
+    manifest.verify(lora, "lora")
     config = _training_config(lora / TRAINING)
     base = _base(base_name, config, lora / TRAINING)
     max_pixels = _max_pixels(config, lora / TRAINING)
@@ -99,8 +98,12 @@ def make_bundle(
         config={"base": base.name, "revision": base.revision, "max_pixels": max_pixels},
         code=[__file__],
     )
-    if base.folder and trained.inputs.get("base", base.revision) != base.revision:
-        raise ConfigError(f"{lora} was tuned on another base model than {base.folder}")
+    tuned = adapter.read_adapter(lora)
+    if (tuned.base, tuned.revision) != (base.name, base.revision):
+        raise ConfigError(
+            f"{lora} was tuned on another base model: {tuned.base}, revision {tuned.revision}, and "
+            f"{base_name} is {base.name}, revision {base.revision}"
+        )
     if stage.up_to_date():
         return
     with stage as folder:
@@ -109,13 +112,11 @@ def make_bundle(
         if cascade is not None:
             shutil.copyfile(cascade / GATE_FILE, folder / "gate" / GATE_FILE)
         _copy(lora, ADAPTER_FILES, folder / "adapter")
-        _state_base(folder / "adapter", base)
         (folder / "README.md").write_text(_readme(base, max_pixels, model), "utf-8")
         detector = YoloDetector.load(folder / "gate")
-        checked = adapter.read_adapter(folder / "adapter")
         print(
-            f"[bundle] gate {detector.settings.imgsz} px; adapter rank {checked.rank}, "
-            f"{checked.parameters:,} parameters, for {checked.base}",
+            f"[bundle] gate {detector.settings.imgsz} px; adapter rank {tuned.rank}, "
+            f"{tuned.parameters:,} parameters, for {tuned.base}",
             flush=True,
         )
 
@@ -168,20 +169,6 @@ def _copy(source: Path, names: Sequence[str], target: Path) -> None:
         if not (source / name).is_file():
             raise DataError("is missing", source / name)
         shutil.copyfile(source / name, target / name)
-
-
-def _state_base(folder: Path, base: Base) -> None:
-    """Name the base model and its revision, in place of any path of this machine."""
-    path, card = folder / adapter.CONFIG, folder / "README.md"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        before = str(config.get("base_model_name_or_path") or base.name)
-        config.update(base_model_name_or_path=base.name, revision=base.revision)
-        words = card.read_text("utf-8").replace(before, base.name)
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"not an adapter of PEFT ({error})", folder) from None
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-    card.write_text(words, "utf-8")
 
 
 def _readme(base: Base, max_pixels: int, model: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dat_runtime.manifest import Stage
+from dat_runtime.manifest import Stage, digest
 
 SIDE = 64
 ANCHORS = 64 + 16 + 4
@@ -90,11 +90,16 @@ def make_lora(tmp_path: Path, base_folder: Path) -> Callable[..., Path]:
     """Makes an adapter folder as `train.lora` leaves it; keywords replace a file's content."""
 
     def make(**files: str | bytes) -> Path:
-        config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": str(base_folder)}
+        config = {
+            "peft_type": "LORA",
+            "r": 2,
+            "base_model_name_or_path": "base",
+            "revision": digest(base_folder),
+        }
         contents: dict[str, str | bytes] = {
             "adapter_model.safetensors": safetensors(lora_tensors()),
             "adapter_config.json": json.dumps(config),
-            "README.md": f"---\nbase_model: {base_folder}\n---\n# Adapter\n",
+            "README.md": "---\nbase_model: base\n---\n# Adapter\n",
             "config.yaml": "image_max_pixels: 12544\n",
         }
         named = {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}
