@@ -35,6 +35,27 @@ INPUTS = ("boxed", "raw")
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
+    args = _arguments(argv)
+    if args.max_pixels < PATCH * PATCH:
+        raise ConfigError(f"--max-pixels must be at least {PATCH * PATCH}, got {args.max_pixels}")
+    gates = Gates(args.detections, args.gate, tuple(args.fold_gate))
+    stage = Stage(
+        args.out,
+        kind="instructions",
+        inputs={"data": args.data, **gates.inputs},
+        config={"max_pixels": args.max_pixels, "detections": args.detections},
+        code=[__file__],
+    )
+    if not stage.up_to_date():
+        manifest.read(args.data, "data")
+        for path in gates.inputs.values():
+            manifest.read(path, "gate")
+        with stage as folder:
+            write_samples(folder, args.data, gates, args.max_pixels)
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m data.prep.instruct",
         description=__doc__,
@@ -57,32 +78,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--max-pixels", type=int, default=MAX_PIXELS, help=f"of a model image ({MAX_PIXELS})"
     )
-    args = parser.parse_args(argv)
-    if args.max_pixels < PATCH * PATCH:
-        raise ConfigError(f"--max-pixels must be at least {PATCH * PATCH}, got {args.max_pixels}")
-    gates = Gates(args.detections, args.gate, tuple(args.fold_gate))
-    stage = Stage(
-        args.out,
-        kind="instructions",
-        inputs={"data": args.data, **gates.inputs},
-        config={"max_pixels": args.max_pixels, "detections": args.detections},
-        code=[__file__],
-    )
-    if not stage.up_to_date():
-        manifest.read(args.data, "data")
-        for path in gates.inputs.values():
-            manifest.read(path, "gate")
-        with stage as folder:
-            guides = gates.guides(args.data)
-            tallies = {
-                split: write_split(args.data, split, guides[split], folder, args.max_pixels)
-                for split in SPLITS
-            }
-            write_tallies(gates.origin, tallies, folder)
-            write_dataset_info(folder)
-            truth = (args.data / "truth_test.jsonl").read_bytes()
-            (folder / "truth.jsonl").write_bytes(truth)
-    return 0
+    return parser.parse_args(argv)
+
+
+def write_samples(folder: Path, data: Path, gates: Gates, max_pixels: int) -> None:
+    """Fill the output folder."""
+    guides = gates.guides(data)
+    tallies = {
+        split: write_split(data, split, guides[split], folder, max_pixels) for split in SPLITS
+    }
+    write_tallies(gates.origin, tallies, folder)
+    write_dataset_info(folder)
+    (folder / "truth.jsonl").write_bytes((data / "truth_test.jsonl").read_bytes())
 
 
 def write_split(data: Path, split: str, guide: Guide, folder: Path, max_pixels: int) -> Tally:
