@@ -2,7 +2,7 @@
 
 A frame's calibrated probability p of an accident lies below a band (dropped), in it (the MLLM is
 asked) or above it (the gate answers itself). DAT's own rule (§3.2.1) is the band without an upper
-end on the score as it is. Frames, costs and prices are in one unit: what a mistake costs.
+end on the score as it is. Costs and prices are in one unit.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,8 @@ class Logistic:
         for name, signal in self.signals.items():
             value = np.asarray(signals.get(name, np.nan), float)
             odds = odds + np.where(np.isnan(value), signal.missing, signal.weight * logit(value))
-        return np.asarray(1 / (1 + np.exp(-odds)))
+        # Beyond, the exponential overflows and p is 0 or 1 all the same.
+        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Budget:
     """What holds the share of frames that are asked about at a budget.
 
     Attributes:
-        load: the share, in (0, 1].
+        load: the share, in [0, 1].
         price: of a call, at which the validation data met it.
         costs: with the price they give the band (`cost_band`).
         low_at_most: the lower end never rises above: the bound on missed severe accidents.
@@ -201,8 +202,10 @@ class LoadController:
     """Decides as a `Routing` does, and moves the price of a call so that the load stays at budget.
 
     Dual ascent: each call raises the price by step · (1 - load), each other frame lowers it by
-    step · load, so over n frames the load is off by at most (range of the price) / (step · n).
-    The price never falls below 0: calls that are not worth making are not made to fill a budget.
+    step · load, so over n frames the load is off by at most (range of the price) / (step · n),
+    unless the price meets an end of its range: at 0 the load stays below, for calls that are not
+    worth making are not made to fill a budget; at the dearest it stays above, for the bound on
+    missed severe accidents, and frames that the gate has nothing to report of, outrank it.
 
     Raises:
         ValueError: the routing has no budget.

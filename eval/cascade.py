@@ -113,6 +113,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         raise ConfigError(f"--accident-share is {args.accident_share}, expected between 0 and 1")
     if args.load is None and (args.policy != "trigger" or args.missed_severe is not None):
         raise ConfigError(f"--policy {args.policy} needs a budget: --load 0.3, for one")
+    if args.signals and args.calibration not in (None, "platt"):
+        raise ConfigError(f"--calibration {args.calibration} cannot fuse --signals: take platt")
     if args.validation and args.mllm_error is not None:
         raise ConfigError("--validation measures the MLLM's error: leave --mllm-error out")
     return args
@@ -123,9 +125,7 @@ def make_cascade(
 ) -> dict[str, Any]:
     """Fill the output folder; returns what cascade.json holds."""
     method = wanted.method or probabilities.choose(validation)
-    error = wanted.mllm_error
-    if error is None:
-        error = 0.0 if validation.said is None else error_of(validation)
+    error = mllm_error(wanted, validation)
     routing = fitted(settings.keep, validation, method, wanted, error)
     report: dict[str, Any] = {
         "policy": wanted.policy,
@@ -135,7 +135,7 @@ def make_cascade(
         "mllm_error": error,
         "accident_share": _share(wanted, validation),
         "band": routing.band._asdict(),
-        "rates": measured(routing, validation, test, method, wanted, error),
+        "rates": measured(routing, validation, test, method, wanted),
     }
     if routing.budget is not None:
         report["validation_load"] = float(rates(routing, validation, wanted.accident_share)[0])
@@ -143,14 +143,22 @@ def make_cascade(
         report["closed_form_above_grid"] = grid_gap(routing, validation, wanted.accident_share)
         report["drift"] = drifted_loads(routing, test, _share(wanted, validation))
     if test.said is not None:
-        found = curves(validation, test, method, error)
+        found = curves(validation, test, method, lambda frames: mllm_error(wanted, frames))
         report["curve"] = cascade_report.curve_json(found)
     text = json.dumps(replace(settings, routing=routing).as_json(), indent=1) + "\n"
     manifest.write_atomically(folder / GATE_FILE, text)
+    GateSettings.read(folder / GATE_FILE)  # what the runtime would refuse is not handed out
     manifest.write_atomically(folder / "cascade.json", json.dumps(report, indent=1) + "\n")
     manifest.write_atomically(folder / "cascade.md", cascade_report.words(report) + "\n")
     cascade_report.draw(report, folder)
     return report
+
+
+def mllm_error(wanted: Wanted, frames: Scored) -> float:
+    """How often the MLLM errs: as stated, else as its answers about the frames show, else never."""
+    if wanted.mllm_error is not None:
+        return wanted.mllm_error
+    return 0.0 if frames.said is None else error_of(frames)
 
 
 def _share(wanted: Wanted, frames: Scored) -> float:
@@ -214,16 +222,19 @@ RATES = ("load", "reported", "missed_severe", "balanced_accuracy", "gate_alone",
 
 
 def measured(
-    routing: Routing, validation: Scored, test: Scored, method: str, wanted: Wanted, error: float
+    routing: Routing, validation: Scored, test: Scored, method: str, wanted: Wanted
 ) -> dict[str, Any]:
-    """The rates on test frames, with nested bootstrap intervals: thresholds refitted each time."""
+    """The rates on test frames, with nested bootstrap intervals: in each resample the MLLM's error,
+    the calibration (of the same method) and the thresholds are those of resampled validation frames
+    """
     rng = np.random.default_rng(0)
     share = wanted.accident_share
     values = rates(routing, test, share)
     drawn, refused = [], 0
     for _ in range(RESAMPLES):
         try:
-            refitted = fitted(routing.keep, resampled(validation, rng), method, wanted, error)
+            again = resampled(validation, rng)
+            refitted = fitted(routing.keep, again, method, wanted, mllm_error(wanted, again))
         except (ConfigError, DataError):
             refused += 1
             continue
@@ -241,7 +252,8 @@ def measured(
 def rates(routing: Routing, frames: Scored, accident_share: float | None) -> np.ndarray:
     """`RATES` of frames under a routing; NaN where nothing defines one.
 
-    Load and reports are those at the given share of accidents.
+    Load and reports are those at the given share of accidents. The gate alone reports what costs
+    less to report than to drop, or without a budget all that it would ask about.
     """
     p = frames.score
     if routing.calibration is not None:
@@ -250,7 +262,8 @@ def rates(routing: Routing, frames: Scored, accident_share: float | None) -> np.
     reported = (p >= routing.band.low) & ~asked
     missed = ~asked & ~reported & frames.severe
     severe = frames.severe.sum()
-    alone = balanced_accuracy(asked | reported, frames.accident)
+    end = routing.band.low if routing.budget is None else routing.budget.costs.indifferent
+    alone = balanced_accuracy(p >= end, frames.accident)
     routed = mllm = np.float64("nan")
     if frames.said is not None:
         routed = balanced_accuracy(np.where(asked, frames.said, reported), frames.accident)

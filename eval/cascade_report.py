@@ -74,8 +74,8 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
     lines.append(f"- On test frames: {listed}.")
     if refused := rates["refused"]:
         lines.append(
-            f"- In {refused} of {refused + rates['resamples']} resamples load and bound could not "
-            "both hold: the budget is near its limit."
+            f"- In {refused} of {refused + rates['resamples']} resamples the load could not hold: "
+            "it is near its limit."
         )
     if "drift" in report:
         loads = ", ".join(
@@ -95,6 +95,7 @@ def _band(report: Mapping[str, Any]) -> str:
     words += f"load of {wanted['load']:.0%}"
     if wanted["missed_severe"] is not None:
         words += f" and at most {wanted['missed_severe']:.1%} of severe frames dropped"
+    words += f", an MLLM that errs on {report['mllm_error']:.1%} of the frames"
     words += f", {report['accident_share']:.2%} of the frames with an accident"
     return f"{words}; on validation frames {report['validation_load']:.3f}."
 

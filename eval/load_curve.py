@@ -4,7 +4,7 @@ For every load each way of routing asks about its share of the frames; the gate 
 Thresholds are fitted on validation frames and applied to test frames, in every resample anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ def curves(
     validation: Scored,
     test: Scored,
     method: str,
-    mllm_error: float | None,
+    mllm_error: Callable[[Scored], float],
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Curves:
@@ -51,7 +51,7 @@ def curves(
     Args:
         test: with the MLLM's answers.
         method: of calibration.
-        mllm_error: `None` to take it from the validation frames' answers.
+        mllm_error: of validation frames; asked again in each resample.
     """
     rng = np.random.default_rng(seed)
     quality, load = _measured(validation, test, method, mllm_error, rng)
@@ -75,12 +75,11 @@ def _measured(
     validation: Scored,
     test: Scored,
     method: str,
-    mllm_error: float | None,
+    mllm_error: Callable[[Scored], float],
     rng: np.random.Generator,
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     calibration = fit(method, validation)
-    error = mllm_error if mllm_error is not None else error_of(validation)
-    costs = balanced_costs(float(validation.accident.mean()), error)
+    costs = balanced_costs(float(validation.accident.mean()), mllm_error(validation))
     p, q = (calibration(f.score, f.signals) for f in (validation, test))
     quality, load = {}, {}
     for name in ROUTINGS:

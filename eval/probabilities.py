@@ -25,6 +25,10 @@ FOLDS = 5
 MIN_PER_KIND = 10
 """Frames with and without an accident that a fit needs at least."""
 
+NOT_RISING = (
+    "the gate's scores do not rise with accidents: train the gate longer before thresholds are "
+    "fitted"
+)
 BINS = 10
 MIN_PER_BIN = 15
 SIMULATED = 500
@@ -68,15 +72,22 @@ def fit(method: str, frames: Scored) -> Calibration:
     Raises:
         DataError: too few frames of a kind, or scores that do not rise with accidents.
     """
-    positive = int(frames.accident.sum())
-    if min(positive, len(frames) - positive) < MIN_PER_KIND:
-        raise DataError(
-            f"{positive} of {len(frames)} frames show an accident: a calibration needs at least "
-            f"{MIN_PER_KIND} with and {MIN_PER_KIND} without"
-        )
+    _demand_frames(frames, MIN_PER_KIND)
+    odds = logit(frames.score)
+    if odds[frames.accident].mean() <= odds[~frames.accident].mean():
+        raise DataError(NOT_RISING)
     if method == "isotonic":
         return _isotonic(frames)
     return _platt(frames) if method == "platt" else _temperature(frames)
+
+
+def _demand_frames(frames: Scored, of_each_kind: int) -> None:
+    positive = int(frames.accident.sum())
+    if min(positive, len(frames) - positive) < of_each_kind:
+        raise DataError(
+            f"{positive} of {len(frames)} frames show an accident: a calibration needs at least "
+            f"{of_each_kind} with and {of_each_kind} without"
+        )
 
 
 def _platt(frames: Scored) -> Logistic:
@@ -91,13 +102,24 @@ def _platt(frames: Scored) -> Logistic:
     model.fit(np.column_stack(columns), frames.accident)
     weight, *others = (float(w) for w in model.coef_[0])
     if weight <= 0:
-        raise DataError(
-            "the gate's scores do not rise with accidents: train the gate longer before "
-            "thresholds are fitted"
-        )
+        raise DataError(NOT_RISING)
     parts = zip(others[::2], others[1::2], strict=True)
     signals = {n: Signal(*part) for n, part in zip(frames.signals, parts, strict=True)}
-    return Logistic(weight, float(model.intercept_[0]), signals)
+    fused = Logistic(weight, float(model.intercept_[0]), signals)
+    for name, values in frames.signals.items():
+        if not np.isnan(values).any():
+            signals[name] = replace(signals[name], missing=_silence(fused, name, frames))
+    return replace(fused, signals=signals)
+
+
+def _silence(fused: Logistic, name: str, frames: Scored) -> float:
+    """What stands for a signal that was never missing: without it p is right on average."""
+    from scipy.optimize import brentq
+
+    others = {other: values for other, values in frames.signals.items() if other != name}
+    odds = logit(fused(frames.score, others))
+    share = float(frames.accident.mean())
+    return float(brentq(lambda m: np.mean(1 / (1 + np.exp(-odds - m))) - share, -50, 50))
 
 
 def _temperature(frames: Scored) -> Logistic:
@@ -144,9 +166,14 @@ def log_loss(p: Floats, accident: Bools) -> float:
 
 
 def cross_fitted(method: str, frames: Scored, seed: int = 0) -> Floats:
-    """Probabilities of each frame by a calibration that was fitted without it."""
+    """Probabilities of each frame by a calibration that was fitted without it.
+
+    Raises:
+        DataError: see `fit`; the folds' share of the frames has to be enough for it.
+    """
     from sklearn.model_selection import StratifiedKFold
 
+    _demand_frames(frames, -(-MIN_PER_KIND * FOLDS // (FOLDS - 1)))
     p = np.empty(len(frames))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     for fitted, held_out in folds.split(frames.score, frames.accident):

@@ -1,7 +1,6 @@
 """Frames with the gate's scores, the truth, the MLLM's verdicts and further signals."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from dat_runtime import manifest
 from dat_runtime.cascade import Floats
 from dat_runtime.errors import DataError
 from dat_runtime.schema import judge
+from dat_runtime.truth import json_lines
 from eval.probabilities import Bools, Scored
 
 MAX_SIGNALS = 16
@@ -26,19 +26,28 @@ def read_scored(gating: Path, part: str, predictions: Path | None, signals: Path
         signals: CSV with the columns image_id and one per signal.
 
     Raises:
-        DataError: a file is not what these stages write, or speaks of other frames.
+        DataError: a file is not what these stages write, or speaks of other frames; or all frames
+            show an accident, or none does.
     """
     path = gating / f"scores_{part}.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        ids = [str(line["image_id"]) for line in lines]
-        score = np.array([float(line["score"]) for line in lines])
-        accident = np.array([line["accident"] is True for line in lines], bool)
-        severe = np.array([line["severe"] is True for line in lines], bool)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not scores of eval.gating ({error!r:.80})", path) from None
-    if not lines:
-        raise DataError("holds no frame", path)
+    ids, scores, accidents, severes = [], [], [], []
+    for number, line in json_lines(path):
+        try:
+            ids.append(str(line["image_id"]))
+            scores.append(float(line["score"]))
+            accidents.append(line["accident"] is True)
+            severes.append(line["severe"] is True)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"no score of eval.gating ({error!r:.80})", path, number) from None
+        if not 0 <= scores[-1] <= 1:
+            raise DataError(f"score is {scores[-1]}, expected 0 to 1", path, number)
+    score, accident, severe = np.array(scores), np.array(accidents, bool), np.array(severes, bool)
+    if len(set(accidents)) < 2:
+        raise DataError(
+            f"{sum(accidents)} of {len(ids)} frames show an accident: thresholds are fitted and "
+            "judged on frames with and frames without one (data.prep.negatives)",
+            path,
+        )
     return Scored(
         score,
         accident,
@@ -53,13 +62,14 @@ def read_said(folder: Path, ids: Sequence[str], accident: Bools) -> Bools:
     manifest.verify(folder, kind="predictions")
     path = folder / "predictions.jsonl"
     answers: dict[str, bool | None] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        try:
-            record = json.loads(line)
-            answer = judge(record["text"], _ANY, _ANY).answer
-            answers[record["image_id"]] = None if answer is None else answer["count"] > 0
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"no prediction ({error!r:.80})", path, number) from None
+    for number, record in json_lines(path):
+        image_id, text = record.get("image_id"), record.get("text")
+        if not isinstance(image_id, str) or not isinstance(text, str):
+            raise DataError("needs image_id and text, both strings", path, number)
+        if image_id in answers:
+            raise DataError(f"a second prediction for image {image_id!r}", path, number)
+        answer = judge(text, _ANY, _ANY).answer
+        answers[image_id] = None if answer is None else answer["count"] > 0
     if strangers := answers.keys() - set(ids):
         raise DataError(
             f"{len(strangers)} frames of other parts, such as {min(strangers)!r}: the row must be "
@@ -74,15 +84,19 @@ def read_signals(path: Path, ids: Sequence[str]) -> dict[str, Floats]:
     """Per signal its scores (n,), NaN where a frame has none.
 
     Raises:
-        DataError: with file and line: no such columns, or a score outside [0, 1].
+        DataError: with file and line: no such columns, a score outside [0, 1], or a frame twice.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # as spreadsheets write it too
             reader = csv.DictReader(file, strict=True)
             names = [name for name in reader.fieldnames or () if name != "image_id"]
             if "image_id" not in (reader.fieldnames or ()) or not 1 <= len(names) <= MAX_SIGNALS:
                 raise DataError("expected the columns image_id and one per signal", path, 1)
-            rows = {str(row["image_id"]): _scores(row, names, path, reader) for row in reader}
+            rows: dict[str, list[float]] = {}
+            for row in reader:
+                if row["image_id"] in rows:
+                    raise DataError(f"{row['image_id']!r:.60} stands twice", path, reader.line_num)
+                rows[row["image_id"]] = _scores(row, names, path, reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot be read as CSV ({error})", path) from None
     silent = [float("nan")] * len(names)

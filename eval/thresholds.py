@@ -86,7 +86,8 @@ def fit_budget(
         low_at_most: see `Budget`.
 
     Raises:
-        ConfigError: the bound on the lower end alone asks about more.
+        ConfigError: more are asked about at any price: for the bound on the lower end, or because
+            the gate would report frames in which it has nothing to report.
     """
 
     def asked(price: float) -> tuple[float, Band]:
@@ -97,10 +98,13 @@ def fit_budget(
     least, _ = asked(dearest)
     within = load + weight.min() / 2
     if least > within:
+        bound, both, more = "", "", ""
+        if low_at_most < 1:
+            bound, both = " and the bound on missed severe accidents", "both "
+            more = " or --missed-severe"
         raise ConfigError(
-            f"a load of {load:.1%} and the bound on missed severe accidents cannot both hold on "
-            f"these frames: with the bound, {least:.1%} are asked about at least. Raise --load or "
-            "--missed-severe, or train a better gate"
+            f"a load of {load:.1%}{bound} cannot {both}hold on these frames: {least:.1%} are asked "
+            f"about at least. Raise --load{more}, or train a better gate"
         )
     price = _least_price(lambda price: asked(price)[0] <= within, dearest)
     met, band = asked(price)

@@ -163,9 +163,15 @@ class YoloDetector:
         return np.asarray(output[0])
 
     def read(self, output: Floats, letterbox: Letterbox) -> tuple[Detection, ...]:
-        """The detections in an answer of `infer`, after NMS, in the frame of the letterbox."""
+        """The detections in an answer of `infer`, after NMS, in the frame of the letterbox.
+
+        Raises:
+            ModelError: a score, or a box of a detection, is NaN or infinite.
+        """
         best = output[4:].max(axis=0)
         likely = np.flatnonzero(best > MIN_CONFIDENCE)
+        if not (np.isfinite(best).all() and np.isfinite(output[:4, likely]).all()):
+            raise ModelError(f"{self.settings.model}: the model answers with NaN or infinity")
         scores, classes = best[likely], output[4:, likely].argmax(axis=0)
         centre, half = output[:2, likely].T, output[2:4, likely].T / 2
         boxes = np.concatenate((centre - half, centre + half), axis=1, dtype=np.float32)

@@ -17,9 +17,6 @@ from dat_runtime.errors import ModelError
 Floats = NDArray[np.float32]
 Shape = tuple[int | str | None, ...]
 
-SUFFIXES = (".onnx", ".xml")
-"""What a model's file name ends with; it decides the engine."""
-
 _MAX_BYTES = {".onnx": 1 << 30, ".xml": 1 << 26, ".bin": 1 << 30}
 
 

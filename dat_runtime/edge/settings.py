@@ -5,7 +5,7 @@
 """
 
 import itertools
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,10 +28,16 @@ from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
 GATE_FILE = "gate.json"
 GATE_VERSION = 2
 MODEL_SUFFIXES = (".onnx", ".xml")
+"""What a model's file name ends with; it decides the engine."""
+
 MAX_KNOTS = 1000
 STRIDE = 32
 MAX_IMGSZ = 4096
+MAX_NUMBER = 1e9
+"""No weight, bias, price or cost that was fitted comes near; larger ones would overflow."""
+
 _MAX_FILE_BYTES = 1 << 20
+_MODEL_NAME = re.compile(rf"\w[\w.-]{{0,90}}({'|'.join(map(re.escape, MODEL_SUFFIXES))})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def _settings(value: object) -> GateSettings:
     imgsz, model = entry["imgsz"], entry["model"]
     if type(imgsz) is not int or not STRIDE <= imgsz <= MAX_IMGSZ or imgsz % STRIDE:
         raise ValueError(f"imgsz is {imgsz!r:.20}, expected a multiple of {STRIDE} to {MAX_IMGSZ}")
-    if not isinstance(model, str) or model != Path(model).name or not _is_model(model):
+    if not isinstance(model, str) or not _MODEL_NAME.fullmatch(model):
         raise ValueError(f"model is {model!r:.80}, expected the name of an .onnx or .xml file")
     return GateSettings(
         classes=classes,
@@ -125,10 +131,6 @@ def _settings(value: object) -> GateSettings:
         routing=_routing(entry),
         model=model,
     )
-
-
-def _is_model(name: str) -> bool:
-    return name.endswith(MODEL_SUFFIXES) and not name.startswith(".")
 
 
 def _classes(value: object) -> tuple[Severity | None, ...]:
@@ -211,8 +213,10 @@ def _object(value: object, names: list[str], what: str) -> dict[str, Any]:
 
 def _number(entry: Mapping[str, Any], name: str) -> float:
     value = entry[name]
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r:.40}, expected a finite number")
+    if type(value) not in (int, float) or not -MAX_NUMBER <= value <= MAX_NUMBER:
+        raise ValueError(
+            f"{name} is {value!r:.40}, expected a number from {-MAX_NUMBER:g} to {MAX_NUMBER:g}"
+        )
     return float(value)
 
 

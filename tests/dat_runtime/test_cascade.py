@@ -93,6 +93,11 @@ def test_a_frame_without_a_detection_has_a_probability_too() -> None:
     assert np.isfinite(logit([0.0, 1.0])).all()
 
 
+def test_weights_however_large_give_probabilities_without_a_warning() -> None:
+    steep = Logistic(1e9, -1e9, {"sound": Signal(1e9, -1e9)})
+    assert steep([0.0, 1.0], {}).tolist() == pytest.approx([0, 1])
+
+
 def test_a_missing_signal_counts_with_its_own_term() -> None:
     fused = Logistic(1.0, 0.0, {"sound": Signal(2.0, -0.5)})
     alone = float(logit(0.6))

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.cascade import Band, Costs, Isotonic, Logistic, Routing, logit
+from dat_runtime.cascade import Band, Costs, Isotonic, Logistic, Routing, Signal, logit
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.manifest import Stage, digest
 from eval import cascade, thresholds
-from eval.load_curve import LOADS, curves
+from eval.load_curve import LOADS, curves, error_of
 from eval.probabilities import METHODS, Scored, choose, cross_fitted, fit, reliability, shifted
-from eval.scored import read_said, read_signals
+from eval.scored import read_said, read_scored, read_signals
 
 MLLM_ERROR = 0.05
 
@@ -94,11 +94,51 @@ def test_frames_of_one_kind_are_too_few_to_calibrate() -> None:
         fit("platt", frames.take(np.flatnonzero(frames.accident)))
 
 
-def test_scores_that_fall_with_accidents_are_refused() -> None:
+def test_frames_too_few_for_every_fold_are_too_few_to_choose_a_method() -> None:
+    frames = world(200)
+    few = np.concatenate([np.flatnonzero(frames.accident)[:12], np.flatnonzero(~frames.accident)])
+    fit("platt", frames.take(few))
+    with pytest.raises(DataError, match=r"12 of .* at least 13 with and 13 without"):
+        choose(frames.take(few))
+
+
+def test_silence_of_a_signal_that_was_never_missing_leaves_p_right_on_average() -> None:
+    def loud(seed: int) -> Scored:
+        frames = world(4000, seed)
+        rng = np.random.default_rng(100 + seed)
+        heard = rng.normal(np.where(frames.accident, 2.5, -0.5), 1.0)
+        return Scored(
+            frames.score, frames.accident, frames.severe, {"sound": 1 / (1 + np.exp(-heard))}
+        )
+
+    fused, others = fit("platt", loud(0)), loud(1)
+    assert reliability(fused(others.score, {}), others.accident).ece <= 0.04
+    assert isinstance(fused, Logistic)
+    unfitted = Logistic(fused.weight, fused.bias, {"sound": Signal(1.0)})
+    assert reliability(unfitted(others.score, {}), others.accident).ece > 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_fall_with_accidents_are_refused(method: str) -> None:
     frames = world(500)
     wrong = Scored(1 - frames.score, frames.accident, frames.severe, {})
     with pytest.raises(DataError, match="do not rise"):
-        fit("platt", wrong)
+        fit(method, wrong)
+
+
+def test_the_mllms_error_is_measured_anew_in_each_resample() -> None:
+    frames = world(300)
+    drawn: list[float] = []
+
+    def error(of: Scored) -> float:
+        drawn.append(error_of(of))
+        return drawn[-1]
+
+    curves(frames, world(300, seed=1), "platt", error, resamples=5)
+    assert drawn[0] == error_of(frames)
+    assert len(set(drawn)) > 2
+    assert cascade.mllm_error(cascade.Wanted(mllm_error=0.2), frames) == 0.2
+    assert cascade.mllm_error(cascade.Wanted(), frames) == error_of(frames)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5])
@@ -154,6 +194,12 @@ def test_a_bound_and_a_load_that_exclude_each_other_are_refused_with_what_is_pos
         cascade.fitted(0.0, world(2000), "platt", cascade.Wanted("trigger", 0.1, 0.0), 0.0)
 
 
+def test_a_load_that_cannot_hold_without_any_bound_is_refused_without_a_word_of_bounds() -> None:
+    frames = world(2000)
+    with pytest.raises(ConfigError, match=r"a load of 0.0% cannot hold .* Raise --load, or"):
+        cascade.fitted(1.0, frames, "platt", cascade.Wanted("band", 0.0), 0.0)
+
+
 def test_a_bound_without_severe_frames_is_refused() -> None:
     with pytest.raises(ConfigError, match="no validation frame shows a severe"):
         thresholds.low_bound(np.array([0.5]), np.array([False]), 0.1)
@@ -179,7 +225,7 @@ def test_a_grid_finds_a_band_that_is_not_the_best() -> None:
 
 def test_uncertainty_routing_beats_random_and_top_score_and_costs_little_quality() -> None:
     validation, test = world(1500, spread=4), world(1500, seed=1, spread=4)
-    found = curves(validation, test, "platt", None, resamples=60)
+    found = curves(validation, test, "platt", error_of, resamples=60)
     third = int(np.argmin(abs(LOADS - 0.3)))
     for other in ("random", "top_score"):
         gain = found.drawn["band"][:, third] - found.drawn[other][:, third]
@@ -190,7 +236,7 @@ def test_uncertainty_routing_beats_random_and_top_score_and_costs_little_quality
 
 def test_the_ends_of_the_curve_are_the_gate_alone_and_the_mllm_alone() -> None:
     validation, test = world(800), world(800, seed=1)
-    found = curves(validation, test, "platt", None, resamples=2)
+    found = curves(validation, test, "platt", error_of, resamples=2)
     calibration = fit("platt", validation)
     costs = thresholds.balanced_costs(float(validation.accident.mean()), 0)
     alone = calibration(test.score, {}) >= costs.indifferent
@@ -198,6 +244,9 @@ def test_the_ends_of_the_curve_are_the_gate_alone_and_the_mllm_alone() -> None:
         assert found.quality[name][0] == balanced(alone, test.accident)
         assert found.quality[name][-1] == balanced(test.said, test.accident)
         assert (found.load[name][0], found.load[name][-1]) == (0, 1)
+    routing = cascade.fitted(0.0, validation, "platt", cascade.Wanted("band", 0.3), MLLM_ERROR)
+    gate_alone, mllm_alone = cascade.rates(routing, test, None)[4:]
+    assert (gate_alone, mllm_alone) == (found.quality["band"][0], found.quality["band"][-1])
     assert found.quality["trigger"][0] == 0.5
 
 
@@ -287,6 +336,7 @@ def test_without_a_budget_the_thresholds_stay_the_papers(
         (["--load", "1.5"], "--load is 1.5"),
         (["--load", "0.3", "--mllm-error", "0.1"], "leave --mllm-error out"),
         (["--load", "0.3", "--accident-share", "1"], "between 0 and 1"),
+        (["--calibration", "isotonic", "--signals", "s.csv"], "cannot fuse --signals"),
     ],
 )
 def test_wishes_that_make_no_sense_are_refused_by_name(
@@ -335,6 +385,48 @@ def test_answers_about_other_frames_are_refused(tmp_path: Path) -> None:
         read_said(row, ["a"], np.array([True]))
 
 
+def test_a_second_answer_about_a_frame_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    row = predictions(tmp_path, {"a": answer(True)})
+    path = row / "predictions.jsonl"
+    text = path.read_text() * 2
+    with Stage(tmp_path / "twice", kind="predictions", inputs={}, config={}) as folder:
+        (folder / "predictions.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"predictions\.jsonl:2: a second prediction for image 'a'"):
+        read_said(tmp_path / "twice", ["a"], np.array([True]))
+
+
+def score_line(**changes: object) -> str:
+    line = {"image_id": "a", "score": 0.5, "accident": True, "severe": False, **changes}
+    return json.dumps({k: v for k, v in line.items() if v != "-"}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "0 of 0 frames show an accident"),
+        (score_line(), "1 of 1 frames show an accident"),
+        (score_line() + "no JSON\n", r":2: is not JSON"),
+        (score_line() + "[" * 100_000, r":2: is not JSON"),
+        (score_line() + "[]\n", r":2: is not a JSON object"),
+        (score_line(score="-"), r":1: no score of eval.gating"),
+        (score_line(score=float("nan")), r":1: score is nan"),
+        (score_line(score=1.5), r":1: score is 1.5"),
+    ],
+)
+def test_scores_that_are_none_are_refused_with_file_and_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "scores_val.jsonl").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_scored(tmp_path, "val", None, None)
+
+
+def test_signals_are_read_from_a_file_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "signals.csv"
+    path.write_bytes(b"\xef\xbb\xbfimage_id,sound\r\na,0.5\r\n")
+    assert read_signals(path, ["a"])["sound"].tolist() == [0.5]
+
+
 def test_signals_are_read_with_their_gaps(tmp_path: Path) -> None:
     path = tmp_path / "signals.csv"
     path.write_text("image_id,sound,speed\nb,0.5,\na,,1\n")
@@ -352,6 +444,7 @@ def test_signals_are_read_with_their_gaps(tmp_path: Path) -> None:
         ("image_id,sound\na,0.5\nb,loud\n", ":3: sound is 'loud'"),
         ("image_id,sound\na,1.5\n", ":2: sound is '1.5'"),
         ("image_id,sound\na,nan\n", "sound is 'nan'"),
+        ("image_id,sound\na,0.5\na,0.6\n", ":3: 'a' stands twice"),
         ("image_id,sound\nz,0.5\n", "knows none of the frames"),
     ],
 )

@@ -117,6 +117,14 @@ def test_one_accident_seen_twice_is_reported_once_and_two_classes_stay_apart() -
     ]
 
 
+@pytest.mark.parametrize("place", range(6))
+def test_an_answer_with_nan_is_an_error_and_not_an_empty_road(place: int) -> None:
+    row = [32.0, 32.0, 16.0, 8.0, 0.9, 0.1]
+    row[place] = float("nan")
+    with pytest.raises(ModelError, match="answers with NaN"):
+        detect([row], width=64, height=64)
+
+
 def test_the_model_sees_rgb_in_zero_to_one_with_grey_around() -> None:
     engine = FakeEngine([])
     image = np.zeros((32, 64, 3), np.uint8)
@@ -230,13 +238,17 @@ def test_settings_are_the_same_after_writing_and_reading(
         ({"imgsz": 1 << 20}, "imgsz is"),
         ({"model": "../gate.onnx"}, "model is"),
         ({"model": "/tmp/gate.onnx"}, "model is"),
+        ({"model": "a" * 300 + ".onnx"}, "model is"),
+        ({"model": "\ud800.onnx"}, "model is"),
         ({"low": -0.1}, "low is"),
+        ({"low": 10**400}, "low is 1000"),
         ({"high": float("nan")}, "NaN is not JSON"),
         ({"high": 0.2}, "above high"),
         ({"keep": 2}, "keep is 2"),
         ({"calibration": {"method": "none"}}, "calibration is"),
         ({"calibration": {"method": "logistic", "weight": 1, "bias": 0}}, "calibration: expected"),
         ({"calibration": logistic(weight=-1)}, "weight is -1"),
+        ({"calibration": logistic(weight=1e300)}, "weight is 1e\\+300"),
         ({"calibration": logistic(bias=None)}, "bias is None"),
         ({"calibration": logistic(signals={"sound": 1})}, "signal 'sound': expected"),
         ({"calibration": isotonic([0, 1], [0.5])}, "as many scores"),
