@@ -5,6 +5,7 @@ asked) or above it (the gate answers itself). DAT's own rule (§3.2.1) is the ba
 end on the score as it is. Costs and prices are in one unit.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -198,26 +199,41 @@ class Routing:
         return "report" if sure else "ask"
 
 
+ODDS_RANGE = 12.0
+"""Log-odds that stand for the ends of a price's range."""
+
+
 class LoadController:
     """Decides as a `Routing` does, and moves the price of a call so that the load stays at budget.
 
-    Dual ascent: each call raises the price by step · (1 - load), each other frame lowers it by
-    step · load, so over n frames the load is off by at most (range of the price) / (step · n),
-    unless the price meets an end of its range: at 0 the load stays below, for calls that are not
-    worth making are not made to fill a budget; at the dearest it stays above, for the bound on
-    missed severe accidents, and frames that the gate has nothing to report of, outrank it.
+    Dual ascent on u, the log-odds of the price between 0 and the dearest: each call raises u by
+    step · (1 - load), each other frame lowers it by step · load, so over n frames the load is off
+    by (change of u) / (step · n). Where accidents are rare the prices that matter lie close to an
+    end of the range; steps of the price itself would leap over all of them.
+
+    At its ends u stops: at price 0 the load stays below, for calls that are not worth making are
+    not made to fill a budget; at the dearest it stays above, for the bound on missed severe
+    accidents, and frames of which the gate has nothing to report, outrank it.
 
     Raises:
         ValueError: the routing has no budget.
     """
 
-    def __init__(self, routing: Routing, step: float = 0.01):
+    def __init__(self, routing: Routing, step: float = 0.05):
         if routing.budget is None:
             raise ValueError("expected a routing with a budget")
         self._routing, self._budget, self._step = routing, routing.budget, step
         self._reports = routing.band.high is not None
         self._dearest = routing.budget.costs.dearest(self._reports)
-        self.price = min(max(routing.budget.price, 0.0), self._dearest)
+        share = min(max(routing.budget.price / self._dearest, 0.0), 1.0)
+        inside = _LEAST + share * (1 - 2 * _LEAST)
+        self._odds = math.log(inside / (1 - inside))
+
+    @property
+    def price(self) -> float:
+        """The price of a call now, from 0 to the dearest."""
+        share = (_logistic(self._odds) - _LEAST) / (1 - 2 * _LEAST)
+        return self._dearest * min(max(share, 0.0), 1.0)
 
     @property
     def band(self) -> Band:
@@ -227,6 +243,13 @@ class LoadController:
     def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
         """What becomes of the next frame."""
         decision = self._routing.decide_in(self.band, score, signals)
-        change = self._step * ((decision == "ask") - self._budget.load)
-        self.price = min(max(self.price + change, 0.0), self._dearest)
+        odds = self._odds + self._step * ((decision == "ask") - self._budget.load)
+        self._odds = min(max(odds, -ODDS_RANGE), ODDS_RANGE)
         return decision
+
+
+def _logistic(odds: float) -> float:
+    return 1 / (1 + math.exp(-odds))
+
+
+_LEAST = _logistic(-ODDS_RANGE)

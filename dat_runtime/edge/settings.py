@@ -36,6 +36,7 @@ MAX_IMGSZ = 4096
 MAX_NUMBER = 1e9
 """No weight, bias, price or cost that was fitted comes near; larger ones would overflow."""
 
+MIN_COST = 1 / MAX_NUMBER
 _MAX_FILE_BYTES = 1 << 20
 _MODEL_NAME = re.compile(rf"\w[\w.-]{{0,90}}({'|'.join(map(re.escape, MODEL_SUFFIXES))})", re.ASCII)
 
@@ -195,8 +196,8 @@ def _budget(value: object) -> Budget | None:
     costs = _object(entry["costs"], ["miss", "false_alarm", "mllm_error"], "costs")
     if _share(costs, "mllm_error") >= 0.5:
         raise ValueError(f"mllm_error is {costs['mllm_error']}, expected less than 0.5")
-    if _number(costs, "miss") <= 0 or _number(costs, "false_alarm") <= 0:
-        raise ValueError("costs of a miss and of a false alarm must be more than 0")
+    if min(_number(costs, "miss"), _number(costs, "false_alarm")) < MIN_COST:
+        raise ValueError(f"a miss and a false alarm must cost {MIN_COST:g} or more")
     return Budget(
         load=_share(entry, "load"),
         price=_number(entry, "price"),

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.cascade import Band, Costs, Isotonic, Logistic, Routing, Signal, logit
+from dat_runtime.cascade import (
+    Band,
+    Costs,
+    Isotonic,
+    LoadController,
+    Logistic,
+    Routing,
+    Signal,
+    logit,
+)
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.manifest import Stage, digest
@@ -170,6 +179,24 @@ def test_the_load_on_other_frames_is_near_the_budget(policy: str, load: float) -
     routing = cascade.fitted(0.0, frames, "platt", cascade.Wanted(policy, load), 0.0)
     assert cascade.rates(routing, frames, None)[0] <= load + 1 / 4000
     assert cascade.rates(routing, others, None)[0] == pytest.approx(load, abs=0.02)
+
+
+@pytest.mark.parametrize("policy", thresholds.POLICIES)
+@pytest.mark.parametrize("share", [0.3, 0.01, 0.001])
+def test_the_controller_holds_the_load_and_drops_no_more_accidents_however_rare_they_are(
+    policy: str, share: float
+) -> None:
+    wanted = cascade.Wanted(policy, 0.1, accident_share=share)
+    routing = cascade.fitted(0.0, world(4000), "platt", wanted, 0.0)
+    frames, rng = world(20_000, seed=1), np.random.default_rng(0)
+    shows = rng.uniform(size=12_000) < share
+    kinds = (np.flatnonzero(~frames.accident), np.flatnonzero(frames.accident))
+    stream = frames.score[np.where(shows, *(rng.choice(kinds[k], 12_000) for k in (1, 0)))]
+    controller = LoadController(routing)
+    held = np.array([controller.decide(float(score)) for score in stream])
+    fixed = np.array([routing.decide(float(score)) for score in stream])
+    assert np.mean(held == "ask") == pytest.approx(0.1, abs=0.005)
+    assert np.mean(held[shows] == "drop") <= np.mean(fixed[shows] == "drop") + 0.05
 
 
 def test_a_load_for_rare_accidents_holds_where_accidents_are_rare() -> None:
