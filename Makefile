@@ -47,10 +47,12 @@ export TOKENIZERS_PARALLELISM := false
 
 # Shorten or change a training from the command line, as the tools' own command lines do:
 # make smoke GATE_SET="epochs=2" BASE_SET="max_steps=50" LORA_SET="max_steps=10"
-# and DATA_SET="--leak-free" for options of data.prep.build (docs/data.md).
+# and DATA_SET="--leak-free" for options of data.prep.build (docs/data.md), INSTRUCT_SET="--detections
+# labels" for those of data.prep.instruct (docs/lora.md), CASCADE_SET for eval.cascade (docs/gate.md).
 DATA_SET ?=
 GATE_SET ?=
 BASE_SET ?=
+INSTRUCT_SET ?=
 LORA_SET ?=
 CASCADE_SET ?=
 
@@ -129,7 +131,7 @@ export-gate: train-gate  ## the gate for OpenVINO, in float32 and INT8
 
 instructions: train-gate  ## raw and boxed images with prompts and target answers
 	@$(PY) -m data.prep.instruct --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/instructions \
-	  --max-pixels $(MAX_PIXELS)
+	  --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
 
 primer: setup
 	@$(PY) -m data.prep.primer --out $(OUT)/primer

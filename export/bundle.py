@@ -78,12 +78,13 @@ def make_bundle(
 
     Raises:
         ManifestError: a folder is not what its manifest states.
-        ConfigError: the adapter has another base, or the cascade was fitted for another gate.
+        ConfigError: the adapter has another base or was tuned with a gate of other classes, or the
+            cascade was fitted for another gate.
         ModelError: the gate or the adapter is broken.
         DataError: the adapter's configuration does not say what a node needs.
     """
     manifest.verify(gate, "gate")
-    manifest.verify(lora, "lora")
+    _demand_classes(manifest.verify(lora, "lora"), gate)
     config = _training_config(lora / TRAINING)
     base = _base(base_name, config, lora / TRAINING)
     max_pixels = _max_pixels(config, lora / TRAINING)
@@ -118,6 +119,17 @@ def make_bundle(
             f"[bundle] gate {detector.settings.imgsz} px; adapter rank {tuned.rank}, "
             f"{tuned.parameters:,} parameters, for {tuned.base}",
             flush=True,
+        )
+
+
+def _demand_classes(tuned: manifest.Manifest, gate: Path) -> None:
+    """Refuse an adapter whose prompts told other classes than this gate's."""
+    told = tuned.config.get("instructions", {}).get("classes")
+    classes = GateSettings.read(gate / GATE_FILE).as_json()["classes"]
+    if told != classes:
+        raise ConfigError(
+            f"the adapter was tuned on detections of {told}, {gate} has {classes}: make "
+            "the instructions with this gate and train the adapter again"
         )
 
 

@@ -55,9 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage = Stage(
         args.out,
         kind="lora",
-        inputs={"instructions": args.instructions, **({"base": base} if base else {})},
+        inputs={
+            "instructions": args.instructions,
+            **({"base": base} if base else {}),
+            **({"deepspeed": Path(config["deepspeed"])} if config.get("deepspeed") else {}),
+        },
         config={
             **tuning.recipe(config),
+            "instructions": manifest.read(args.instructions, "instructions").config,
             "dataset": args.dataset,
             "base": base.name if base else args.base,
         },
@@ -65,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         resumable=True,
     )
     if not stage.up_to_date():
-        manifest.read(args.instructions, "instructions")
         with stage as folder:
             make_adapter(folder, config, args.out.name, args.ignore_memory)
     return 0

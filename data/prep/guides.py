@@ -15,8 +15,9 @@ from pathlib import Path
 from dat_runtime import gate, manifest
 from dat_runtime.draw import Image
 from dat_runtime.edge.detector import YoloDetector
+from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.types import Detection
+from dat_runtime.types import ONE_CLASS, SEVERITIES, Detection
 from data.prep.labelled import Labelled, read_labelled
 
 ORIGINS = ("gate", "labels", "out-of-fold")
@@ -49,6 +50,14 @@ class Gates:
         """For the manifest."""
         folds = {f"fold-gate {number}": path for number, path in enumerate(self.folds, 1)}
         return {**({"gate": self.whole} if self.whole else {}), **folds}
+
+    @property
+    def classes(self) -> list[str]:
+        """What the prompt tells of a detection: severities, or "accident"."""
+        if self.whole is None:
+            return list(SEVERITIES)
+        settings = GateSettings.read(self.whole / GATE_FILE)
+        return [severity or ONE_CLASS for severity in settings.classes]
 
     def guides(self, data: Path) -> dict[str, Guide]:
         """The guide of each split.

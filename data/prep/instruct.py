@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out,
         kind="instructions",
         inputs={"data": args.data, **gates.inputs},
-        config={"max_pixels": args.max_pixels, "detections": args.detections},
+        config={
+            "max_pixels": args.max_pixels,
+            "detections": args.detections,
+            "classes": gates.classes,
+        },
         code=[__file__],
     )
     if not stage.up_to_date():

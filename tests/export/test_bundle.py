@@ -68,6 +68,20 @@ def test_fitted_thresholds_are_shipped_and_obeyed(
     assert [routing.decide(s) for s in (0.2, 0.5, 0.9)] == ["drop", "ask", "report"]
 
 
+def test_a_gate_of_one_class_is_not_shipped_with_an_adapter_tuned_on_two(
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = json.loads((gate_folder / "gate.json").read_text()) | {"classes": ["accident"]}
+    with Stage(gate_folder, kind="gate", inputs={}, config={}) as folder:
+        (folder / "gate.json").write_text(json.dumps(settings))
+    assert main(arguments(gate_folder, make_lora(), base_folder, tmp_path / "bundle")) == 1
+    assert "['accident']: make the instructions with this gate" in capsys.readouterr().err
+
+
 def test_thresholds_of_another_gate_are_not_shipped(
     gate_folder: Path,
     base_folder: Path,

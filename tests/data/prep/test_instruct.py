@@ -105,7 +105,8 @@ def test_every_data_set_that_dataset_info_names_is_there_and_the_folder_verifies
     assert set(info) == {f"{i}_{s}" for i in instruct.INPUTS for s in instruct.SPLITS}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
     config = verify(folder, "instructions").config
-    assert config == {"max_pixels": 1003520, "detections": "gate"}
+    classes = ["moderate", "severe"]
+    assert config == {"max_pixels": 1003520, "detections": "gate", "classes": classes}
 
 
 def test_a_second_run_does_nothing_and_another_pixel_limit_runs_again(
