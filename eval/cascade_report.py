@@ -79,24 +79,28 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
         )
     if "drift" in report:
         loads = ", ".join(
-            f"{p['accidents']:.0%} accidents: {p['fixed']:.3f} -> {p['controlled']:.3f}"
+            f"{_percent(p['accidents'])} accidents: {p['fixed']:.3f} -> {p['controlled']:.3f}"
             for p in report["drift"]["phases"]
         )
         lines.append(f"- Load with fixed thresholds -> with the controller, under drift: {loads}.")
     return lines
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
 def _band(report: Mapping[str, Any]) -> str:
     wanted, (low, high) = report["wanted"], (report["band"]["low"], report["band"]["high"])
     if wanted["load"] is None:
         return "- Thresholds: the paper's; every frame with a score from 0.25 on is asked about."
-    end = "" if high is None else f", reported by the gate from {high:.3f} on"
-    words = f"- Policy {report['policy']}: asked about from p = {low:.3f} on{end}; fitted for a "
-    words += f"load of {wanted['load']:.0%}"
+    end = "" if high is None else f", reported by the gate from {high:.3g} on"
+    words = f"- Policy {report['policy']}: asked about from p = {low:.3g} on{end}; fitted for a "
+    words += f"load of {_percent(wanted['load'])}"
     if wanted["missed_severe"] is not None:
         words += f" and at most {wanted['missed_severe']:.1%} of severe frames dropped"
     words += f", an MLLM that errs on {report['mllm_error']:.1%} of the frames"
-    words += f", {report['accident_share']:.2%} of the frames with an accident"
+    words += f", {_percent(report['accident_share'])} of the frames with an accident"
     return f"{words}; on validation frames {report['validation_load']:.3f}."
 
 
@@ -182,9 +186,9 @@ def _draw_drift(report: Mapping[str, Any], axis: Any) -> None:
     for i, phase in enumerate(drift["phases"]):
         start = i * length / len(drift["phases"])
         axis.axvline(start, color=GREY, linewidth=0.5)
-        axis.text(start, 1.0, f" {phase['accidents']:.0%} accidents", fontsize=8, va="top",
+        axis.text(start, 1.0, f" {_percent(phase['accidents'])} accidents", fontsize=8, va="top",
                   transform=axis.get_xaxis_transform())  # fmt: skip
-    top = 1.3 * max(max(values) for values in drift["windows"].values())
+    top = 1.3 * max(drift["budget"], *map(max, drift["windows"].values())) or 1.0
     axis.set(xlabel="frames", ylabel="MLLM load", ylim=(0, top))
     axis.set_title("Load while the share of accidents drifts", loc="left", pad=14)
 

@@ -346,6 +346,18 @@ def test_a_fitted_cascade_is_what_the_runtime_then_does(
         assert phase["controlled"] == pytest.approx(0.3, abs=0.02)
 
 
+def test_rare_accidents_are_told_in_digits_that_say_something(
+    stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "cascade"
+    wishes = ["--policy", "entropy", "--load", "0.1", "--accident-share", "0.0005"]
+    assert cascade.main([*stages()[:4], *wishes, "--mllm-error", "0.3", "--out", str(out)]) == 0
+    words = (out / "cascade.md").read_text()
+    assert "0.05 % of the frames with an accident" in words
+    assert "0.15 % accidents: 0.000 -> 0.000" in words, "nothing is asked: a plot without height"
+    assert (out / "load.png").stat().st_size > 100
+
+
 def test_without_a_budget_the_thresholds_stay_the_papers(
     stages: Callable[..., list[str]], tmp_path: Path, gate_folder: Path
 ) -> None:
