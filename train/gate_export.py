@@ -18,7 +18,7 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.edge.engines import silent_openvino
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
-from dat_runtime.errors import DataError, reports_errors
+from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import write_atomically
 from dat_runtime.truth import Frame, read_truth
 from train.config import versions
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--accept-loss", action="store_true", help="take an INT8 gate whatever accuracy it loses"
     )
     args = parser.parse_args(argv)
+    if args.accept_loss and args.format != "int8":
+        raise ConfigError(f"--accept-loss is for int8: {args.format} has to answer as trained")
     manifest.read(args.gate, kind="gate")
     manifest.read(args.data, kind="data")
     stage = manifest.Stage(
@@ -59,21 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if stage.up_to_date():
         return 0
     with stage as folder:
-        export = export_openvino if args.format == "openvino" else export_int8
-        report = export(args.gate, args.data, folder, args.accept_loss)
+        if args.format == "int8":
+            report = export_int8(args.gate, args.data, folder, args.accept_loss)
+        else:
+            report = export_openvino(args.gate, args.data, folder)
         write_json(folder / "parity.json", {"format": args.format, **report})
     print(f"[{args.out.name}] {summary(report)}", flush=True)
     return 0
 
 
-def export_openvino(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict[str, Any]:
+def export_openvino(gate: Path, data: Path, folder: Path) -> dict[str, Any]:
     """Fill the folder with the gate's IR in float32.
 
     Returns:
         The parity report, against the trained model on validation frames, accidents first.
 
     Raises:
-        ModelError: the two differ by more than the limits of `gate_onnx`; no loss is acceptable.
+        ModelError: the two differ by more than the limits of `gate_onnx`.
         DataError: the gate's folder holds no trained weights.
     """
     from train.gate import quiet

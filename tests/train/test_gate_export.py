@@ -211,6 +211,14 @@ def test_an_int8_gate_that_loses_much_is_refused() -> None:
         gate_int8.demand_small_loss({"float": {"mAP50": 0.9}, "int8": {"mAP50": 0.87}})
 
 
+def test_a_float_gate_has_no_loss_to_accept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wishes = ["--gate", "g", "--data", "d", "--format", "openvino", "--accept-loss"]
+    assert gate_export.main([*wishes, "--out", str(tmp_path / "out")]) == 1
+    assert "--accept-loss is for int8" in capsys.readouterr().err
+
+
 def test_parity_needs_the_trained_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
