@@ -48,8 +48,10 @@ export TOKENIZERS_PARALLELISM := false
 # Shorten or change a training from the command line, as the tools' own command lines do:
 # make smoke GATE_SET="epochs=2" BASE_SET="max_steps=50" LORA_SET="max_steps=10"
 # and DATA_SET="--leak-free" for options of data.prep.build (docs/data.md), INSTRUCT_SET="--detections
-# labels" for those of data.prep.instruct (docs/lora.md), CASCADE_SET for eval.cascade (docs/gate.md).
+# labels" for those of data.prep.instruct (docs/lora.md), CASCADE_SET for eval.cascade (docs/gate.md);
+# GATE=gate-int8 ships that form of the gate (make export-gate makes it).
 DATA_SET ?=
+GATE ?= gate
 GATE_SET ?=
 BASE_SET ?=
 INSTRUCT_SET ?=
@@ -119,9 +121,15 @@ eval-gate: train-gate train-gate-1cls  ## Figure 4: what gates of two classes an
 	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/gate --gate $(OUT)/gate-1cls \
 	  --out $(OUT)/gating
 
-cascade: train-gate predict-val predict-boxed-lora  ## thresholds: CASCADE_SET="--policy band --load 0.3 --missed-severe 0.05"
-	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/gating-2cls
-	@$(PY) -m eval.cascade --gating $(OUT)/gating-2cls --gate $(OUT)/gate \
+ifneq ($(GATE),gate)
+  GATE_STAGE := export-gate
+else
+  GATE_STAGE := train-gate
+endif
+
+cascade: $(GATE_STAGE) predict-val predict-boxed-lora  ## thresholds: CASCADE_SET="--policy band --load 0.3 --missed-severe 0.1"
+	@$(PY) -m eval.gating --data $(OUT)/data --gate $(OUT)/$(GATE) --out $(OUT)/gating-shipped
+	@$(PY) -m eval.cascade --gating $(OUT)/gating-shipped --gate $(OUT)/$(GATE) \
 	  --validation $(OUT)/predictions-val/boxed-lora --test $(OUT)/predictions/boxed-lora \
 	  --out $(OUT)/cascade $(CASCADE_SET)
 
@@ -176,8 +184,8 @@ eval: $(ROWS:%=predict-%) table-3  ## Tables 1-3 as JSON, Markdown, CSV, and a r
 	  --data $(OUT)/data --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" \
 	  --out $(OUT)/eval
 
-export: proof-boxed $(if $(CASCADE_SET),cascade)  ## the bundle that is shipped to edge nodes, its adapter proved again
-	@$(PY) -m export.bundle --gate $(OUT)/gate --adapter $(OUT)/lora-boxed --base $(BASE) \
+export: $(GATE_STAGE) proof-boxed $(if $(CASCADE_SET),cascade)  ## the bundle that is shipped to edge nodes, its adapter proved again
+	@$(PY) -m export.bundle --gate $(OUT)/$(GATE) --adapter $(OUT)/lora-boxed --base $(BASE) \
 	  $(if $(CASCADE_SET),--cascade $(OUT)/cascade) --out $(OUT)/bundle
 	@$(PROOF) --inputs boxed --adapter $(OUT)/bundle/adapter --out $(OUT)/proof-bundle
 

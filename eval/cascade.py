@@ -1,7 +1,7 @@
 """Thresholds that mean something: calibrate the gate, fit its band to a budget (COEF-VQ).
 
     python -m eval.cascade --gating OUT/gating --gate OUT/gate --policy band --load 0.3 \\
-        --missed-severe 0.05 --out OUT/cascade
+        --missed-severe 0.1 --out OUT/cascade
         [--validation OUT/predictions-val/boxed-lora --test OUT/predictions/boxed-lora]
 
 Fits on validation frames, judges on test frames. Writes gate.json, which export.bundle takes
@@ -41,6 +41,7 @@ class Wanted:
     method: str | None = None
     mllm_error: float | None = None
     accident_share: float | None = None
+    miss_cost: float | None = None
 
 
 @reports_errors
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.calibration,
         args.mllm_error,
         args.accident_share,
+        args.miss_cost,
     )
     inputs = {"gating": args.gating, "gate": args.gate}
     named = {"validation": args.validation, "test": args.test, "signals": args.signals}
@@ -90,7 +92,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "every suspicious frame (DAT); band: the gate answers sure accidents itself; entropy: the "
         "band with equal costs")  # fmt: skip
     add("--load", type=float, metavar="SHARE", help="MLLM load to fit for (else: the paper's 0.25)")
-    add("--missed-severe", type=float, metavar="SHARE", help="of severe frames dropped, at most")
+    add("--missed-severe", type=float, metavar="SHARE", help="of severe frames dropped, at most; "
+        "holds with 95 %% confidence on frames like the validation frames")  # fmt: skip
+    add("--miss-cost", type=float, metavar="X", help="a missed accident costs as much as X false "
+        "alarms (else: the odds against an accident, which is balanced accuracy)")  # fmt: skip
     add("--calibration", choices=METHODS, help="(else: the one of least cross-fitted loss)")
     add("--validation", type=Path, help="row of eval.predict --part val: the MLLM's error")
     add("--test", type=Path, help="row of eval.predict: the curve")
@@ -111,6 +116,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected 0 to {top:g}")
     if args.accident_share is not None and not 0 < args.accident_share < 1:
         raise ConfigError(f"--accident-share is {args.accident_share}, expected between 0 and 1")
+    if args.miss_cost is not None and not 0 < args.miss_cost < float("inf"):
+        raise ConfigError(f"--miss-cost is {args.miss_cost}, expected more than 0")
+    if args.miss_cost is not None and args.policy == "entropy":
+        raise ConfigError("--policy entropy is the band with equal costs: leave --miss-cost out")
     if args.load is None and (args.policy != "trigger" or args.missed_severe is not None):
         raise ConfigError(f"--policy {args.policy} needs a budget: --load 0.3, for one")
     if args.signals and args.calibration not in (None, "platt"):
@@ -131,6 +140,7 @@ def make_cascade(
         "policy": wanted.policy,
         "wanted": asdict(wanted),
         "frames": {"val": len(validation), "test": len(test)},
+        "failed_answers": {"val": validation.failed, "test": test.failed},
         "calibration": calibrated(validation, test, method),
         "mllm_error": error,
         "accident_share": _share(wanted, validation),
@@ -172,7 +182,7 @@ def grid_gap(routing: Routing, frames: Scored, accident_share: float | None) -> 
         raise ValueError("expected a fitted routing")
     p = routing.calibration(frames.score, frames.signals)
     weight = thresholds.weights(frames.accident, accident_share)
-    return thresholds.grid_gap(p, weight, routing.budget.price, routing.budget.costs)
+    return thresholds.grid_gap(p, weight, routing.budget, routing.band.high is not None)
 
 
 def fitted(keep: float, frames: Scored, method: str, wanted: Wanted, error: float) -> Routing:
@@ -186,9 +196,7 @@ def fitted(keep: float, frames: Scored, method: str, wanted: Wanted, error: floa
     calibration = probabilities.fit(method, frames)
     share = _share(wanted, frames)
     calibration = probabilities.shifted(calibration, float(frames.accident.mean()), share)
-    costs = thresholds.balanced_costs(share, error)
-    if wanted.policy == "entropy":
-        costs = Costs(1.0, 1.0, error)
+    costs = _costs(wanted, share, error)
     p = calibration(frames.score, frames.signals)
     bound = 1.0
     if wanted.missed_severe is not None:
@@ -205,6 +213,14 @@ def fitted(keep: float, frames: Scored, method: str, wanted: Wanted, error: floa
     return Routing(keep, found.band, calibration, found.budget)
 
 
+def _costs(wanted: Wanted, share: float, error: float) -> Costs:
+    if wanted.policy == "entropy":
+        return Costs(1.0, 1.0, error)
+    if wanted.miss_cost is not None:
+        return Costs(wanted.miss_cost, 1.0, error)
+    return thresholds.balanced_costs(share, error)
+
+
 def calibrated(validation: Scored, test: Scored, method: str) -> dict[str, Any]:
     """How reliable scores and probabilities are: cross-fitted on val, and on test."""
     reliability = probabilities.reliability
@@ -218,7 +234,15 @@ def calibrated(validation: Scored, test: Scored, method: str) -> dict[str, Any]:
     }
 
 
-RATES = ("load", "reported", "missed_severe", "balanced_accuracy", "gate_alone", "mllm_alone")
+RATES = (
+    "load",
+    "reported",
+    "report_precision",
+    "missed_severe",
+    "balanced_accuracy",
+    "gate_alone",
+    "mllm_alone",
+)
 
 
 def measured(
@@ -270,7 +294,9 @@ def rates(routing: Routing, frames: Scored, accident_share: float | None) -> np.
         mllm = balanced_accuracy(frames.said, frames.accident)
     share = missed.sum() / severe if severe else np.float64("nan")
     weight = thresholds.weights(frames.accident, accident_share)
-    return np.array([weight @ asked, weight @ reported, share, routed, alone, mllm])
+    told = weight @ reported
+    right = weight @ (reported & frames.accident) / told if told else np.float64("nan")
+    return np.array([weight @ asked, told, right, share, routed, alone, mllm])
 
 
 if __name__ == "__main__":

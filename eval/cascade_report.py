@@ -72,6 +72,14 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
     lines = [_band(report)]
     listed = ", ".join(_rate(name, rates) for name in _NAMES if name in rates)
     lines.append(f"- On test frames: {listed}.")
+    if report.get("budget", {}).get("price") == 0:
+        lines.append("- More calls are not worth making: the budget is not used up.")
+    failed = report["failed_answers"]
+    if failed["val"] or failed["test"]:
+        lines.append(
+            f"- Failed or missing answers of the MLLM, counted as wrong: {failed['val']} of the "
+            f"validation frames, {failed['test']} of the test frames."
+        )
     if refused := rates["refused"]:
         lines.append(
             f"- In {refused} of {refused + rates['resamples']} resamples the load could not hold: "
@@ -98,7 +106,9 @@ def _band(report: Mapping[str, Any]) -> str:
     words = f"- Policy {report['policy']}: asked about from p = {low:.3g} on{end}; fitted for a "
     words += f"load of {_percent(wanted['load'])}"
     if wanted["missed_severe"] is not None:
-        words += f" and at most {wanted['missed_severe']:.1%} of severe frames dropped"
+        words += (
+            f" and at most {wanted['missed_severe']:.1%} of severe frames dropped (95 % confidence)"
+        )
     words += f", an MLLM that errs on {report['mllm_error']:.1%} of the frames"
     words += f", {_percent(report['accident_share'])} of the frames with an accident"
     return f"{words}; on validation frames {report['validation_load']:.3f}."
@@ -107,6 +117,7 @@ def _band(report: Mapping[str, Any]) -> str:
 _NAMES = {
     "load": "MLLM load",
     "reported": "reported by the gate",
+    "report_precision": "of these with an accident",
     "missed_severe": "severe frames dropped",
     "balanced_accuracy": "balanced accuracy of the cascade",
     "gate_alone": "of the gate alone",

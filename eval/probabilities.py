@@ -44,6 +44,7 @@ class Scored:
         signals: further scores in [0, 1] by name; NaN where missing.
         said: whether the MLLM reports an accident; `None` where it was not asked. A failed answer
             counts as the wrong one.
+        failed: how many of the MLLM's answers failed or are missing.
     """
 
     score: Floats
@@ -51,6 +52,7 @@ class Scored:
     severe: Bools
     signals: Mapping[str, Floats]
     said: Bools | None = None
+    failed: int = 0
 
     def __len__(self) -> int:
         return len(self.score)

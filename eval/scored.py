@@ -53,12 +53,15 @@ def read_scored(gating: Path, part: str, predictions: Path | None, signals: Path
         accident,
         severe,
         read_signals(signals, ids) if signals else {},
-        read_said(predictions, ids, accident) if predictions else None,
+        *(read_said(predictions, ids, accident) if predictions else (None, 0)),
     )
 
 
-def read_said(folder: Path, ids: Sequence[str], accident: Bools) -> Bools:
-    """Whether the MLLM reports an accident in each frame; a failed answer is the wrong one."""
+def read_said(folder: Path, ids: Sequence[str], accident: Bools) -> tuple[Bools, int]:
+    """Whether the MLLM reports an accident in each frame, and how many answers failed.
+
+    A failed or missing answer is the wrong one.
+    """
     manifest.verify(folder, kind="predictions")
     path = folder / "predictions.jsonl"
     answers: dict[str, bool | None] = {}
@@ -77,7 +80,8 @@ def read_said(folder: Path, ids: Sequence[str], accident: Bools) -> Bools:
             path,
         )
     known = [answers.get(i) for i in ids]
-    return np.array([not a if k is None else k for k, a in zip(known, accident, strict=True)], bool)
+    said = [not a if k is None else k for k, a in zip(known, accident, strict=True)]
+    return np.array(said, bool), known.count(None)
 
 
 def read_signals(path: Path, ids: Sequence[str]) -> dict[str, Floats]:

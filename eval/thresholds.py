@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dat_runtime.cascade import Band, Budget, Costs, Floats, cost_band
+from dat_runtime.cascade import Band, Budget, Costs, Floats
 from dat_runtime.errors import ConfigError
 from eval.probabilities import Bools
 
@@ -45,16 +45,36 @@ def benefit(p: Floats, costs: Costs, reports: bool) -> Floats:
     return np.asarray(alone - wrong)
 
 
+CONFIDENCE = 0.95
+"""With which the bound on missed severe accidents holds on frames like the validation frames."""
+
+
 def low_bound(p: Floats, severe: Bools, missed: float) -> float:
-    """The highest lower end that drops at most a share `missed` of the severe frames."""
-    if not severe.any():
-        raise ConfigError(
-            "no validation frame shows a severe accident, so a bound on missing them cannot be "
-            "fitted: add some, or leave --missed-severe out"
-        )
+    """The highest lower end that drops at most a share `missed` of severe frames like these.
+
+    A one-sided tolerance bound: it drops k of the n severe validation frames, k the largest for
+    which P(Bin(n, missed) ≤ k) ≤ 1 - `CONFIDENCE`. A share of 0 drops nothing.
+
+    Raises:
+        ConfigError: too few severe frames for any k; says how many it takes.
+    """
+    from scipy.stats import binom
+
     ordered = np.sort(p[severe])
-    allowed = int(np.floor(missed * len(ordered) + 1e-9))
-    return float(ordered[allowed]) if allowed < len(ordered) else 1.0
+    n = len(ordered)
+    if missed >= 1:
+        return 1.0
+    allowed = int((binom.cdf(np.arange(n), n, missed) <= 1 - CONFIDENCE).sum())
+    if missed > 0 and allowed > 0:
+        return float(ordered[allowed - 1])
+    if missed == 0 and n:
+        return 0.0
+    needed = int(np.ceil(np.log(1 - CONFIDENCE) / np.log1p(-missed))) if missed else 1
+    raise ConfigError(
+        f"{n} validation frames show a severe accident; a bound of {missed:.1%} on missing them "
+        f"takes {needed} to hold with {CONFIDENCE:.0%} confidence: add some, allow more misses, or "
+        "leave --missed-severe out"
+    )
 
 
 @dataclass(frozen=True)
@@ -136,13 +156,17 @@ def expected_cost(p: Floats, weight: Floats, band: Band, price: float, costs: Co
     return float(weight @ np.where(p >= high, (1 - p) * costs.false_alarm, cost))
 
 
-def grid_gap(p: Floats, weight: Floats, price: float, costs: Costs, steps: int = 200) -> float:
-    """By how much, relatively, the closed-form band costs more than the best of a grid."""
-    low, high = cost_band(price, costs)
-    if low >= high:
-        low = high = costs.indifferent
-    ours = expected_cost(p, weight, Band(low, high), price, costs)
+def grid_gap(
+    p: Floats, weight: Floats, budget: Budget, reports: bool = True, steps: int = 200
+) -> float:
+    """By how much, relatively, the closed-form band costs more than the best of a grid.
+
+    The grid holds the bands that the budget's bound on the lower end allows.
+    """
+    price, costs = budget.price, budget.costs
+    ours = expected_cost(p, weight, budget.band(price, reports), price, costs)
     grid = np.linspace(0, 1, steps + 1)
-    bands = (Band(low, high) for i, low in enumerate(grid) for high in grid[i:])
+    lows = grid[grid <= budget.low_at_most]
+    bands = (Band(a, b) for a in lows for b in (grid[grid >= a] if reports else (None,)))
     best = min(expected_cost(p, weight, band, price, costs) for band in bands)
     return ours / best - 1 if best > 0 else 0.0

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from dat_runtime import manifest
+from dat_runtime.edge.settings import MAX_IMGSZ, STRIDE
 from dat_runtime.errors import ConfigError, reports_errors
 from train import config as config_file
 from train import folds
@@ -95,8 +96,11 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
     config.setdefault("imgsz", 640)
     imgsz = config["imgsz"]
-    if type(imgsz) is not int or imgsz <= 0 or imgsz % 32:
-        raise ConfigError(f"imgsz must be a positive multiple of 32, got {imgsz!r}")
+    if type(imgsz) is not int or not STRIDE <= imgsz <= MAX_IMGSZ or imgsz % STRIDE:
+        raise ConfigError(f"imgsz must be a multiple of {STRIDE} up to {MAX_IMGSZ}, got {imgsz!r}")
+    iou = config.get("iou", 0.7)
+    if type(iou) not in (int, float) or not 0 <= iou <= 1:
+        raise ConfigError(f"iou must be a number in [0, 1], got {iou!r}")
     pretrained = config.get("pretrained")
     if isinstance(pretrained, str) and not Path(pretrained).is_file():
         print(f"[gate] {pretrained} is not there: training from the definition of the model")

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.accept_loss and args.format != "int8":
         raise ConfigError(f"--accept-loss is for int8: {args.format} has to answer as trained")
-    manifest.read(args.gate, kind="gate")
+    manifest.verify(args.gate, kind="gate")
     manifest.read(args.data, kind="data")
     stage = manifest.Stage(
         args.out,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dat_runtime.cascade import (
     Band,
+    Budget,
     Costs,
     Isotonic,
     LoadController,
@@ -213,7 +214,7 @@ def test_the_bound_on_missed_severe_accidents_holds() -> None:
     for missed in (0.0, 0.02, 0.1):
         wanted = cascade.Wanted("band", 0.6, missed)
         rates = cascade.rates(cascade.fitted(0.0, frames, "platt", wanted, 0.0), frames, None)
-        assert rates[2] <= missed
+        assert rates[3] <= missed
 
 
 def test_a_bound_and_a_load_that_exclude_each_other_are_refused_with_what_is_possible() -> None:
@@ -228,8 +229,24 @@ def test_a_load_that_cannot_hold_without_any_bound_is_refused_without_a_word_of_
 
 
 def test_a_bound_without_severe_frames_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no validation frame shows a severe"):
+    with pytest.raises(ConfigError, match="0 validation frames show a severe accident"):
         thresholds.low_bound(np.array([0.5]), np.array([False]), 0.1)
+
+
+def test_a_bound_that_few_severe_frames_cannot_support_says_how_many_it_takes() -> None:
+    with pytest.raises(ConfigError, match=r"58 validation frames .* takes 59"):
+        thresholds.low_bound(np.linspace(0, 1, 58), np.ones(58, bool), 0.05)
+    assert thresholds.low_bound(np.linspace(0.1, 1, 59), np.ones(59, bool), 0.05) == 0.1
+
+
+@pytest.mark.parametrize("missed", [0.05, 0.2])
+def test_the_bound_on_missed_severe_accidents_holds_on_other_frames_too(missed: float) -> None:
+    rng = np.random.default_rng(0)
+    exceeded = 0
+    for _ in range(400):
+        low = thresholds.low_bound(rng.uniform(size=150), np.ones(150, bool), missed)
+        exceeded += low > missed  # p is uniform, so the share dropped is the threshold itself
+    assert exceeded / 400 <= 0.08
 
 
 @settings(deadline=None, max_examples=40)
@@ -241,7 +258,9 @@ def test_the_closed_form_costs_at_most_a_hundredth_more_than_the_best_of_a_grid(
     price: float, costs: Costs
 ) -> None:
     p = np.random.default_rng(0).beta(1, 2, 100)
-    assert thresholds.grid_gap(p, np.full(100, 0.01), price, costs, steps=50) <= 0.01
+    budget = Budget(1.0, price, costs)
+    for reports in (True, False):
+        assert thresholds.grid_gap(p, np.full(100, 0.01), budget, reports, steps=50) <= 0.01
 
 
 def test_a_grid_finds_a_band_that_is_not_the_best() -> None:
@@ -272,7 +291,7 @@ def test_the_ends_of_the_curve_are_the_gate_alone_and_the_mllm_alone() -> None:
         assert found.quality[name][-1] == balanced(test.said, test.accident)
         assert (found.load[name][0], found.load[name][-1]) == (0, 1)
     routing = cascade.fitted(0.0, validation, "platt", cascade.Wanted("band", 0.3), MLLM_ERROR)
-    gate_alone, mllm_alone = cascade.rates(routing, test, None)[4:]
+    gate_alone, mllm_alone = cascade.rates(routing, test, None)[5:]
     assert (gate_alone, mllm_alone) == (found.quality["band"][0], found.quality["band"][-1])
     assert found.quality["trigger"][0] == 0.5
 
@@ -414,8 +433,9 @@ def predictions(tmp_path: Path, texts: dict[str, str]) -> Path:
 
 def test_a_failed_or_missing_answer_is_the_wrong_one(tmp_path: Path) -> None:
     row = predictions(tmp_path, {"a": "no JSON", "b": answer(True), "c": answer(False)})
-    said = read_said(row, ["a", "b", "c", "d"], np.array([True, True, True, False]))
+    said, failed = read_said(row, ["a", "b", "c", "d"], np.array([True, True, True, False]))
     assert said.tolist() == [False, True, False, True]
+    assert failed == 2
 
 
 def test_answers_about_other_frames_are_refused(tmp_path: Path) -> None:
