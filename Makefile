@@ -3,7 +3,7 @@ PROFILE ?= smoke
 SOURCE ?=
 OUT ?= runs/$(PROFILE)$(if $(SOURCE),$(if $(filter smoke,$(PROFILE)),-$(notdir $(abspath $(SOURCE)))))
 PYTHON ?= python3
-ROWS := raw-none raw-lora boxed-none boxed-lora boxed-lora-constrained
+ROWS := boxed-lora boxed-lora-constrained raw-lora boxed-none raw-none
 
 ifneq ($(words $(SOURCE)$(OUT)),1)
   $(error SOURCE and OUT may not contain spaces: '$(SOURCE)', '$(OUT)')
