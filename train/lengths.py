@@ -58,9 +58,10 @@ class Lengths:
 
         figure = Figure(figsize=(6, 3.5), layout="constrained")
         axes = figure.subplots()
-        axes.hist(self.tokens, bins=40, label="whole sample")
+        shown = {"bins": 60, "range": (0, max(self.cutoff, *self.tokens))}
+        axes.hist(self.tokens, **shown, label="whole sample")
         if any(self.image_tokens):
-            axes.hist(self.image_tokens, bins=40, alpha=0.6, label="its image")
+            axes.hist(self.image_tokens, **shown, alpha=0.6, label="its image")
         axes.axvline(self.cutoff, color="black", linestyle="--", label="cutoff_len")
         axes.set(xlabel="tokens", ylabel="samples", title=title)
         axes.legend()
