@@ -207,11 +207,11 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     import torch
 
-    torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     running = contenders(prepared, threads)
     for run in running.values():
         run(images[0])
+    torch.set_num_threads(threads)  # Ultralytics' first prediction sets all cores but one
     times: dict[str, list[Times]] = {name: [] for name in running}
     for name, of in turns(running, images, rounds):
         times[name] += of
