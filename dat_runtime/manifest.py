@@ -184,9 +184,9 @@ class Stage:
             ...write into folder...
 
     The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
-    when it raises an error about its input. When the block is cut off, or a training in it fails,
-    it stays: a `resumable` stage finds its checkpoints there at the next start with the same
-    recipe, any other starts clean.
+    when it raises an error about its input, unless it went on with what was there. When the block
+    is cut off, or a training in it fails, it stays: a `resumable` stage finds its checkpoints there
+    at the next start with the same recipe, any other starts clean.
     A whole folder whose move was cut off is moved at the next start. Input folders are verified
     before the work begins; a second run that writes the same folder is refused.
     A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
@@ -212,6 +212,7 @@ class Stage:
         self.partial = out.with_name(out.name + ".partial")
         self._inputs = list(inputs.values())
         self._lock = _Lock(out)
+        self._went_on = False
         self._manifest = Manifest(
             kind=kind,
             inputs={name: digest(path) for name, path in sorted(inputs.items())},
@@ -260,7 +261,8 @@ class Stage:
             if (path / NAME).is_file():
                 verify(path)
         with self._lock.kept_unless_raised():
-            if not self.resumes:
+            self._went_on = self.resumes
+            if not self._went_on:
                 self._start_clean()
         return self.partial
 
@@ -294,8 +296,8 @@ class Stage:
                     f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
                     flush=True,
                 )
-            elif isinstance(error, BAD_INPUT) or (
-                isinstance(error, DatError) and not self.resumable
+            elif not self._went_on and (
+                isinstance(error, BAD_INPUT) or (isinstance(error, DatError) and not self.resumable)
             ):
                 shutil.rmtree(self.partial, ignore_errors=True)
         finally:

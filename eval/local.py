@@ -30,6 +30,7 @@ def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     if adapter:
         demand_base(name, revision, adapter)
@@ -44,7 +45,7 @@ def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
             dtype=torch.bfloat16 if cuda else torch.float32,
             attn_implementation="sdpa",
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"cannot load {name}: {error}") from None
     if adapter:
         model = with_adapter(model, adapter)
@@ -59,10 +60,11 @@ def with_adapter(model: Any, adapter: Path) -> Any:
         ConfigError: it cannot be loaded.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
         return PeftModel.from_pretrained(model, str(adapter)).eval()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"cannot load {adapter}: {error}") from None
 
 

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "media_dir": str(args.instructions),
         "dataset": args.dataset,
     }
-    base = preflight.base_folder(args.base, config)
+    base, shared = preflight.base_folder(args.base, config), config.get("deepspeed")
     preflight.demand_same_base(config)
     stage = Stage(
         args.out,
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs={
             "instructions": args.instructions,
             **({"base": base} if base else {}),
-            **({"deepspeed": Path(config["deepspeed"])} if config.get("deepspeed") else {}),
+            **({"deepspeed": Path(shared)} if isinstance(shared, str) else {}),
         },
         config={
             **tuning.recipe(config),

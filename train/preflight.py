@@ -162,7 +162,7 @@ def _demand_base_of(folder: Path, key: str, config: Mapping[str, Any]) -> None:
     base = str(config["model_name_or_path"])
     try:
         stated = json.loads((folder / CONFIG).read_text("utf-8"))
-        name, revision = stated["base_model_name_or_path"], stated.get("revision")
+        name, revision = str(stated["base_model_name_or_path"]), stated.get("revision")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{key}: {folder} holds no adapter of PEFT ({error!r})") from None
     here = base_revision(base, config)

@@ -41,7 +41,8 @@ def find_card(config: Mapping[str, Any]) -> Card | None:
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     smallest = min(cards, key=lambda card: card.total_memory)
     nodes = int(os.environ.get("NNODES", "1"))
-    return Card(smallest.name, smallest.total_memory, nodes * len(cards))
+    here = int(os.environ.get("NPROC_PER_NODE", len(cards)))
+    return Card(smallest.name, smallest.total_memory, nodes * here)
 
 
 def model_sizes(config: Mapping[str, Any]) -> tuple[Text, Vision]:
@@ -105,7 +106,7 @@ def smaller(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if config.get("disable_gradient_checkpointing"):
         yield {"disable_gradient_checkpointing": False}
     size = int(config.get("per_device_train_batch_size", 8))
-    steps = int(config.get("gradient_accumulation_steps", 8))
+    steps = int(config.get("gradient_accumulation_steps", 1))
     halves = [
         {"per_device_train_batch_size": size // n, "gradient_accumulation_steps": steps * n}
         for n in (2, 4, 8)
@@ -133,7 +134,9 @@ def demand_disk(
     trained = trained_weights(*sizes, recipe)
     checkpoint = (4 + recipe.optimizer_bytes) * trained
     kept = checkpoints_kept(config, samples, world)
-    need = kept * checkpoint + 4 * trained + OTHER_FILES
+    there = folder.glob("work/checkpoint-*/**/*")  # of an earlier start: these will be replaced
+    written = sum(file.stat().st_size for file in there if file.is_file())
+    need = max(0, kept * checkpoint + 4 * trained + OTHER_FILES - written)
     demand_free(
         folder,
         need,
@@ -170,7 +173,7 @@ def checkpoints_kept(config: Mapping[str, Any], samples: int, world: int) -> int
     if config.get("save_strategy", "steps") == "no":
         return 0
     a_step = int(config.get("per_device_train_batch_size", 8)) * world
-    a_step *= int(config.get("gradient_accumulation_steps", 8))
+    a_step *= int(config.get("gradient_accumulation_steps", 1))
     an_epoch = math.ceil(samples / a_step)
     steps = int(config.get("max_steps", -1))
     if steps < 1:

@@ -56,8 +56,7 @@ class Gates:
         """What the prompt tells of a detection: severities, or "accident"."""
         if self.whole is None:
             return list(SEVERITIES)
-        settings = GateSettings.read(self.whole / GATE_FILE)
-        return [severity or ONE_CLASS for severity in settings.classes]
+        return _classes(self.whole)
 
     def guides(self, data: Path) -> dict[str, Guide]:
         """The guide of each split.
@@ -70,6 +69,11 @@ class Gates:
         whole = from_gate(self.whole)
         train = out_of_fold(data, self.whole, self.folds) if self.folds else whole
         return {"train": train, "val": whole, "test": whole}
+
+
+def _classes(folder: Path) -> list[str]:
+    settings = GateSettings.read(folder / GATE_FILE)
+    return [severity or ONE_CLASS for severity in settings.classes]
 
 
 def from_labels(frame: Labelled, image: Image) -> Sequence[Detection]:
@@ -93,13 +97,18 @@ def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
     """Training frame -> position in `folds` of the gate that left it out.
 
     Raises:
-        ConfigError: a gate was trained from other data, or left nothing out, or the whole gate did;
-            a frame was left out by no gate, or by two.
+        ConfigError: a gate was trained from other data or for other classes, or left nothing out,
+            or the whole gate did; a frame was left out by no gate, or by two.
     """
     digest = manifest.digest(data)
     for folder in (whole, *folds):
         if manifest.read(folder, "gate").inputs.get("data") != digest:
             raise ConfigError(f"{folder} was trained from other data than {data}: train it again")
+        if _classes(folder) != _classes(whole):
+            raise ConfigError(
+                f"{folder} tells {_classes(folder)}, {whole} {_classes(whole)}: expected gates of "
+                "the same classes"
+            )
     if (whole / HELD_OUT).exists():
         raise ConfigError(
             f"--gate {whole} left a fold out: expected the gate trained on all frames"

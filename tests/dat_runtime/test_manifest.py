@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dat_runtime import manifest
-from dat_runtime.errors import DataError, DatError, ManifestError
+from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
 from dat_runtime.manifest import NAME, Stage, digest, read, sources, verify, write_atomically
 
 
@@ -159,6 +159,15 @@ def test_a_training_that_failed_keeps_its_checkpoints(tmp_path: Path) -> None:
         raise DatError("out of memory")
     with stage(out, resumable=True) as folder:
         assert (folder / "checkpoint").read_text() == "step 100"
+
+
+def test_a_refusal_on_the_way_to_resume_loses_no_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cut_off(out, resumable=True)
+    with pytest.raises(ConfigError), stage(out, resumable=True):
+        raise ConfigError("the disk is full: free some")
+    with stage(out, resumable=True) as folder:
+        assert (folder / "checkpoint").read_text() == "1"
 
 
 def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:

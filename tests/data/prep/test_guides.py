@@ -188,3 +188,15 @@ def test_gates_of_other_data_and_a_fold_as_the_whole_gate_are_refused(
     foreign = make_gate(tmp_path / "foreign", tmp_path / "elsewhere", 0.3, list(NAMES))
     assert run(data, *out_of_fold(whole, foreign)) == 1
     assert "foreign was trained from other data" in capsys.readouterr().err
+
+
+def test_a_fold_of_one_class_beside_a_gate_of_two_is_refused(
+    data: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = make_gate(tmp_path / "fold", data, 0.3, list(NAMES))
+    settings = json.loads((fold / "gate.json").read_text()) | {"classes": ["accident"]}
+    with Stage(fold, kind="gate", inputs={"data": data}, config={}) as folder:
+        (folder / "gate.json").write_text(json.dumps(settings))
+        (folder / "held_out.json").write_text(json.dumps({"image_ids": list(NAMES)}))
+    assert run(data, *out_of_fold(whole, fold)) == 1
+    assert "expected gates of the same classes" in capsys.readouterr().err
