@@ -83,16 +83,12 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from dat_runtime.edge.bundle import open_bundle
-    from dat_runtime.types import ONE_CLASS
 
     bundle = open_bundle(args.bundle)
     gate, adapter = bundle.detector.settings, bundle.adapter
     versions = ", ".join(f"{name} {number}" for name, number in bundle.manifest.versions.items())
     print(f"bundle    {args.bundle}: whole, every file as its manifest states")
-    print(
-        f"gate      {' and '.join(name or ONE_CLASS for name in gate.classes)}, {gate.imgsz} px, "
-        f"{gate.model} loads"
-    )
+    print(f"gate      {' and '.join(gate.names)}, {gate.imgsz} px, {gate.model} loads")
     print(f"routing   {_routing_words(gate.routing)}; boxes from {gate.keep:g}")
     print(
         f"adapter   LoRA rank {adapter.rank}, {adapter.tensors} tensors, "

@@ -201,16 +201,17 @@ def fitted(keep: float, frames: Scored, method: str, wanted: Wanted, error: floa
     bound = 1.0
     if wanted.missed_severe is not None:
         bound = thresholds.low_bound(p, frames.severe, wanted.missed_severe)
-    found = thresholds.fit_budget(
+    may_report = thresholds.reports(wanted.policy)
+    budget = thresholds.fit_budget(
         p,
         thresholds.weights(frames.accident, wanted.accident_share),
         frames.score >= keep,
         wanted.load,
         costs,
-        thresholds.reports(wanted.policy),
+        may_report,
         bound,
     )
-    return Routing(keep, found.band, calibration, found.budget)
+    return Routing(keep, budget.band(budget.price, may_report), calibration, budget)
 
 
 def _costs(wanted: Wanted, share: float, error: float) -> Costs:

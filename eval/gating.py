@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from dat_runtime import manifest
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
-from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.edge.source import read_frame
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
 from dat_runtime.truth import Frame, read_truth
-from dat_runtime.types import ONE_CLASS, Detection, Severity
-from eval import gating_report
+from dat_runtime.types import Detection
+from eval import gating_report, metrics
 from eval.average_precision import match, mean_average_precision
 
 SPLITS = ("val", "test")
@@ -145,7 +146,7 @@ def measure_gates(data: Path, gates: Mapping[str, Path], folder: Path) -> dict[s
         "thresholds": THRESHOLDS,
         "gates": {
             name: {
-                "classes": [severity or ONE_CLASS for severity in _classes(gate)],
+                "classes": GateSettings.read(gate / GATE_FILE).names,
                 "splits": {split: of.as_json() for split, of in measured[name].items()},
             }
             for name, gate in gates.items()
@@ -178,22 +179,13 @@ def measure_gate(data: Path, gate: Path, folder: Path, name: str = "gate") -> di
     return measured
 
 
-def _classes(gate: Path) -> tuple[Severity | None, ...]:
-    return GateSettings.read(gate / GATE_FILE).classes
-
-
 def detections(
     name: str, data: Path, truth: Sequence[Frame], detector: Any
 ) -> list[tuple[Detection, ...]]:
     """Run a gate over the frames of a split; `name` is for the lines of progress."""
-    import cv2
-
     found = []
     for done, record in enumerate(truth, 1):
-        image = cv2.imread(str(data / record.image))
-        if image is None:
-            raise DataError("cannot be read as an image", data / record.image)
-        found.append(detector.detect(image))
+        found.append(detector.detect(read_frame(data / record.image)))
         if done % 100 == 0 or done == len(truth):
             print(f"[gating] {name}: {done}/{len(truth)} frames", flush=True)
     return found
@@ -266,10 +258,7 @@ def rates(
 
 def interval(values: NDArray[np.float64]) -> dict[str, float | None]:
     """A value with its 95 % interval over the resamples that define it, as `Samples` hold them."""
-    if np.isnan(values[0]):
-        return {"value": None, "low": None, "high": None}
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+    return metrics.interval(float(values[0]), values[1:])._asdict()
 
 
 if __name__ == "__main__":

@@ -117,11 +117,12 @@ def _platt(frames: Scored) -> Logistic:
 def _silence(fused: Logistic, name: str, frames: Scored) -> float:
     """What stands for a signal that was never missing: without it p is right on average."""
     from scipy.optimize import brentq
+    from scipy.special import expit
 
     others = {other: values for other, values in frames.signals.items() if other != name}
     odds = logit(fused(frames.score, others))
     share = float(frames.accident.mean())
-    return float(brentq(lambda m: np.mean(1 / (1 + np.exp(-odds - m))) - share, -50, 50))
+    return float(brentq(lambda m: np.mean(expit(odds + m)) - share, -50, 50))
 
 
 def _temperature(frames: Scored) -> Logistic:
@@ -147,18 +148,15 @@ def shifted(calibration: Calibration, from_share: float, to_share: float) -> Cal
 
     Log-odds move by the difference of the shares' log-odds; what accidents look like is the same.
     """
-    move = _odds(to_share) - _odds(from_share)
+    from scipy import special
+
+    move = float(special.logit(to_share) - special.logit(from_share))
     if isinstance(calibration, Logistic):
         return replace(calibration, bias=calibration.bias + move)
     if isinstance(calibration, Isotonic):
-        odds = np.log(calibration.probabilities) - np.log1p(-np.array(calibration.probabilities))
-        moved = (1 / (1 + np.exp(-odds - move))).tolist()
-        return replace(calibration, probabilities=tuple(moved))
+        moved = special.expit(special.logit(calibration.probabilities) + move)
+        return replace(calibration, probabilities=tuple(moved.tolist()))
     raise TypeError(f"cannot shift a {type(calibration).__name__}")
-
-
-def _odds(share: float) -> float:
-    return float(np.log(share) - np.log1p(-share))
 
 
 def log_loss(p: Floats, accident: Bools) -> float:

@@ -1,7 +1,7 @@
 """Thresholds for a budget: the band of which a stated share of frames is asked about."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,15 +77,6 @@ def low_bound(p: Floats, severe: Bools, missed: float) -> float:
     )
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """Thresholds and what they give on the frames that they were fitted on."""
-
-    band: Band
-    budget: Budget
-    load: float
-
-
 def fit_budget(
     p: Floats,
     weight: Floats,
@@ -94,8 +85,9 @@ def fit_budget(
     costs: Costs,
     reports: bool,
     low_at_most: float = 1.0,
-) -> Fitted:
-    """The price of a call at which at most `load` of the frames are asked about, and its band.
+) -> Budget:
+    """The budget at the least price of a call with which at most `load` of the frames are asked
+    about.
 
     Args:
         p: calibrated probabilities of n frames.
@@ -110,12 +102,13 @@ def fit_budget(
             the gate would report frames in which it has nothing to report.
     """
 
-    def asked(price: float) -> tuple[float, Band]:
-        band = Budget(load, price, costs, low_at_most).band(price, reports)
-        return float(weight @ asked_about(p, may_report, band)), band
+    budget = Budget(load, 0.0, costs, low_at_most)
+
+    def asked(price: float) -> float:
+        return float(weight @ asked_about(p, may_report, budget.band(price, reports)))
 
     dearest = costs.dearest(reports) * (1 + 1e-9) + 1e-9
-    least, _ = asked(dearest)
+    least = asked(dearest)
     within = load + weight.min() / 2
     if least > within:
         bound, both, more = "", "", ""
@@ -126,9 +119,7 @@ def fit_budget(
             f"a load of {load:.1%}{bound} cannot {both}hold on these frames: {least:.1%} are asked "
             f"about at least. Raise --load{more}, or train a better gate"
         )
-    price = _least_price(lambda price: asked(price)[0] <= within, dearest)
-    met, band = asked(price)
-    return Fitted(band, Budget(load, price, costs, low_at_most), met)
+    return replace(budget, price=_least_price(lambda price: asked(price) <= within, dearest))
 
 
 def _least_price(holds: Callable[[float], bool], dearest: float) -> float:

@@ -84,7 +84,8 @@ def make_bundle(
         DataError: the adapter's configuration does not say what a node needs.
     """
     manifest.verify(gate, "gate")
-    _demand_classes(manifest.verify(lora, "lora"), gate)
+    settings = GateSettings.read(gate / GATE_FILE)
+    _demand_classes(manifest.verify(lora, "lora"), settings.names, gate)
     config = _training_config(lora / TRAINING)
     base = _base(base_name, config, lora / TRAINING)
     max_pixels = _max_pixels(config, lora / TRAINING)
@@ -108,12 +109,11 @@ def make_bundle(
     if stage.up_to_date():
         return
     with stage as folder:
-        model = GateSettings.read(gate / GATE_FILE).model
-        _copy(gate, gate_files(model), folder / "gate")
+        _copy(gate, gate_files(settings.model), folder / "gate")
         if cascade is not None:
             shutil.copyfile(cascade / GATE_FILE, folder / "gate" / GATE_FILE)
         _copy(lora, ADAPTER_FILES, folder / "adapter")
-        (folder / "README.md").write_text(_readme(base, max_pixels, model), "utf-8")
+        (folder / "README.md").write_text(_readme(base, max_pixels, settings.model), "utf-8")
         detector = YoloDetector.load(folder / "gate")
         print(
             f"[bundle] gate {detector.settings.imgsz} px; adapter rank {tuned.rank}, "
@@ -122,10 +122,9 @@ def make_bundle(
         )
 
 
-def _demand_classes(tuned: manifest.Manifest, gate: Path) -> None:
+def _demand_classes(tuned: manifest.Manifest, classes: list[str], gate: Path) -> None:
     """Refuse an adapter whose prompts told other classes than this gate's."""
     told = tuned.config.get("instructions", {}).get("classes")
-    classes = GateSettings.read(gate / GATE_FILE).as_json()["classes"]
     if told != classes:
         raise ConfigError(
             f"the adapter was tuned on detections of {told}, {gate} has {classes}: make "

@@ -22,6 +22,7 @@ from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import write_atomically
 from dat_runtime.truth import Frame, read_truth
 from train.config import versions
+from train.gate import quiet, write_json
 
 FORMATS = ("openvino", "int8")
 MODEL = "gate.xml"
@@ -80,14 +81,13 @@ def export_openvino(gate: Path, data: Path, folder: Path) -> dict[str, Any]:
         ModelError: the two differ by more than the limits of `gate_onnx`.
         DataError: the gate's folder holds no trained weights.
     """
-    from train.gate import quiet
     from train.gate_onnx import FRAMES, check_parity
 
     if not (gate / WEIGHTS).is_file():
         raise DataError("is missing: expected the folder that train.gate made", gate / WEIGHTS)
     openvino = silent_openvino()
-    write_settings(gate, folder)
-    model = openvino.Core().read_model(gate / GateSettings.read(gate / GATE_FILE).model)
+    settings = write_settings(gate, folder)
+    model = openvino.Core().read_model(gate / settings.model)
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
     frames = sorted(frames_of(data, "val"), key=lambda frame: not frame.severities)
     with tempfile.TemporaryDirectory() as work, quiet(Path(work) / "log", Path(work)):
@@ -109,8 +109,7 @@ def export_int8(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict
     from train import gate_int8
 
     openvino = silent_openvino()
-    write_settings(gate, folder)
-    settings = GateSettings.read(gate / GATE_FILE)
+    settings = write_settings(gate, folder)
     calibration = gate_int8.spread(frames_of(data, "train"), gate_int8.CALIBRATION_FRAMES)
     model = openvino.Core().read_model(gate / settings.model)
     quantized = gate_int8.quantize(model, [data / f.image for f in calibration], settings.imgsz)
@@ -126,9 +125,11 @@ def export_int8(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict
     return report
 
 
-def write_settings(gate: Path, folder: Path) -> None:
-    settings = replace(GateSettings.read(gate / GATE_FILE), model=MODEL)
-    write_json(folder / GATE_FILE, settings.as_json())
+def write_settings(gate: Path, folder: Path) -> GateSettings:
+    """Write the gate's settings for the exported model; returns the gate's own."""
+    settings = GateSettings.read(gate / GATE_FILE)
+    write_json(folder / GATE_FILE, replace(settings, model=MODEL).as_json())
+    return settings
 
 
 def frames_of(data: Path, split: str) -> list[Frame]:
@@ -139,10 +140,6 @@ def carried(metrics: Path, measured: dict[str, Any]) -> dict[str, Any]:
     """The metrics of the training with the accuracy of the exported gate in place of its own."""
     value = json.loads(metrics.read_text("utf-8"))
     return value | {split: report["int8"] for split, report in measured.items()}
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from dat_runtime.draw import Image, size_of
+from dat_runtime.draw import size_of
 from dat_runtime.edge.detector import Letterbox, YoloDetector, model_input
 from dat_runtime.edge.engines import silent_openvino
 from dat_runtime.edge.settings import GateSettings
+from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError, ModelError
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
 from dat_runtime.truth import Frame
@@ -82,15 +81,8 @@ def silent_nncf() -> Any:
 
 
 def blob_of(path: Path, side: int) -> Any:
-    image = read(path)
+    image = read_frame(path)
     return model_input(Letterbox(size_of(image), side).apply(image))
-
-
-def read(path: Path) -> Image:
-    image = cv2.imread(str(path))
-    if image is None:
-        raise DataError("cannot be read as an image", path)
-    return image
 
 
 def spread(frames: Sequence[Frame], count: int) -> list[Frame]:
@@ -109,7 +101,7 @@ def cost(gate: Path, exported: Path, data: Path, frames: Sequence[Frame]) -> dic
     found: dict[str, list[tuple[Detection, ...]]] = {}
     for name, folder in (("float", gate), ("int8", exported)):
         detector = YoloDetector.load(folder)
-        found[name] = [detector.detect(read(data / frame.image)) for frame in frames]
+        found[name] = [detector.detect(read_frame(data / frame.image)) for frame in frames]
     settings = detector.settings
     before, after = ([trigger_score(d) for d in found[name]] for name in ("float", "int8"))
     return {

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from dat_runtime.draw import Image
 from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
-from dat_runtime.errors import DataError, ModelError
+from dat_runtime.edge.source import read_frame
+from dat_runtime.errors import ModelError
 from dat_runtime.manifest import write_atomically
 from dat_runtime.types import Box, Detection, Size
 
@@ -61,9 +60,7 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     trained, exported = YOLO(weights), YoloDetector.load(folder)
     worst_iou, worst_gap, count = 1.0, 0.0, 0
     for path in frames:
-        image = cv2.imread(str(path))
-        if image is None:
-            raise DataError("cannot be read as an image", path)
+        image = read_frame(path)
         of_trained = trained_detections(trained, image, exported.settings)
         of_exported = exported.detect(image)
         for ours, theirs in ((of_trained, of_exported), (of_exported, of_trained)):

@@ -7,11 +7,9 @@ memory, which a run by hand does not.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -93,7 +91,8 @@ def run(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=_environment(work, folder),
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            # Lest two trainings write into one folder.
+            preexec_fn=upstream.end_with_parent if sys.platform == "linux" else None,
         )
         try:
             _watch(process, work, name)
@@ -187,11 +186,6 @@ def _environment(work: Path, folder: Path) -> dict[str, str]:
     fixed = {"PATH": path, "PYTHONPATH": modules, "TQDM_MININTERVAL": "5"}
     default = {"HF_DATASETS_CACHE": cache, "WANDB_DIR": str(folder.absolute().parent)}
     return {**default, **os.environ, **fixed}
-
-
-def _end_with_parent() -> None:
-    """Linux: ask for SIGTERM when the parent dies, lest two trainings write into one folder."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _watch(process: "subprocess.Popen[bytes]", work: Path, name: str) -> None:

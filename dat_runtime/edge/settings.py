@@ -64,12 +64,17 @@ class GateSettings:
         """τ_g of Eq. 2: detections from this confidence on are drawn and told to the MLLM."""
         return self.routing.keep
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the classes, in the model's order."""
+        return [severity or ONE_CLASS for severity in self.classes]
+
     def as_json(self) -> dict[str, Any]:
         band, budget = self.routing.band, self.routing.budget
         return {
             "version": GATE_VERSION,
             "model": self.model,
-            "classes": [name or ONE_CLASS for name in self.classes],
+            "classes": self.names,
             "imgsz": self.imgsz,
             "nms_iou": self.nms_iou,
             "keep": self.keep,

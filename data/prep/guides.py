@@ -17,7 +17,7 @@ from dat_runtime.draw import Image
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.types import ONE_CLASS, SEVERITIES, Detection
+from dat_runtime.types import SEVERITIES, Detection
 from data.prep.labelled import Labelled, read_labelled
 
 ORIGINS = ("gate", "labels", "out-of-fold")
@@ -56,7 +56,7 @@ class Gates:
         """What the prompt tells of a detection: severities, or "accident"."""
         if self.whole is None:
             return list(SEVERITIES)
-        return _classes(self.whole)
+        return GateSettings.read(self.whole / GATE_FILE).names
 
     def guides(self, data: Path) -> dict[str, Guide]:
         """The guide of each split.
@@ -69,11 +69,6 @@ class Gates:
         whole = from_gate(self.whole)
         train = out_of_fold(data, self.whole, self.folds) if self.folds else whole
         return {"train": train, "val": whole, "test": whole}
-
-
-def _classes(folder: Path) -> list[str]:
-    settings = GateSettings.read(folder / GATE_FILE)
-    return [severity or ONE_CLASS for severity in settings.classes]
 
 
 def from_labels(frame: Labelled, image: Image) -> Sequence[Detection]:
@@ -100,14 +95,13 @@ def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
         ConfigError: a gate was trained from other data or for other classes, or left nothing out,
             or the whole gate did; a frame was left out by no gate, or by two.
     """
-    digest = manifest.digest(data)
+    digest, expected = manifest.digest(data), GateSettings.read(whole / GATE_FILE).names
     for folder in (whole, *folds):
         if manifest.read(folder, "gate").inputs.get("data") != digest:
             raise ConfigError(f"{folder} was trained from other data than {data}: train it again")
-        if _classes(folder) != _classes(whole):
+        if (names := GateSettings.read(folder / GATE_FILE).names) != expected:
             raise ConfigError(
-                f"{folder} tells {_classes(folder)}, {whole} {_classes(whole)}: expected gates of "
-                "the same classes"
+                f"{folder} tells {names}, {whole} {expected}: expected gates of the same classes"
             )
     if (whole / HELD_OUT).exists():
         raise ConfigError(
