@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DatError, reports_errors
-from eval import local
-from eval.asks import Ask, read_asks
-from eval.constrained import AnswerConstraint
+from eval.answers import local
+from eval.answers.asks import Ask, read_asks
+from eval.answers.constrained import AnswerConstraint
 
 ROUNDS = 3
 QWEN_VOCABULARY = 151_665

@@ -31,9 +31,9 @@ from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, m
 from dat_runtime.edge.engines import Floats, silent_openvino
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.types import SEVERITIES
-from train import gate_int8, gate_onnx
-from train.config import versions
+from train.detector import int8, onnx_export
 from train.gate import quiet
+from train.recipe.config_file import versions
 
 Times = tuple[float, float, float, float]
 """Seconds before, in and after the network, and of all cores together."""
@@ -78,11 +78,11 @@ def prepare(model: str, images: Sequence[Path], side: int, candidates: int, work
     yolo = untrained(model, images, side, candidates) if model.endswith(".yaml") else loaded(model)
     yolo.save(weights)
     onnx = folders["ONNX Runtime"]
-    gate_onnx.export_onnx(weights, onnx, settings)
+    onnx_export.export_onnx(weights, onnx, settings)
     openvino = silent_openvino()
     network = openvino.Core().read_model(onnx / settings.model)
     openvino.save_model(network, folders["OpenVINO"] / "gate.xml", compress_to_fp16=False)
-    small = gate_int8.quantize(network, images, side)
+    small = int8.quantize(network, images, side)
     openvino.save_model(small, folders["INT8"] / "gate.xml", compress_to_fp16=False)
     in_openvino = json.dumps(replace(settings, model="gate.xml").as_json())
     for name in ("OpenVINO", "INT8"):
@@ -105,7 +105,7 @@ def untrained(definition: str, images: Sequence[Path], side: int, candidates: in
     torch.manual_seed(0)
     yolo = YOLO(definition, task="detect")
     network = yolo.model = DetectionModel(definition, nc=len(SEVERITIES), verbose=False)
-    blobs = torch.from_numpy(np.concatenate([gate_int8.blob_of(path, side) for path in images]))
+    blobs = torch.from_numpy(np.concatenate([int8.blob_of(path, side) for path in images]))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # its statistics are those of the one pass
@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not found:
         raise SystemExit(f"{args.frames} holds no picture (.jpg, .jpeg, .png)")
     paths = [found[i * len(found) // args.count] for i in range(min(args.count, len(found)))]
-    images = [gate_int8.read(path) for path in paths]
+    images = [int8.read(path) for path in paths]
     result: dict[str, Any] = {
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Peak memory of a LoRA step: train.memory's estimate against a measurement.
+"""Peak memory of a LoRA step: train.mllm.memory's estimate against a measurement.
 
     python -m benchmarks.lora_memory [--device cpu]
     python -m benchmarks.lora_memory --device cuda [--limit-gb 40] [--tokens 1024 4096]
@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dat_runtime.errors import DatError, reports_errors
-from train import memory, model_sizes, upstream
+from train.mllm import memory, model_sizes, upstream
 
 MODEL_GRID = 36
 """Image tokens along a side of the card's runs: 1,296 tokens, 1,016,064 pixels."""

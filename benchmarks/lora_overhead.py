@@ -27,7 +27,7 @@ import yaml
 from dat_runtime import manifest
 from dat_runtime.adapter import WEIGHTS
 from dat_runtime.errors import DatError, reports_errors
-from train.config import read_config
+from train.recipe.config_file import read_config
 
 HOUR = 3600
 

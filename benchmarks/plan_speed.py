@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from eval.plan_speed import main
+from eval.uplink.plan_speed import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from data.prep import build
-from data.prep.sources import SPLITS, Sources, find_sources
+from data.prep.importers.sources import SPLITS, Sources, find_sources
 
 _SIDE = 640
 

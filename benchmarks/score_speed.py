@@ -19,9 +19,9 @@ import numpy as np
 
 from dat_runtime.schema import dump, target
 from dat_runtime.types import SEVERITIES, Accident, Box, Size
-from eval.metrics import measure, score
-from eval.records import read_predictions, read_truth
 from eval.score import score_files
+from eval.understanding.metrics import measure, score
+from eval.understanding.records import read_predictions, read_truth
 
 FRAME = Size(640, 640)
 SHARE_FAULTY = 0.05

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
-from dat_runtime.pending import is_finite
+from dat_runtime.planning.pending import is_finite
 from dat_runtime.schedule import PendingEvent
 from dat_runtime.schema import parse
 

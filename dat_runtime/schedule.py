@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from dat_runtime import ontime
-from dat_runtime.algorithm1 import algorithm_1, json_stage
-from dat_runtime.pending import (
+from dat_runtime.planning import ontime
+from dat_runtime.planning.algorithm1 import algorithm_1, json_stage
+from dat_runtime.planning.pending import (
     VISUAL_DEADLINE,
     Kind,
     Limits,

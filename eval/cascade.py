@@ -22,11 +22,11 @@ from dat_runtime import manifest
 from dat_runtime.cascade import PAPER, Costs, Routing
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
-from eval import cascade_report, probabilities, thresholds
-from eval.drift import drifted_loads
-from eval.load_curve import balanced_accuracy, curves, error_of, interval, resampled
-from eval.probabilities import METHODS, Scored
-from eval.scored import read_scored
+from eval.routing import cascade_report, probabilities, thresholds
+from eval.routing.drift import drifted_loads
+from eval.routing.load_curve import balanced_accuracy, curves, error_of, interval, resampled
+from eval.routing.probabilities import METHODS, Scored
+from eval.routing.read_scored import read_scored
 
 RESAMPLES = 200
 

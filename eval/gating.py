@@ -26,8 +26,9 @@ from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
 from dat_runtime.truth import Frame, read_truth
 from dat_runtime.types import Detection
-from eval import gating_report, metrics
-from eval.average_precision import match, mean_average_precision
+from eval.routing import gating_report
+from eval.routing.average_precision import match, mean_average_precision
+from eval.understanding import metrics
 
 SPLITS = ("val", "test")
 THRESHOLDS = {"low": LOW_THRESHOLD, "high": HIGH_THRESHOLD}

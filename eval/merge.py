@@ -17,9 +17,9 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.errors import DataError, ManifestError, reports_errors
 from dat_runtime.manifest import Stage
-from eval import usage
-from eval.asks import read_asks
-from eval.usage import Usage
+from eval.answers import usage
+from eval.answers.asks import read_asks
+from eval.answers.usage import Usage
 
 
 @reports_errors

@@ -26,9 +26,9 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.manifest import Stage
-from eval import endpoint, local, usage
-from eval.asks import Ask, parse_shard, read_asks, record
-from eval.endpoint import Settings
+from eval.answers import endpoint, local, usage
+from eval.answers.asks import Ask, parse_shard, read_asks, record
+from eval.answers.endpoint import Settings
 
 FILE = "predictions.jsonl"
 

@@ -24,9 +24,18 @@ import numpy as np
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, ModelError, reports_errors
 from dat_runtime.manifest import Stage
-from eval import local
-from eval.likelihood import Likelihood, Question, likelihood, read_questions, spread
-from eval.metrics import RESAMPLES, SEED, Array, Interval, difference, interval, measure, score
+from eval.answers import local
+from eval.answers.likelihood import Likelihood, Question, likelihood, read_questions, spread
+from eval.understanding.metrics import (
+    RESAMPLES,
+    SEED,
+    Array,
+    Interval,
+    difference,
+    interval,
+    measure,
+    score,
+)
 
 PART = "val"
 BATCH = 8

@@ -26,11 +26,11 @@ from typing import Any
 
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.manifest import Stage
-from eval.arrivals import Event, Setting, draw, load_setting
-from eval.beyond import live_queue
-from eval.link import Link, read_trace, run_live, window
-from eval.replay import TABLE_3_SCALE, replay, rows_of_table_3
-from eval.timeliness import COLUMNS, Timeliness, measure
+from eval.uplink.arrivals import Event, Setting, draw, load_setting
+from eval.uplink.beyond import live_queue
+from eval.uplink.link import Link, read_trace, run_live, window
+from eval.uplink.replay import TABLE_3_SCALE, replay, rows_of_table_3
+from eval.uplink.timeliness import COLUMNS, Timeliness, measure
 
 SCHEMES = ("DAT", "Priority-Only", "Fixed JSON+Box", "dat_live")
 MTU = 1_500

@@ -71,16 +71,16 @@ def score_files(truth: Path, predictions: Path) -> Scores:
     Raises:
         DataError: names the file and line of what is wrong in either.
     """
-    from eval.metrics import measure
-    from eval.records import read_predictions, read_truth
+    from eval.understanding.metrics import measure
+    from eval.understanding.records import read_predictions, read_truth
 
     frames = read_truth(truth)
     return scores_of(measure(frames, read_predictions(predictions, frames)))
 
 
 def scores_of(measures: Any) -> Scores:
-    """`scores.json` of an `eval.metrics.Measures`."""
-    from eval.metrics import score
+    """`scores.json` of an `eval.understanding.metrics.Measures`."""
+    from eval.understanding.metrics import score
 
     return {
         "n": len(measures),
@@ -122,7 +122,7 @@ def parse_requirement(text: str) -> Requirement:
         ConfigError: it is not of this form, or there is no such metric.
         DataError: the other scores cannot be read, or leave the metric undefined.
     """
-    from eval.metrics import METRICS
+    from eval.understanding.metrics import METRICS
 
     known = ("n", "missing", *METRICS)
     match = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*(\d+(?:\.\d*)?|\.\d+|@.+?)\s*", text)

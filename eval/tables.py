@@ -9,7 +9,7 @@
 `boxed-lora-constrained`. With `--data` the scores state the split, and are given again without the
 test frames that have a twin in training; with `--beside` those of another evaluation stand beside
 them, such as one on the leak-free split. The output folder holds `tables.{json,md,csv,tex,html}`,
-`report.html` and `<row>/scores.json`.
+`page.html` and `<row>/scores.json`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ManifestError, reports_errors
 from dat_runtime.manifest import Stage
-from eval import splits
+from eval.understanding import splits
 
 Tables = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Folders:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     if args.show is not None:
-        from eval.render import terminal
+        from eval.understanding.formats import terminal
 
         print(terminal(_read_json(args.show / "tables.json")), flush=True)
         return 0
@@ -142,11 +142,12 @@ def write(
     beside: Mapping[str, Any] | None,
 ) -> None:
     """Fill the output folder from the rows' folders."""
-    from eval import breakdown, remarks, render, report, usage
-    from eval.calibration import calibration, priorities
-    from eval.metrics import measure
-    from eval.records import read_predictions, read_truth
+    from eval.answers import usage
     from eval.score import scores_of
+    from eval.understanding import breakdown, formats, page, remarks
+    from eval.understanding.metrics import measure
+    from eval.understanding.priorities import calibration, priorities
+    from eval.understanding.records import read_predictions, read_truth
 
     frames = read_truth(instructions / "truth.jsonl")
     texts = {f.name: read_predictions(f / "predictions.jsonl", frames) for f in answers}
@@ -166,10 +167,10 @@ def write(
     tables["calibration"] = {n: calibration(*priorities(frames, texts[n])) for n in rows}
     tables["usage"] = {f.name: usage.read(f) for f in answers if (f / usage.FILE).is_file()}
     _write_json(folder / "tables.json", tables)
-    for suffix, form in render.FORMATS.items():
+    for suffix, form in formats.FORMATS.items():
         (folder / f"tables.{suffix}").write_text(form(tables), "utf-8")
-    details = [report.Row(name, frames, texts[name], m) for name, m in rows.items()]
-    page = report.page(tables, details, instructions)
+    details = [page.Row(name, frames, texts[name], m) for name, m in rows.items()]
+    page = page.page(tables, details, instructions)
     (folder / "report.html").write_text(page, "utf-8", errors="backslashreplace")
 
 
@@ -195,7 +196,7 @@ def _verify_row(folder: Path, instructions: Path) -> None:
 
 def assemble(scores: Mapping[str, Any], label: str, table_3: Any = None) -> Tables:
     """`tables.json`: per table the rows in the paper's order, then rows the paper does not have."""
-    from eval import remarks
+    from eval.understanding import remarks
 
     paper = _read_json(Path(__file__).with_name("paper.json"))
     names = dict.fromkeys([*LABELS, *scores])

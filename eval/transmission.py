@@ -17,19 +17,19 @@ from typing import Any
 
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.manifest import Stage
-from eval import (
+from eval.uplink import (
     acceptance,
     arrivals,
     beyond,
     exactness,
     link,
+    plots,
     replay,
+    report,
     studies,
-    transmission_plots,
-    transmission_report,
 )
-from eval.arrivals import Setting
-from eval.timeliness import COLUMNS
+from eval.uplink.arrivals import Setting
+from eval.uplink.timeliness import COLUMNS
 
 A, B, C = "A. Medium (0.25x)", "B. Burst (0.25x)", "C. Carrier (burst, 0.25x)"
 PATTERNS = {A: "medium", B: "burst", C: "burst"}
@@ -139,9 +139,9 @@ def _write(folder: Path, found: dict[str, Any]) -> None:
 
     as_json("table3.json", found["table3"])
     as_json("study.json", found)
-    (folder / "table3.md").write_text(transmission_report.table_3(found), "utf-8")
-    (folder / "study.md").write_text(transmission_report.report(found), "utf-8")
-    transmission_plots.draw_all(found, folder)
+    (folder / "table3.md").write_text(report.table_3(found), "utf-8")
+    (folder / "study.md").write_text(report.report(found), "utf-8")
+    plots.draw_all(found, folder)
 
 
 def _make_study(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _make_study(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         with stage as folder:
             _write(folder, study(setting, trace, seeds, args.quick))
     found: dict[str, Any] = json.loads((args.out / "study.json").read_text("utf-8"))
-    print("\n" + transmission_report.table_3(found), flush=True)
+    print("\n" + report.table_3(found), flush=True)
     return found
 
 
@@ -176,13 +176,13 @@ def _make_my_link(args: argparse.Namespace, setting: Setting) -> None:
         with stage as folder:
             rows = beyond.my_link(setting, events, trace)
             (folder / "my_link.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-            text = transmission_report.my_link(rows, len(events), len(trace))
+            text = report.my_link(rows, len(events), len(trace))
             (folder / "my_link.md").write_text(text, "utf-8")
     print("\n" + (args.out / "my_link.md").read_text("utf-8"), flush=True)
 
 
 def _accepted(found: dict[str, Any]) -> bool:
-    from eval import plan_speed
+    from eval.uplink import plan_speed
 
     figures = acceptance.figures(found) + acceptance.speed_figures(plan_speed.measured())
     print(acceptance.as_text(figures), flush=True)

@@ -21,8 +21,8 @@ from dat_runtime import manifest, prompt, schema
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size
-from train import tiny_model, tuning
-from train.config import read_config
+from train.mllm import tiny_model, tuning
+from train.recipe.config_file import read_config
 
 VOCABULARY = 640
 

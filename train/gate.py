@@ -28,10 +28,10 @@ import yaml
 from dat_runtime import manifest
 from dat_runtime.edge.settings import MAX_IMGSZ, STRIDE
 from dat_runtime.errors import ConfigError, reports_errors
-from train import config as config_file
-from train import folds
-from train.gate_callbacks import BoxCounts, Epochs, log_to_wandb, refuse_drops
-from train.gate_data import classes_of, count_boxes, demand_classes, link_data, names_of
+from train.detector import folds
+from train.detector.callbacks import BoxCounts, Epochs, log_to_wandb, refuse_drops
+from train.detector.dataset import classes_of, count_boxes, demand_classes, link_data, names_of
+from train.recipe import config_file as config_file
 
 OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
 """Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
@@ -252,7 +252,7 @@ def measure(
 def export(folder: Path, data: Path, config: Mapping[str, Any], boxes: BoxCounts) -> None:
     """gate.onnx, gate.json and parity.json: compared on validation frames, accidents first."""
     from dat_runtime.edge.settings import GateSettings
-    from train.gate_onnx import FRAMES, check_parity, export_onnx
+    from train.detector.onnx_export import FRAMES, check_parity, export_onnx
 
     settings = GateSettings(
         classes=classes_of(config),

@@ -21,8 +21,8 @@ from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import write_atomically
 from dat_runtime.truth import Frame, read_truth
-from train.config import versions
 from train.gate import quiet, write_json
+from train.recipe.config_file import versions
 
 FORMATS = ("openvino", "int8")
 MODEL = "gate.xml"
@@ -81,7 +81,7 @@ def export_openvino(gate: Path, data: Path, folder: Path) -> dict[str, Any]:
         ModelError: the two differ by more than the limits of `gate_onnx`.
         DataError: the gate's folder holds no trained weights.
     """
-    from train.gate_onnx import FRAMES, check_parity
+    from train.detector.onnx_export import FRAMES, check_parity
 
     if not (gate / WEIGHTS).is_file():
         raise DataError("is missing: expected the folder that train.gate made", gate / WEIGHTS)
@@ -100,28 +100,27 @@ def export_int8(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict
     """Fill the folder with the gate in INT8, calibrated on training frames.
 
     Returns:
-        What it costs on the test frames, see `gate_int8.cost`.
+        What it costs on the test frames, see `int8.cost`.
 
     Raises:
-        ModelError: it costs more than `gate_int8.MAX_LOSS` and that is not accepted; or the gate
+        ModelError: it costs more than `int8.MAX_LOSS` and that is not accepted; or the gate
             is not in float.
     """
-    from train import gate_int8
+    from train.detector import int8
 
     openvino = silent_openvino()
     settings = write_settings(gate, folder)
-    calibration = gate_int8.spread(frames_of(data, "train"), gate_int8.CALIBRATION_FRAMES)
+    calibration = int8.spread(frames_of(data, "train"), int8.CALIBRATION_FRAMES)
     model = openvino.Core().read_model(gate / settings.model)
-    quantized = gate_int8.quantize(model, [data / f.image for f in calibration], settings.imgsz)
+    quantized = int8.quantize(model, [data / f.image for f in calibration], settings.imgsz)
     openvino.save_model(quantized, folder / MODEL, compress_to_fp16=False)
     measured = {
-        split: gate_int8.cost(gate, folder, data, frames_of(data, split))
-        for split in ("val", "test")
+        split: int8.cost(gate, folder, data, frames_of(data, split)) for split in ("val", "test")
     }
     write_json(folder / "metrics.json", carried(gate / "metrics.json", measured))
     report = {"calibration_frames": len(calibration), **measured["test"]}
     if not accept_loss:
-        gate_int8.demand_small_loss(report)
+        int8.demand_small_loss(report)
     return report
 
 

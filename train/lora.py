@@ -3,7 +3,7 @@
     python -m train.lora --config configs/lora/boxed.yaml --dataset boxed_train \
         --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/lora-boxed
 
-Before training (`train.preflight`) every sample is checked against the base's own processor: an
+Before training (`train.mllm.preflight`) every sample is checked against the base's own processor: an
 image that would be resized again, or a sample longer than `cutoff_len`, is refused by name; so are
 a base that is another than stated, and a card or a disk that is too small. After it the adapter is
 checked. A run that was cut off goes on from its last checkpoint.
@@ -22,8 +22,8 @@ from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG, WEIGHTS, Adapter, read_adapter
 from dat_runtime.errors import ConfigError, ModelError, reports_errors
 from dat_runtime.manifest import Stage
-from train import model_card, preflight, tuning, upstream
-from train.config import read_config
+from train.mllm import model_card, preflight, tuning, upstream
+from train.recipe.config_file import read_config
 
 
 @reports_errors

@@ -15,33 +15,23 @@ from typing import Any
 
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
-from data.prep import (
-    archive,
-    assign,
-    coco,
-    leaks,
-    negatives,
-    pictures,
-    sheets,
-    summaries,
-    traces,
-    voc,
-    yolo,
-    yolo_export,
-)
-from data.prep.card import write_card
-from data.prep.classes import Classes
-from data.prep.faults import Fault, refuse
-from data.prep.frames import Frame
-from data.prep.pictures import Prepared
-from data.prep.pool import ENGINES, Engine
-from data.prep.report import write_report
-from data.prep.sources import OPTIONAL, SPLITS, Sources, find_sources
+from data.prep.importers import archive, cctv, coco, traces, voc, yolo
+from data.prep.importers.classes import Classes
+from data.prep.importers.faults import Fault, refuse
+from data.prep.importers.source_frame import Frame
+from data.prep.importers.sources import OPTIONAL, SPLITS, Sources, find_sources
+from data.prep.pictures.pool import ENGINES, Engine
+from data.prep.pictures.prepare import Prepared, prepare
+from data.prep.prepared import writer
+from data.prep.reporting import sheets, summaries
+from data.prep.reporting.card import write_card
+from data.prep.reporting.page import write_report
+from data.prep.splitting import assign, leaks
 
 SCALES = (1.0, 0.5, 0.25)
 """Of the trace, as in Table 3."""
 
-_SCANS = {"yolo": yolo_export.scan, "coco": coco.scan, "voc": voc.scan}
+_SCANS = {"yolo": yolo.scan, "coco": coco.scan, "voc": voc.scan}
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out, kind="data", inputs=sources.parts, config=options.config, code=[__file__]
     )
     if not stage.up_to_date():
-        memory = pictures.recall(args.out)
+        memory = prepare.recall(args.out)
         with stage as folder:
             report = build(sources, folder, options, memory=memory, engine=args.engine)
         summaries.print_summary(report)
@@ -142,7 +132,7 @@ def build(
     folder: Path,
     options: Options,
     *,
-    memory: pictures.Memory,
+    memory: prepare.Memory,
     engine: Engine = "threads",
 ) -> dict[str, Any]:
     """Write the set into `folder`; returns what is also in its `report.json`.
@@ -150,17 +140,17 @@ def build(
     Raises:
         DataError: a fault that is refused, with file and line; or a split without frames.
     """
-    ids = yolo.Ids()
+    ids = writer.Ids()
     scan = _SCANS[sources.layout](sources, options.classes, ids)
     refuse(scan.faults, sources.path, options.strict)
     if not scan.published and not options.leak_free:
         raise ConfigError(f"{sources.accidents} has no splits of its own: make one by --leak-free")
-    found, strays = negatives.scan(sources, ids)
+    found, strays = cctv.scan(sources, ids)
     frames = scan.frames + found
     (staging := folder / "staging").mkdir()
-    prepared = list(pictures.prepare_all(frames, staging, memory, engine))
+    prepared = list(prepare.prepare_all(frames, staging, memory, engine))
     faults = scan.faults + strays + _of_pictures(frames, prepared)
-    contents = pictures.contents(frames, prepared, engine)
+    contents = prepare.contents(frames, prepared, engine)
     kept, copies = _without_copies(frames, prepared, contents)
     faults += copies
     refuse(faults, sources.path, options.strict)
@@ -178,15 +168,15 @@ def build(
     if split_of is None:
         split_of = assign.leak_free(used, files, groups, scan.published, options.seed)
     entries = [
-        yolo.Entry(frames[i].id, split, prepared[i].size, frames[i].accidents, frames[i].negative)
+        writer.Entry(frames[i].id, split, prepared[i].size, frames[i].accidents, frames[i].negative)
         for i, split in zip(kept, split_of, strict=True)
     ]
     _demand_frames(sources, entries)
     _place(kept, entries, staging, folder)
-    yolo.write_set(folder, entries, options.single_class)
+    writer.write_set(folder, entries, options.single_class)
     image_of = {i: f"images/{e.split}/{e.id}.jpg" for i, e in zip(kept, entries, strict=True)}
     rows = zip(frames, prepared, map(image_of.get, range(len(frames))), strict=True)
-    pictures.write_ledger(rows, folder / pictures.LEDGER)
+    prepare.write_ledger(rows, folder / prepare.LEDGER)
     across = links.across()
     report = {
         **summaries.of_set(entries, scan, faults, len(found), options.config),
@@ -230,7 +220,7 @@ def _without_copies(
     return kept, faults
 
 
-def _demand_frames(sources: Sources, entries: Sequence[yolo.Entry]) -> None:
+def _demand_frames(sources: Sources, entries: Sequence[writer.Entry]) -> None:
     for split in SPLITS:
         if not any(e.split == split and not e.negative for e in entries):
             told = f"no usable frame in the split {split} (--leak-free makes splits anew)"
@@ -239,17 +229,19 @@ def _demand_frames(sources: Sources, entries: Sequence[yolo.Entry]) -> None:
         raise DataError("no usable accident-free frame", sources.negatives)
 
 
-def _place(kept: Sequence[int], entries: Sequence[yolo.Entry], staging: Path, folder: Path) -> None:
+def _place(
+    kept: Sequence[int], entries: Sequence[writer.Entry], staging: Path, folder: Path
+) -> None:
     for split in SPLITS:
         (folder / "images" / split).mkdir(parents=True)
     for i, entry in zip(kept, entries, strict=True):
-        (staging / f"{i}.jpg").rename(yolo.image_path(folder, entry.split, entry.id))
+        (staging / f"{i}.jpg").rename(writer.image_path(folder, entry.split, entry.id))
     for dropped in staging.iterdir():
         dropped.unlink()
     staging.rmdir()
 
 
-def _write_groups(path: Path, entries: Sequence[yolo.Entry], groups: Sequence[int]) -> None:
+def _write_groups(path: Path, entries: Sequence[writer.Entry], groups: Sequence[int]) -> None:
     """Per split, frame -> its group of linked frames, under the first of their names."""
     names: dict[int, str] = {}
     for entry, group in zip(entries, groups, strict=True):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.manifest import Stage
-from data.prep import archive
+from data.prep.importers import archive
 
 if TYPE_CHECKING:
     import httpx

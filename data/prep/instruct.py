@@ -26,8 +26,8 @@ from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.event import question
 from dat_runtime.manifest import Stage
 from dat_runtime.types import Accident, Detection
-from data.prep.guides import ORIGINS, Gates, Guide, Tally, write_tallies
-from data.prep.labelled import Labelled, read_labelled
+from data.prep.instructions.guides import ORIGINS, Gates, Guide, Tally, write_tallies
+from data.prep.prepared.reader import Labelled, read_labelled
 
 SPLITS = ("train", "val", "test")
 INPUTS = ("boxed", "raw")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.live import CHUNK, Bandwidth, LiveQueue
+from dat_runtime.planning.live import CHUNK, Bandwidth, LiveQueue
 from dat_runtime.schedule import PendingEvent
 
 

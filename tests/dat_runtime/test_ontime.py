@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime import ontime
+from dat_runtime.planning import ontime
 
 visual = st.tuples(st.floats(0, 1), st.integers(0, 40), st.integers(-5, 120))
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.algorithm1 import scalar_plan, vectorised_plan
-from dat_runtime.pending import Limits
+from dat_runtime.planning.algorithm1 import scalar_plan, vectorised_plan
+from dat_runtime.planning.pending import Limits
 from dat_runtime.schedule import PendingEvent, Transmission, plan
 
 

@@ -23,10 +23,19 @@ from dat_runtime.cascade import (
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.manifest import Stage, digest
-from eval import cascade, thresholds
-from eval.load_curve import LOADS, curves, error_of
-from eval.probabilities import METHODS, Scored, choose, cross_fitted, fit, reliability, shifted
-from eval.scored import read_said, read_scored, read_signals
+from eval import cascade
+from eval.routing import thresholds
+from eval.routing.load_curve import LOADS, curves, error_of
+from eval.routing.probabilities import (
+    METHODS,
+    Scored,
+    choose,
+    cross_fitted,
+    fit,
+    reliability,
+    shifted,
+)
+from eval.routing.read_scored import read_said, read_scored, read_signals
 
 MLLM_ERROR = 0.05
 

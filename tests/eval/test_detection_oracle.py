@@ -12,8 +12,9 @@ from faster_coco_eval import mask as coco_mask
 
 from dat_runtime.schema import dump, target
 from dat_runtime.types import Accident, Box, Detection, Size
-from eval import average_precision, metrics
-from eval.metrics import Frame
+from eval.routing import average_precision
+from eval.understanding import metrics
+from eval.understanding.metrics import Frame
 
 SIDE = 640
 CLASSES = ("moderate", "severe")

@@ -10,8 +10,6 @@ import pytest
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.truth import Frame, read_truth
 from dat_runtime.types import Box, Detection, Size
-from eval import gating_report
-from eval.average_precision import match, mean_average_precision
 from eval.gating import (
     OWN_AP,
     RATES,
@@ -24,6 +22,8 @@ from eval.gating import (
     rates,
     sampled,
 )
+from eval.routing import gating_report
+from eval.routing.average_precision import match, mean_average_precision
 
 TRUTH = [["severe"], ["moderate"], ["severe", "moderate"], [], [], [], []]
 SCORES = [0.9, 0.3, 0.1, 0.5, 0.1, 0.0, 0.2]

@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from dat_runtime.schema import dump, target
 from dat_runtime.types import Accident, Box, Size
-from eval import metrics
-from eval.metrics import OVERALL, Frame, Measures
+from eval.understanding import metrics
+from eval.understanding.metrics import OVERALL, Frame, Measures
 
 SIZE = Size(100, 80)
 

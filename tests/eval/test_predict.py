@@ -15,9 +15,10 @@ import yaml
 from dat_runtime.edge.assess import Reply
 from dat_runtime.manifest import Stage, verify
 from dat_runtime.types import Size
-from eval import endpoint, merge, predict, tables, usage
-from eval.asks import Ask
-from eval.endpoint import read_settings
+from eval import merge, predict, tables
+from eval.answers import endpoint, usage
+from eval.answers.asks import Ask
+from eval.answers.endpoint import read_settings
 
 FRAMES = 12
 ANSWER = json.dumps(

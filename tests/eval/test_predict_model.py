@@ -28,7 +28,7 @@ from dat_runtime.manifest import Stage
 from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.types import Accident, Box, Size
 from eval import predict
-from eval.asks import read_asks
+from eval.answers.asks import read_asks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -68,8 +68,8 @@ def learn_by_heart(folder: Path, instructions: Path) -> None:
     """Build the tiny model and train all of it on the four answers."""
     import torch
 
-    from eval import local
-    from train import tiny_model
+    from eval.answers import local
+    from train.mllm import tiny_model
 
     torch.set_num_threads(1)
     answers = [learnt(i) for i in range(PICTURES)]
@@ -251,8 +251,8 @@ def test_constrained_decoding_makes_any_choice_of_tokens_keep_the_schema(model: 
     """Random scores in place of a model's; rows end at different lengths and are padded."""
     import torch
 
-    from eval import local
-    from eval.constrained import AnswerConstraint
+    from eval.answers import local
+    from eval.answers.constrained import AnswerConstraint
 
     loaded = local.load(str(model), None, None)
     (end, pad), rows = local.ends_of(loaded.model), 8
@@ -274,8 +274,8 @@ def test_constrained_decoding_makes_any_choice_of_tokens_keep_the_schema(model: 
 def test_a_token_that_leaves_the_schema_is_noticed(model: Path) -> None:
     import torch
 
-    from eval import local
-    from eval.constrained import AnswerConstraint
+    from eval.answers import local
+    from eval.answers.constrained import AnswerConstraint
 
     loaded = local.load(str(model), None, None)
     constraint = AnswerConstraint(loaded, 1)

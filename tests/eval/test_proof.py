@@ -16,8 +16,9 @@ from dat_runtime.errors import ModelError
 from dat_runtime.event import question
 from dat_runtime.manifest import Stage
 from dat_runtime.types import Accident, Box, Size
-from eval import local, proof
-from eval.likelihood import likelihood, read_questions, spread
+from eval import proof
+from eval.answers import local
+from eval.answers.likelihood import likelihood, read_questions, spread
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch")
@@ -59,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_base(out: Path, samples: list[dict[str, Any]]) -> None:
-    from train import tiny_model
+    from train.mllm import tiny_model
 
     words = [m["content"] for s in samples for m in s["messages"]] + [samples[0]["system"]]
     with Stage(out, kind="base", inputs={}, config={}) as made:

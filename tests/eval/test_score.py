@@ -8,8 +8,8 @@ import pytest
 
 from dat_runtime.schema import dump, target
 from dat_runtime.types import Accident, Box, Size
-from eval.metrics import METRICS
 from eval.score import main
+from eval.understanding.metrics import METRICS
 
 ACCIDENT = {"bbox": [10, 10, 50, 40], "severity": "severe"}
 ANSWER = dump(target([Accident(Box(10, 10, 50, 40, Size(100, 80)), "severe")]))

@@ -8,12 +8,12 @@ import pytest
 import scipy.optimize  # noqa: F401  the study's workers are forked and share it
 
 from dat_runtime.errors import ConfigError
-from eval import acceptance, beyond, studies, transmission_plots, transmission_report
-from eval.arrivals import draw, level_of_priority, load_setting, read_events
-from eval.exactness import exact_properties
-from eval.link import window
-from eval.timeliness import Timeliness
 from eval.transmission import claims_on_c0, main, study
+from eval.uplink import acceptance, beyond, plots, report, studies
+from eval.uplink.arrivals import draw, level_of_priority, load_setting, read_events
+from eval.uplink.exactness import exact_properties
+from eval.uplink.link import window
+from eval.uplink.timeliness import Timeliness
 
 C0 = Path("configs/transmission/c0.yaml")
 
@@ -140,9 +140,9 @@ def test_a_whole_study_of_a_few_events_has_every_table_plot_and_figure(tmp_path)
         "gaps": beyond.gap_study(1),
         "exact": exact_properties(setting, rates, 1),
     }
-    text = transmission_report.report(found)
+    text = report.report(found)
     assert text.count("\n## ") == 10
-    transmission_plots.draw_all(found, tmp_path)
+    plots.draw_all(found, tmp_path)
     assert len(list(tmp_path.glob("*.png"))) == 6
     figures = acceptance.figures(json.loads(json.dumps(found)))
     assert not found["fitted_here"]

@@ -6,11 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dat_runtime.errors import DataError
-from dat_runtime.live import Bandwidth, LiveQueue
-from eval.arrivals import Event, Window
-from eval.baselines import bandwidth_only, dat, fixed, priority_only, schemes
-from eval.link import Delivery, Link, Scheme, read_trace, run_live, run_slotted, waiting, window
-from eval.timeliness import measure, spread
+from dat_runtime.planning.live import Bandwidth, LiveQueue
+from eval.uplink.arrivals import Event, Window
+from eval.uplink.baselines import bandwidth_only, dat, fixed, priority_only, schemes
+from eval.uplink.link import (
+    Delivery,
+    Link,
+    Scheme,
+    read_trace,
+    run_live,
+    run_slotted,
+    waiting,
+    window,
+)
+from eval.uplink.timeliness import measure, spread
 
 PARSE = {"json": 0.05, "box": 0.30, "roi": 0.31}
 

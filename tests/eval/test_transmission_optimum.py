@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.live import Bandwidth, LiveQueue
-from eval.arrivals import Event
-from eval.link import Link, run_live
-from eval.optimum import (
+from dat_runtime.planning.live import Bandwidth, LiveQueue
+from eval.uplink.arrivals import Event
+from eval.uplink.link import Link, run_live
+from eval.uplink.optimum import (
     best_by_enumeration,
     best_by_milp,
     least_mean_delay,

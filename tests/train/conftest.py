@@ -12,7 +12,8 @@ from dat_runtime import schema
 from dat_runtime.event import question
 from dat_runtime.manifest import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
-from train import base, tiny_model
+from train import base
+from train.mllm import tiny_model
 
 SIDE = 112
 

@@ -14,9 +14,10 @@ from dat_runtime import manifest
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import Box, Detection, Size
-from train import gate, gate_data
-from train.gate_callbacks import Epochs, refuse_drops
-from train.gate_onnx import MAX_CONFIDENCE_GAP, MIN_IOU, partner
+from train import gate
+from train.detector import dataset
+from train.detector.callbacks import Epochs, refuse_drops
+from train.detector.onnx_export import MAX_CONFIDENCE_GAP, MIN_IOU, partner
 
 CONFIGS = sorted(Path("configs/yolo").glob("*.yaml"))
 TINY = {
@@ -39,7 +40,7 @@ def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
     """A prepared set of grey frames with one bright box each; every fourth is a negative."""
     random = np.random.default_rng(0)
     with manifest.Stage(folder, kind="data", inputs={}, config=config) as partial:
-        for split in gate_data.SPLITS:
+        for split in dataset.SPLITS:
             for kind in ("images", "labels"):
                 (partial / kind / split).mkdir(parents=True)
             for i in range(frames):
@@ -49,7 +50,7 @@ def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
                     image[12:36, 24:56] = 255
                 cv2.imwrite(str(partial / "images" / split / f"{i}.jpg"), image)
                 (partial / "labels" / split / f"{i}.txt").write_text(row)
-        groups = {split: {str(i): str(i) for i in range(frames)} for split in gate_data.SPLITS}
+        groups = {split: {str(i): str(i) for i in range(frames)} for split in dataset.SPLITS}
         (partial / "groups.json").write_text(json.dumps(groups))
         # Ultralytics rewrites a JPEG that does not end with its end marker.
         odd = partial / "images" / "train" / "1.jpg"
@@ -72,8 +73,8 @@ def test_the_two_gates_of_figure_4_differ_in_their_classes_alone() -> None:
     one, two = (gate.read_config(Path(f"configs/yolo/gate_{n}cls.yaml")) for n in (1, 2))
     assert one.pop("single_cls") is True
     assert one == two
-    assert gate_data.names_of({"single_cls": True}) == ("accident",)
-    assert gate_data.names_of(two) == ("moderate", "severe")
+    assert dataset.names_of({"single_cls": True}) == ("accident",)
+    assert dataset.names_of(two) == ("moderate", "severe")
 
 
 def test_an_override_on_the_command_line_wins_and_keeps_its_type(tmp_path: Path) -> None:
@@ -120,10 +121,10 @@ def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, text: str
 
 def test_boxes_are_counted_per_image_and_a_missing_label_file_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", frames=4)
-    assert gate_data.count_boxes(data)["val"] == {"0": 0, "1": 1, "2": 1, "3": 1}
+    assert dataset.count_boxes(data)["val"] == {"0": 0, "1": 1, "2": 1, "3": 1}
     (data / "labels" / "val" / "2.txt").unlink()
     with pytest.raises(DataError, match=r"val/2\.jpg: has no label file"):
-        gate_data.count_boxes(data)
+        dataset.count_boxes(data)
 
 
 def test_data_that_changed_since_it_was_prepared_is_refused(
@@ -147,7 +148,7 @@ def test_a_set_of_a_single_class_trains_a_gate_of_one_class_only(
     complaint = capsys.readouterr().err
     assert "a two-class gate needs moderate and severe" in complaint
     assert "single_cls=true" in complaint
-    gate_data.demand_classes(data, {"single_cls": True})
+    dataset.demand_classes(data, {"single_cls": True})
 
 
 def test_a_run_killed_while_its_work_was_removed_does_not_train_again(tmp_path: Path) -> None:
@@ -190,8 +191,8 @@ def weights_after(
 
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
-    boxes = gate_data.count_boxes(data)
-    linked = gate_data.link_data(data, work / "data", boxes)
+    boxes = dataset.count_boxes(data)
+    linked = dataset.link_data(data, work / "data", boxes)
     with gate.quiet(folder / "train.log", work):
         gate.train(folder, linked, {**TINY, **keys}, epochs(work / "checkpoint.pt", boxes))
     return torch.load(folder / "best.pt", weights_only=False)["model"].state_dict()
@@ -297,7 +298,7 @@ def test_the_callbacks_reach_the_processes_of_several_gpus(
     child = CHILD.format(path=sys.path, state=str(state))
     run = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
     assert [line for line in run.stdout.splitlines() if line.startswith("=")] == [
-        f"= train.gate_callbacks {name} {{'train': {{'a': 2}}}}"
+        f"= train.detector.callbacks {name} {{'train': {{'a': 2}}}}"
         for name in ("begin", "seed", "save")
     ], run.stderr
 

@@ -17,9 +17,10 @@ from dat_runtime.truth import Frame
 from dat_runtime.types import SEVERITIES, Box, Detection, Size
 from eval import gating
 from export.bundle import make_bundle
-from train import gate_export, gate_int8
+from train import gate_export
+from train.detector import int8
+from train.detector.onnx_export import MIN_IOU, export_onnx
 from train.gate import quiet
-from train.gate_onnx import MIN_IOU, export_onnx
 
 SIDE = 64
 SETTINGS = GateSettings(classes=SEVERITIES, imgsz=SIDE)
@@ -141,8 +142,8 @@ def test_only_a_gate_in_float_is_quantized_and_its_head_decodes_in_float(tmp_pat
     (tmp_path / "gate.onnx").write_bytes(bright_square_model())
     openvino = silent_openvino()
     model = openvino.Core().read_model(tmp_path / "gate.onnx")
-    assert gate_int8.decoding(model) == r"/model\.1/(?!cv\d).*"
-    small = gate_int8.quantize(model, sorted((data / "images" / "val").iterdir()), SIDE)
+    assert int8.decoding(model) == r"/model\.1/(?!cv\d).*"
+    small = int8.quantize(model, sorted((data / "images" / "val").iterdir()), SIDE)
     kinds = {op.get_friendly_name(): op for op in small.get_ordered_ops()}
     quantized = {
         name
@@ -153,14 +154,14 @@ def test_only_a_gate_in_float_is_quantized_and_its_head_decodes_in_float(tmp_pat
     assert any("/model.1/cv2/" in name for name in quantized)
     assert not {"/model.1/Mul", "/model.1/Add"} & quantized
     with pytest.raises(ModelError, match="quantized already"):
-        gate_int8.decoding(small)
+        int8.decoding(small)
 
 
 def test_a_model_that_ultralytics_did_not_export_is_not_quantized(tmp_path: Path) -> None:
     (tmp_path / "gate.onnx").write_bytes(bright_square_model().replace(b"/model.", b"/other."))
     model = silent_openvino().Core().read_model(tmp_path / "gate.onnx")
     with pytest.raises(ModelError, match="as Ultralytics exports"):
-        gate_int8.decoding(model)
+        int8.decoding(model)
 
 
 def frame(*boxes: tuple[float, ...], severity: str = "severe") -> Frame:
@@ -173,42 +174,42 @@ def found(x: float, confidence: float, severity: Any = "severe") -> Detection:
 
 def test_accuracy_is_whole_for_all_boxes_and_falls_with_a_missed_and_a_moved_one() -> None:
     frames = [frame((10, 10, 30, 30), (60, 10, 80, 30)), frame()]
-    whole = gate_int8.accuracy(frames, [[found(10, 0.9), found(60, 0.8)], []], SETTINGS)
+    whole = int8.accuracy(frames, [[found(10, 0.9), found(60, 0.8)], []], SETTINGS)
     assert whole["mAP50"] == pytest.approx(1)
     assert whole["mAP50-95"] == pytest.approx(1)
-    missed = gate_int8.accuracy(frames, [[found(10, 0.9)], []], SETTINGS)
+    missed = int8.accuracy(frames, [[found(10, 0.9)], []], SETTINGS)
     assert missed["mAP50"] == pytest.approx(0.5, abs=0.01)
-    moved = gate_int8.accuracy(frames, [[found(15, 0.9), found(60, 0.8)], []], SETTINGS)
+    moved = int8.accuracy(frames, [[found(15, 0.9), found(60, 0.8)], []], SETTINGS)
     assert moved["mAP50"] == pytest.approx(1)
     assert moved["mAP50-95"] < 0.8
-    named = gate_int8.accuracy(frames, [[found(10, 0.9, "moderate")], []], SETTINGS)
-    assert named["mAP50"] == gate_int8.accuracy(frames, [[], []], SETTINGS)["mAP50"] == 0
+    named = int8.accuracy(frames, [[found(10, 0.9, "moderate")], []], SETTINGS)
+    assert named["mAP50"] == int8.accuracy(frames, [[], []], SETTINGS)["mAP50"] == 0
     with pytest.raises(DataError, match="no frame shows an accident"):
-        gate_int8.accuracy([frame()], [[]], SETTINGS)
+        int8.accuracy([frame()], [[]], SETTINGS)
 
 
 def test_a_gate_of_one_class_is_measured_without_severities() -> None:
     settings = GateSettings(classes=(None,), imgsz=SIDE)
     frames = [frame((10, 10, 30, 30)), frame((10, 10, 30, 30), severity="moderate")]
     seen = [[found(10, 0.9, None)], [found(10, 0.8, None)]]
-    assert gate_int8.accuracy(frames, seen, settings)["mAP50"] == pytest.approx(1)
+    assert int8.accuracy(frames, seen, settings)["mAP50"] == pytest.approx(1)
 
 
 def test_decisions_that_differ_are_counted_by_their_direction() -> None:
-    counted = gate_int8.agreement([True, True, False, False], [True, False, True, False])
+    counted = int8.agreement([True, True, False, False], [True, False, True, False])
     assert counted == {"same": 0.5, "lost": 1, "won": 1}
 
 
 def test_calibration_frames_are_spread_over_all() -> None:
     frames = [Frame(str(i), "", 1, 1, (), ()) for i in range(10)]
-    assert [f.image_id for f in gate_int8.spread(frames, 4)] == ["0", "2", "5", "7"]
-    assert gate_int8.spread(frames, 99) == frames
+    assert [f.image_id for f in int8.spread(frames, 4)] == ["0", "2", "5", "7"]
+    assert int8.spread(frames, 99) == frames
 
 
 def test_an_int8_gate_that_loses_much_is_refused() -> None:
-    gate_int8.demand_small_loss({"float": {"mAP50": 0.9}, "int8": {"mAP50": 0.881}})
+    int8.demand_small_loss({"float": {"mAP50": 0.9}, "int8": {"mAP50": 0.881}})
     with pytest.raises(ModelError, match=r"costs 0\.030 of mAP50.*--accept-loss"):
-        gate_int8.demand_small_loss({"float": {"mAP50": 0.9}, "int8": {"mAP50": 0.87}})
+        int8.demand_small_loss({"float": {"mAP50": 0.9}, "int8": {"mAP50": 0.87}})
 
 
 def test_a_float_gate_has_no_loss_to_accept(

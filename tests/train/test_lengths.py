@@ -10,8 +10,8 @@ import pytest
 from dat_runtime.draw import model_frame
 from dat_runtime.errors import DataError
 from dat_runtime.types import Size
-from train import lengths
-from train.lengths import Lengths
+from train.mllm import lengths
+from train.mllm.lengths import Lengths
 
 
 @pytest.fixture

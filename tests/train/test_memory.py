@@ -8,7 +8,7 @@ import yaml
 
 from benchmarks import lora_memory
 from dat_runtime.errors import ConfigError
-from train.memory import (
+from train.mllm.memory import (
     Batch,
     Recipe,
     estimate,
@@ -19,7 +19,7 @@ from train.memory import (
     worst_batch,
     zero_stage,
 )
-from train.model_sizes import SEVEN_B, read_model
+from train.mllm.model_sizes import SEVEN_B, read_model
 
 TEXT, VISION = read_model(SEVEN_B)
 BATCH = Batch(4, 1704, 4 * 1280)

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from dat_runtime.adapter import Adapter
-from train.model_card import lora_card
+from train.mllm.model_card import lora_card
 
 REPORT = {"steps": 2, "loss": 0.5, "tokens": {"bins": [1, 2], "longest": 300}}
 

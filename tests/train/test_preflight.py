@@ -6,7 +6,8 @@ import pytest
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ModelError
-from train import lora, preflight
+from train import lora
+from train.mllm import preflight
 
 COMMIT = "cc594898137f460bfe9f0759e9844b3ce807cfb5"
 OTHER = "0" * 40

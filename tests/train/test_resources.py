@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from dat_runtime.errors import ConfigError
-from train import resources
-from train.lengths import Lengths
-from train.model_sizes import SEVEN_B, read_model
-from train.resources import Card
+from train.mllm import resources
+from train.mllm.lengths import Lengths
+from train.mllm.model_sizes import SEVEN_B, read_model
+from train.mllm.resources import Card
 
 SIZES = read_model(SEVEN_B)
 LENGTHS = Lengths((1700,) * 64, 4096, (1280,) * 64)

@@ -13,9 +13,9 @@ import yaml
 from dat_runtime import schema
 from dat_runtime.types import Box, Size
 from data.prep import instruct
-from data.prep.labelled import Labelled, read_labelled
-from eval import local
-from eval.asks import read_asks
+from data.prep.prepared.reader import Labelled, read_labelled
+from eval.answers import local
+from eval.answers.asks import read_asks
 from tests.data.prep.test_instruct import SIZES, write_data
 
 PATCH = 14

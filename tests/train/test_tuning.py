@@ -7,8 +7,8 @@ import yaml
 
 from dat_runtime.draw import MAX_PIXELS
 from dat_runtime.errors import ConfigError
-from train import tuning
-from train.config import read_config
+from train.mllm import tuning
+from train.recipe.config_file import read_config
 
 CONFIGS = sorted(Path("configs/lora").glob("*.yaml"))
 PAPER = ("boxed.yaml", "raw.yaml")

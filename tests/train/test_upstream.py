@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from train import upstream
+from train.mllm import upstream
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_torchrun_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
                         "exec sleep 600\n")  # fmt: skip
     torchrun.chmod(0o755)
     several = {"FORCE_TORCHRUN": "1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "train.upstream", "train", "config.yaml"]
+    command = [sys.executable, "-m", "train.mllm.upstream", "train", "config.yaml"]
     run = subprocess.Popen(command, env={**os.environ, **several})
     while not (tmp_path / "pid").exists():
         assert run.poll() is None

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 
 from dat_runtime.errors import DataError
-from data.prep import archive
-from data.prep.archive import unpack
+from data.prep.importers import archive
+from data.prep.importers.archive import unpack
 
 
 def zipped(tmp_path, entries, compression=zipfile.ZIP_DEFLATED):

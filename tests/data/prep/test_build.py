@@ -9,7 +9,7 @@ from PIL import Image
 
 from dat_runtime.manifest import verify
 from data.prep.build import main
-from data.prep.faults import RULES
+from data.prep.importers.faults import RULES
 from tests.data.prep.source_builder import BOX, jpeg, picture
 
 REAL = Path(__file__).parents[4] / "shared" / "data"

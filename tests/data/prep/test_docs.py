@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from data.prep import build, download
-from data.prep.faults import RULES
-from data.prep.looks import SAME_PICTURE, SAME_PLACE
+from data.prep.importers.faults import RULES
+from data.prep.pictures.looks import SAME_PICTURE, SAME_PLACE
 
 PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
 

@@ -13,8 +13,8 @@ from dat_runtime.edge.settings import GateSettings
 from dat_runtime.manifest import Stage, verify
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Severity, Size
 from data.prep import instruct
-from data.prep.guides import Tally
-from data.prep.labelled import Labelled
+from data.prep.instructions.guides import Tally
+from data.prep.prepared.reader import Labelled
 from tests.conftest import SIDE, constant_gate
 
 FRAME = Size(100, 100)

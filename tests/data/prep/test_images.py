@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.prep.images import UnreadableImage, read_picture, write_jpeg
+from data.prep.pictures.decode import UnreadableImage, read_picture, write_jpeg
 from tests.data.prep.source_builder import jpeg, picture
 
 

@@ -12,7 +12,7 @@ from dat_runtime import schema
 from dat_runtime.manifest import Stage, verify
 from dat_runtime.types import Size
 from data.prep import instruct
-from data.prep.labelled import read_labelled
+from data.prep.prepared.reader import read_labelled
 
 SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": (60, 60)}
 

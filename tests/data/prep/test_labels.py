@@ -1,7 +1,7 @@
 import pytest
 
 from dat_runtime.types import Box
-from data.prep.labels import UNIT, parse_labels, read_labels
+from data.prep.importers.labels import UNIT, parse_labels, read_labels
 
 NAMES = ("moderate", "severe")
 

@@ -9,7 +9,7 @@ import pytest
 
 from dat_runtime.errors import ConfigError, DataError
 from data.prep.build import main
-from data.prep.classes import Classes
+from data.prep.importers.classes import Classes
 from tests.data.prep.source_builder import jpeg, picture
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}

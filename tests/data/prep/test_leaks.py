@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data.prep import looks, splits
 from data.prep.build import main
-from data.prep.frames import Frame
+from data.prep.importers.source_frame import Frame
+from data.prep.pictures.prepare import looks
+from data.prep.splitting import by_groups
 from tests.data.prep.source_builder import BOX, jpeg, picture
 
 
@@ -189,7 +190,7 @@ def test_groups_go_where_the_shares_are_short(seed):
     strata = ["severe" if rng.random() < 0.2 else "moderate" for _ in groups]
     contents = [f"{i}" for i in range(1000)]
     shares = {s: {"train": 70, "val": 15, "test": 15} for s in ("severe", "moderate")}
-    found = splits.by_groups(groups, strata, contents, shares, seed)
+    found = by_groups.by_groups(groups, strata, contents, shares, seed)
     assert len(set(zip(groups, found, strict=True))) == len(set(groups))
     for stratum in ("severe", "moderate"):
         of = [split for split, s in zip(found, strata, strict=True) if s == stratum]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data.prep.negatives import GAMMA, PAPER_SPLIT, corrected, split
+from data.prep.importers.cctv import GAMMA, PAPER_SPLIT, corrected, split
 from tests.data.prep.source_builder import picture
 
 

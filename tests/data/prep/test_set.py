@@ -9,8 +9,8 @@ import yaml
 
 from dat_runtime.errors import ManifestError
 from dat_runtime.manifest import verify
-from data.prep import pictures
 from data.prep.build import main
+from data.prep.pictures.prepare import prepare
 from tests.data.prep.source_builder import BOX, jpeg, picture
 from tests.data.prep.test_build import hashes
 
@@ -21,9 +21,9 @@ def build(source, out, *options):
 
 def counted(monkeypatch):
     """The number of pictures decoded from now on, in a list."""
-    decoded = pictures.decoded
+    decoded = prepare.decoded
     seen = []
-    monkeypatch.setattr(pictures, "decoded", lambda data: seen.append(1) or decoded(data))
+    monkeypatch.setattr(prepare, "decoded", lambda data: seen.append(1) or decoded(data))
     return seen
 
 
@@ -66,11 +66,11 @@ def test_a_bit_that_flipped_after_preparation_is_found_and_named(source, tmp_pat
 
 def test_other_code_reuses_nothing(source, tmp_path):
     build(source, tmp_path / "data")
-    assert len(pictures.recall(tmp_path / "data")) == 12
-    ledger = tmp_path / "data" / pictures.LEDGER
+    assert len(prepare.recall(tmp_path / "data")) == 12
+    ledger = tmp_path / "data" / prepare.LEDGER
     ledger.write_text(ledger.read_text().replace('{"code": "', '{"code": "0', 1))
-    assert pictures.recall(tmp_path / "data") == {}
-    assert pictures.recall(tmp_path / "nowhere") == {}
+    assert prepare.recall(tmp_path / "data") == {}
+    assert prepare.recall(tmp_path / "nowhere") == {}
 
 
 def test_a_single_class_set_keeps_boxes_and_truth(source, tmp_path):

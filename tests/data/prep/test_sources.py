@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from dat_runtime.errors import DataError
-from data.prep.sources import find_sources
-from data.prep.yolo_export import read_data_yaml
+from data.prep.importers.sources import find_sources
+from data.prep.importers.yolo import read_data_yaml
 
 
 def write_yaml(tmp_path, text):

@@ -3,7 +3,7 @@ import tracemalloc
 import pytest
 
 from dat_runtime.errors import DataError
-from data.prep.traces import form, read_uplink
+from data.prep.importers.traces import form, read_uplink
 
 CLIENT, SERVER = "10.215.173.1", "170.114.15.4"
 PACKETS = [

@@ -1,0 +1,70 @@
+"""The Accidents Detection Dataset and its like: a Roboflow YOLO export in its own split."""
+
+from pathlib import Path
+
+from dat_runtime.errors import DataError
+from data.prep.importers.classes import Classes, Mapped, plain_yaml
+from data.prep.importers.faults import Fault
+from data.prep.importers.labels import read_labels
+from data.prep.importers.source_frame import Frame, Scan, by_stem, images_of
+from data.prep.importers.sources import SPLITS, Sources
+from data.prep.prepared.writer import Ids
+
+
+def read_data_yaml(
+    path: Path, name: str, classes: Classes | None = None
+) -> tuple[list[Mapped], list[Fault]]:
+    """Severity of each class id of a Roboflow data.yaml, and its faults.
+
+    Only `names` and `nc` are used: paths in it are replaced by the layout, `download` is ignored.
+
+    Raises:
+        DataError: it is no plain YAML mapping, or a class is not mapped to a severity.
+    """
+    content = plain_yaml(path)
+    if not isinstance(content, dict) or "names" not in content:
+        raise DataError("expected a mapping with `names`", path)
+    names = content["names"]
+    if isinstance(names, dict):
+        if sorted(names, key=str) != list(range(len(names))):
+            raise DataError(f"class ids of `names` must be 0, 1, ..., got {list(names)}", path)
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise DataError(f"`names` must be a list or a mapping, got {names!r:.200}", path)
+    mapped = (classes or Classes()).of(names, path)
+    if content.get("nc", len(mapped)) != len(mapped):
+        raise DataError(f"nc is {content['nc']!r:.80} but `names` has {len(mapped)}", path)
+    faults = []
+    if "download" in content:
+        detail = f"download: {content['download']!r:.80}"
+        faults.append(Fault("download-key", name, None, detail))
+    return mapped, faults
+
+
+def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
+    """Images paired with label files, and the faults of both."""
+    data_yaml = sources.accidents / "data.yaml"
+    names, faults = read_data_yaml(data_yaml, sources.name(data_yaml), classes)
+    frames: list[Frame] = []
+    published = {}
+    for split in SPLITS:
+        folder = sources.accident_folder(split)
+        images, stray = images_of(folder / "images", sources)
+        labels, stray_labels = by_stem(folder / "labels", frozenset({".txt"}), sources)
+        faults += stray + stray_labels
+        published[split] = len(images)
+        for stem, label in labels.items():
+            if stem not in images:
+                faults.append(Fault("orphan-label", sources.name(label), None, "has no image"))
+        for stem, image in images.items():
+            file = sources.name(image)
+            if stem not in labels:
+                faults.append(Fault("orphan-image", file, None, "has no label file"))
+                continue
+            accidents, found = read_labels(labels[stem], sources.name(labels[stem]), names)
+            faults += found
+            if not accidents and any(f.kind == "near-zero-box" for f in found):
+                faults.append(Fault("no-usable-box", file, None, "no row of its label is usable"))
+                continue
+            frames.append(Frame(ids.of(stem), split, image, file, accidents))
+    return Scan(frames, faults, published)

@@ -1,0 +1,113 @@
+"""How a picture looks, in 256 bits, and which pictures look alike.
+
+A look holds the signs of the 16 x 16 lowest DCT coefficients of a 64 x 64 grey thumbnail (a wide
+perceptual hash). A mirrored or turned picture has the same coefficients with other signs or
+transposed, so all eight orientations are compared by masking bits, without decoding again.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data.prep.pictures.pool import Engine, over_all
+
+BYTES = 32
+SAME_PICTURE = 48
+"""Bits of 256 in which copies may differ; `benchmarks/leak_recall.py` shows why."""
+SAME_PLACE = 72
+"""Bits in which frames of one clip may differ, where their names say one clip."""
+
+_THUMBNAIL = 64
+_SIDE = 16
+_BLOCK = 256
+"""Rows and columns compared at once: what fits the cache."""
+
+
+@cache
+def _cosines() -> NDArray[np.float32]:
+    """(16, 64): the lowest rows of the DCT-II."""
+    u, x = np.arange(_SIDE)[:, None], np.arange(_THUMBNAIL)[None]
+    return np.cos(np.pi * u * (2 * x + 1) / (2 * _THUMBNAIL)).astype(np.float32)
+
+
+def look_of(rgb: Image.Image) -> bytes:
+    """The look of a picture, 32 bytes."""
+    size = (_THUMBNAIL, _THUMBNAIL)
+    small = rgb.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")
+    cosines = _cosines()
+    spectrum = cosines @ np.asarray(small, np.float32) @ cosines.T
+    spectrum[0, 0] = 0.0
+    return np.packbits(spectrum > 0).tobytes()
+
+
+def alike(
+    looks: Sequence[bytes], radius: int = SAME_PICTURE, engine: Engine = "threads"
+) -> Iterator[NDArray[np.int32]]:
+    """(k, 3) at a time: first < second, and the bits in which the two looks differ.
+
+    All pairs that differ in at most `radius` bits in one of eight orientations, block by block: the
+    time grows with the square of their number, the memory does not.
+    """
+    bits = np.frombuffer(b"".join(looks), np.uint8).reshape(-1, BYTES)
+    words = bits.view(np.uint64)
+    turned = np.stack([o.view(np.uint64) for o in _orientations(bits)])
+    work = partial(_alike_from, words=words, turned=turned, radius=radius)
+    return over_all(work, range(0, len(words), _BLOCK), "blocks of looks compared", engine)
+
+
+def distance(first: bytes, second: bytes) -> int:
+    """Bits in which two looks differ, in the orientation that fits best."""
+    bits = np.frombuffer(first + second, np.uint8).reshape(2, BYTES)
+    turned = np.stack([o[1:].view(np.uint64) for o in _orientations(bits)])
+    return int(_distances(bits[:1].view(np.uint64), turned)[0, 0])
+
+
+def _alike_from(
+    start: int, words: NDArray[np.uint64], turned: NDArray[np.uint64], radius: int
+) -> NDArray[np.int32]:
+    """The pairs of one block of looks with all from there on."""
+    rows = words[start : start + _BLOCK]
+    found = []
+    for second in range(start, len(words), _BLOCK):
+        nearest = _distances(rows, turned[:, second : second + _BLOCK])
+        i, j = np.nonzero(nearest <= radius)
+        found.append(np.stack([i + start, j + second, nearest[i, j]], axis=1).astype(np.int32))
+    pairs = np.concatenate(found)
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """(rows, columns): the fewest differing bits over all orientations, at most 255.
+
+    The bit of the mean brightness is never set, so a byte holds any distance.
+    """
+    shape = (len(rows), turned.shape[1])
+    nearest = np.full(shape, 255, np.uint8)
+    differing = np.empty(shape, np.uint64)
+    for columns in turned:
+        total = np.zeros(shape, np.uint8)
+        for word in range(rows.shape[1]):
+            np.bitwise_xor(rows[:, None, word], columns[None, :, word], out=differing)
+            total += np.bitwise_count(differing)
+        np.minimum(nearest, total, out=nearest)
+    return nearest
+
+
+def _orientations(bits: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The looks of the pictures in their eight orientations, each (n, 32).
+
+    Mirroring left to right changes the sign of each odd column of the spectrum, upside down of
+    each odd row; turning by 90 degrees also transposes it.
+    """
+    spectra = np.unpackbits(bits, axis=1).reshape(-1, _SIDE, _SIDE)
+    odd = np.arange(_SIDE) % 2
+    masks = [across * odd[None] ^ down * odd[:, None] for across in (0, 1) for down in (0, 1)]
+    found = []
+    for spectrum in (spectra, spectra.transpose(0, 2, 1)):
+        for mask in masks:
+            flipped = (spectrum ^ mask.astype(np.uint8)).reshape(len(bits), -1)
+            found.append(np.packbits(flipped, axis=1))
+    return found

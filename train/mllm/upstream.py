@@ -1,0 +1,100 @@
+"""`llamafactory-cli train` with a frozen vision tower kept out of the backward pass.
+
+    python -m train.mllm.upstream train CONFIG.yaml [--preflight WORK PLOTS] [--ignore-memory]
+
+Under gradient checkpointing PEFT asks for gradients at the inputs; Transformers 5 then asks for
+them at the vision tower's too, and LLaMA-Factory 0.9.5 checkpoints no frozen layer. So all
+activations of a tower that learns nothing are kept, and its backward pass is computed for nothing:
+7.6 GB for each image of a million pixels at the 7B's sizes (docs/lora.md). Here the tower runs
+without autograd as long as none of its weights is trained. Losses and gradients are the same.
+
+With --preflight it checks the run first (`train.mllm.preflight`), with the libraries that LLaMA-Factory
+needs anyway, and leaves what it found, or why the run is refused, in WORK/preflight.json.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+PREFLIGHT = "--preflight"
+IGNORE_MEMORY = "--ignore-memory"
+REPORT = "preflight.json"
+PROGRESS = "preflight.txt"
+REFUSED = 3
+"""Exit status of a run that the preflight refused."""
+
+
+def leave_out_frozen_towers() -> None:
+    """Let Qwen2.5-VL's vision tower run without autograd while all of its weights are frozen."""
+    import torch
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+        Qwen2_5_VisionTransformerPretrainedModel as Tower,
+    )
+
+    whole = Tower.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        trained = any(weight.requires_grad for weight in self.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            return whole(self, *args, **kwargs)
+
+    Tower.forward = forward
+
+
+def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
+    """Run the preflight and leave its outcome in `work`; whether the run may begin."""
+    from dat_runtime.errors import DatError
+    from dat_runtime.manifest import write_atomically
+    from train.mllm import preflight
+    from train.recipe.config_file import read_config
+
+    def say(line: str) -> None:
+        write_atomically(work / PROGRESS, line)
+
+    try:
+        report = preflight.check(read_config(config), plots, say, ignore_memory)
+        found = {"lines": report.lines(), "report": report.as_json()}
+    except DatError as error:
+        found = {"refused": type(error).__name__, "message": str(error)}
+    write_atomically(work / REPORT, json.dumps(found))
+    return "refused" not in found
+
+
+def end_with_parent() -> None:
+    """Linux: ask for SIGTERM when the parent dies; torchrun then ends its processes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def main() -> int:
+    """LLaMA-Factory's own entry: with several cards it starts torchrun, which runs this file."""
+    from llamafactory import launcher
+    from llamafactory.train.tuner import run_exp
+
+    leave_out_frozen_towers()
+    if PREFLIGHT in sys.argv:
+        at = sys.argv.index(PREFLIGHT)
+        work, plots, *rest = sys.argv[at + 1 :]
+        del sys.argv[at:]
+        if not check(Path(sys.argv[2]), Path(work), Path(plots), IGNORE_MEMORY in rest):
+            return REFUSED
+    if sys.argv[1] == "train":
+        os.environ["PYTHONSAFEPATH"] = "1"  # this folder's modules have common names
+        launcher.__file__ = os.path.abspath(__file__)
+        started = partial(subprocess.run, preexec_fn=end_with_parent)
+        launcher.subprocess = SimpleNamespace(run=started)
+        launcher.launch()
+    else:  # one of torchrun's processes
+        run_exp()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
