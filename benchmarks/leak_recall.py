@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from data.prep.pictures.prepare import looks
+from data.prep.pictures import looks
 
 SURE = 0.99
 """Share of copies that must be found in every way that the leak report vouches for."""

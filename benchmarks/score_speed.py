@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dat_runtime.schema import dump, target
+from dat_runtime.answer import dump, target
 from dat_runtime.types import SEVERITIES, Accident, Box, Size
 from eval.score import score_files
 from eval.understanding.metrics import measure, score

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dat_runtime.errors import ModelError
-from dat_runtime.schema import parse
+from dat_runtime.files import parse
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

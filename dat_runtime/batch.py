@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
-from dat_runtime.planning.pending import is_finite
+from dat_runtime.fields import is_finite
+from dat_runtime.files import parse
 from dat_runtime.schedule import PendingEvent
-from dat_runtime.schema import parse
 
 
 def _is_size(value: Any) -> bool:

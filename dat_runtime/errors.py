@@ -8,7 +8,19 @@ from typing import ParamSpec
 
 
 class DatError(Exception):
-    """Something expected went wrong; the message says what, where, and what to do about it."""
+    """Something expected went wrong; the message says what, where, and what to do about it.
+
+    It begins with `file:line:` where they are given.
+    """
+
+    def __init__(self, message: str, file: Path | str | None = None, line: int | None = None):
+        if file is None:
+            place = ""
+        elif line is None:
+            place = f"{file}: "
+        else:
+            place = f"{file}:{line}: "
+        super().__init__(place + message)
 
 
 class ConfigError(DatError):
@@ -16,11 +28,7 @@ class ConfigError(DatError):
 
 
 class DataError(DatError):
-    """Input data is not what it should be. The message begins with `file:line:` where known."""
-
-    def __init__(self, message: str, file: Path | str | None = None, line: int | None = None):
-        place = f"{file}:{line}: " if line is not None else f"{file}: " if file is not None else ""
-        super().__init__(place + message)
+    """Input data is not what it should be."""
 
 
 class ModelError(DatError):

@@ -5,8 +5,10 @@ Between `question` and `event_of` stands the MLLM; both ends are pure.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from dat_runtime.answer import as_json, target
 from dat_runtime.draw import (
     MAX_PIXELS,
     Image,
@@ -21,8 +23,11 @@ from dat_runtime.draw import (
 from dat_runtime.priority import semantic_priority
 from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.schedule import PendingEvent
-from dat_runtime.schema import Check, check, dump, in_frame, target
+from dat_runtime.schema import Check, check
 from dat_runtime.types import Accident, Assessment, Detection, Size
+
+Source = Literal["mllm", "gate"]
+"""Who says what an event says."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Event:
         id: unique at its node.
         assessment: what the event says, boxes in pixels of the original frame.
         source: "mllm", or "gate" when there was no compliant answer.
-        check: the verdict on the answer; `None` when there was no answer.
+        check: the verdict on the answer, boxes in the frame in which it was given; `None` when
+            there was no answer.
         priority: S of Eq. 7.
         json, roi, boxed: the units in bytes; `roi` is `None` without a detection.
         captured_at: seconds, the caller's clock.
@@ -58,7 +64,7 @@ class Event:
 
     id: str
     assessment: Assessment
-    source: str
+    source: Source
     check: Check | None
     priority: float
     json: bytes
@@ -113,11 +119,13 @@ def event_of(
         captured_at: seconds, the caller's clock.
     """
     size = size_of(image)
-    verdict = None
-    if answer is not None:
-        verdict = check(in_frame(answer, frame, size), size.width, size.height)
+    verdict = None if answer is None else check(answer, frame.width, frame.height)
     told = _compliant(verdict)
-    assessment, source = (told, "mllm") if told else (_from_gate(detections, size), "gate")
+    source: Source
+    if told is not None:
+        assessment, source = _moved(told, size), "mllm"
+    else:
+        assessment, source = _from_gate(detections, size), "gate"
     priority = semantic_priority(assessment.level, assessment.score)
     return Event(
         id=id,
@@ -138,14 +146,19 @@ def _compliant(verdict: Check | None) -> Assessment | None:
     return verdict.assessment
 
 
+def _moved(assessment: Assessment, frame: Size) -> Assessment:
+    """The assessment with its boxes in another frame of the same picture."""
+    accidents = tuple(Accident(a.box.to(frame), a.severity) for a in assessment.accidents)
+    return replace(assessment, accidents=accidents)
+
+
 def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
-    """What the gate alone tells. A severity that it does not know is told as severe: an operator
-    rather looks once too often."""
+    """What the gate alone says; unknown severity counts as severe."""
     return target([Accident(d.box.to(size).clipped(), d.severity or "severe") for d in detections])
 
 
 def _alert(
-    id: str, assessment: Assessment, source: str, priority: float, captured_at: float
+    id: str, assessment: Assessment, source: Source, priority: float, captured_at: float
 ) -> bytes:
     """The JSON unit: compact, UTF-8."""
     alert = {
@@ -153,6 +166,6 @@ def _alert(
         "captured_at": captured_at,
         "source": source,
         "priority": round(priority, 4),
-        "answer": json.loads(dump(assessment)),
+        "answer": as_json(assessment),
     }
     return json.dumps(alert, ensure_ascii=False, separators=(",", ":")).encode()

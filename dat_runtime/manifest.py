@@ -1,6 +1,5 @@
-"""Output folders: written beside, moved into place when whole, with a manifest that readers verify.
+"""`manifest.json`: what a folder holds and where it came from, and whether that is still so.
 
-`manifest.json` of a folder:
     kind      what the folder is ("data", "gate", ...)
     inputs    name -> sha256 of each input's content
     config    the resolved configuration
@@ -8,48 +7,26 @@
     versions  of prompt, schema and drawing
     outputs   relative path -> sha256
 
-It holds no time and no path of the machine, so the same work gives the same manifest.
+It holds no time and no path of the machine, so the same work gives the same manifest. `stage` makes
+folders that have one.
 """
 
-import ast
 import hashlib
 import json
-import os
-import resource
-import shutil
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from dat_runtime.draw import DRAWING_VERSION
-from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
+from dat_runtime.errors import ManifestError
+from dat_runtime.files import read_json, write_json
 from dat_runtime.prompt import PROMPT_VERSION
 from dat_runtime.schema import SCHEMA_VERSION
-
-try:
-    import fcntl
-except ImportError:  # not on this system: two runs at once are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
 
 _TABLES = ("inputs", "config", "versions", "outputs")
-
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("dat_runtime", "data", "train", "eval", "export")
-"""Where the code of the stages lies, below ROOT."""
-
-_APART = ("manifest.py", "errors.py")
-"""Modules that decide how a folder is written, not what is in it."""
-
-BAD_INPUT = (ConfigError, DataError, ManifestError)
-"""What a stage raises about its input: starting again with it would fail the same way."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +53,7 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if not path.is_dir():
         raise ManifestError(f"{path}: no such file or folder")
-    outputs = read(path).outputs if (path / NAME).is_file() else _digests(path)
+    outputs = read(path).outputs if (path / NAME).is_file() else file_digests(path)
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -87,21 +64,23 @@ def read(folder: Path, kind: str | None = None) -> Manifest:
         ManifestError: there is none, it cannot be read, or it is of another kind.
     """
     path = folder / NAME
+    value = read_json(path, ManifestError, missing=f"run the stage that makes {folder}")
     try:
-        manifest = Manifest(**json.loads(path.read_text("utf-8")))
+        manifest = Manifest(**value)
         if not isinstance(manifest.kind, str) or not isinstance(manifest.code, str):
-            raise TypeError("kind and code are no text")
-        if not all(isinstance(vars(manifest)[k], dict) for k in _TABLES):
-            raise TypeError(f"{', '.join(_TABLES)} are no objects")
-    except FileNotFoundError:
-        raise ManifestError(f"{path} is missing: run the stage that makes {folder}") from None
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ManifestError(f"{path} is not a manifest ({error}): make {folder} again") from None
+            raise TypeError("kind and code must be texts")
+        if not all(isinstance(vars(manifest)[table], dict) for table in _TABLES):
+            raise TypeError(f"{', '.join(_TABLES)} must be objects")
+    except TypeError as error:
+        raise ManifestError(f"is not a manifest ({error}): make {folder} again", path) from None
     if kind is not None and manifest.kind != kind:
         raise ManifestError(f"{folder} holds {manifest.kind!r}, expected {kind!r}")
     return manifest
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder."""
+    write_json(folder / NAME, vars(manifest), sort_keys=True)
 
 
 def verify(folder: Path, kind: str | None = None) -> Manifest:
@@ -117,7 +96,7 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
             f"{folder} was made with versions {manifest.versions}, this library has {VERSIONS}: "
             "make it again, or use the library it was made with"
         )
-    found = _digests(folder)
+    found = file_digests(folder)
     for name, sha in manifest.outputs.items():
         if name not in found:
             raise ManifestError(f"{folder / name} is missing, {NAME} lists it")
@@ -128,273 +107,7 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
     return manifest
 
 
-def sources(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
-    """The given Python files and all of this repository that they import, at whatever depth.
-
-    Imports are read, not run, those inside functions too. `__init__.py` of packages and the modules
-    of folders and errors do not count.
-    """
-    found: set[Path] = set()
-    ahead = [Path(entry).resolve() for entry in entries]
-    while ahead:
-        if (path := ahead.pop()) not in found:
-            found.add(path)
-            ahead += [module for name in _imports(path) if (module := _module(name, root))]
-    return sorted(found)
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Dotted names that a file imports; of `from a import b` both a and a.b: b may be a module."""
-    ahead: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
-    while ahead:
-        node = ahead.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-            inner = getattr(node, block, ())
-            ahead += inner if isinstance(inner, list) else ()
-
-
-def _module(name: str, root: Path) -> Path | None:
-    parts = name.split(".")
-    if parts[0] not in PACKAGES or len(parts) == 1:
-        return None
-    path = root.joinpath(*parts[:-1], f"{parts[-1]}.py").resolve()
-    return path if path.name not in _APART and path.is_file() else None
-
-
-def _code_digest(files: Iterable[str | Path]) -> str:
-    """Of Python files with all that they import, and of other files as they are."""
-    paths = [Path(file) for file in files]
-    others = [path for path in paths if path.suffix != ".py"]
-    read = [*sources((path for path in paths if path.suffix == ".py"), ROOT), *others]
-    return hashlib.sha256("".join(map(digest, read)).encode()).hexdigest()
-
-
-class Stage:
-    """One output folder in the making.
-
-        stage = Stage(out, kind="gate", inputs={"data": data}, config=config, code=[__file__])
-        if stage.up_to_date():
-            return
-        with stage as folder:
-            ...write into folder...
-
-    The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
-    when it raises an error about its input, unless it went on with what was there. When the block
-    is cut off, or a training in it fails, it stays: a `resumable` stage finds its checkpoints there
-    at the next start with the same recipe, any other starts clean.
-    A whole folder whose move was cut off is moved at the next start. Input folders are verified
-    before the work begins; a second run that writes the same folder is refused.
-    A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
-    taken and the peak memory.
-
-    Args:
-        code: the module that does the work; what it imports of this repository counts with it.
-            Files that are not Python count as they are.
-    """
-
-    def __init__(
-        self,
-        out: Path,
-        *,
-        kind: str,
-        inputs: Mapping[str, Path],
-        config: Mapping[str, Any],
-        code: Sequence[str | Path] = (),
-        resumable: bool = False,
-    ):
-        self.out = out
-        self.resumable = resumable
-        self.partial = out.with_name(out.name + ".partial")
-        self._inputs = list(inputs.values())
-        self._lock = _Lock(out)
-        self._went_on = False
-        self._manifest = Manifest(
-            kind=kind,
-            inputs={name: digest(path) for name, path in sorted(inputs.items())},
-            config=json.loads(json.dumps(config)),
-            code=_code_digest(code),
-            versions=VERSIONS,
-            outputs={},
-        )
-
-    def up_to_date(self) -> bool:
-        """Whether `out` was made by this very recipe and is unchanged since."""
-        self._finish_cut_off_move()
-        if self._holds_outputs(self.out):
-            print(f"[{self.out.name}] up to date: {self.out}", flush=True)
-            return True
-        return False
-
-    def _holds_outputs(self, folder: Path) -> bool:
-        with suppress(ManifestError):
-            return verify(folder).recipe == self._manifest.recipe
-        return False
-
-    def _finish_cut_off_move(self) -> None:
-        """Move the unfinished folder if it is whole: its manifest lists outputs at the end only."""
-        with suppress(ManifestError):
-            if not read(self.partial).outputs:
-                return
-            with self._lock:
-                self._demand_replaceable()
-                if self._holds_outputs(self.partial):
-                    _replace_folder(self.partial, self.out)
-
-    @property
-    def resumes(self) -> bool:
-        """Whether an unfinished folder of this very recipe is there to go on with."""
-        if not self.resumable:
-            return False
-        with suppress(ManifestError):
-            return read(self.partial).recipe == self._manifest.recipe
-        return False
-
-    def __enter__(self) -> Path:
-        self._started = time.monotonic()
-        self._demand_replaceable()
-        for path in self._inputs:
-            if (path / NAME).is_file():
-                verify(path)
-        with self._lock.kept_unless_raised():
-            self._went_on = self.resumes
-            if not self._went_on:
-                self._start_clean()
-        return self.partial
-
-    def _demand_replaceable(self) -> None:
-        if self.out.exists() and not (self.out / NAME).is_file():
-            raise ManifestError(
-                f"{self.out} is there and was not made by a stage (no {NAME}): "
-                "it would be replaced whole; name another folder or remove it"
-            )
-
-    def _start_clean(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)
-        try:
-            self.partial.mkdir(parents=True)
-        except OSError as error:
-            raise ManifestError(f"{self.partial}: no folder can be made ({error})") from None
-        self._write({})
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self._write(_digests(self.partial))
-                _replace_folder(self.partial, self.out)
-                seconds, peak = time.monotonic() - self._started, peak_memory_bytes() >> 20
-                print(
-                    f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
-                    flush=True,
-                )
-            elif not self._went_on and (
-                isinstance(error, BAD_INPUT) or (isinstance(error, DatError) and not self.resumable)
-            ):
-                shutil.rmtree(self.partial, ignore_errors=True)
-        finally:
-            self._lock.release()
-
-    def _write(self, outputs: dict[str, str]) -> None:
-        manifest = {**vars(self._manifest), "outputs": outputs}
-        write_atomically(self.partial / NAME, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-
-
-class _Lock:
-    """That one process at a time writes an output folder: a lock on a file beside it.
-
-    A process that ends, however, leaves it free. Where files cannot be locked, nothing is.
-    """
-
-    def __init__(self, out: Path):
-        self._out = out
-        self._path = out.with_name(f".{out.name}.lock")
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> None:
-        if fcntl is None:
-            return
-        while self._file is None:
-            self._file = self._open()
-
-    def _open(self) -> IO[bytes] | None:
-        """The locked file; `None` when its last holder removed it in between."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._path.open("wb")
-        except OSError as error:
-            raise ManifestError(f"{self._out} cannot be written ({error})") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ManifestError(f"another run is writing {self._out}: wait for its end") from None
-        except OSError:
-            return file  # a file system without locks
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    @contextmanager
-    def kept_unless_raised(self) -> Iterator[None]:
-        """Take it for longer than the block, which gives it back when it raises."""
-        self.__enter__()
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _replace_folder(new: Path, old: Path) -> None:
-    """Put `new` where `old` is; a crash between the two renames leaves `old` absent, not mixed."""
-    retired = old.with_name(old.name + ".old")
-    shutil.rmtree(retired, ignore_errors=True)
-    if old.exists():
-        old.rename(retired)
-    new.rename(old)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file of a folder but its manifest, by relative path."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / NAME)
     return {p.relative_to(folder).as_posix(): digest(p) for p in files}
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident set so far, of this process or of one that it waited for."""
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(w).ru_maxrss for w in who)
-    return peak * (1 if sys.platform == "darwin" else 1024)

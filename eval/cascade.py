@@ -22,6 +22,8 @@ from dat_runtime import manifest
 from dat_runtime.cascade import PAPER, Costs, Routing
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
 from eval.routing import cascade_report, probabilities, thresholds
 from eval.routing.drift import drifted_loads
 from eval.routing.load_curve import balanced_accuracy, curves, error_of, interval, resampled
@@ -59,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs = {"gating": args.gating, "gate": args.gate}
     named = {"validation": args.validation, "test": args.test, "signals": args.signals}
     inputs |= {name: path for name, path in named.items() if path}
-    stage = manifest.Stage(
-        args.out, kind="cascade", inputs=inputs, config=asdict(wanted), code=[__file__]
-    )
+    stage = Stage(args.out, kind="cascade", inputs=inputs, config=asdict(wanted), code=[__file__])
     if stage.up_to_date():
         return 0
     made_of = manifest.verify(args.gating, kind="gating").inputs
@@ -156,10 +156,10 @@ def make_cascade(
         found = curves(validation, test, method, lambda frames: mllm_error(wanted, frames))
         report["curve"] = cascade_report.curve_json(found)
     text = json.dumps(replace(settings, routing=routing).as_json(), indent=1) + "\n"
-    manifest.write_atomically(folder / GATE_FILE, text)
+    write_atomically(folder / GATE_FILE, text)
     GateSettings.read(folder / GATE_FILE)  # what the runtime would refuse is not handed out
-    manifest.write_atomically(folder / "cascade.json", json.dumps(report, indent=1) + "\n")
-    manifest.write_atomically(folder / "cascade.md", cascade_report.words(report) + "\n")
+    write_atomically(folder / "cascade.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(folder / "cascade.md", cascade_report.words(report) + "\n")
     cascade_report.draw(report, folder)
     return report
 

@@ -23,8 +23,10 @@ from dat_runtime import manifest
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ConfigError, reports_errors
+from dat_runtime.files import write_atomically
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
-from dat_runtime.truth import Frame, read_truth
+from dat_runtime.stage import Stage
+from dat_runtime.truth import Frame, read_split
 from dat_runtime.types import Detection
 from eval.routing import gating_report
 from eval.routing.average_precision import match, mean_average_precision
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     gates = named(args.gate)
     others = {f"gate {name}": path for name, path in list(gates.items())[1:]}
-    stage = manifest.Stage(
+    stage = Stage(
         args.out,
         kind="gating",
         inputs={"data": args.data, "gate": args.gate[0], **others},
@@ -170,11 +172,11 @@ def measure_gate(data: Path, gate: Path, folder: Path, name: str = "gate") -> di
     folder.mkdir(exist_ok=True)
     measured = {}
     for split in SPLITS:
-        truth = read_truth(data / f"truth_{split}.jsonl", pictures=True)
+        truth = read_split(data, split)
         found = detections(f"{name}, {split}", data, truth, detector)
         frames = gated(truth, found)
         text = "".join(json.dumps(line) + "\n" for line in _score_lines(frames))
-        manifest.write_atomically(folder / f"scores_{split}.jsonl", text)
+        write_atomically(folder / f"scores_{split}.jsonl", text)
         samples = sampled(frames, truth, found, len(detector.settings.classes) > 1)
         measured[split] = Measured(frames, samples)
     return measured
@@ -196,7 +198,7 @@ def gated(truth: Sequence[Frame], found: Sequence[Sequence[Detection]]) -> Gated
     return GatedFrames(
         tuple(record.image_id for record in truth),
         np.array([trigger_score(of_frame) for of_frame in found]),
-        np.array([bool(record.severities) for record in truth]),
+        np.array([bool(record.accidents) for record in truth]),
         np.array(["severe" in record.severities for record in truth]),
     )
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.errors import DataError, ManifestError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
 from eval.answers import usage
 from eval.answers.asks import read_asks
 from eval.answers.usage import Usage
@@ -98,7 +99,7 @@ def merge(
     if lost := set(ids) - lines.keys() - total.missing.keys():
         raise DataError(f"{len(lost)} frames were not asked about, such as {min(lost)!r}")
     text = "".join(lines[image_id] for image_id in ids if image_id in lines)
-    manifest.write_atomically(folder / "predictions.jsonl", text)
+    write_atomically(folder / "predictions.jsonl", text)
     usage.write(folder, total)
 
 

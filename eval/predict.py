@@ -25,7 +25,8 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DatError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
 from eval.answers import endpoint, local, usage
 from eval.answers.asks import Ask, parse_shard, read_asks, record
 from eval.answers.endpoint import Settings
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asks = read_asks(args.instructions, args.inputs, args.part)[part - 1 :: parts]
     with stage as folder:
         if earlier and not (folder / FILE).exists():
-            manifest.write_atomically(folder / FILE, (earlier / FILE).read_bytes())
+            write_atomically(folder / FILE, (earlier / FILE).read_bytes())
         if args.endpoint:
             found = ask_endpoints(args, settings, asks, folder / FILE)
         else:
@@ -125,7 +126,7 @@ def ask_local(args: argparse.Namespace, asks: Sequence[Ask], path: Path) -> usag
     records = kept_lines(path)
     # Whole batches only, so that batches stay the same.
     records = records[: len(records) // args.batch_size * args.batch_size]
-    manifest.write_atomically(path, "".join(map(_line, records)))
+    write_atomically(path, "".join(map(_line, records)))
     progress = _Progress(args.out.name, len(records), len(asks))
     loaded = local.load(args.model, args.revision, args.adapter)
     with path.open("a", encoding="utf-8") as file:
@@ -145,7 +146,7 @@ def ask_endpoints(
 ) -> usage.Usage:
     """Answers of servers, each on disk as it comes; at the end in the order of the frames."""
     records = {r["image_id"]: r for r in kept_lines(path)}
-    manifest.write_atomically(path, "".join(map(_line, records.values())))
+    write_atomically(path, "".join(map(_line, records.values())))
     left = [ask for ask in asks if ask.id not in records]
     progress = _Progress(args.out.name, len(records), len(asks))
     request: dict[str, Any] = {"max_tokens": args.max_new_tokens}
@@ -169,7 +170,7 @@ def ask_endpoints(
             file.flush()
             progress.show(len(records))
     ordered = [records[ask.id] for ask in asks if ask.id in records]
-    manifest.write_atomically(path, "".join(map(_line, ordered)))
+    write_atomically(path, "".join(map(_line, ordered)))
     return usage.of(ordered, missing, settings.usd_per_million_tokens)
 
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, ModelError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
 from eval.answers import local
 from eval.answers.likelihood import Likelihood, Question, likelihood, read_questions, spread
 from eval.understanding.metrics import (
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with stage as folder:
         loaded = local.load(args.base, revision, None)
         report = prove(loaded, args.adapter, questions, _sayer(args.out.name))
-        manifest.write_atomically(folder / "proof.json", json.dumps(report, indent=1) + "\n")
+        write_atomically(folder / "proof.json", json.dumps(report, indent=1) + "\n")
     for line in summary(report):
         print(f"[{args.out.name}] {line}", flush=True)
     return 0

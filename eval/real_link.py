@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from eval.uplink.arrivals import Event, Setting, draw, load_setting
 from eval.uplink.beyond import live_queue
 from eval.uplink.link import Link, read_trace, run_live, window

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dat_runtime.errors import ConfigError, DataError, DatError, reports_errors
-from dat_runtime.manifest import write_atomically
+from dat_runtime.files import write_atomically
 
 Scores = dict[str, Any]
 

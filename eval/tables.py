@@ -21,7 +21,7 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ManifestError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from eval.understanding import splits
 
 Tables = dict[str, Any]

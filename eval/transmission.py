@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from eval.uplink import (
     acceptance,
     arrivals,

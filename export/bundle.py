@@ -20,6 +20,7 @@ from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import model_files
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.stage import Stage
 
 TRAINING = "config.yaml"
 """The resolved LLaMA-Factory configuration beside an adapter."""
@@ -93,7 +94,7 @@ def make_bundle(
     if cascade is not None:
         _demand_same_gate(cascade, gate)
         inputs["cascade"] = cascade
-    stage = manifest.Stage(
+    stage = Stage(
         out,
         kind=KIND,
         inputs=inputs,

@@ -17,8 +17,10 @@ from dat_runtime import manifest
 from dat_runtime.edge.bundle import Bundle, open_bundle
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError, reports_errors
+from dat_runtime.files import read_json_lines, write_atomically
 from dat_runtime.schema import check
-from dat_runtime.truth import json_lines, read_truth
+from dat_runtime.truth import read_split
+from dat_runtime.types import Size
 
 MAX_FRAME_BYTES = 60_000
 BY = "the gate and the adapter of `make smoke`, on a test frame that they read well"
@@ -29,8 +31,7 @@ class Answered:
     """A test frame and the answer about it, boxes in the frame's pixels."""
 
     path: Path
-    width: int
-    height: int
+    size: Size
     severities: tuple[str, ...]
     text: str
 
@@ -58,16 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def answered(data: Path, predictions: Path) -> Iterator[Answered]:
     """The test frames that were answered, by name."""
     texts = _texts(predictions / "predictions.jsonl")
-    truth = read_truth(data / "truth_test.jsonl", pictures=True)
+    truth = read_split(data, "test")
     for row in sorted(truth, key=lambda frame: frame.image_id):
         if row.image_id in texts:
             path = data / row.image
-            yield Answered(path, row.width, row.height, row.severities, texts[row.image_id])
+            yield Answered(path, row.size, row.severities, texts[row.image_id])
 
 
 def _texts(path: Path) -> dict[str, str]:
     texts = {}
-    for line, record in json_lines(path):
+    for line, record in read_json_lines(path):
         image_id, text = record.get("image_id"), record.get("text")
         if not isinstance(image_id, str) or not isinstance(text, str):
             raise DataError("needs image_id and text, both strings", path, line)
@@ -76,7 +77,7 @@ def _texts(path: Path) -> dict[str, str]:
 
 
 def _shows_well(one: Answered) -> bool:
-    verdict = check(one.text, one.width, one.height)
+    verdict = check(one.text, one.size.width, one.size.height)
     said = verdict.assessment
     return (
         said is not None
@@ -106,8 +107,8 @@ def record(chosen: Answered, bundle: Bundle, out: Path) -> None:
         "max_pixels": bundle.max_pixels,
         "answer": chosen.text,
     }
-    manifest.write_atomically(out / "frame.jpg", chosen.path.read_bytes())
-    manifest.write_atomically(out / "recording.json", json.dumps(recording, indent=1) + "\n")
+    write_atomically(out / "frame.jpg", chosen.path.read_bytes())
+    write_atomically(out / "recording.json", json.dumps(recording, indent=1) + "\n")
 
 
 if __name__ == "__main__":

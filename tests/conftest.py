@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dat_runtime.manifest import Stage, digest
+from dat_runtime.manifest import digest
+from dat_runtime.stage import Stage
 
 SIDE = 64
 ANCHORS = 64 + 16 + 4

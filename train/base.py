@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
-from dat_runtime import manifest, prompt, schema
+from dat_runtime import answer, manifest, prompt
 from dat_runtime.errors import ConfigError, DataError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size
 from train.mllm import tiny_model, tuning
 from train.recipe.config_file import read_config
@@ -76,10 +77,10 @@ def make_base(folder: Path, primer: Path, config: Mapping[str, Any], name: str) 
     for file in untrained.iterdir():
         file.rename(folder / file.name)
     (work / "model.safetensors").replace(folder / "model.safetensors")
-    manifest.write_atomically(
+    write_atomically(
         folder / "config.yaml", yaml.safe_dump(tuning.without_paths(config), sort_keys=False)
     )
-    manifest.write_atomically(folder / "run.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(folder / "run.json", json.dumps(report, indent=1) + "\n")
     shutil.rmtree(work)
     untrained.rmdir()
 
@@ -111,7 +112,7 @@ def task_texts(seed: int, count: int = 500) -> Iterator[str]:
             detections.append(Detection(box, severity, draw.random()))
         yield prompt.SYSTEM
         yield prompt.task_prompt(frame, detections)
-        yield schema.dump(schema.target([Accident(d.box, d.severity) for d in detections]))
+        yield answer.dump(answer.target([Accident(d.box, d.severity) for d in detections]))
 
 
 if __name__ == "__main__":

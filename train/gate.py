@@ -25,9 +25,10 @@ from typing import Any
 
 import yaml
 
-from dat_runtime import manifest
 from dat_runtime.edge.settings import MAX_IMGSZ, STRIDE
 from dat_runtime.errors import ConfigError, reports_errors
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage, peak_memory_bytes
 from train.detector import folds
 from train.detector.callbacks import BoxCounts, Epochs, log_to_wandb, refuse_drops
 from train.detector.dataset import classes_of, count_boxes, demand_classes, link_data, names_of
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read_config(args.config, args.overrides)
     fold = folds.Fold.of(args.fold) if args.fold else None
     demand_classes(args.data, config)
-    stage = manifest.Stage(
+    stage = Stage(
         args.out,
         kind="gate",
         inputs={"data": args.data, **_pretrained(config)},
@@ -119,7 +120,7 @@ def make_gate(
     """Fill the output folder; returns what metrics.json holds."""
     work = folder / "work"
     linked = link_data(data, work / "data", boxes)
-    manifest.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     with quiet(folder / "train.log", work):
         metrics = train(folder, linked, config, Epochs(work / "checkpoint.pt", boxes), wandb)
         metrics |= measure(folder / "best.pt", linked, config, boxes)
@@ -185,7 +186,7 @@ def train(
     training = {
         "images": {split: len(of) for split, of in epochs.boxes.items()},
         "boxes": {split: sum(of.values()) for split, of in epochs.boxes.items()},
-        "peak_memory_bytes": manifest.peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(),
         **epochs.cost(),
     }
     write_json(record, training)
@@ -272,7 +273,7 @@ def keep_curves(run: Path, folder: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    manifest.write_atomically(path, json.dumps(value, indent=1) + "\n")
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
 def summary(metrics: Mapping[str, Any]) -> str:

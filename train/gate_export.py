@@ -19,8 +19,9 @@ from dat_runtime import manifest
 from dat_runtime.edge.engines import silent_openvino
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
-from dat_runtime.manifest import write_atomically
-from dat_runtime.truth import Frame, read_truth
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
+from dat_runtime.truth import Frame, read_split
 from train.gate import quiet, write_json
 from train.recipe.config_file import versions
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"--accept-loss is for int8: {args.format} has to answer as trained")
     manifest.verify(args.gate, kind="gate")
     manifest.read(args.data, kind="data")
-    stage = manifest.Stage(
+    stage = Stage(
         args.out,
         kind="gate",
         inputs={"gate": args.gate, "data": args.data},
@@ -89,7 +90,7 @@ def export_openvino(gate: Path, data: Path, folder: Path) -> dict[str, Any]:
     settings = write_settings(gate, folder)
     model = openvino.Core().read_model(gate / settings.model)
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
-    frames = sorted(frames_of(data, "val"), key=lambda frame: not frame.severities)
+    frames = sorted(frames_of(data, "val"), key=lambda frame: not frame.accidents)
     with tempfile.TemporaryDirectory() as work, quiet(Path(work) / "log", Path(work)):
         parity = check_parity(gate / WEIGHTS, folder, [data / f.image for f in frames[:FRAMES]])
     write_atomically(folder / "metrics.json", (gate / "metrics.json").read_bytes())
@@ -132,7 +133,7 @@ def write_settings(gate: Path, folder: Path) -> GateSettings:
 
 
 def frames_of(data: Path, split: str) -> list[Frame]:
-    return read_truth(data / f"truth_{split}.jsonl", pictures=True)
+    return read_split(data, split)
 
 
 def carried(metrics: Path, measured: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,10 @@
     python -m train.lora --config configs/lora/boxed.yaml --dataset boxed_train \
         --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/lora-boxed
 
-Before training (`train.mllm.preflight`) every sample is checked against the base's own processor: an
-image that would be resized again, or a sample longer than `cutoff_len`, is refused by name; so are
-a base that is another than stated, and a card or a disk that is too small. After it the adapter is
-checked. A run that was cut off goes on from its last checkpoint.
+Before training every sample is checked against the base's own processor (`train.mllm.preflight`):
+an image that would be resized again, or a sample longer than `cutoff_len`, is refused by name; so
+are a base that is another than stated, and a card or a disk that is too small. After it the
+adapter is checked. A run that was cut off goes on from its last checkpoint.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import yaml
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG, WEIGHTS, Adapter, read_adapter
 from dat_runtime.errors import ConfigError, ModelError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import Stage
 from train.mllm import model_card, preflight, tuning, upstream
 from train.recipe.config_file import read_config
 
@@ -88,9 +89,9 @@ def make_adapter(
     adapter = read_adapter(folder)
     _demand_change(folder, adapter)
     card = model_card.lora_card(config, adapter, report)
-    manifest.write_atomically(folder / "README.md", card)
-    manifest.write_atomically(folder / "config.yaml", _resolved(config))
-    manifest.write_atomically(folder / "run.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(folder / "README.md", card)
+    write_atomically(folder / "config.yaml", _resolved(config))
+    write_atomically(folder / "run.json", json.dumps(report, indent=1) + "\n")
     shutil.rmtree(work)
 
 
@@ -106,7 +107,7 @@ def _state_base(path: Path, config: Mapping[str, Any]) -> None:
     name = base.resolve().name if base.is_dir() else config["model_name_or_path"]
     content = json.loads(path.read_text("utf-8"))
     content |= {"base_model_name_or_path": name, "revision": revision}
-    manifest.write_atomically(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    write_atomically(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _demand_change(folder: Path, adapter: Adapter) -> None:

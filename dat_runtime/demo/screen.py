@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from dat_runtime import gate
+from dat_runtime.answer import in_frame
 from dat_runtime.batch import read_batch
 from dat_runtime.cascade import Band, Decision, Routing
 from dat_runtime.demo.recording import FRAME, WAITING, Recording, read_recording
@@ -16,10 +17,9 @@ from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ConfigError
 from dat_runtime.event import Event, Question, event_of, question
-from dat_runtime.manifest import write_atomically
+from dat_runtime.files import write_atomically
 from dat_runtime.priority import BETA
 from dat_runtime.schedule import VISUAL_DEADLINE, PendingEvent, plan
-from dat_runtime.schema import in_frame
 from dat_runtime.types import Detection, Size
 
 WIDTH = 90

@@ -22,7 +22,7 @@ from dat_runtime.cascade import (
     Signal,
 )
 from dat_runtime.errors import ModelError
-from dat_runtime.schema import parse
+from dat_runtime.files import parse
 from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
 
 GATE_FILE = "gate.json"

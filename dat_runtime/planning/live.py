@@ -13,15 +13,17 @@ brings the clock.
 import math
 from dataclasses import dataclass, replace
 
+from dat_runtime.planning import planners
 from dat_runtime.planning.pending import (
+    VISUAL_DEADLINE,
     Kind,
+    Limits,
     PendingEvent,
     require,
     require_valid,
     score,
     smaller_visual,
 )
-from dat_runtime.schedule import VISUAL_DEADLINE, plan
 
 CHUNK = 4_000
 """Most bytes of a visual that go out before alerts are looked at again."""
@@ -188,13 +190,9 @@ class LiveQueue:
                     json_sent=True,
                 )
             )
-        planned = plan(
-            left,
-            self.bandwidth.estimate,
-            visual_deadline=self._deadline,
-            now=now,
-            policy="dat_live",
-        )
+        # The interval does not matter: `live` plans all that waits.
+        limits = Limits.of(self.bandwidth.estimate, 1.0, self._deadline, now)
+        planned = planners.live(left, limits)
         return [unit.event_id for unit in planned]
 
     def _ranks(self) -> dict[str, int]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from dat_runtime.fields import is_finite, shown
+
 Kind = Literal["json", "roi", "box"]
 VISUAL_DEADLINE = 1.5
 """D_vis of section 4.1, seconds."""
@@ -59,6 +61,25 @@ class Limits:
     now: float | None
     """None: ages count as 0, Algorithm 1 to the letter."""
 
+    @classmethod
+    def of(
+        cls, bandwidth: float, interval: float, visual_deadline: float, now: float | None
+    ) -> "Limits":
+        """The limits of an interval of so many seconds.
+
+        Raises:
+            ValueError: a negative or non-finite number, by its name (`now` may be negative).
+        """
+        for name, value in (
+            ("bandwidth", bandwidth),
+            ("interval", interval),
+            ("visual_deadline", visual_deadline),
+        ):
+            require(is_finite(value) and value >= 0, name, value)
+        if now is not None and not is_finite(now):
+            raise ValueError(f"now must be finite, got {shown(now)}")
+        return cls(bandwidth, bandwidth * interval, visual_deadline, now)
+
     def age(self, event: PendingEvent) -> float:
         return 0.0 if self.now is None else self.now - event.captured_at
 
@@ -104,21 +125,6 @@ def require_valid(events: Sequence[PendingEvent]) -> None:
         at = event.captured_at
         if not is_finite(at):
             raise ValueError(f"captured_at of event {event.id!r} must be finite, got {shown(at)}")
-
-
-def is_finite(value: object) -> bool:
-    """Whether it is a number that a float holds: 10**400, None and text are none."""
-    try:
-        return math.isfinite(value)  # type: ignore[arg-type]
-    except (TypeError, OverflowError):
-        return False
-
-
-def shown(value: object) -> str:
-    try:
-        return f"{value!s:.40}"
-    except ValueError:  # Python writes no integer of more than 4300 digits
-        return "a number of thousands of digits"
 
 
 def require(holds: bool, name: str, value: float, event_id: str | None = None) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError, DataError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from data.prep.importers import archive, cctv, coco, traces, voc, yolo
 from data.prep.importers.classes import Classes
 from data.prep.importers.faults import Fault, refuse
-from data.prep.importers.source_frame import Frame
+from data.prep.importers.source_frame import Ids, SourceFrame
 from data.prep.importers.sources import OPTIONAL, SPLITS, Sources, find_sources
+from data.prep.pictures import prepare
 from data.prep.pictures.pool import ENGINES, Engine
-from data.prep.pictures.prepare import Prepared, prepare
+from data.prep.pictures.prepare import Prepared
 from data.prep.prepared import writer
 from data.prep.reporting import sheets, summaries
 from data.prep.reporting.card import write_card
@@ -140,7 +141,7 @@ def build(
     Raises:
         DataError: a fault that is refused, with file and line; or a split without frames.
     """
-    ids = writer.Ids()
+    ids = Ids()
     scan = _SCANS[sources.layout](sources, options.classes, ids)
     refuse(scan.faults, sources.path, options.strict)
     if not scan.published and not options.leak_free:
@@ -193,7 +194,7 @@ def build(
     return report
 
 
-def _of_pictures(frames: Sequence[Frame], prepared: Sequence[Prepared]) -> list[Fault]:
+def _of_pictures(frames: Sequence[SourceFrame], prepared: Sequence[Prepared]) -> list[Fault]:
     return [
         Fault(kind, frame.file, None, detail)
         for frame, picture in zip(frames, prepared, strict=True)
@@ -202,10 +203,10 @@ def _of_pictures(frames: Sequence[Frame], prepared: Sequence[Prepared]) -> list[
 
 
 def _without_copies(
-    frames: Sequence[Frame], prepared: Sequence[Prepared], contents: Sequence[str]
+    frames: Sequence[SourceFrame], prepared: Sequence[Prepared], contents: Sequence[str]
 ) -> tuple[list[int], list[Fault]]:
     """Positions of the usable frames, without negatives that copy an earlier frame."""
-    first: dict[str, Frame] = {}
+    first: dict[str, SourceFrame] = {}
     kept, faults = [], []
     for i, (frame, picture) in enumerate(zip(frames, prepared, strict=True)):
         if picture.size is None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dat_runtime.errors import ConfigError, DataError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from data.prep.importers import archive
 
 if TYPE_CHECKING:

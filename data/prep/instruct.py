@@ -19,15 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import manifest, schema
+from dat_runtime import answer, manifest
 from dat_runtime.draw import MAX_PIXELS, PATCH, Image
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.event import question
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
+from dat_runtime.truth import Frame, read_split
 from dat_runtime.types import Accident, Detection
 from data.prep.instructions.guides import ORIGINS, Gates, Guide, Tally, write_tallies
-from data.prep.prepared.reader import Labelled, read_labelled
 
 SPLITS = ("train", "val", "test")
 INPUTS = ("boxed", "raw")
@@ -98,18 +98,18 @@ def write_samples(folder: Path, data: Path, gates: Gates, max_pixels: int) -> No
 
 def write_split(data: Path, split: str, guide: Guide, folder: Path, max_pixels: int) -> Tally:
     """Write one split's images, boxed and raw, and its two ShareGPT files."""
-    frames = list(read_labelled(data, split))
+    frames = read_split(data, split)
     samples: dict[str, list[dict[str, Any]]] = {inputs: [] for inputs in INPUTS}
     for inputs in INPUTS:
         (folder / "images" / inputs / split).mkdir(parents=True)
     noted, tally = time.monotonic(), Tally()
     for done, frame in enumerate(frames, start=1):
-        image = read_frame(frame.path)
+        image = read_frame(data / frame.image)
         detections = guide(frame, image)
         tally.add(frame, detections)
         for inputs in INPUTS:
             guides = detections if inputs == "boxed" else None
-            png = f"images/{inputs}/{split}/{frame.id}.png"
+            png = f"images/{inputs}/{split}/{frame.image_id}.png"
             made = sample(frame, image, guides, png, max_pixels)
             (folder / png).write_bytes(made.pop("png"))
             samples[inputs].append(made)
@@ -124,7 +124,7 @@ def write_split(data: Path, split: str, guide: Guide, folder: Path, max_pixels: 
 
 
 def sample(
-    frame: Labelled,
+    frame: Frame,
     image: Image,
     detections: Sequence[Detection] | None,
     path: str,
@@ -139,14 +139,14 @@ def sample(
     try:
         asked = question(image, detections, max_pixels)
     except ValueError as error:
-        raise DataError(f"no image for the model: {error}", frame.path) from None
-    answer = schema.target([Accident(a.box.to(asked.frame), a.severity) for a in frame.accidents])
+        raise DataError(f"no image for the model: {error}", frame.image) from None
+    wanted = answer.target([Accident(a.box.to(asked.frame), a.severity) for a in frame.accidents])
     return {
-        "image_id": frame.id,
+        "image_id": frame.image_id,
         "system": asked.system,
         "messages": [
             {"role": "user", "content": f"<image>{asked.prompt}"},
-            {"role": "assistant", "content": schema.dump(answer)},
+            {"role": "assistant", "content": answer.dump(wanted)},
         ],
         "images": [path],
         "frame": [asked.frame.width, asked.frame.height],

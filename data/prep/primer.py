@@ -23,7 +23,7 @@ import numpy as np
 
 from dat_runtime.draw import PATCH, Image, encode_png, resize
 from dat_runtime.errors import ConfigError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from dat_runtime.types import Box, Size
 from data.prep.rendering import frames, places
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, encode_jpeg
 from dat_runtime.errors import ConfigError, reports_errors
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from dat_runtime.types import SEVERITIES, Accident
 from data.prep.rendering import frames, places
 

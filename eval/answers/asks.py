@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dat_runtime import schema
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import Size
 
@@ -81,7 +80,7 @@ def record(ask: Ask, answer: Answer) -> dict[str, Any]:
     """
     return {
         "image_id": ask.id,
-        "text": schema.in_frame(answer.text, ask.frame, ask.original),
+        "text": answer.in_frame(answer.text, ask.frame, ask.original),
         "latency_s": round(answer.seconds, 4),
         "model_text": answer.text,
         "prompt_tokens": answer.prompt_tokens,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eval.answers.local import Loaded
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""As `dat_runtime.schema.dump` writes the training targets."""
+"""As `dat_runtime.answer.dump` writes the training targets."""
 
 
 class AnswerConstraint:

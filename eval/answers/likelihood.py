@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dat_runtime import schema
 from dat_runtime.errors import DataError
+from dat_runtime.files import parse
 from dat_runtime.truth import Frame
+from dat_runtime.types import Accident, Box
 from eval.answers.asks import Ask, read_asks
 from eval.answers.local import Loaded, encode
 
@@ -68,11 +69,11 @@ def read_questions(instructions: Path, inputs: str, part: str) -> list[Question]
 
 
 def _question(ask: Ask, text: str) -> Question:
-    accidents = schema.parse(text)["accidents"]
-    boxes = tuple(tuple(a["bbox"]) for a in accidents)
-    severities = tuple(a["severity"] for a in accidents)
-    truth = Frame(ask.id, "", ask.frame.width, ask.frame.height, boxes, severities)
-    return Question(ask, text, truth)
+    accidents = tuple(
+        Accident(Box(*accident["bbox"], ask.frame), accident["severity"])
+        for accident in parse(text)["accidents"]
+    )
+    return Question(ask, text, Frame(ask.id, "", ask.frame, accidents))
 
 
 def spread(questions: Sequence[Question], count: int) -> list[Question]:

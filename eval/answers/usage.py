@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
-from dat_runtime.manifest import write_atomically
+from dat_runtime.files import write_atomically
 
 FILE = "usage.json"
 

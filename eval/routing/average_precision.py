@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.truth import Frame
-from dat_runtime.types import Box, Detection, Size
+from dat_runtime.types import Box, Detection
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -53,17 +53,12 @@ def _match_class(
     hits = [np.zeros((len(IOUS), 0), bool)]
     boxes = []
     for number, (frame, detections) in enumerate(zip(frames, found, strict=True)):
-        size = Size(frame.width, frame.height)
-        true = [
-            Box(*box, frame=size)
-            for box, of in zip(frame.boxes, frame.severities, strict=True)
-            if severity in (None, of)
-        ]
+        true = [a.box for a in frame.accidents if severity in (None, a.severity)]
         said = [d for d in detections if severity in (None, d.severity)]
         said = sorted(said, key=lambda d: -d.confidence)[:MAX_DETECTIONS]
         scores += [d.confidence for d in said]
         of_frame += [number] * len(said)
-        hits.append(_hits([d.box.to(size) for d in said], true))
+        hits.append(_hits([d.box.to(frame.size) for d in said], true))
         boxes.append(len(true))
     order = np.argsort(-np.array(scores), kind="stable")
     in_order = np.concatenate(hits, axis=1)[:, order]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.manifest import write_atomically
+from dat_runtime.files import write_atomically
 
 AVERAGE_PRECISION = {
     "mAP50": "mAP50",

@@ -9,8 +9,8 @@ import numpy as np
 from dat_runtime import manifest
 from dat_runtime.cascade import Floats
 from dat_runtime.errors import DataError
+from dat_runtime.files import read_json_lines
 from dat_runtime.schema import judge
-from dat_runtime.truth import json_lines
 from eval.routing.probabilities import Bools, Scored
 
 MAX_SIGNALS = 16
@@ -31,7 +31,7 @@ def read_scored(gating: Path, part: str, predictions: Path | None, signals: Path
     """
     path = gating / f"scores_{part}.jsonl"
     ids, scores, accidents, severes = [], [], [], []
-    for number, line in json_lines(path):
+    for number, line in read_json_lines(path):
         try:
             ids.append(str(line["image_id"]))
             scores.append(float(line["score"]))
@@ -65,7 +65,7 @@ def read_said(folder: Path, ids: Sequence[str], accident: Bools) -> tuple[Bools,
     manifest.verify(folder, kind="predictions")
     path = folder / "predictions.jsonl"
     answers: dict[str, bool | None] = {}
-    for number, record in json_lines(path):
+    for number, record in read_json_lines(path):
         image_id, text = record.get("image_id"), record.get("text")
         if not isinstance(image_id, str) or not isinstance(text, str):
             raise DataError("needs image_id and text, both strings", path, number)

@@ -1,6 +1,7 @@
 """Scores of parts of the test frames: by light, by severity, by size of the box."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,9 @@ def breakdown(
             sev_acc = float(from_sums(per_frame(part).sum(axis=0))["sev_acc"])
             told = {"group": name, "frames": int(members.sum()), "sev_acc": sev_acc}
             found.append({**told, **_overlap(part.iou)})
-    boxes = [box for frame in frames for box in frame.boxes]
-    severity = np.array([s for frame in frames for s in frame.severities])
-    area = np.array([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes])
+    accidents = list(chain.from_iterable(frame.accidents for frame in frames))
+    severity = np.array([accident.severity for accident in accidents])
+    area = np.array([accident.box.area for accident in accidents])
     groups = [(name, severity == name) for name in ("moderate", "severe")]
     groups += [(f"{name} box", (low <= area) & (area < high)) for name, low, high in SIZES]
     found += [{"group": n, **_overlap(measures.iou[m])} for n, m in groups if m.any()]

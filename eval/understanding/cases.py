@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dat_runtime.schema import check, judge
+from dat_runtime.types import Box
 from eval.understanding.metrics import FAILED, OVERALL, Frame, Measures
 
 PICTURE_WIDTH = 420
@@ -35,7 +36,7 @@ def case(frame: Frame, text: str | None, measures: Measures, index: int, folder:
     overlaps = measures.iou[measures.box_frame == index]
     said = measures.severity[index]
     facts = [
-        f"true: {OVERALL[measures.true_severity[index]]}, accidents: {len(frame.boxes)}",
+        f"true: {OVERALL[measures.true_severity[index]]}, accidents: {len(frame.accidents)}",
         "answer failed" if said == FAILED else f"answer: {OVERALL[said]}",
     ]
     if len(overlaps):
@@ -49,7 +50,7 @@ def case(frame: Frame, text: str | None, measures: Measures, index: int, folder:
 
 def failure(frame: Frame, text: str) -> str:
     """One answer that is not compliant: what is wrong, and the offending text."""
-    problems = check(text, frame.width, frame.height).problems
+    problems = check(text, frame.size.width, frame.size.height).problems
     words = "; ".join(problems[:5]) + ("; …" if len(problems) > 5 else "")
     return (
         f'<article class="failure"><h4>{html.escape(frame.image_id)}</h4>'
@@ -67,15 +68,19 @@ def quoted(text: str | None) -> str:
 
 
 def _picture(frame: Frame, text: str | None, folder: Path) -> str:
-    answer = None if text is None else judge(text, frame.width, frame.height).answer
-    rectangles = [_rectangle(box, "true") for box in frame.boxes]
+    answer = None if text is None else judge(text, frame.size.width, frame.size.height).answer
+    rectangles = [_rectangle(_corners(a.box), "true") for a in frame.accidents]
     for accident in answer["accidents"] if answer else []:
         rectangles.append(_rectangle(accident["bbox"], f"said {accident['severity']}"))
     return (
-        f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" '
+        f'<svg viewBox="0 0 {frame.size.width} {frame.size.height}" role="img" '
         f'aria-label="frame {html.escape(frame.image_id)} with true and answered boxes">'
         f"{_image(frame, folder)}{''.join(rectangles)}</svg>"
     )
+
+
+def _corners(box: Box) -> tuple[float, ...]:
+    return box.x1, box.y1, box.x2, box.y2
 
 
 def _rectangle(box: Sequence[Any], kind: str) -> str:
@@ -97,12 +102,12 @@ def _image(frame: Frame, folder: Path) -> str:
     inside = path.resolve().is_relative_to(folder.resolve())
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR) if inside and path.is_file() else None
     if pixels is None:
-        return f'<rect class="none" width="{frame.width}" height="{frame.height}"/>'
+        return f'<rect class="none" width="{frame.size.width}" height="{frame.size.height}"/>'
     height, width = pixels.shape[:2]
     if width > PICTURE_WIDTH:
         pixels = resize(pixels, Size(PICTURE_WIDTH, max(1, height * PICTURE_WIDTH // width)))
     data = base64.b64encode(encode_jpeg(pixels, 70)).decode("ascii")
     return (
-        f'<image href="data:image/jpeg;base64,{data}" width="{frame.width}" '
-        f'height="{frame.height}" preserveAspectRatio="none"/>'
+        f'<image href="data:image/jpeg;base64,{data}" width="{frame.size.width}" '
+        f'height="{frame.size.height}" preserveAspectRatio="none"/>'
     )

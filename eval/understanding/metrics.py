@@ -96,21 +96,25 @@ def measure(frames: Sequence[Frame], texts: Sequence[str | None]) -> Measures:
     found: list[float] = []  # flat coordinates: many lists kept would slow the collector
     found_counts: list[int] = []
     for frame, text in zip(frames, texts, strict=True):
-        verdict = _NO_ANSWER if text is None else judge(text, frame.width, frame.height)
+        verdict = _NO_ANSWER if text is None else judge(text, frame.size.width, frame.size.height)
         verdicts += verdict[:4]
         answer = verdict[4]
         if answer is None:
-            errors.append(max(1, len(frame.boxes)))
+            errors.append(max(1, len(frame.accidents)))
             severity.append(FAILED)
             found_counts.append(0)
             continue
-        errors.append(min(abs(answer["count"] - len(frame.boxes)), _COORDINATE_LIMIT))
+        errors.append(min(abs(answer["count"] - len(frame.accidents)), _COORDINATE_LIMIT))
         severity.append(_CODE[answer["severity"]])
         found_counts.append(len(answer["accidents"]))
         for accident in answer["accidents"]:
             found += accident["bbox"]
-    true = [value for frame in frames for box in frame.boxes for value in box]
-    true_counts = np.array([len(frame.boxes) for frame in frames], dtype=np.int64)
+    true: list[float] = []
+    for frame in frames:
+        for accident in frame.accidents:
+            box = accident.box
+            true += (box.x1, box.y1, box.x2, box.y2)
+    true_counts = np.array([len(frame.accidents) for frame in frames], dtype=np.int64)
     return Measures(
         verdicts=np.array(verdicts, dtype=bool).reshape(-1, 4),
         count_error=np.array(errors, dtype=float),

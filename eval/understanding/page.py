@@ -116,7 +116,7 @@ def page(tables: dict[str, Any], rows: Sequence[Row], folder: Path) -> str:
 def _head(tables: dict[str, Any], rows: Sequence[Row]) -> str:
     label = html.escape(tables["measured_on"])
     n = len(rows[0].frames)
-    boxes = sum(len(f.boxes) for f in rows[0].frames)
+    boxes = sum(len(f.accidents) for f in rows[0].frames)
     return (
         f'<p class="measured">{label[:1].upper()}{label[1:]}.</p>'
         f"<p>{n} test frames with {boxes} true accidents; {len(rows)} rows of answers.</p>"
@@ -242,7 +242,7 @@ def _cases(rows: Sequence[Row], folder: Path) -> Iterator[str]:
     order = ranked(main.measures)
     worst = order[:WORST]
     rest = [i for i in reversed(order) if i not in worst]
-    best = sorted(rest, key=lambda i: not main.frames[i].boxes)[:BEST]  # those with boxes first
+    best = sorted(rest, key=lambda i: not main.frames[i].accidents)[:BEST]  # those with boxes first
     yield (
         "<p>White: true boxes. Dashed: the answer's, orange moderate, red severe. "
         "The frame as the model saw it, without the gate's boxes.</p>"

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from dat_runtime.answer import target
 from dat_runtime.priority import semantic_priority
-from dat_runtime.schema import judge, target
-from dat_runtime.types import Accident, Box, Severity, Size
+from dat_runtime.schema import judge
 from eval.understanding.metrics import Array, Frame
 
 BINS = 5
@@ -17,9 +17,9 @@ def priorities(frames: Sequence[Frame], texts: Sequence[str | None]) -> tuple[Ar
     """True and answered S of each frame, (n,) each; NaN where the answer gives none in bounds."""
     true, said = [], []
     for frame, text in zip(frames, texts, strict=True):
-        wanted = target(_accidents(frame))
+        wanted = target(frame.accidents)
         true.append(semantic_priority(wanted.level, wanted.score))
-        answer = None if text is None else judge(text, frame.width, frame.height).answer
+        answer = None if text is None else judge(text, frame.size.width, frame.size.height).answer
         in_bounds = answer is not None and 0 <= answer["score"] <= 1
         said.append(
             semantic_priority(int(answer["level"]), float(answer["score"]))
@@ -54,15 +54,3 @@ def calibration(true: Array, said: Array) -> dict[str, Any]:
             if (index == i).any()
         ],
     }
-
-
-def _accidents(frame: Frame) -> list[Accident]:
-    size = Size(frame.width, frame.height)
-    return [
-        Accident(Box(*box, frame=size), _severity(severity))
-        for box, severity in zip(frame.boxes, frame.severities, strict=True)
-    ]
-
-
-def _severity(name: str) -> Severity:
-    return "severe" if name == "severe" else "moderate"

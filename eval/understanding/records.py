@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dat_runtime import truth
 from dat_runtime.errors import DataError
+from dat_runtime.files import read_json_lines
 from dat_runtime.truth import Frame
 
 
@@ -30,7 +31,7 @@ def read_predictions(path: Path, frames: Sequence[Frame]) -> list[str | None]:
     """
     place = {frame.image_id: i for i, frame in enumerate(frames)}
     texts: list[str | None] = [None] * len(frames)
-    for line, record in truth.json_lines(path):
+    for line, record in read_json_lines(path):
         image_id, text = record.get("image_id"), record.get("text")
         if not isinstance(image_id, str) or not isinstance(text, str):
             raise DataError("needs image_id and text, both strings", path, line)

@@ -11,7 +11,7 @@ import yaml
 
 from dat_runtime.batch import read_batch
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.planning.pending import is_finite
+from dat_runtime.fields import is_finite
 from dat_runtime.priority import semantic_priority
 
 Spread = tuple[float, float]

@@ -9,7 +9,9 @@ import pytest
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
-from dat_runtime.manifest import NAME, Stage, digest, read, sources, verify, write_atomically
+from dat_runtime.files import write_atomically
+from dat_runtime.manifest import NAME, digest, read, verify
+from dat_runtime.stage import ROOT, Stage, sources
 
 
 def stage(out: Path, **changes: Any) -> Stage:
@@ -238,9 +240,7 @@ def test_a_change_in_an_indirectly_imported_module_makes_a_stage_stale(
 
 def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
     started = time.process_time()
-    found = {
-        p.relative_to(manifest.ROOT).as_posix() for p in sources([Path("data/prep/instruct.py")])
-    }
+    found = {p.relative_to(ROOT).as_posix() for p in sources([Path("data/prep/instruct.py")])}
     assert time.process_time() - started < 0.25  # 0.02 on a free core
     assert found >= {
         "data/prep/instruct.py", "dat_runtime/event.py", "dat_runtime/draw.py",
@@ -302,7 +302,7 @@ def test_a_second_run_that_writes_the_same_folder_is_refused_at_once(tmp_path: P
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(out)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=manifest.ROOT,
+        cwd=ROOT,
     ) as first:  # fmt: skip
         assert first.stdin
         assert first.stdout

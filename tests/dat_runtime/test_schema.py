@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.schema import ANSWER_SCHEMA, check, dump, in_frame, judge, parse, target
+from dat_runtime.answer import dump, in_frame, target
+from dat_runtime.files import parse
+from dat_runtime.schema import ANSWER_SCHEMA, check, judge
 from dat_runtime.types import Accident, Box, Size
 
 VALIDATOR = jsonschema.Draft202012Validator(ANSWER_SCHEMA)

@@ -22,7 +22,8 @@ from dat_runtime.cascade import (
 )
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.manifest import Stage, digest
+from dat_runtime.manifest import digest
+from dat_runtime.stage import Stage
 from eval import cascade
 from eval.routing import thresholds
 from eval.routing.load_curve import LOADS, curves, error_of

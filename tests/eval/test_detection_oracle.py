@@ -10,7 +10,7 @@ import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval import mask as coco_mask
 
-from dat_runtime.schema import dump, target
+from dat_runtime.answer import dump, target
 from dat_runtime.types import Accident, Box, Detection, Size
 from eval.routing import average_precision
 from eval.understanding import metrics

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from dat_runtime.schema import dump, target
+from dat_runtime.answer import dump, target
 from dat_runtime.types import Accident, Box, Size
 from eval.understanding import metrics
 from eval.understanding.metrics import OVERALL, Frame, Measures

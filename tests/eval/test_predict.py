@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from dat_runtime.edge.assess import Reply
-from dat_runtime.manifest import Stage, verify
+from dat_runtime.manifest import verify
+from dat_runtime.stage import Stage
 from dat_runtime.types import Size
 from eval import merge, predict, tables
 from eval.answers import endpoint, usage

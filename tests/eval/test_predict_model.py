@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import yaml
 
-from dat_runtime import schema
+from dat_runtime import answer, schema
 from dat_runtime.draw import encode_png
 from dat_runtime.errors import ModelError
 from dat_runtime.event import question
-from dat_runtime.manifest import Stage
 from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Size
 from eval import predict
 from eval.answers.asks import read_asks
@@ -40,7 +40,7 @@ def learnt(number: int) -> str:
     """The answer about a picture, in pixels of the image sent."""
     box = Box(8 + 14 * number, 20, 60 + 12 * number, 70 + 8 * number, SENT)
     severity: Any = "severe" if number % 2 else "moderate"
-    return schema.dump(schema.target([Accident(box, severity)]))
+    return answer.dump(answer.target([Accident(box, severity)]))
 
 
 def write_instructions(out: Path) -> None:
@@ -170,7 +170,7 @@ def wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def mapped(texts: Sequence[str]) -> list[str]:
-    return [schema.in_frame(text, SENT, CAMERA) for text in texts]
+    return [answer.in_frame(text, SENT, CAMERA) for text in texts]
 
 
 def test_a_model_in_this_process_answers_in_original_pixels(
@@ -239,7 +239,7 @@ def test_a_server_sees_square_wide_and_tiny_images_as_the_model_in_this_process(
     assert len({line["prompt_tokens"] for line in here}) == len(cameras)
     for line, sample in zip(here, samples, strict=True):
         sizes = Size(*sample["frame"]), cameras[line["image_id"]]
-        assert line["text"] == schema.in_frame(line["model_text"], *sizes)
+        assert line["text"] == answer.in_frame(line["model_text"], *sizes)
 
 
 def test_constrained_decoding_leaves_right_answers_alone(instructions: Path, model: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dat_runtime import manifest, schema
+from dat_runtime import answer, manifest
 from dat_runtime.adapter import CONFIG, WEIGHTS
 from dat_runtime.errors import ModelError
 from dat_runtime.event import question
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Size
 from eval import proof
 from eval.answers import local
@@ -32,14 +32,14 @@ def write_sample(folder: Path, number: int) -> dict[str, Any]:
     asked = question(image, None, SIDE * SIDE)
     name = SEVERITIES[number % 3]
     box = Box(8 + 4 * number, 20, 60, 70, frame)
-    answer = schema.target([] if name == "none" else [Accident(box, name)])
+    wanted = answer.target([] if name == "none" else [Accident(box, name)])
     (folder / f"v{number}.png").write_bytes(asked.png)
     return {
         "image_id": f"v{number}",
         "system": asked.system,
         "messages": [
             {"role": "user", "content": f"<image>{asked.prompt}"},
-            {"role": "assistant", "content": schema.dump(answer)},
+            {"role": "assistant", "content": answer.dump(wanted)},
         ],
         "images": [f"v{number}.png"],
         "frame": [SIDE, SIDE],

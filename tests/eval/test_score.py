@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dat_runtime.schema import dump, target
+from dat_runtime.answer import dump, target
 from dat_runtime.types import Accident, Box, Size
 from eval.score import main
 from eval.understanding.metrics import METRICS

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from dat_runtime.manifest import Stage, verify
+from dat_runtime.answer import dump, target
+from dat_runtime.manifest import verify
 from dat_runtime.prompt import task_prompt
-from dat_runtime.schema import dump, target
+from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Severity, Size
 from eval import tables
 from eval.answers import usage

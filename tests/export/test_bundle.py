@@ -8,7 +8,7 @@ import pytest
 from dat_runtime.cascade import Band, Logistic, Routing
 from dat_runtime.edge.bundle import bundle_files, open_bundle
 from dat_runtime.edge.settings import GateSettings
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from export.bundle import main
 
 

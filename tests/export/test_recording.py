@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dat_runtime.draw import encode_jpeg
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from export.recording import main
 
 BOXES = [[10, 10, 30, 30], [40, 10, 60, 30]]

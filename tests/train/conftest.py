@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dat_runtime import schema
+from dat_runtime import answer
 from dat_runtime.event import question
-from dat_runtime.manifest import Stage
+from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from train import base
 from train.mllm import tiny_model
@@ -45,7 +45,7 @@ def write_sample(folder: Path, number: int, frame: Size | None = None) -> dict[s
     image = np.full((frame.height, frame.width, 3), 100 + number, np.uint8)
     box = Box(frame.width / 4, frame.height / 4, frame.width / 2, frame.height / 2, frame)
     asked = question(image, [Detection(box, "severe", 0.9)], SIDE * SIDE)
-    answer = schema.target([Accident(box.to(asked.frame), "severe")])
+    wanted = answer.target([Accident(box.to(asked.frame), "severe")])
     png = folder / "images" / f"f{number}.png"
     png.write_bytes(asked.png)
     assert cv2.imread(str(png)) is not None
@@ -54,7 +54,7 @@ def write_sample(folder: Path, number: int, frame: Size | None = None) -> dict[s
         "system": asked.system,
         "messages": [
             {"role": "user", "content": f"<image>{asked.prompt}"},
-            {"role": "assistant", "content": schema.dump(answer)},
+            {"role": "assistant", "content": answer.dump(wanted)},
         ],
         "images": [f"images/f{number}.png"],
     }

@@ -13,6 +13,7 @@ import yaml
 from dat_runtime import manifest
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.stage import Stage
 from dat_runtime.types import Box, Detection, Size
 from train import gate
 from train.detector import dataset
@@ -39,7 +40,7 @@ def write_config(path: Path, **changes: Any) -> Path:
 def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
     """A prepared set of grey frames with one bright box each; every fourth is a negative."""
     random = np.random.default_rng(0)
-    with manifest.Stage(folder, kind="data", inputs={}, config=config) as partial:
+    with Stage(folder, kind="data", inputs={}, config=config) as partial:
         for split in dataset.SPLITS:
             for kind in ("images", "labels"):
                 (partial / kind / split).mkdir(parents=True)

@@ -13,6 +13,7 @@ from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import silent_openvino
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.errors import DataError, ModelError
+from dat_runtime.stage import Stage
 from dat_runtime.truth import Frame
 from dat_runtime.types import SEVERITIES, Box, Detection, Size
 from eval import gating
@@ -69,7 +70,7 @@ def bright_square_model() -> bytes:
 
 
 def write_gate(folder: Path, model: bytes | None = None, weights: bytes | None = None) -> Path:
-    with manifest.Stage(folder, kind="gate", inputs={}, config={}) as partial:
+    with Stage(folder, kind="gate", inputs={}, config={}) as partial:
         (partial / "gate.json").write_text(json.dumps(SETTINGS.as_json()))
         (partial / "gate.onnx").write_bytes(model or bright_square_model())
         (partial / "metrics.json").write_text(json.dumps(METRICS))
@@ -81,7 +82,7 @@ def write_gate(folder: Path, model: bytes | None = None, weights: bytes | None =
 def write_data(folder: Path, frames: int = 4) -> Path:
     """A prepared set: dark frames, every other with a bright severe accident in the middle."""
     random = np.random.default_rng(0)
-    with manifest.Stage(folder, kind="data", inputs={}, config={}) as partial:
+    with Stage(folder, kind="data", inputs={}, config={}) as partial:
         for split in ("train", "val", "test"):
             (partial / "images" / split).mkdir(parents=True)
             lines = []

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from data.prep.prepared.reader import Labelled, read_labelled
 
-from dat_runtime import schema
+from dat_runtime import answer, schema
 from dat_runtime.types import Box, Size
 from data.prep import instruct
-from data.prep.prepared.reader import Labelled, read_labelled
 from eval.answers import local
 from eval.answers.asks import read_asks
 from tests.data.prep.test_instruct import SIZES, write_data
@@ -37,7 +37,7 @@ def labelled(data: Path, split: str) -> dict[str, Labelled]:
 def in_camera(text: str, seen: Size, frame: Labelled) -> Box:
     """The one box of an answer about an image of the size `seen`, in the camera's pixels."""
     size = frame.size
-    verdict = schema.check(schema.in_frame(text, seen, size), size.width, size.height)
+    verdict = schema.check(answer.in_frame(text, seen, size), size.width, size.height)
     assert verdict.rule
     assert not verdict.violation
     assert verdict.assessment is not None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
-from dat_runtime.manifest import write_atomically
+from dat_runtime.files import write_atomically
 from dat_runtime.types import ONE_CLASS
 
 BoxCounts = Mapping[str, Mapping[str, int]]

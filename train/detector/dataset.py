@@ -9,6 +9,7 @@ import yaml
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.files import write_atomically
 from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
 
 SPLITS = ("train", "val", "test")
@@ -80,5 +81,5 @@ def link_data(data: Path, work: Path, images: Mapping[str, Mapping[str, int]]) -
         **{split: f"images/{split}" for split in SPLITS},
         "names": dict(enumerate(SEVERITIES)),
     }
-    manifest.write_atomically(work / "data.yaml", yaml.safe_dump(content))
+    write_atomically(work / "data.yaml", yaml.safe_dump(content))
     return work / "data.yaml"

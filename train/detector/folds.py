@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.files import write_atomically
 
 HELD_OUT = "held_out.json"
 MAX_FOLDS = 100
@@ -53,7 +53,7 @@ def leave_out(fold: Fold, data: Path, boxes: Mapping[str, int], folder: Path) ->
     assigned = assign(read_groups(data, boxes), boxes, fold.count)
     held_out = sorted(name for name in boxes if assigned[name] == fold.number)
     content = {"fold": fold.number, "of": fold.count, "image_ids": held_out}
-    manifest.write_atomically(folder / HELD_OUT, json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / HELD_OUT, json.dumps(content, indent=1) + "\n")
     print(
         f"[gate] fold {fold}: {len(held_out)} of {len(boxes)} training frames left out", flush=True
     )

@@ -134,9 +134,9 @@ def accuracy(
         return settings.classes.index(severity) + 1 if severity in settings.classes else 1
 
     true = [
-        (i, box, category(severity), {"iscrowd": 0})
+        (i, (a.box.x1, a.box.y1, a.box.x2, a.box.y2), category(a.severity), {"iscrowd": 0})
         for i, frame in enumerate(frames, 1)
-        for box, severity in zip(frame.boxes, frame.severities, strict=True)
+        for a in frame.accidents
     ]
     answers = [
         (i, (d.box.x1, d.box.y1, d.box.x2, d.box.y2), category(d.severity), {"score": d.confidence})

@@ -10,7 +10,7 @@ from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ModelError
-from dat_runtime.manifest import write_atomically
+from dat_runtime.files import write_atomically
 from dat_runtime.types import Box, Detection, Size
 
 OPSET = 17

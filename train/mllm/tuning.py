@@ -2,8 +2,8 @@
 
 The work is upstream's: a configuration in LLaMA-Factory's own keys, given to
 `llamafactory-cli train` in a process of its own, so that a run by hand gives the same adapter, on
-one GPU or by torchrun on many; `train.mllm.upstream` keeps a frozen vision tower's activations out of
-memory, which a run by hand does not.
+one GPU or by torchrun on many; `train.mllm.upstream` keeps a frozen vision tower's activations
+out of memory, which a run by hand does not.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ import yaml
 
 from dat_runtime import errors
 from dat_runtime.errors import DatError
-from dat_runtime.manifest import ROOT, peak_memory_bytes, write_atomically
+from dat_runtime.files import write_atomically
+from dat_runtime.stage import ROOT, peak_memory_bytes
 from train.mllm import upstream
 from train.recipe.config_file import versions
 
@@ -63,7 +64,8 @@ def run(
     Args:
         config: LLaMA-Factory's keys; `output_dir` is set to `work` here.
         name: what the progress lines begin with.
-        preflight: check the run first (`train.mllm.preflight`), with these options of `train.mllm.upstream`.
+        preflight: check the run first (`train.mllm.preflight`), with these options of
+            `train.mllm.upstream`.
 
     Returns:
         Seconds of this process and its peak memory (MB, largest process), final loss and steps, and

@@ -8,8 +8,9 @@ activations of a tower that learns nothing are kept, and its backward pass is co
 7.6 GB for each image of a million pixels at the 7B's sizes (docs/lora.md). Here the tower runs
 without autograd as long as none of its weights is trained. Losses and gradients are the same.
 
-With --preflight it checks the run first (`train.mllm.preflight`), with the libraries that LLaMA-Factory
-needs anyway, and leaves what it found, or why the run is refused, in WORK/preflight.json.
+With --preflight it checks the run first (`train.mllm.preflight`), with the libraries that
+LLaMA-Factory needs anyway, and leaves what it found, or why the run is refused, in
+WORK/preflight.json.
 """
 
 import ctypes
@@ -51,7 +52,7 @@ def leave_out_frozen_towers() -> None:
 def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
     """Run the preflight and leave its outcome in `work`; whether the run may begin."""
     from dat_runtime.errors import DatError
-    from dat_runtime.manifest import write_atomically
+    from dat_runtime.files import write_atomically
     from train.mllm import preflight
     from train.recipe.config_file import read_config
 

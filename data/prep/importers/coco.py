@@ -11,17 +11,15 @@ from dat_runtime.types import Accident, Size
 from data.prep.importers.classes import Classes, Mapped
 from data.prep.importers.faults import Fault
 from data.prep.importers.labels import accident_of, box_of_pixels, merged
-from data.prep.importers.source_frame import Frame, Scan
+from data.prep.importers.source_frame import SUFFIXES, Ids, Scan, SourceFrame
 from data.prep.importers.sources import Sources, annotation_files
-from data.prep.pictures.decode import SUFFIXES
-from data.prep.prepared.writer import Ids
 
 _MAX_BYTES = 1024**3
 
 
 def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
     """The frames of every annotation file of the folder."""
-    frames: list[Frame] = []
+    frames: list[SourceFrame] = []
     faults: list[Fault] = []
     published: dict[str, int] = {}
     for file, split in annotation_files(sources.accidents).items():
@@ -35,7 +33,7 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
 
 def _of_file(
     file: Path, split: str | None, sources: Sources, classes: Classes, ids: Ids
-) -> tuple[list[Frame], list[Fault]]:
+) -> tuple[list[SourceFrame], list[Fault]]:
     content = _read(file)
     name = sources.name(file)
     meaning = _meaning(content, classes, file)
@@ -64,7 +62,7 @@ def _of_file(
             faults.append(Fault("no-usable-box", sources.name(path), None, "no box is usable"))
             continue
         stem = ids.of(path.stem)
-        frames.append(Frame(stem, split, path, sources.name(path), accidents, declared=size))
+        frames.append(SourceFrame(stem, split, path, sources.name(path), accidents, declared=size))
     for image_id, annotations in by_image.items():
         detail = f"{len(annotations)} annotations of image id {image_id!r:.80}, which is not listed"
         faults.append(Fault("orphan-label", name, None, detail))

@@ -1,23 +1,28 @@
 """One frame of a source, whatever the layout that it was found in."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dat_runtime.types import Accident, Size
+from dat_runtime.types import Accident, Size, highest_severity
 from data.prep.importers.faults import Fault
 from data.prep.importers.sources import Sources
-from data.prep.pictures.decode import SUFFIXES
-from data.prep.prepared.writer import stratum_of
 
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 NEGATIVE = "negative"
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
 _FRAME_NUMBER = re.compile(r"^(.*?[^\d _.()-].*?|\d+)[ _.(-]+\d+")
 
 
+def stratum_of(accidents: Sequence[Accident]) -> str:
+    """The highest severity of a frame; `empty` where it has no accident."""
+    severity = highest_severity([a.severity for a in accidents])
+    return "empty" if severity == "none" else severity
+
+
 @dataclass(frozen=True)
-class Frame:
+class SourceFrame:
     """An image of the source. Boxes are in `labels.UNIT`, of the upright picture."""
 
     id: str
@@ -49,11 +54,26 @@ class Frame:
         return found.group(1).casefold() if found else None
 
 
+class Ids:
+    """Gives ids that are unique without regard to case, and safe as file names and in messages."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def of(self, stem: str) -> str:
+        base = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:100] or "frame"
+        name, number = base, 2
+        while name.lower() in self._taken:
+            name, number = f"{base}-{number}", number + 1
+        self._taken.add(name.lower())
+        return name
+
+
 @dataclass(frozen=True)
 class Scan:
     """The labelled frames of a source, and what was wrong with their files."""
 
-    frames: list[Frame]
+    frames: list[SourceFrame]
     faults: list[Fault]
     published: dict[str, int]
     """Images in each split; empty where the source has no splits."""

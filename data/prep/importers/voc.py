@@ -11,10 +11,8 @@ from dat_runtime.types import Accident, Size
 from data.prep.importers.classes import Classes, Mapped
 from data.prep.importers.faults import Fault
 from data.prep.importers.labels import accident_of, box_of_pixels, merged
-from data.prep.importers.source_frame import Frame, Scan, by_stem
+from data.prep.importers.source_frame import SUFFIXES, Ids, Scan, SourceFrame, by_stem
 from data.prep.importers.sources import SPLITS, Sources
-from data.prep.pictures.decode import SUFFIXES
-from data.prep.prepared.writer import Ids
 
 _MAX_BYTES = 1024 * 1024
 _XML = frozenset({".xml"})
@@ -40,7 +38,7 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
     Raises:
         DataError: a class is not mapped (lists those that are there), or a file is not VOC XML.
     """
-    frames: list[Frame] = []
+    frames: list[SourceFrame] = []
     faults: list[Fault] = []
     published: dict[str, int] = {}
     pairs = list(_pairs(sources, faults))
@@ -58,7 +56,7 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
             faults.append(Fault("no-usable-box", sources.name(image), None, "no box is usable"))
             continue
         name = sources.name(image)
-        frames.append(Frame(ids.of(image.stem), split, image, name, accidents, declared=size))
+        frames.append(SourceFrame(ids.of(image.stem), split, image, name, accidents, declared=size))
     return Scan(frames, faults, published)
 
 

@@ -6,9 +6,8 @@ from dat_runtime.errors import DataError
 from data.prep.importers.classes import Classes, Mapped, plain_yaml
 from data.prep.importers.faults import Fault
 from data.prep.importers.labels import read_labels
-from data.prep.importers.source_frame import Frame, Scan, by_stem, images_of
+from data.prep.importers.source_frame import Ids, Scan, SourceFrame, by_stem, images_of
 from data.prep.importers.sources import SPLITS, Sources
-from data.prep.prepared.writer import Ids
 
 
 def read_data_yaml(
@@ -45,7 +44,7 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
     """Images paired with label files, and the faults of both."""
     data_yaml = sources.accidents / "data.yaml"
     names, faults = read_data_yaml(data_yaml, sources.name(data_yaml), classes)
-    frames: list[Frame] = []
+    frames: list[SourceFrame] = []
     published = {}
     for split in SPLITS:
         folder = sources.accident_folder(split)
@@ -66,5 +65,5 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
             if not accidents and any(f.kind == "near-zero-box" for f in found):
                 faults.append(Fault("no-usable-box", file, None, "no row of its label is usable"))
                 continue
-            frames.append(Frame(ids.of(stem), split, image, file, accidents))
+            frames.append(SourceFrame(ids.of(stem), split, image, file, accidents))
     return Scan(frames, faults, published)

@@ -17,15 +17,15 @@ from dat_runtime.draw import Image
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.truth import Frame, read_split
 from dat_runtime.types import SEVERITIES, Detection
-from data.prep.prepared.reader import Labelled, read_labelled
 
 ORIGINS = ("gate", "labels", "out-of-fold")
 HELD_OUT = "held_out.json"
 FOUND_IOU = 0.5
 """From this overlap on a detection finds an accident, as in Recall@0.5."""
 
-Guide = Callable[[Labelled, Image], Sequence[Detection]]
+Guide = Callable[[Frame, Image], Sequence[Detection]]
 """D⁺ of Eq. 2 for a frame, boxes in its own pixels."""
 
 
@@ -71,7 +71,7 @@ class Gates:
         return {"train": train, "val": whole, "test": whole}
 
 
-def from_labels(frame: Labelled, image: Image) -> Sequence[Detection]:
+def from_labels(frame: Frame, image: Image) -> Sequence[Detection]:
     return [Detection(a.box, a.severity, 1.0) for a in frame.accidents]
 
 
@@ -85,7 +85,7 @@ def out_of_fold(data: Path, whole: Path, folds: Sequence[Path]) -> Guide:
     """Each training frame seen by the gate that left it out."""
     numbers = held_out(data, whole, folds)
     guides = [from_gate(folder) for folder in folds]
-    return lambda frame, image: guides[numbers[frame.id]](frame, image)
+    return lambda frame, image: guides[numbers[frame.image_id]](frame, image)
 
 
 def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
@@ -116,7 +116,7 @@ def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
                     "expected one gate for each fold of the same count"
                 )
             numbers[name] = number
-    frames = {frame.id for frame in read_labelled(data, "train")}
+    frames = {frame.image_id for frame in read_split(data, "train")}
     if missing := frames - numbers.keys():
         raise ConfigError(
             f"{len(missing)} of {len(frames)} training frames were left out by no gate, such as "
@@ -154,7 +154,7 @@ class Tally:
     extra: int = 0
     other_severity: int = 0
 
-    def add(self, frame: Labelled, detections: Sequence[Detection]) -> None:
+    def add(self, frame: Frame, detections: Sequence[Detection]) -> None:
         free = list(frame.accidents)
         extra = 0
         for detection in sorted(detections, key=lambda d: -d.confidence):

@@ -10,7 +10,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dat_runtime.types import Size
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 64 * 1024 * 1024
 MIN_SIDE = 10

@@ -17,8 +17,8 @@ import PIL
 from dat_runtime import manifest
 from dat_runtime.errors import ManifestError
 from dat_runtime.types import Size
-from data.prep.importers import cctv
-from data.prep.importers.source_frame import Frame
+from data.prep.importers.source_frame import SourceFrame
+from data.prep.pictures import decode, looks, tones
 from data.prep.pictures.decode import (
     UnreadableImage,
     decoded,
@@ -27,7 +27,6 @@ from data.prep.pictures.decode import (
     write_jpeg,
 )
 from data.prep.pictures.pool import Engine, over_all
-from data.prep.pictures.prepare import looks
 
 LEDGER = "pictures.jsonl"
 
@@ -69,7 +68,7 @@ Memory = Mapping[tuple[bool, str], Known]
 
 
 def prepare_all(
-    frames: Sequence[Frame], staging: Path, memory: Memory, engine: Engine
+    frames: Sequence[SourceFrame], staging: Path, memory: Memory, engine: Engine
 ) -> Iterator[Prepared]:
     """Write each frame's picture to `staging/<number>.jpg`; yields what it is, in order."""
     target = staging.absolute()
@@ -95,8 +94,8 @@ def prepare(job: Job, memory: Memory) -> Prepared:
         told = f"{size.width} x {size.height}, labels say {declared.width} x {declared.height}"
         return Prepared(sha256, None, "", (*picture.repairs, ("size-mismatch", told)))
     if job.negative:
-        write_jpeg(cctv.corrected(picture.rgb), job.target)
-        size = Size(cctv.SIDE, cctv.SIDE)
+        write_jpeg(tones.corrected(picture.rgb), job.target)
+        size = Size(tones.SIDE, tones.SIDE)
     elif picture.jpeg is not None:
         job.target.write_bytes(picture.jpeg)
     else:
@@ -120,7 +119,9 @@ def _reuse(known: Known, job: Job, data: bytes) -> bool:
     return True
 
 
-def contents(frames: Sequence[Frame], prepared: Sequence[Prepared], engine: Engine) -> list[str]:
+def contents(
+    frames: Sequence[SourceFrame], prepared: Sequence[Prepared], engine: Engine
+) -> list[str]:
     """For each picture a digest, equal exactly where two pictures have the same pixels.
 
     Equal pixels look alike, so only pictures whose look is another's, in a file of other bytes, are
@@ -166,7 +167,7 @@ def recall(out: Path) -> dict[tuple[bool, str], Known]:
     return memory
 
 
-def write_ledger(rows: Iterable[tuple[Frame, Prepared, str | None]], path: Path) -> None:
+def write_ledger(rows: Iterable[tuple[SourceFrame, Prepared, str | None]], path: Path) -> None:
     """One line a picture, in the source's order; `image` is its place in the set, if it has one."""
     with path.open("w") as file:
         file.write(json.dumps({"code": _code()}) + "\n")
@@ -186,7 +187,7 @@ def write_ledger(rows: Iterable[tuple[Frame, Prepared, str | None]], path: Path)
 def _code() -> str:
     """Of what decides a picture's result: this code and Pillow's version."""
     sha = hashlib.sha256(PIL.__version__.encode())
-    for module in (decode, looks, cctv):
+    for module in (decode, looks, tones):
         sha.update(Path(module.__file__).read_bytes())
     sha.update(Path(__file__).read_bytes())
     return sha.hexdigest()

@@ -1,12 +1,12 @@
 """The prepared set: YOLO images and labels, our own data.yaml, and the truth of each frame."""
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dat_runtime.types import SEVERITIES, Accident, Size, highest_severity
+from dat_runtime.types import SEVERITIES, Accident, Size
+from data.prep.importers.source_frame import stratum_of
 
 DATA_YAML = """\
 # python -m train.gate --config configs/yolo/smoke.yaml --data <this folder> --out runs/gate
@@ -33,27 +33,6 @@ class Entry:
     def stratum(self) -> str:
         """What splits are balanced over: the highest severity, `empty`, or `negative`."""
         return "negative" if self.negative else stratum_of(self.accidents)
-
-
-def stratum_of(accidents: Sequence[Accident]) -> str:
-    """The highest severity of a frame; `empty` where it has no accident."""
-    severity = highest_severity([a.severity for a in accidents])
-    return "empty" if severity == "none" else severity
-
-
-class Ids:
-    """Gives ids that are unique without regard to case, and safe as file names and in messages."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def of(self, stem: str) -> str:
-        base = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:100] or "frame"
-        name, number = base, 2
-        while name.lower() in self._taken:
-            name, number = f"{base}-{number}", number + 1
-        self._taken.add(name.lower())
-        return name
 
 
 def image_path(folder: Path, split: str, frame_id: str) -> Path:

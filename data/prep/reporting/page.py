@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from data.prep.importers.source_frame import SUFFIXES
 from data.prep.importers.sources import SPLITS, Sources
-from data.prep.pictures.decode import SUFFIXES, UnreadableImage, read_picture
+from data.prep.pictures.decode import UnreadableImage, read_picture
 from data.prep.prepared.writer import Entry, image_path
 from data.prep.reporting import charts
 from data.prep.splitting.by_groups import rank

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.prep.importers import cctv
 from data.prep.importers.faults import Fault, summary
 from data.prep.importers.source_frame import Scan
 from data.prep.importers.sources import SPLITS
+from data.prep.pictures import tones
 from data.prep.prepared.writer import Entry
+from data.prep.splitting import assign
 from data.prep.splitting.leaks import Link
 
 PAPER_SPLIT = {"train": 10_469, "val": 1_004, "test": 649}
@@ -59,11 +60,11 @@ def _negatives(
         "found": found,
         "exact_duplicates": sum(f.kind == "duplicate-negative" for f in faults),
         "kept": split.total(),
-        "side": cctv.SIDE,
-        "gamma": cctv.GAMMA,
+        "side": tones.SIDE,
+        "gamma": tones.GAMMA,
         "split_by": "group" if config["leak_free"] else "clip" if config["negatives_by_clip"]
         else "frame",
-        "split": _compared({name: split[name] for name in SPLITS}, cctv.PAPER_SPLIT),
+        "split": _compared({name: split[name] for name in SPLITS}, assign.PAPER_SPLIT),
     }  # fmt: skip
 
 

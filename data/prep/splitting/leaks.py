@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prep.importers.source_frame import Frame
+from data.prep.importers.source_frame import SourceFrame
 from data.prep.importers.sources import SPLITS
+from data.prep.pictures import looks
 from data.prep.pictures.pool import Engine
-from data.prep.pictures.prepare import looks
 
 KINDS = ("exact", "near", "same-source", "same-clip")
 _NO_TWIN = np.iinfo(np.int64).max
@@ -97,7 +97,7 @@ def _link(frame: int, value: int) -> Link:
 
 
 def find_links(
-    frames: Sequence[Frame],
+    frames: Sequence[SourceFrame],
     found_looks: Sequence[str],
     contents: Sequence[str],
     splits: Sequence[str] | None,
@@ -124,7 +124,7 @@ def find_links(
     return links
 
 
-def _same_source(frames: Sequence[Frame], bits: Sequence[bytes]) -> NDArray[np.int64]:
+def _same_source(frames: Sequence[SourceFrame], bits: Sequence[bytes]) -> NDArray[np.int64]:
     """Each augmented copy linked with the first of its image; enough to connect them all."""
     first: dict[str, int] = {}
     rows = []

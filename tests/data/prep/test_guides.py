@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from dat_runtime.edge.settings import GateSettings
-from dat_runtime.manifest import Stage, verify
+from dat_runtime.manifest import verify
+from dat_runtime.stage import Stage
+from dat_runtime.truth import Frame
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Severity, Size
 from data.prep import instruct
 from data.prep.instructions.guides import Tally
-from data.prep.prepared.reader import Labelled
 from tests.conftest import SIDE, constant_gate
 
 FRAME = Size(100, 100)
@@ -114,9 +115,9 @@ def test_how_often_the_gate_errs_is_printed_and_kept(
     assert said in capsys.readouterr().out
 
 
-def labelled(*boxes: tuple[float, float], severity: Severity = "moderate") -> Labelled:
+def labelled(*boxes: tuple[float, float], severity: Severity = "moderate") -> Frame:
     accidents = tuple(Accident(Box(x, y, x + 20, y + 20, FRAME), severity) for x, y in boxes)
-    return Labelled("a", Path("a.jpg"), FRAME, accidents)
+    return Frame("a", "a.jpg", FRAME, accidents)
 
 
 def detection(x: float, y: float, confidence: float = 0.5, severity: Any = "moderate") -> Detection:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from dat_runtime import schema
-from dat_runtime.manifest import Stage, verify
+from dat_runtime.manifest import verify
+from dat_runtime.stage import Stage
+from dat_runtime.truth import read_split
 from dat_runtime.types import Size
 from data.prep import instruct
-from data.prep.prepared.reader import read_labelled
 
 SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": (60, 60)}
 
@@ -49,7 +50,7 @@ def test_a_target_carried_back_to_the_camera_frame_is_the_label(
 ) -> None:
     data = write_data(tmp_path / "data")
     assert run(tmp_path, gate_folder, "--max-pixels", str(max_pixels)) == 0
-    labelled = {frame.id: frame for frame in read_labelled(data, "test")}
+    labelled = {frame.image_id: frame for frame in read_split(data, "test")}
     for sample in read(tmp_path, "boxed_test"):
         frame, original = Size(*sample["frame"]), Size(*sample["original"])
         answer = sample["messages"][1]["content"]
@@ -57,7 +58,7 @@ def test_a_target_carried_back_to_the_camera_frame_is_the_label(
         assert verdict.rule
         assert not verdict.violation
         moved = schema.check(
-            schema.in_frame(answer, frame, original), original.width, original.height
+            answer.in_frame(answer, frame, original), original.width, original.height
         )
         assert moved.assessment is not None
         found = moved.assessment.accidents[0].box

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from data.prep.build import main
-from data.prep.importers.source_frame import Frame
-from data.prep.pictures.prepare import looks
+from data.prep.importers.source_frame import SourceFrame
+from data.prep.pictures import looks
 from data.prep.splitting import by_groups
 from tests.data.prep.source_builder import BOX, jpeg, picture
 
@@ -84,7 +84,7 @@ def test_all_pairs_of_all_blocks_are_compared_once(monkeypatch):
     ],
 )
 def test_names_tell_clip_and_original(tmp_path, stem, clip, original):
-    frame = Frame("a", "train", tmp_path / f"{stem}.jpg", "a.jpg")
+    frame = SourceFrame("a", "train", tmp_path / f"{stem}.jpg", "a.jpg")
     assert (frame.clip, frame.original) == (clip, original)
 
 

@@ -10,7 +10,7 @@ import yaml
 from dat_runtime.errors import ManifestError
 from dat_runtime.manifest import verify
 from data.prep.build import main
-from data.prep.pictures.prepare import prepare
+from data.prep.pictures import prepare
 from tests.data.prep.source_builder import BOX, jpeg, picture
 from tests.data.prep.test_build import hashes
 

@@ -1,0 +1,174 @@
+"""Reading and writing JSON, JSON lines and YAML: the one place that does, with errors by name.
+
+What cannot be read is a `DatError` that names the file, and the line where there are lines. The
+caller says of which kind: a broken configuration is a `ConfigError`, a broken gate a `ModelError`.
+What is written is written whole or not at all.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.errors import ConfigError, DataError, DatError
+
+
+def read_text(
+    path: Path,
+    error: type[DatError] = DataError,
+    *,
+    missing: str = "",
+    most_bytes: int | None = None,
+) -> str:
+    """The text of a UTF-8 file.
+
+    Args:
+        error: what is raised.
+        missing: what to do about a file that is not there, for its message.
+        most_bytes: a larger file is refused before it is read whole.
+
+    Raises:
+        DatError: of the kind `error`: the file is missing, cannot be read, is too large, or is not
+            UTF-8; then with the line.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(-1 if most_bytes is None else most_bytes + 1)
+    except FileNotFoundError as cause:
+        told = f"is missing: {missing}" if missing else f"cannot be read ({cause.strerror})"
+        raise error(told, path) from None
+    except OSError as cause:
+        raise error(f"cannot be read ({cause.strerror})", path) from None
+    if most_bytes is not None and len(content) > most_bytes:
+        raise error(f"larger than {most_bytes:,} bytes", path)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as cause:
+        line = content.count(b"\n", 0, cause.start) + 1
+        raise error("is not UTF-8", path, line) from None
+
+
+def read_json(
+    path: Path,
+    error: type[DatError] = DataError,
+    *,
+    missing: str = "",
+    most_bytes: int | None = None,
+    strict: bool = False,
+) -> Any:
+    """The value in a JSON file.
+
+    Args:
+        error, missing, most_bytes: as in `read_text`.
+        strict: as `parse` reads it: no duplicate key, NaN or Infinity.
+
+    Raises:
+        DatError: of the kind `error`: as `read_text`, or the text is not JSON.
+    """
+    text = read_text(path, error, missing=missing, most_bytes=most_bytes)
+    try:
+        return parse(text) if strict else json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"is not JSON ({cause})", path) from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    r"""The objects of a file of JSON lines, numbered from 1. Only `\n` ends a line.
+
+    Raises:
+        DataError: the file cannot be read or is not UTF-8, or a line is not a JSON object.
+    """
+    lines = read_text(path).split("\n")
+    if not lines[-1]:  # the last line ends with \n, as it should
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as cause:
+            raise DataError(f"is not JSON ({cause})", path, number) from None
+        if not isinstance(record, dict):
+            raise DataError("is not a JSON object", path, number)
+        yield number, record
+
+
+def read_yaml(path: Path, error: type[DatError] = ConfigError) -> Any:
+    """The value in a YAML file; its tags never run anything.
+
+    Raises:
+        DatError: of the kind `error`: as `read_text`, or the text is not YAML.
+    """
+    import yaml
+
+    text = read_text(path, error)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:  # a ValueError: no such date
+        raise error(f"is not YAML ({cause})", path) from None
+
+
+def parse(text: str) -> Any:
+    """The one JSON value that the text is, read strictly.
+
+    Raises:
+        ValueError: it is not one, or has duplicate keys, NaN, Infinity or an endless nesting.
+    """
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("duplicate key")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"number out of range: {digits[:20]}")
+    return number
+
+
+def write_json(path: Path, value: Any, *, sort_keys: bool = False) -> None:
+    """Write a JSON file for people and programs: indented, one newline at its end."""
+    write_atomically(path, json.dumps(value, indent=1, sort_keys=sort_keys) + "\n")
+
+
+def write_json_lines(path: Path, records: Iterable[Any]) -> None:
+    """Write a file of JSON lines, one record each."""
+    write_atomically(path, "".join(f"{json.dumps(record)}\n" for record in records))
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write a YAML file, its keys in the order that they have."""
+    import yaml
+
+    write_atomically(path, yaml.safe_dump(value, sort_keys=False))
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

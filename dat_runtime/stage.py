@@ -1,0 +1,297 @@
+"""Output folders: written beside, moved into place when whole, with a manifest that readers verify.
+
+Every command of the bench that makes something makes one folder, through `Stage`. Its manifest
+(`manifest`) states what decided the content, the source code included: the command's own module and
+all of this repository that it imports.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from dat_runtime import manifest
+from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
+from dat_runtime.manifest import NAME, VERSIONS, Manifest, digest, file_digests
+
+try:
+    import fcntl
+except ImportError:  # not on this system: two runs at once are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Below it lies the code of the stages."""
+
+_APART = frozenset(
+    Path(__file__).resolve().with_name(name)
+    for name in ("stage.py", "manifest.py", "errors.py", "command.py")
+)
+"""Modules that decide how a folder is written and how a command is called, not what is in it."""
+
+BAD_INPUT = (ConfigError, DataError, ManifestError)
+"""What a stage raises about its input: starting again with it would fail the same way."""
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident set so far, of this process or of one that it waited for."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(w).ru_maxrss for w in who)
+    return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def sources(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
+    """The given Python files and all of this repository that they import, at whatever depth.
+
+    Imports are read, not run, those inside functions too. `__init__.py` of packages, which are
+    empty, and the modules of folders, errors and command lines do not count.
+    """
+    found: set[Path] = set()
+    ahead = [Path(entry).resolve() for entry in entries]
+    while ahead:
+        path = ahead.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for name in _imports(path):
+            module = _module(name, root)
+            if module is not None:
+                ahead.append(module)
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports; of `from a import b` both a and a.b: b may be a module."""
+    ahead: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, ())
+            ahead += inner if isinstance(inner, list) else ()
+
+
+def _module(name: str, root: Path) -> Path | None:
+    """The file of a module of this repository; None for any other name."""
+    path = root.joinpath(*name.split(".")).with_suffix(".py").resolve()
+    return path if path not in _APART and path.is_file() else None
+
+
+def _code_digest(files: Iterable[str | Path]) -> str:
+    """Of Python files with all that they import, and of other files as they are."""
+    modules: list[Path] = []
+    others: list[Path] = []
+    for file in map(Path, files):
+        (modules if file.suffix == ".py" else others).append(file)
+    digests = map(digest, sources(modules, ROOT) + others)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+class Stage:
+    """One output folder in the making.
+
+        stage = Stage(out, kind="gate", inputs={"data": data}, config=config, code=[__file__])
+        if stage.up_to_date():
+            return
+        with stage as folder:
+            ...write into folder...
+
+    The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
+    when it raises an error about its input, unless it went on with what was there. When the block
+    is cut off, or a training in it fails, it stays: a `resumable` stage finds its checkpoints there
+    at the next start with the same recipe, any other starts clean.
+    A whole folder whose move was cut off is moved at the next start. Input folders are verified
+    before the work begins; a second run that writes the same folder is refused.
+    A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
+    taken and the peak memory.
+
+    Args:
+        code: the module that does the work; what it imports of this repository counts with it.
+            Files that are not Python count as they are.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        kind: str,
+        inputs: Mapping[str, Path],
+        config: Mapping[str, Any],
+        code: Sequence[str | Path] = (),
+        resumable: bool = False,
+    ):
+        self.out = out
+        self.resumable = resumable
+        self.partial = out.with_name(out.name + ".partial")
+        self._inputs = list(inputs.values())
+        self._lock = _Lock(out)
+        self._went_on = False
+        self._manifest = Manifest(
+            kind=kind,
+            inputs={name: digest(path) for name, path in sorted(inputs.items())},
+            config=json.loads(json.dumps(config)),
+            code=_code_digest(code),
+            versions=VERSIONS,
+            outputs={},
+        )
+
+    def up_to_date(self) -> bool:
+        """Whether `out` was made by this very recipe and is unchanged since."""
+        self._finish_cut_off_move()
+        if self._holds_outputs(self.out):
+            print(f"[{self.out.name}] up to date: {self.out}", flush=True)
+            return True
+        return False
+
+    def _holds_outputs(self, folder: Path) -> bool:
+        with suppress(ManifestError):
+            return manifest.verify(folder).recipe == self._manifest.recipe
+        return False
+
+    def _finish_cut_off_move(self) -> None:
+        """Move the unfinished folder if it is whole: its manifest lists outputs at the end only."""
+        with suppress(ManifestError):
+            if not manifest.read(self.partial).outputs:
+                return
+            with self._lock:
+                self._demand_replaceable()
+                if self._holds_outputs(self.partial):
+                    _replace_folder(self.partial, self.out)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an unfinished folder of this very recipe is there to go on with."""
+        if not self.resumable:
+            return False
+        with suppress(ManifestError):
+            return manifest.read(self.partial).recipe == self._manifest.recipe
+        return False
+
+    def __enter__(self) -> Path:
+        self._started = time.monotonic()
+        self._demand_replaceable()
+        for path in self._inputs:
+            if (path / NAME).is_file():
+                manifest.verify(path)
+        with self._lock.kept_unless_raised():
+            self._went_on = self.resumes
+            if not self._went_on:
+                self._start_clean()
+        return self.partial
+
+    def _demand_replaceable(self) -> None:
+        if self.out.exists() and not (self.out / NAME).is_file():
+            raise ManifestError(
+                f"{self.out} is there and was not made by a stage (no {NAME}): "
+                "it would be replaced whole; name another folder or remove it"
+            )
+
+    def _start_clean(self) -> None:
+        shutil.rmtree(self.partial, ignore_errors=True)
+        try:
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise ManifestError(f"{self.partial}: no folder can be made ({error})") from None
+        manifest.write(self.partial, self._manifest)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                outputs = file_digests(self.partial)
+                manifest.write(self.partial, replace(self._manifest, outputs=outputs))
+                _replace_folder(self.partial, self.out)
+                seconds, peak = time.monotonic() - self._started, peak_memory_bytes() >> 20
+                print(
+                    f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
+                    flush=True,
+                )
+            elif not self._went_on and (
+                isinstance(error, BAD_INPUT) or (isinstance(error, DatError) and not self.resumable)
+            ):
+                shutil.rmtree(self.partial, ignore_errors=True)
+        finally:
+            self._lock.release()
+
+
+class _Lock:
+    """Lets one process at a time write an output folder: a lock on a file beside it.
+
+    A process that ends, however, leaves it free. Where files cannot be locked, nothing is.
+    """
+
+    def __init__(self, out: Path):
+        self._out = out
+        self._path = out.with_name(f".{out.name}.lock")
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> None:
+        if fcntl is None:
+            return
+        while self._file is None:
+            self._file = self._open()
+
+    def _open(self) -> IO[bytes] | None:
+        """The locked file; `None` when its last holder removed it in between."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("wb")
+        except OSError as error:
+            raise ManifestError(f"{self._out} cannot be written ({error})") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ManifestError(f"another run is writing {self._out}: wait for its end") from None
+        except OSError:
+            return file  # a file system without locks
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @contextmanager
+    def kept_unless_raised(self) -> Iterator[None]:
+        """Take it for longer than the block, which gives it back when it raises."""
+        self.__enter__()
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Put `new` where `old` is; a crash between the two renames leaves `old` absent, not mixed."""
+    retired = old.with_name(old.name + ".old")
+    shutil.rmtree(retired, ignore_errors=True)
+    if old.exists():
+        old.rename(retired)
+    new.rename(old)
+    shutil.rmtree(retired, ignore_errors=True)
