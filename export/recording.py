@@ -101,7 +101,7 @@ def record(chosen: Answered, bundle: Bundle, out: Path) -> None:
     ]
     recording = {
         "by": BY,
-        "frame": [chosen.width, chosen.height],
+        "frame": [chosen.size.width, chosen.size.height],
         "threshold": bundle.detector.settings.keep,
         "detections": detections,
         "max_pixels": bundle.max_pixels,

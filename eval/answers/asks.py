@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dat_runtime.answer import in_frame
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import Size
 
@@ -80,7 +81,7 @@ def record(ask: Ask, answer: Answer) -> dict[str, Any]:
     """
     return {
         "image_id": ask.id,
-        "text": answer.in_frame(answer.text, ask.frame, ask.original),
+        "text": in_frame(answer.text, ask.frame, ask.original),
         "latency_s": round(answer.seconds, 4),
         "model_text": answer.text,
         "prompt_tokens": answer.prompt_tokens,

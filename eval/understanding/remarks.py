@@ -44,7 +44,7 @@ def gate_notes(frames: "Sequence[Frame]", boxed: Path) -> list[str]:
         for sample in json.loads(boxed.read_text("utf-8"))
         if sample["messages"][0]["content"].endswith(task_prompt(Size(*sample["frame"]), ()))
     }
-    lost = sum(f.image_id in dropped and bool(f.boxes) for f in frames)
+    lost = sum(f.image_id in dropped and bool(f.accidents) for f in frames)
     return [
         f"The gate finds nothing in {len(dropped)} of {len(frames)} frames, {lost} of them with "
         "accidents; in the field these never reach the MLLM, here it is asked about them too."

@@ -166,7 +166,7 @@ def test_a_model_that_ultralytics_did_not_export_is_not_quantized(tmp_path: Path
 
 
 def frame(*boxes: tuple[float, ...], severity: str = "severe") -> Frame:
-    return Frame("f", "f.png", 100, 100, boxes, (severity,) * len(boxes))
+    return frame_of("f", "f.png", 100, 100, boxes, (severity,) * len(boxes))
 
 
 def found(x: float, confidence: float, severity: Any = "severe") -> Detection:
@@ -202,7 +202,7 @@ def test_decisions_that_differ_are_counted_by_their_direction() -> None:
 
 
 def test_calibration_frames_are_spread_over_all() -> None:
-    frames = [Frame(str(i), "", 1, 1, (), ()) for i in range(10)]
+    frames = [Frame(str(i), "", Size(1, 1), ()) for i in range(10)]
     assert [f.image_id for f in int8.spread(frames, 4)] == ["0", "2", "5", "7"]
     assert int8.spread(frames, 99) == frames
 

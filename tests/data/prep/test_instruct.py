@@ -58,7 +58,7 @@ def test_a_target_carried_back_to_the_camera_frame_is_the_label(
         assert verdict.rule
         assert not verdict.violation
         moved = schema.check(
-            answer.in_frame(answer, frame, original), original.width, original.height
+            in_frame(answer, frame, original), original.width, original.height
         )
         assert moved.assessment is not None
         found = moved.assessment.accidents[0].box
