@@ -20,7 +20,7 @@ PRECISION_RESAMPLES = 1000
 """Where each resample takes the average precisions of a whole split anew (Fig. 4)."""
 
 NESTED_RESAMPLES = 200
-"""Where each resample fits a calibration and thresholds anew: of a thousand frames, about a second."""
+"""Where each resample fits a calibration and thresholds anew, which can take a second."""
 
 SEED = 20260
 
