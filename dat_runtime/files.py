@@ -15,14 +15,14 @@ from typing import Any
 from dat_runtime.errors import ConfigError, DataError, DatError
 
 
-def read_text(
+def read_bytes(
     path: Path,
     error: type[DatError] = DataError,
     *,
     missing: str = "",
     most_bytes: int | None = None,
-) -> str:
-    """The text of a UTF-8 file.
+) -> bytes:
+    """The content of a file, for formats that state their encoding themselves.
 
     Args:
         error: what is raised.
@@ -30,8 +30,7 @@ def read_text(
         most_bytes: a larger file is refused before it is read whole.
 
     Raises:
-        DatError: of the kind `error`: the file is missing, cannot be read, is too large, or is not
-            UTF-8; then with the line.
+        DatError: of the kind `error`: the file is missing, cannot be read, or is too large.
     """
     try:
         with path.open("rb") as file:
@@ -43,6 +42,25 @@ def read_text(
         raise error(f"cannot be read ({cause.strerror})", path) from None
     if most_bytes is not None and len(content) > most_bytes:
         raise error(f"larger than {most_bytes:,} bytes", path)
+    return content
+
+
+def read_text(
+    path: Path,
+    error: type[DatError] = DataError,
+    *,
+    missing: str = "",
+    most_bytes: int | None = None,
+) -> str:
+    """The text of a UTF-8 file.
+
+    Args:
+        error, missing, most_bytes: as in `read_bytes`.
+
+    Raises:
+        DatError: of the kind `error`: as `read_bytes`, or the file is not UTF-8; then with the line.
+    """
+    content = read_bytes(path, error, missing=missing, most_bytes=most_bytes)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as cause:
