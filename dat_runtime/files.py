@@ -58,7 +58,7 @@ def read_text(
         error, missing, most_bytes: as in `read_bytes`.
 
     Raises:
-        DatError: of the kind `error`: as `read_bytes`, or the file is not UTF-8; then with the line.
+        DatError: of the kind `error`: as `read_bytes`, or not UTF-8; then with the line.
     """
     content = read_bytes(path, error, missing=missing, most_bytes=most_bytes)
     try:
