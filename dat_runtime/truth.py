@@ -13,6 +13,9 @@ from dat_runtime.errors import DataError
 from dat_runtime.files import read_json_lines
 from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
 
+SPLITS = ("train", "val", "test")
+"""The parts of a prepared set, each with its `truth_<split>.jsonl`."""
+
 _FRAME = {
     "image_id": fields.NAME,
     "image": fields.TEXT,

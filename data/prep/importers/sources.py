@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from dat_runtime.errors import DataError
+from dat_runtime.truth import SPLITS
 from data.prep.importers import traces
 
-SPLITS = ("train", "val", "test")
 PARTS = ("accidents", "negatives", "trace")
 OPTIONAL = PARTS[1:]
 DEPTH = 3
