@@ -32,7 +32,7 @@ CHUNK_SECONDS = 0.005
 """Most time that a chunk should take, so that on a slow link an alert waits no longer either."""
 
 PACKET = 1_400
-"""Bytes below which a chunk is not cut for that."""
+"""Bytes below which a chunk is not cut for `CHUNK_SECONDS`: about what one packet carries."""
 
 
 class Bandwidth:
@@ -54,6 +54,7 @@ class Bandwidth:
 
     def sent(self, size: int, seconds: float) -> None:
         """`size` bytes took `seconds`."""
+        # Old bytes and old seconds fade alike, so that their ratio stays a rate.
         kept = math.exp(-seconds / self._memory)
         self._bytes = kept * self._bytes + size
         self._seconds = kept * self._seconds + seconds
@@ -128,11 +129,12 @@ class LiveQueue:
         if not event.json_sent:
             self._alerts.append(event)
             self._alerts.sort(key=lambda e: score(e.priority, e.json_bytes), reverse=True)
-        if unit := smaller_visual(event):
+        unit = smaller_visual(event)
+        if unit is not None:
             kind, size = unit
             layer = min(size, math.ceil(size * self._first_layer))
             self._visuals[event.id] = _Visual(event, kind, size, camera, layer=layer)
-            self._order = []
+            self._order = []  # to be planned again
 
     def next_chunk(self, now: float) -> Chunk | None:
         """The next bytes to send; None when nothing waits. The same until it is reported sent."""
@@ -141,11 +143,13 @@ class LiveQueue:
             return Chunk(event.id, "json", 0, event.json_bytes, last=True)
         if self._visuals and not self._order:
             self._order = self._plan(now)
-        waiting = self._visuals or self._refining
-        if not waiting:
+        if self._visuals:
+            event_id = self._order[0]
+            visual = self._visuals[event_id]
+        elif self._refining:
+            event_id, visual = next(iter(self._refining.items()))
+        else:
             return None
-        event_id = self._order[0] if self._visuals else next(iter(self._refining))
-        visual = waiting[event_id]
         brief = max(PACKET, int(self.bandwidth.estimate * CHUNK_SECONDS))
         size = min(self._chunk, brief, visual.goal - visual.sent)
         last = visual.sent + size == visual.goal
@@ -173,23 +177,23 @@ class LiveQueue:
         """One more of the camera in a row; a camera with nothing pending starts anew."""
         self._in_a_row[camera] = self._in_a_row.get(camera, 0) + 1
         pending = {visual.camera for visual in self._visuals.values()}
-        self._in_a_row = {c: n for c, n in self._in_a_row.items() if c in pending}
+        self._in_a_row = {name: n for name, n in self._in_a_row.items() if name in pending}
 
     def _plan(self, now: float) -> list[str]:
         """The visuals in sending order, by what is left of them."""
         rank = self._ranks() if self._fair else {}
         left = []
         for visual in self._visuals.values():
-            size, event = visual.layer - visual.sent, visual.event
-            left.append(
-                replace(
-                    event,
-                    priority=event.priority / rank.get(event.id, 1),
-                    roi_bytes=size,
-                    box_bytes=None,
-                    json_sent=True,
-                )
+            event = visual.event
+            # Under way, the visual counts with its missing bytes alone, whatever it is.
+            remainder = replace(
+                event,
+                priority=event.priority / rank.get(event.id, 1),
+                roi_bytes=visual.layer - visual.sent,
+                box_bytes=None,
+                json_sent=True,
             )
+            left.append(remainder)
         # The interval does not matter: `live` plans all that waits.
         limits = Limits.of(self.bandwidth.estimate, 1.0, self._deadline, now)
         planned = planners.live(left, limits)
@@ -197,7 +201,8 @@ class LiveQueue:
 
     def _ranks(self) -> dict[str, int]:
         """Which in a row of its camera's each visual would be, the best first."""
-        count, ranks = dict(self._in_a_row), {}
+        count = dict(self._in_a_row)
+        ranks = {}
         best_first = sorted(
             self._visuals.values(),
             key=lambda visual: score(visual.event.priority, visual.layer - visual.sent),

@@ -1,11 +1,12 @@
 """The planners beyond Algorithm 1: `dat_plus` selects better visuals, `dat_live` orders all."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from dat_runtime.planning import ontime
 from dat_runtime.planning.algorithm1 import json_stage
+from dat_runtime.planning.ontime import Jobs
 from dat_runtime.planning.pending import (
     Kind,
     Limits,
@@ -15,28 +16,8 @@ from dat_runtime.planning.pending import (
     smaller_visual,
 )
 
-
-@dataclass(frozen=True)
-class _Visuals:
-    """The visuals that may be sent, as `ontime` wants them; one entry each."""
-
-    events: list[PendingEvent]
-    kinds: list[Kind]
-    sizes: list[int]
-    weights: list[float]
-    due: list[float]
-    """Bytes from the interval's start by which the visual must be through."""
-
-
-def _visuals(events: Sequence[PendingEvent], limits: Limits) -> _Visuals:
-    units = [(event, *unit) for event in events if (unit := smaller_visual(event))]
-    return _Visuals(
-        events=[event for event, _, _ in units],
-        kinds=[kind for _, kind, _ in units],
-        sizes=[size for _, _, size in units],
-        weights=[event.priority for event, _, _ in units],
-        due=[limits.due(limits.age(event)) for event, _, _ in units],
-    )
+Visual = tuple[PendingEvent, Kind, int]
+"""An event with its cheaper visual and that one's bytes."""
 
 
 def plus(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
@@ -44,50 +25,75 @@ def plus(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
     require_valid(events)
     if not limits.bandwidth:
         return []
-    planned, with_json, sent = json_stage(events, limits)
-    visuals = _visuals(with_json, limits)
-    greedy, total = [], sent
-    for i in ontime.by_density(visuals.weights, visuals.sizes):  # lines 18-24
-        if total + visuals.sizes[i] <= visuals.due[i]:
-            total += visuals.sizes[i]
-            greedy.append(i)
-    values = (visuals.weights, visuals.sizes, visuals.due, sent)
-    chosen = ontime.best_selection(*values, greedy)
-    return planned + _in_order(visuals, ontime.sending_order(*values, chosen), sent, limits)
+    alerts, with_json, sent = json_stage(events, limits)
+    visuals = _visuals_of(with_json)
+    jobs = _jobs(visuals, sent, limits)
+    chosen = ontime.best_selection(jobs, _greedy(jobs))
+    return alerts + _in_order(visuals, ontime.sending_order(jobs, chosen), sent, limits)
 
 
 def live(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
     """All that waits, in the order to send it from now on; to be planned again whenever an event
-    comes. Alerts, then the visuals that can be in time (EDF insertion), then the late ones."""
+    comes. Alerts, then the visuals that can be in time (EDF insertion), then the late ones.
+
+    The interval does not bound it.
+    """
     require_valid(events)
     if not limits.bandwidth:
         return []
     unlimited = replace(limits, capacity=math.inf)
-    planned, all_events, sent = json_stage(events, unlimited)
-    visuals = _visuals(all_events, unlimited)
-    values = (visuals.weights, visuals.sizes, visuals.due, sent)
-    in_time = ontime.sending_order(*values, _reachable(*values))
-    late = set(range(len(visuals.sizes))) - set(in_time)
-    order = in_time + [i for i in ontime.by_density(visuals.weights, visuals.sizes) if i in late]
-    return planned + _in_order(visuals, order, sent, limits)
+    alerts, all_events, sent = json_stage(events, unlimited)
+    visuals = _visuals_of(all_events)
+    jobs = _jobs(visuals, sent, unlimited)
+    in_time = ontime.sending_order(jobs, _reachable(jobs))
+    late = set(range(len(jobs))) - set(in_time)
+    late_order = [i for i in jobs.by_density() if i in late]
+    return alerts + _in_order(visuals, in_time + late_order, sent, limits)
 
 
-def _reachable(
-    weights: Sequence[float], sizes: Sequence[float], due: Sequence[float], sent: float
-) -> list[int]:
-    if len(sizes) > ontime.INSERTION_UP_TO:
-        return ontime.moore_hodgson(weights, sizes, due, sent)
-    return ontime.insertion(weights, sizes, due, sent)
+def _visuals_of(events: Iterable[PendingEvent]) -> list[Visual]:
+    visuals = []
+    for event in events:
+        unit = smaller_visual(event)
+        if unit is not None:
+            visuals.append((event, *unit))
+    return visuals
+
+
+def _jobs(visuals: Sequence[Visual], sent: int, limits: Limits) -> Jobs:
+    return Jobs(
+        weights=[event.priority for event, _, _ in visuals],
+        sizes=[size for _, _, size in visuals],
+        due=[limits.due(limits.age(event)) for event, _, _ in visuals],
+        sent=sent,
+    )
+
+
+def _greedy(jobs: Jobs) -> list[int]:
+    """What Algorithm 1 would choose (lines 18-24)."""
+    chosen = []
+    total = jobs.sent
+    for i in jobs.by_density():
+        if total + jobs.sizes[i] <= jobs.due[i]:
+            total += jobs.sizes[i]
+            chosen.append(i)
+    return chosen
+
+
+def _reachable(jobs: Jobs) -> list[int]:
+    """A selection that can be in time, by the rule that is fast enough for so many."""
+    if len(jobs) > ontime.INSERTION_UP_TO:
+        return ontime.moore_hodgson(jobs)
+    return ontime.insertion(jobs)
 
 
 def _in_order(
-    visuals: _Visuals, order: Sequence[int], sent: int, limits: Limits
+    visuals: Sequence[Visual], order: Iterable[int], sent: int, limits: Limits
 ) -> list[Transmission]:
+    """The visuals as transmissions that follow `sent` bytes of alerts."""
     planned = []
     for i in order:
-        sent += visuals.sizes[i]
-        done_at = sent / limits.bandwidth
-        planned.append(
-            Transmission(visuals.events[i].id, visuals.kinds[i], visuals.sizes[i], done_at)
-        )
+        event, kind, size = visuals[i]
+        sent += size
+        planned.append(Transmission(event.id, kind, size, sent / limits.bandwidth))
     return planned

@@ -27,9 +27,9 @@ def test_events_are_read_in_order_and_may_leave_out_what_they_lack(tmp_path: Pat
     ("line", "words"),
     [
         ("{", "Expecting"),
-        ("[]", "one JSON object"),
+        ("[]", "not an object with the keys id, priority"),
         ('{"id": "b", "priority": 1}', "json_bytes is missing"),
-        (GOOD.replace("a", "a", 1).replace("roi_bytes", "roi"), "unknown field 'roi'"),
+        (GOOD.replace("a", "a", 1).replace("roi_bytes", "roi"), "unknown key 'roi'"),
         (GOOD.replace('"a"', '""'), "id is ''"),
         (GOOD.replace("0.5", "-0.5"), "priority is -0.5"),
         (GOOD.replace("0.5", "NaN"), "NaN is not JSON"),

@@ -3,7 +3,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dat_runtime.planning.algorithm1 import scalar_plan, vectorised_plan
@@ -153,6 +153,8 @@ def test_the_plan_does_not_change_when_sizes_and_bandwidth_are_scaled_together(
     policy, instance, factor
 ):
     events, bandwidth, *rest = instance
+    # Below that, priority per byte underflows and scores are no longer scaled alike.
+    assume(all(e.priority == 0 or e.priority > 1e-300 for e in events))
 
     def scaled(size):
         return None if size is None else size * 2 * factor
