@@ -1,9 +1,10 @@
-"""The import rules of `CONTRIBUTING.md`, read from the source of every module."""
+"""The import rules and the rooms of `CONTRIBUTING.md`, read from the source of every module."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("data", "train", "eval", "export")
 HEAVY = ("torch", "torchvision", "ultralytics", "transformers", "peft", "llamafactory")
 UNPICKLING = ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+STAGE_FOLDERS = ("data/prep", "train", "eval", "export")
 SHELLS = ("dat_runtime.cli", "dat_runtime.demo")
 SIDES = ("dat_runtime.edge", "dat_runtime.cloud")
 
@@ -57,16 +59,110 @@ def modules() -> list[Path]:
     return [p for top in ("dat_runtime", *STAGES) for p in sorted((ROOT / top).rglob("*.py"))]
 
 
+def name_of(path: Path, root: Path = ROOT) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def sources(root: Path = ROOT) -> dict[str, str]:
+    """Module -> source, of all modules of the repository that are not tests."""
+    return {name_of(path, root): path.read_text("utf-8") for path in modules()}
+
+
+def commands() -> list[str]:
+    """The modules that lie directly in a stage's folder."""
+    found = []
+    for folder in STAGE_FOLDERS:
+        files = sorted((ROOT / folder).glob("*.py"))
+        found += [name_of(file) for file in files if file.name != "__init__.py"]
+    return found
+
+
+def is_command(source: str) -> bool:
+    """Whether `python -m` runs the module's `main`, which tests and scripts can call too."""
+    body = ast.parse(source).body
+    has_main = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in body)
+    last = ast.unparse(body[-1])
+    return has_main and last == "if __name__ == '__main__':\n    raise SystemExit(main())"
+
+
+def graph(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Module -> the modules of the repository that it imports, those inside functions too."""
+    edges: dict[str, set[str]] = {}
+    for module, text in texts.items():
+        edges[module] = set()
+        for _, name in imported(text, module):
+            target = name if name in texts else name.rpartition(".")[0]
+            if target in texts and target != module:
+                edges[module].add(target)
+    return edges
+
+
+def circle(texts: Mapping[str, str]) -> list[str]:
+    """A circle of imports, as far as there is one."""
+    try:
+        TopologicalSorter(graph(texts)).prepare()
+    except CycleError as error:
+        names: list[str] = error.args[1]
+        return names
+    return []
+
+
 def test_every_module_keeps_the_import_rules() -> None:
-    found = modules()
-    assert len(found) > 20
+    assert len(modules()) > 20
     broken = []
-    for path in found:
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        is_package = parts[-1] == "__init__"
-        module = ".".join(parts[:-1] if is_package else parts)
-        broken += broken_rules(path.read_text("utf-8"), module, is_package)
+    for path in modules():
+        is_package = path.name == "__init__.py"
+        broken += broken_rules(path.read_text("utf-8"), name_of(path), is_package)
     assert broken == []
+
+
+def test_a_file_directly_in_a_stage_is_a_command() -> None:
+    texts = sources()
+    assert len(commands()) > 15
+    assert [name for name in commands() if not is_command(texts[name])] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def parts() -> int:\n    return 3\n",
+        "def main() -> int:\n    return 0\n",
+        "if __name__ == '__main__':\n    raise SystemExit(main())\n",
+    ],
+)
+def test_a_file_of_parts_is_no_command(source: str) -> None:
+    assert not is_command(source)
+
+
+def test_nothing_imports_a_command_of_a_stage() -> None:
+    there = set(commands())
+    edges = graph(sources())
+    assert [(name, e) for name, to in edges.items() for e in sorted(to & there)] == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circle(sources()) == []
+
+
+def test_a_circle_is_found_through_functions_and_packages() -> None:
+    texts = {
+        "eval.a.x": "from eval.a import y",
+        "eval.a.y": "def late():\n    from eval.b.z import name",
+        "eval.b.z": "import eval.a.x",
+    }
+    assert set(circle(texts)) == {"eval.a.x", "eval.a.y", "eval.b.z"}
+    assert circle(texts | {"eval.b.z": "import json"}) == []
+
+
+def test_packages_hold_no_code() -> None:
+    """What is reached through an `__init__.py` escapes the digest of a stage's sources."""
+    for path in ROOT.glob("**/__init__.py"):
+        if ".venv" in path.parts:
+            continue
+        body = ast.parse(path.read_text("utf-8")).body
+        code = [ast.unparse(node) for node in body if not isinstance(node, ast.Expr)]
+        version = path == ROOT / "dat_runtime" / "__init__.py"
+        assert [line for line in code if not (version and line.startswith("__version__"))] == []
 
 
 @pytest.mark.parametrize(
