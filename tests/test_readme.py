@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -34,12 +36,33 @@ def test_a_target_that_is_not_there_would_be_found() -> None:
     assert make_targets("`make fly-away PROFILE=smoke`") - makefile_targets() == {"fly-away"}
 
 
-def test_every_path_that_the_documents_name_is_there() -> None:
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "paper.md"):
-        text = document.read_text("utf-8")
-        tops = "dat_runtime|data/prep|configs|train|eval|export|docs|tests|benchmarks|requirements"
-        for name in re.findall(rf"`((?:{tops})/[\w./*-]*)`", text):
-            assert list(ROOT.glob(name.rstrip("/"))), f"{document.name} names {name}"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+TOPS = "dat_runtime|data/prep|configs|train|eval|export|docs|tests|benchmarks|requirements"
+
+
+def missing_paths(text: str, folder: Path = ROOT) -> list[str]:
+    """Files and modules that a document names and the repository lacks.
+
+    Paths in code, targets of links (relative to the document's `folder`), and `python -m` modules.
+    """
+    patterns = re.findall(rf"`((?:{TOPS})/[\w./*-]*)`", text)
+    missing = [name for name in patterns if not list(ROOT.glob(name.rstrip("/")))]
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    missing += [link for link in links if not (folder / link).exists()]
+    for module in re.findall(r"python -m ((?:data|train|eval|export|benchmarks)\.[\w.]+\w)", text):
+        if not ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file():
+            missing.append(module)
+    return missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_path_that_a_document_names_is_there(document: Path) -> None:
+    assert missing_paths(document.read_text("utf-8"), document.parent) == []
+
+
+def test_a_path_that_is_not_there_would_be_found() -> None:
+    text = "`eval/nothing.py`, [a guide](docs/nothing.md), `python -m eval.nothing --out x`"
+    assert missing_paths(text) == ["eval/nothing.py", "docs/nothing.md", "eval.nothing"]
 
 
 def test_make_help_lists_the_stages_in_one_line_each() -> None:
