@@ -106,7 +106,7 @@ class Costs:
         """The probability at which a drop costs as much as a report."""
         return self.false_alarm / (self.miss + self.false_alarm)
 
-    def dearest(self, reports: bool) -> float:
+    def highest_useful_price(self, reports: bool) -> float:
         """The price from which no call pays, whatever p; `reports`: the gate may answer itself."""
         if not reports:
             return (1 - self.mllm_error) * self.miss
@@ -224,7 +224,7 @@ class LoadController:
             raise ValueError("expected a routing with a budget")
         self._routing, self._budget, self._step = routing, routing.budget, step
         self._reports = routing.band.high is not None
-        self._dearest = routing.budget.costs.dearest(self._reports)
+        self._dearest = routing.budget.costs.highest_useful_price(self._reports)
         share = min(max(routing.budget.price / self._dearest, 0.0), 1.0)
         inside = _LEAST + share * (1 - 2 * _LEAST)
         self._odds = math.log(inside / (1 - inside))

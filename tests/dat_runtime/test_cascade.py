@@ -57,7 +57,7 @@ def test_a_frame_without_a_kept_detection_is_asked_about_rather_than_reported() 
 def test_the_closed_form_takes_the_cheapest_way_for_every_probability(
     c: Costs, share: float, p: float
 ) -> None:
-    price = share * c.dearest(reports=True)
+    price = share * c.highest_useful_price(reports=True)
     routing = Routing(0.0, Budget(1, price, c).band(price, reports=True))
     known = expected_costs(p, price, c)
     assert known[routing.decide(p)] <= min(known.values()) + 1e-9
@@ -65,15 +65,15 @@ def test_the_closed_form_takes_the_cheapest_way_for_every_probability(
 
 @given(costs, st.floats(0, 1))
 def test_from_the_dearest_price_on_the_gate_decides_alone(c: Costs, p: float) -> None:
-    dear = 1.001 * c.dearest(reports=True) + 1e-9
+    dear = 1.001 * c.highest_useful_price(reports=True) + 1e-9
     assert Routing(0.0, Budget(1, dear, c).band(dear, reports=True)).decide(p) != "ask"
-    low, high = cost_band(c.dearest(reports=True), c)
+    low, high = cost_band(c.highest_useful_price(reports=True), c)
     assert low == pytest.approx(high) == pytest.approx(c.indifferent)
 
 
 def test_without_reports_the_dearest_price_asks_about_nothing_below_certainty() -> None:
     c = Costs(2.0, 1.0, 0.1)
-    assert cost_band(c.dearest(reports=False), c)[0] == pytest.approx(1.0)
+    assert cost_band(c.highest_useful_price(reports=False), c)[0] == pytest.approx(1.0)
 
 
 def test_the_lower_bound_holds_whatever_the_price() -> None:
