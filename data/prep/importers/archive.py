@@ -1,8 +1,10 @@
 """Zip archives of untrusted origin: checked whole before the first byte is unpacked.
 
 Refused by name: paths out of the folder, links and devices, encrypted or overlapping entries, two
-entries for one file, entries that unfold more than 100 times, and more entries or bytes than the
-public sets could ever have. The directory's size is read before the directory is.
+entries for one file, entries that unpack to more than 100 times their size, and more entries or
+bytes than the public sets could ever have. The directory's size is read before the directory is.
+
+Section numbers are those of the zip format's description (PKWARE's APPNOTE.TXT).
 """
 
 import os
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from dat_runtime.errors import DataError
+from dat_runtime.stage import Stage
 
 MAX_ENTRIES = 200_000
 MAX_TOTAL = 64 * 1024**3
@@ -24,11 +27,23 @@ MAX_RATIO = 100
 _SMALL = 1024 * 1024
 """Entries up to this size may pack as tightly as they like: blank labels and pictures do."""
 _DIRECTORY_PER_ENTRY = 200
+"""Bytes of the directory: the 46 of an entry's header (4.3.12), its name and its extra fields."""
 _MAX_PATH = 400
+_LONGEST_COMMENT = 0xFFFF
 _END = struct.Struct("<4s4H2LH")
+"""End of central directory record (4.3.16); fields 4 and 5: entries and bytes of the directory."""
 _END64 = struct.Struct("<4sQ2H2L4Q")
+"""The same for large archives (4.3.14); fields 7 and 8."""
 _LOCATOR64 = struct.Struct("<4sLQL")
+"""Lies before the end record where there is one for large archives (4.3.15)."""
 _CHUNK = 1024 * 1024
+
+
+def unpacking(archive: Path, folder: Path) -> Stage:
+    """The stage that `unpack` writes into: `folder` appears whole or not at all."""
+    return Stage(
+        folder, kind="source", inputs={"archive": archive}, config={}, code=[Path(__file__)]
+    )
 
 
 def unpack(archive: Path, folder: Path) -> int:
@@ -58,8 +73,9 @@ def unpack(archive: Path, folder: Path) -> int:
 def _demand_small_directory(file: IO[bytes], archive: Path) -> None:
     """Read the end record as `zipfile` does: a directory of a million entries is never loaded."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _END.size - 0xFFFF))
+    file.seek(max(0, size - _END.size - _LONGEST_COMMENT))
     tail = file.read()
+    # The record ends the file, or a comment of unknown length follows it.
     at = len(tail) - _END.size
     if at < 0 or tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
         at = tail.rfind(b"PK\5\6")
@@ -68,36 +84,43 @@ def _demand_small_directory(file: IO[bytes], archive: Path) -> None:
             "no zip archive: it has no end record (cut off, or another format)", archive
         )
     record = _END.unpack_from(tail, at)
-    count, directory = record[4], record[5]
+    count, directory_bytes = record[4], record[5]
     if at >= _LOCATOR64.size:
         locator = _LOCATOR64.unpack_from(tail, at - _LOCATOR64.size)
         if locator[0] == b"PK\6\7":
-            file.seek(size - len(tail) + at - _LOCATOR64.size - _END64.size)
+            # As `zipfile`: right before its locator, wherever that says the record is.
+            end_at = size - len(tail) + at
+            file.seek(end_at - _LOCATOR64.size - _END64.size)
             record64 = _END64.unpack(file.read(_END64.size))
             if record64[0] == b"PK\6\6":
-                count, directory = record64[7], record64[8]
-    if count > MAX_ENTRIES or directory > MAX_ENTRIES * _DIRECTORY_PER_ENTRY:
+                count, directory_bytes = record64[7], record64[8]
+    # A count may lie; the bytes bound what `zipfile` will read.
+    if count > MAX_ENTRIES or directory_bytes > MAX_ENTRIES * _DIRECTORY_PER_ENTRY:
         raise DataError(
-            f"{count:,} entries in a directory of {directory:,} bytes; at most {MAX_ENTRIES:,} "
-            "entries are unpacked (unpack it yourself and name the folder)",
+            f"{count:,} entries in a directory of {directory_bytes:,} bytes; at most "
+            f"{MAX_ENTRIES:,} entries are unpacked (unpack it yourself and name the folder)",
             archive,
         )
 
 
 def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
+    """All entries, before one is unpacked."""
     if len(entries) > MAX_ENTRIES:
         raise DataError(f"{len(entries):,} entries, at most {MAX_ENTRIES:,}", archive)
     total = sum(entry.file_size for entry in entries)
     if total > MAX_TOTAL:
         raise DataError(f"unfolds to {total:,} bytes, at most {MAX_TOTAL:,}", archive)
-    seen: set[str] = set()
+    names: set[str] = set()
     for entry in entries:
-        if problem := _problem(entry):
+        problem = _problem(entry)
+        if problem:
             raise DataError(f"entry {entry.filename!r:.200}: {problem}", archive)
+        # Without regard to case: on some systems `A.txt` and `a.txt` are one file.
         name = entry.filename.rstrip("/").casefold()
-        if name in seen:
+        if name in names:
             raise DataError(f"entry {entry.filename!r:.200}: is there twice", archive)
-        seen.add(name)
+        names.add(name)
+    # Entries that share their bytes let a small archive unpack to a huge one.
     end = 0
     for entry in sorted(entries, key=lambda e: e.header_offset):
         if entry.header_offset < end:
@@ -106,18 +129,18 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
 
 
 def _problem(entry: zipfile.ZipInfo) -> str | None:
+    """Why an entry is not to be trusted, if so."""
     name = entry.filename
-    parts = name.rstrip("/").split("/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name:
         return "an absolute or foreign path"
-    if any(part in ("", ".", "..") for part in parts):
+    if any(part in ("", ".", "..") for part in name.rstrip("/").split("/")):
         return "a path that leads out of the folder"
     if len(name.encode()) > _MAX_PATH or any(ord(c) < 32 for c in name):
         return f"a path over {_MAX_PATH} bytes or with control characters"
-    kind = stat.S_IFMT(entry.external_attr >> 16)
+    kind = stat.S_IFMT(entry.external_attr >> 16)  # Unix's file mode lies in the upper half
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "a link or device, only files and folders are unpacked"
-    if entry.flag_bits & 0x1:
+    if entry.flag_bits & 0x1:  # general purpose bit 0 (4.4.4)
         return "is encrypted"
     if entry.file_size > max(_SMALL, MAX_RATIO * entry.compress_size):
         return (
@@ -142,4 +165,5 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive:
 
 
 def is_archive(path: Path) -> bool:
+    """Whether a source is a zip file, by its name."""
     return path.is_file() and path.suffix.lower() == ".zip"

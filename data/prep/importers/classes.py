@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from dat_runtime import files
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import SEVERITIES, Severity
 
@@ -46,10 +47,13 @@ class Classes:
             if not isinstance(content, dict):
                 raise ConfigError(f"{words[0]}: expected a mapping of class names to severities")
             return cls({str(name): str(meaning) for name, meaning in content.items()})
-        pairs = [word.rpartition("=") for word in words]
-        if bad := [word for word, (name, _, _) in zip(words, pairs, strict=True) if not name]:
-            raise ConfigError(f"--classes expects NAME=SEVERITY or one YAML file, got {bad[0]!r}")
-        return cls({name: meaning for name, _, meaning in pairs})
+        mapping = {}
+        for word in words:
+            name, _, meaning = word.rpartition("=")  # a class name may hold a `=` itself
+            if not name:
+                raise ConfigError(f"--classes expects NAME=SEVERITY or one YAML file, got {word!r}")
+            mapping[name] = meaning
+        return cls(mapping)
 
     def of(self, names: Sequence[object], path: Path) -> list[Mapped]:
         """The severity of each class.
@@ -61,7 +65,7 @@ class Classes:
         folded = [_folded(name) for name in names]
         if len(set(folded)) != len(folded):
             raise DataError(f"a class name is there twice, {there}", path)
-        unknown = [str(n) for n, f in zip(names, folded, strict=True) if f not in self.mapping]
+        unknown = [str(name) for name in names if _folded(name) not in self.mapping]
         if unknown:
             raise DataError(
                 f"unknown class {', '.join(map(repr, unknown))}, {there}. Say what each means, "
@@ -72,7 +76,9 @@ class Classes:
 
     def _meaning(self, folded: str) -> Mapped:
         meaning = self.mapping[folded]
-        return None if meaning == IGNORE else SEVERITIES[SEVERITIES.index(meaning)]
+        if meaning == IGNORE:
+            return None
+        return SEVERITIES[SEVERITIES.index(meaning)]  # a str becomes the Literal for type checkers
 
 
 def _folded(name: object) -> str:
@@ -80,28 +86,35 @@ def _folded(name: object) -> str:
 
 
 def plain_yaml(path: Path) -> Any:
-    """YAML without aliases (they can multiply), tags, or deep nesting.
+    """The value of a YAML file from an untrusted source.
+
+    Refused beyond what `files.read_yaml` refuses: more than 64 KiB; aliases, as a few lines of them
+    unfold to billions of values; and more than 16 levels of nesting, as making the value
+    recurses.
 
     Raises:
         DataError: it is more than that, or cannot be read; names the line.
     """
+    # Bytes, not `files.read_text`: a YAML file may be UTF-16, which PyYAML detects.
+    data = files.read_bytes(path, DataError, most_bytes=_MAX_YAML_BYTES)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", path) from None
-    if len(data) > _MAX_YAML_BYTES:
-        raise DataError(f"{len(data)} bytes, at most {_MAX_YAML_BYTES} are read", path)
-    try:
-        depth = 0
-        for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > _MAX_YAML_DEPTH:
-                line = event.start_mark.line + 1 if event.start_mark else None
-                raise DataError("aliases and deep nesting are refused", path, line)
+        _demand_plain(data, path)
         return yaml.safe_load(data)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         line = mark.line + 1 if mark else None
         raise DataError(f"not plain YAML: {problem}", path, line) from None
+
+
+def _demand_plain(data: bytes, path: Path) -> None:
+    """Read the file's events, which costs no more than its bytes, before any value is made."""
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.AliasEvent) or depth > _MAX_YAML_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else None
+            raise DataError("aliases and deep nesting are refused", path, line)

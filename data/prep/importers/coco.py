@@ -1,4 +1,8 @@
-"""COCO JSON of a user's own data: `images`, `annotations` and `categories`."""
+"""COCO JSON of a user's own data: `images`, `annotations` and `categories` (cocodataset.org).
+
+A `bbox` is `[x, y, width, height]` in pixels of the size that `images` states; a `segmentation`
+without a box is a list of polygons, each `[x1, y1, x2, y2, ...]`.
+"""
 
 import json
 from collections import defaultdict
@@ -6,15 +10,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dat_runtime import files
 from dat_runtime.errors import DataError
-from dat_runtime.types import Accident, Size
+from dat_runtime.fields import is_finite
+from dat_runtime.types import Size
 from data.prep.importers.classes import Classes, Mapped
 from data.prep.importers.faults import Fault
-from data.prep.importers.labels import accident_of, box_of_pixels, merged
-from data.prep.importers.source_frame import SUFFIXES, Ids, Scan, SourceFrame
+from data.prep.importers.labels import Row, accident_of, box_of_pixels, merged, no_accident
+from data.prep.importers.source_frame import (
+    SUFFIXES,
+    Ids,
+    Scan,
+    SourceFrame,
+    left_without_boxes,
+)
 from data.prep.importers.sources import Sources, annotation_files
 
 _MAX_BYTES = 1024**3
+_COLUMNS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": str, "width": int, "height": int},
+    "annotations": {"image_id": (int, str), "category_id": int},
+    "categories": {"id": int, "name": str},
+}
+"""The tables and keys that are needed, with their types. Tools write many more keys, which are
+left alone; `bbox` and `segmentation` are judged row by row, as faults."""
 
 
 def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
@@ -23,28 +42,32 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
     faults: list[Fault] = []
     published: dict[str, int] = {}
     for file, split in annotation_files(sources.accidents).items():
-        found, wrong = _of_file(file, split, sources, classes, ids)
-        frames += found
-        faults += wrong
+        file_frames, file_faults = _scan_file(file, split, sources, classes, ids)
+        frames += file_frames
+        faults += file_faults
         if split is not None:
-            published[split] = published.get(split, 0) + len(found)
+            published[split] = published.get(split, 0) + len(file_frames)
     return Scan(frames, faults, published)
 
 
-def _of_file(
+def _scan_file(
     file: Path, split: str | None, sources: Sources, classes: Classes, ids: Ids
 ) -> tuple[list[SourceFrame], list[Fault]]:
+    """The frames of one annotation file, and its faults."""
     content = _read(file)
     name = sources.name(file)
-    meaning = _meaning(content, classes, file)
-    by_image = defaultdict(list)
+    severities = _severities(content, classes, file)
+    annotations_of = defaultdict(list)
     for annotation in content["annotations"]:
-        by_image[annotation.get("image_id")].append(annotation)
+        annotations_of[annotation.get("image_id")].append(annotation)
     folders = _image_folders(file, split, sources.accidents)
-    frames, faults, used = [], [], set()
+
+    frames: list[SourceFrame] = []
+    faults: list[Fault] = []
+    used: set[Path] = set()
     for image in content["images"]:
         path = _locate(image["file_name"], folders)
-        annotations = by_image.pop(image["id"], [])
+        annotations = annotations_of.pop(image["id"], [])
         if path is None:
             detail = f"image {image['file_name']!r:.120} is not there"
             faults.append(Fault("orphan-label", name, None, detail))
@@ -55,21 +78,26 @@ def _of_file(
             continue
         used.add(path)
         size = Size(image["width"], image["height"])
-        rows = [_row(a, meaning, size) for a in annotations]
-        accidents, found = merged(rows, name, [_place(a, image) for a in annotations])
-        faults += found
-        if not accidents and any(f.kind == "near-zero-box" for f in found):
-            faults.append(Fault("no-usable-box", sources.name(path), None, "no box is usable"))
+        rows = [_row(annotation, severities, size) for annotation in annotations]
+        places = [_place(annotation, image) for annotation in annotations]
+        accidents, row_faults = merged(rows, name, places)
+        faults += row_faults
+        picture = sources.name(path)
+        if left_without_boxes(accidents, row_faults):
+            faults.append(Fault("no-usable-box", picture, None, "no box is usable"))
             continue
-        stem = ids.of(path.stem)
-        frames.append(SourceFrame(stem, split, path, sources.name(path), accidents, declared=size))
-    for image_id, annotations in by_image.items():
+        frame_id = ids.of(path.stem)
+        frames.append(SourceFrame(frame_id, split, path, picture, accidents, declared=size))
+
+    # What was popped above had its image listed; the rest has none.
+    for image_id, annotations in annotations_of.items():
         detail = f"{len(annotations)} annotations of image id {image_id!r:.80}, which is not listed"
         faults.append(Fault("orphan-label", name, None, detail))
-    for path in sorted(p for folder in folders[:1] for p in folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path not in used:
-            detail = f"is not listed in {name}"
-            faults.append(Fault("orphan-image", sources.name(path), None, detail))
+    if folders:
+        for path in sorted(folders[0].iterdir()):
+            if path.suffix.lower() in SUFFIXES and path not in used:
+                detail = f"is not listed in {name}"
+                faults.append(Fault("orphan-image", sources.name(path), None, detail))
     return frames, faults
 
 
@@ -82,78 +110,98 @@ def _read(file: Path) -> dict[str, Any]:
     if file.stat().st_size > _MAX_BYTES:
         raise DataError(f"over {_MAX_BYTES >> 30} GiB", file)
     try:
-        content = json.loads(file.read_bytes())
+        # Not `files.read_json`: of bytes, json.loads also takes a byte order mark and UTF-16.
+        content = json.loads(files.read_bytes(file))
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}", file, getattr(error, "lineno", None)) from None
-    needed = {
-        "images": (("id", (int, str)), ("file_name", str), ("width", int), ("height", int)),
-        "annotations": (("image_id", (int, str)), ("category_id", int)),
-        "categories": (("id", int), ("name", str)),
-    }
-    for table, columns in needed.items():
-        rows = content.get(table) if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        content = {}
+    for table, columns in _COLUMNS.items():
+        rows = content.get(table)
         if not isinstance(rows, list):
             raise DataError(f"not COCO JSON: expected a list `{table}`", file)
         for number, row in enumerate(rows):
-            for key, kind in columns:
+            for key, kind in columns.items():
                 if not isinstance(row, dict) or not isinstance(row.get(key), kind):
                     raise DataError(f"{table}[{number}] has no usable `{key}`: {row!r:.120}", file)
-    if bad := [i for i in content["images"] if min(i["width"], i["height"]) < 1]:
-        raise DataError(f"image {bad[0]['file_name']!r:.120} has no size", file)
+    for image in content["images"]:
+        if image["width"] < 1 or image["height"] < 1:
+            raise DataError(f"image {image['file_name']!r:.120} has no size", file)
     return content
 
 
-def _meaning(content: dict[str, Any], classes: Classes, file: Path) -> dict[int, Mapped]:
+def _severities(content: dict[str, Any], classes: Classes, file: Path) -> dict[int, Mapped]:
     """Severity by category id; only categories that annotations use have to be mapped."""
     names = {category["id"]: category["name"] for category in content["categories"]}
-    used = sorted({a["category_id"] for a in content["annotations"]} & names.keys())
+    annotated = {annotation["category_id"] for annotation in content["annotations"]}
+    used = sorted(annotated & names.keys())
     mapped = classes.of([names[i] for i in used], file)
     return dict(zip(used, mapped, strict=True))
 
 
-def _row(
-    annotation: dict[str, Any], meaning: dict[int, Mapped], size: Size
-) -> tuple[Accident | None, list[tuple[str, str]]]:
+def _row(annotation: dict[str, Any], severities: dict[int, Mapped], size: Size) -> Row:
+    """What one annotation gives."""
     category = annotation["category_id"]
-    if category not in meaning:
-        return None, [("unknown-class", f"category {category}, which `categories` does not name")]
-    severity = meaning[category]
+    if category not in severities:
+        detail = f"category {category}, which `categories` does not name"
+        return no_accident("unknown-class", detail)
+    severity = severities[category]
     if severity is None:
-        return None, [("ignored-class", f"category {category}")]
-    corners, found = annotation.get("bbox"), []
-    if not corners and (points := _points(annotation.get("segmentation"))):
-        x, y = min(points[::2]), min(points[1::2])
-        corners = [x, y, max(points[::2]) - x, max(points[1::2]) - y]
-        found = [("polygon-row", f"{len(points) // 2} points")]
+        return no_accident("ignored-class", f"category {category}")
+    corners = annotation.get("bbox")
+    polygon_points = 0
+    if not corners:
+        points = _points(annotation.get("segmentation"))
+        if points:
+            xs, ys = points[::2], points[1::2]
+            corners = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+            polygon_points = len(xs)
     if not isinstance(corners, list) or len(corners) != 4:
-        return None, [("malformed-row", f"bbox {corners!r:.80}, expected [x, y, width, height]")]
-    if not all(isinstance(n, int | float) and abs(n) < float("inf") for n in corners):
-        return None, [("not-a-number", f"bbox {corners!r:.80}")]
+        detail = f"bbox {corners!r:.80}, expected [x, y, width, height]"
+        return no_accident("malformed-row", detail)
+    if not all(map(is_finite, corners)):
+        return no_accident("not-a-number", f"bbox {corners!r:.80}")
     x, y, width, height = corners
     box = box_of_pixels(x, y, x + width, y + height, size)
-    return accident_of(box, severity, found)
+    return accident_of(box, severity, polygon_points)
 
 
 def _points(segmentation: object) -> list[float]:
-    """The coordinates of all polygons of a segmentation, x and y in turn."""
+    """The coordinates of all polygons of a segmentation, x and y in turn; empty if unusable."""
     if not isinstance(segmentation, list):
         return []
-    flat = [n for polygon in segmentation if isinstance(polygon, list) for n in polygon]
-    good = all(isinstance(n, int | float) for n in flat) and len(flat) % 2 == 0
-    return flat if good and len(flat) >= 6 else []
+    coordinates: list[Any] = []
+    for polygon in segmentation:
+        if isinstance(polygon, list):
+            coordinates += polygon
+    if len(coordinates) < 6 or len(coordinates) % 2:  # three points are the least of a polygon
+        return []
+    numbers = all(isinstance(value, int | float) for value in coordinates)
+    return coordinates if numbers else []
 
 
 def _place(annotation: dict[str, Any], image: dict[str, Any]) -> str:
+    """Where an annotation is, in words: JSON gives no lines."""
     return f"annotation {annotation.get('id')!r:.40} of {image['file_name']!r:.120}"
 
 
 def _image_folders(file: Path, split: str | None, root: Path) -> list[Path]:
-    """Where the images may lie, the likeliest first."""
-    folders = [file.parent] if file.name == "_annotations.coco.json" else []
+    """Where the images may lie, the likeliest first.
+
+    Beside Roboflow's file; in `images/train2017/` or `train2017/` for `instances_train2017.json`,
+    as COCO itself has it; in those of the split's name; in `images/`; in the set's folder.
+    """
+    folders = []
+    if file.name == "_annotations.coco.json":
+        folders.append(file.parent)
     if split:
         year = "".join(c for c in file.stem if c.isdecimal())
-        names = dict.fromkeys((split + year, split, "valid" if split == "val" else split))
-        folders += [root / "images" / name for name in names] + [root / name for name in names]
+        names = [split + year, split]
+        if split == "val":
+            names.append("valid")
+        names = list(dict.fromkeys(names))
+        folders += [root / "images" / name for name in names]
+        folders += [root / name for name in names]
     folders += [root / "images", root]
     return [folder for folder in folders if folder.is_dir()]
 
@@ -163,5 +211,8 @@ def _locate(name: str, folders: Sequence[Path]) -> Path | None:
     parts = Path(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].startswith("/"):
         return None
-    found = [folder.joinpath(*parts) for folder in folders]
-    return next((path for path in found if path.is_file()), None)
+    for folder in folders:
+        path = folder.joinpath(*parts)
+        if path.is_file():
+            return path
+    return None

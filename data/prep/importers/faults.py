@@ -44,10 +44,12 @@ RULES: dict[str, str] = {
     "duplicate-frame": "kept, and told as a leak across splits: a copy of an earlier frame",
 }
 
-_WISHED = frozenset({"ignored-class"})
+_WANTED = frozenset({"ignored-class"})
 """What the user asked for is no fault under --strict."""
 
 REFUSED = frozenset(kind for kind, rule in RULES.items() if rule.startswith("refused"))
+_MOST_NAMED = 10
+"""Faults that an error names; the report lists all, but a refused set has none."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,34 @@ def refuse(faults: Iterable[Fault], path_of: Callable[[str], Path], strict: bool
     Raises:
         DataError: begins with file and line of the first, names up to ten.
     """
-    found = [f for f in faults if f.kind in REFUSED or (strict and f.kind not in _WISHED)]
-    if not found:
+    if strict:
+        refused = [fault for fault in faults if fault.kind not in _WANTED]
+    else:
+        refused = [fault for fault in faults if fault.kind in REFUSED]
+    if not refused:
         return
-    first, *rest = found
+    first, *further = refused
     message = f"{first.kind}: {first.detail}"
-    if rest:
-        places = [f"{f.file}{f':{f.line}' if f.line else ''} {f.kind}" for f in rest[:9]]
-        more = f", and {len(rest) - 9} more" if len(rest) > 9 else ""
-        message += f"; {len(rest)} further: {', '.join(places)}{more}"
+    if further:
+        named = further[: _MOST_NAMED - 1]
+        message += f"; {len(further)} further: {', '.join(map(_place, named))}"
+        if len(further) > len(named):
+            message += f", and {len(further) - len(named)} more"
     if strict:
         message += " (--strict refuses every fault; without it, those with a repair are repaired)"
     raise DataError(message, path_of(first.file), first.line)
 
 
+def _place(fault: Fault) -> str:
+    line = f":{fault.line}" if fault.line else ""
+    return f"{fault.file}{line} {fault.kind}"
+
+
 def summary(faults: Sequence[Fault]) -> dict[str, Any]:
     """Counts, rules and the whole list, for `report.json`."""
-    counts = Counter(f.kind for f in faults)
+    counts = Counter(fault.kind for fault in faults)
     return {
         "counts": {kind: counts[kind] for kind in RULES if counts[kind]},
         "rules": {kind: RULES[kind] for kind in RULES if counts[kind]},
-        "list": [vars(f) for f in faults],
+        "list": [vars(fault) for fault in faults],
     }

@@ -10,9 +10,16 @@ from data.prep.importers.faults import Fault
 from data.prep.importers.sources import Sources
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""Of image files; `pictures.decode` then judges them by their content."""
 NEGATIVE = "negative"
+"""The stratum of the accident-free frames of the CCTV set, and what their ids begin with."""
+
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
+"""What Roboflow appends to the name of an image in an export, `street.jpg` becoming
+`street_jpg.rf.<digest>.jpg`: each augmented copy has its own digest."""
 _FRAME_NUMBER = re.compile(r"^(.*?[^\d _.()-].*?|\d+)[ _.(-]+\d+")
+"""A clip's name and a frame's number: `test12_34`, `acc1 (5)`, `5_0005_g34`. The clip's name is
+more than signs and digits, or is one number; a name that is one number only states no clip."""
 
 
 def stratum_of(accidents: Sequence[Accident]) -> str:
@@ -30,11 +37,12 @@ class SourceFrame:
     """train, val or test as published; None where the source has no splits."""
     path: Path
     file: str
+    """The path as reports give it, see `Sources.name`."""
     accidents: tuple[Accident, ...] = ()
     negative: bool = False
     """Whether it comes from the accident-free frames of the CCTV set."""
     declared: Size | None = None
-    """The picture's size as the labels tell it, where their boxes hang on it."""
+    """The picture's size as the labels state it, where their boxes depend on it."""
 
     @property
     def stratum(self) -> str:
@@ -50,8 +58,8 @@ class SourceFrame:
     @property
     def clip(self) -> str | None:
         """The clip by the frame's name, `<clip>_<frame number>...`; None where it names none."""
-        found = _FRAME_NUMBER.match(_ROBOFLOW.sub("", self.path.stem))
-        return found.group(1).casefold() if found else None
+        match = _FRAME_NUMBER.match(_ROBOFLOW.sub("", self.path.stem))
+        return match.group(1).casefold() if match else None
 
 
 class Ids:
@@ -61,10 +69,13 @@ class Ids:
         self._taken: set[str] = set()
 
     def of(self, stem: str) -> str:
+        """An id for the file of that stem; the second of a name gets `-2`, and so on."""
         base = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:100] or "frame"
-        name, number = base, 2
+        name = base
+        number = 2
         while name.lower() in self._taken:
-            name, number = f"{base}-{number}", number + 1
+            name = f"{base}-{number}"
+            number += 1
         self._taken.add(name.lower())
         return name
 
@@ -90,12 +101,14 @@ def by_stem(
     faults = []
     for path in sorted(folder.iterdir()):
         name = sources.name(path)
-        if path.is_file() and path.suffix.lower() in ignored:
+        suffix = path.suffix.lower()
+        if path.is_file() and suffix in ignored:
             continue
-        if not path.is_file() or path.suffix.lower() not in suffixes:
+        if not path.is_file() or suffix not in suffixes:
             detail = "not one of " + " ".join(sorted(suffixes))
             faults.append(Fault("stray-file", name, None, detail))
         elif path.stem in files:
+            # One label file cannot say which of two images of its name it describes.
             faults.append(Fault("same-name", name, None, f"beside {files[path.stem].name}"))
         else:
             files[path.stem] = path
@@ -103,4 +116,13 @@ def by_stem(
 
 
 def images_of(folder: Path, sources: Sources) -> tuple[dict[str, Path], list[Fault]]:
+    """The image files of a folder, as `by_stem` gives them."""
     return by_stem(folder, SUFFIXES, sources)
+
+
+def left_without_boxes(accidents: Sequence[Accident], faults: Sequence[Fault]) -> bool:
+    """Whether all boxes of a frame were dropped as too small.
+
+    Its label states an accident, so it would be wrong as an accident-free frame.
+    """
+    return not accidents and any(fault.kind == "near-zero-box" for fault in faults)

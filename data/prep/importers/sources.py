@@ -18,12 +18,19 @@ from data.prep.importers import traces
 
 PARTS = ("accidents", "negatives", "trace")
 OPTIONAL = PARTS[1:]
+"""Parts that `--without` may name."""
 DEPTH = 3
+"""Folders below a root in which parts are looked for."""
 
 Layout = Literal["yolo", "coco", "voc"]
 
 _ACCIDENT_SPLITS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
-_SPLIT_FOLDERS = tuple(name for names in _ACCIDENT_SPLITS.values() for name in names)
+"""Folder names of a split; Roboflow writes `valid`."""
+_SET_FOLDERS = frozenset(
+    {"train", "valid", "val", "test"}
+    | {"images", "annotations", "Annotations", "JPEGImages", "ImageSets"}
+)
+"""What a set with boxes or the CCTV set consists of."""
 _EXPECTED = {
     "accidents": "accident frames (expected data.yaml beside train|valid|test/{images,labels}, or "
     "COCO JSON, or Pascal VOC)",
@@ -48,17 +55,22 @@ class Sources:
     @property
     def parts(self) -> dict[str, Path]:
         """The parts that are there, by name."""
-        found = {"accidents": self.accidents, "negatives": self.negatives, "trace": self.trace}
-        return {name: path for name, path in found.items() if path is not None}
+        paths = {"accidents": self.accidents, "negatives": self.negatives, "trace": self.trace}
+        return {name: path for name, path in paths.items() if path is not None}
 
     def accident_folder(self, split: str) -> Path:
-        """`<split>/` of the accident set."""
-        found = [self.accidents / name for name in _ACCIDENT_SPLITS[split]]
-        return next((folder for folder in found if folder.is_dir()), found[0])
+        """`<split>/` of the accident set, under the first of its usual names if none is there."""
+        folders = [self.accidents / name for name in _ACCIDENT_SPLITS[split]]
+        for folder in folders:
+            if folder.is_dir():
+                return folder
+        return folders[0]
 
     def negative_folder(self, split: str) -> Path | None:
         """`<split>/Non Accident` of the CCTV set; None where the source has no such set."""
-        return self.negatives and self.negatives / split / "Non Accident"
+        if self.negatives is None:
+            return None
+        return self.negatives / split / "Non Accident"
 
     def name(self, path: Path) -> str:
         """A path as reports give it: relative to its source; of several sources, with its name."""
@@ -67,11 +79,11 @@ class Sources:
         return name if len(self.roots) == 1 else f"{root.name}/{name}"
 
     def path(self, name: str) -> Path:
-        """The path that `name` gave this name."""
+        """The path that has this name, the inverse of `name`."""
         if len(self.roots) == 1:
             return self.roots[0] / name
-        first, _, rest = name.partition("/")
-        return next(r for r in self.roots if r.name == first) / rest
+        root_name, _, rest = name.partition("/")
+        return next(r for r in self.roots if r.name == root_name) / rest
 
 
 def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
@@ -85,30 +97,40 @@ def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
     """
     if len({root.name for root in roots}) < len(roots):
         raise DataError("two sources have the same name, rename one", roots[0])
-    accidents, negatives, series = [], [], []
+    candidates: dict[str, list[Path]] = {part: [] for part in PARTS}
     for root in roots:
         if not root.is_dir():
             raise DataError("no such folder: SOURCE must hold the public sets", root)
         for folder in _folders(root, DEPTH):
             if accident_layout(folder):
-                accidents.append(folder)
+                candidates["accidents"].append(folder)
             if _is_cctv_set(folder):
-                negatives.append(folder)
-            series += [f for f in sorted(folder.iterdir()) if f.is_file() and traces.form(f)]
-    series.sort(key=lambda f: ("zoom" not in f.name.lower(), traces.FORMS.index(traces.form(f)), f))
-    found = {"accidents": accidents, "negatives": negatives, "trace": series}
-    found.update({part: [] for part in without})
-    _demand_parts(roots, found, without)
+                candidates["negatives"].append(folder)
+            for file in sorted(folder.iterdir()):
+                if file.is_file() and traces.form(file):
+                    candidates["trace"].append(file)
+    candidates["trace"].sort(key=_trace_order)
+    for part in without:
+        candidates[part] = []
+    _demand_parts(roots, candidates, without)
+    accidents = candidates["accidents"][0]
     sources = Sources(
-        roots,
-        accident_layout(accidents[0]) or "yolo",
-        accidents[0],
-        found["negatives"][0] if found["negatives"] else None,
-        found["trace"][0] if found["trace"] else None,
-        tuple(found["trace"][1:]),
+        roots=roots,
+        layout=accident_layout(accidents) or "yolo",  # never None: it was found by its layout
+        accidents=accidents,
+        negatives=next(iter(candidates["negatives"]), None),
+        trace=next(iter(candidates["trace"]), None),
+        other_traces=tuple(candidates["trace"][1:]),
     )
     _demand_folders(sources)
     return sources
+
+
+def _trace_order(file: Path) -> tuple[bool, int, Path]:
+    """What traces are sorted by, the one to use first."""
+    form = traces.form(file)
+    place = traces.FORMS.index(form) if form else len(traces.FORMS)
+    return "zoom" not in file.name.lower(), place, file
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
@@ -117,10 +139,12 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
     if not depth:
         return
     in_set = accident_layout(folder) or _is_cctv_set(folder)
-    own = (*_SPLIT_FOLDERS, "images", "annotations", "Annotations", "JPEGImages", "ImageSets")
     for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith(".") and not (in_set and child.name in own):
-            yield from _folders(child, depth - 1)
+        if not child.is_dir() or child.name.startswith("."):
+            continue
+        if in_set and child.name in _SET_FOLDERS:
+            continue
+        yield from _folders(child, depth - 1)
 
 
 def accident_layout(folder: Path) -> Layout | None:
@@ -132,29 +156,40 @@ def accident_layout(folder: Path) -> Layout | None:
     if (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir():
         return "voc"
     train = folder / "train"
-    return "voc" if train.is_dir() and next(train.glob("*.xml"), None) else None
+    if train.is_dir() and any(train.glob("*.xml")):
+        return "voc"
+    return None
 
 
 def annotation_files(folder: Path) -> dict[Path, str | None]:
     """COCO annotation files of a folder with the split of each; None: one file, no splits."""
-    roboflow = {
-        folder / name / "_annotations.coco.json": split
-        for split, names in _ACCIDENT_SPLITS.items()
-        for name in names
-    }
-    found: dict[Path, str | None] = {f: s for f, s in roboflow.items() if f.is_file()}
-    if found:
-        return found
+    files: dict[Path, str | None] = {}
+    for split, names in _ACCIDENT_SPLITS.items():
+        for name in names:
+            file = folder / name / "_annotations.coco.json"
+            if file.is_file():
+                files[file] = split
+    if files:
+        return files
     for file in sorted(folder.glob("annotations/*.json")):
-        if split := _split_in(file.stem):
-            found[file] = split
-    single = [folder / name for name in ("annotations.json", "annotations/annotations.json")]
-    return found or {file: None for file in single if file.is_file()}
+        stated = _split_in(file.stem)
+        if stated:
+            files[file] = stated
+    if files:
+        return files
+    for place in ("annotations.json", "annotations/annotations.json"):
+        if (folder / place).is_file():
+            files[folder / place] = None
+    return files
 
 
 def _split_in(name: str) -> str | None:
-    """The split that a file name tells, e.g. `instances_val2017`."""
-    return next((s for s in SPLITS if s in name.lower().replace("valid", "val")), None)
+    """The split that a file name states, e.g. `instances_val2017`."""
+    plain = name.lower().replace("valid", "val")
+    for split in SPLITS:
+        if split in plain:
+            return split
+    return None
 
 
 def _is_cctv_set(folder: Path) -> bool:
@@ -162,29 +197,39 @@ def _is_cctv_set(folder: Path) -> bool:
 
 
 def _demand_parts(
-    roots: Sequence[Path], found: dict[str, list[Path]], without: Sequence[str]
+    roots: Sequence[Path], candidates: dict[str, list[Path]], without: Sequence[str]
 ) -> None:
+    """Each part once, but for traces, of which there may be several."""
     wanted = [part for part in PARTS if part not in without]
-    once = all(len(found[part]) == 1 for part in wanted if part != "trace")
-    if once and all(found[part] for part in wanted):
-        return
-    told = []
+    good = True
     for part in wanted:
-        names = [p.relative_to(r) for p in found[part] for r in roots if p.is_relative_to(r)]
-        told.append(
-            f"{_EXPECTED[part]}: found {', '.join(n.as_posix() for n in names) or 'nothing'}"
-        )
-    missing = [part for part in wanted if part in OPTIONAL and not found[part]]
+        count = len(candidates[part])
+        good = good and (count == 1 or (count > 1 and part == "trace"))
+    if good:
+        return
+    problems = []
+    for part in wanted:
+        names = ", ".join(_name_below(roots, path) for path in candidates[part])
+        problems.append(f"{_EXPECTED[part]}: found {names or 'nothing'}")
+    missing = [part for part in wanted if part in OPTIONAL and not candidates[part]]
     hint = f". To go on without: --without {' '.join(missing)}" if missing else ""
     raise DataError(
-        f"needs each part once, at most {DEPTH} folders deep. {'; '.join(told)}{hint}", roots[0]
+        f"needs each part once, at most {DEPTH} folders deep. {'; '.join(problems)}{hint}", roots[0]
     )
 
 
+def _name_below(roots: Sequence[Path], path: Path) -> str:
+    root = next(r for r in roots if path.is_relative_to(r))
+    return path.relative_to(root).as_posix()
+
+
 def _demand_folders(sources: Sources) -> None:
-    needed = [sources.negative_folder(split) for split in SPLITS]
+    """The folders of all splits, where the layout needs them."""
+    folders = [sources.negative_folder(split) for split in SPLITS]
     if sources.layout == "yolo":
-        needed += [sources.accident_folder(s) / p for s in SPLITS for p in ("images", "labels")]
-    for folder in needed:
+        for split in SPLITS:
+            accidents = sources.accident_folder(split)
+            folders += [accidents / "images", accidents / "labels"]
+    for folder in folders:
         if folder is not None and not folder.is_dir():
             raise DataError("no such folder, the set's layout demands it", folder)

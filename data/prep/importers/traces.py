@@ -2,9 +2,10 @@
 
 Forms:
     series     CSV with the columns DL_bitrate,UL_bitrate: bytes per second, despite the names
-    wireshark  CSV export "No.","Time","Source","Destination","Protocol","Length","Info"
+    wireshark  CSV export of the packet list: "No.","Time","Source","Destination","Protocol",
+               "Length","Info", Wireshark's default columns
     tabbed     the same without a header, tab-separated, columns found by their content
-    mahimahi   `.up`: one line a packet of 1500 bytes, its time in milliseconds
+    mahimahi   `.up`: one line a packet of 1500 bytes, its time in milliseconds (man mm-link)
 """
 
 import csv
@@ -15,17 +16,30 @@ from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dat_runtime.errors import DataError
 
 Form = Literal["series", "wireshark", "tabbed", "mahimahi"]
 FORMS: tuple[Form, ...] = ("series", "wireshark", "tabbed", "mahimahi")
+"""The lightest first, as `sources.find_sources` prefers them."""
 
 _MAHIMAHI_PACKET = 1500
+"""Bytes of the packet that a line of a trace lets pass (man mm-link)."""
 _LONGEST = 31 * 24 * 3600
+"""Seconds. One wrong time stamp would else make a series of billions of seconds."""
 _ROWS_PER_NOTE = 1_000_000
 _CARRIER = ip_network("100.64.0.0/10")
+"""Carrier-grade NAT (RFC 6598): `ipaddress` calls it neither private nor global."""
+
+
+class _Columns(NamedTuple):
+    """Where a row of a packet list has its fields."""
+
+    time: int
+    source: int
+    destination: int
+    length: int
 
 
 def form(path: Path) -> Form | None:
@@ -36,13 +50,13 @@ def form(path: Path) -> Form | None:
     if suffix not in (".csv", ".txt", ".tsv"):
         return None
     with path.open("rb") as file:
-        first = file.readline(4096).decode("utf-8-sig", errors="replace").strip()
-    header = {field.strip('" ') for field in first.split(",")}
+        first_line = file.readline(4096).decode("utf-8-sig", errors="replace").strip()
+    header = {field.strip('" ') for field in first_line.split(",")}
     if {"DL_bitrate", "UL_bitrate"} <= header:
         return "series"
     if {"Time", "Source", "Destination", "Length"} <= header:
         return "wireshark"
-    return "tabbed" if _packet_columns(first.split("\t")) else None
+    return "tabbed" if _columns_by_content(first_line.split("\t")) else None
 
 
 def read_uplink(path: Path) -> list[float]:
@@ -57,10 +71,9 @@ def read_uplink(path: Path) -> list[float]:
             uplink = list(_series(csv.reader(file, skipinitialspace=True), path))
         elif kind == "wireshark":
             rows = csv.reader(file, skipinitialspace=True)
-            header = next(rows)
-            order = ("Time", "Source", "Destination", "Length")
-            uplink = _packets(rows, tuple(map(header.index, order)), path)
+            uplink = _packets(rows, _columns_by_name(next(rows)), path)
         elif kind == "tabbed":
+            # Unquoted: a `"` in the last column is a character like any other.
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             uplink = _packets(rows, None, path)
         elif kind == "mahimahi":
@@ -73,16 +86,20 @@ def read_uplink(path: Path) -> list[float]:
 
 
 def _series(rows: Any, path: Path) -> Iterator[float]:
+    """The uplink column of a csv reader."""
     try:
-        column = [name.strip() for name in next(rows)].index("UL_bitrate")
+        header = [name.strip() for name in next(rows)]
+        column = header.index("UL_bitrate")
         for row in rows:
             if row:
-                yield _amount(row[column] if column < len(row) else None, path, rows.line_num)
+                text = row[column] if column < len(row) else None
+                yield _amount(text, path, rows.line_num)
     except csv.Error as error:
         raise DataError(f"not CSV: {error}", path, rows.line_num) from None
 
 
 def _amount(text: str | None, path: Path, line: int) -> float:
+    """A finite number of at least 0; anything else is an error that names the line."""
     try:
         value = float(text or "")
     except ValueError:
@@ -92,23 +109,28 @@ def _amount(text: str | None, path: Path, line: int) -> float:
     return value
 
 
-def _packets(rows: Any, columns: tuple[int, ...] | None, path: Path) -> list[float]:
-    """Packets of a csv reader from a private address to a public one, summed by second."""
+def _packets(rows: Any, columns: _Columns | None, path: Path) -> list[float]:
+    """Packets of a csv reader from a private address to a public one, summed by second.
+
+    Args:
+        columns: None where the first row's content has to show them.
+    """
     sent: dict[int, float] = defaultdict(float)
-    start = last = None
+    first = last = None
     try:
         for row in rows:
             line = rows.line_num
             if columns is None:
-                columns = _packet_columns(row)
+                columns = _columns_by_content(row)
             try:
-                when, source, destination, length = (row[c] for c in columns or ())
-                second = _second(when)
+                time, source, destination, length = (row[c] for c in columns or ())
+                second = _second(time)
             except (ValueError, IndexError, OverflowError):
                 raise DataError("expected time, source, destination, length", path, line) from None
-            start = second if start is None else min(start, second)
+            # Packets of one capture may be out of order by a little.
+            first = second if first is None else min(first, second)
             last = second if last is None else max(last, second)
-            if last - start > _LONGEST:
+            if last - first > _LONGEST:
                 raise DataError("the trace spans more than 31 days", path, line)
             if _side(source) == "client" and _side(destination) == "server":
                 sent[second] += _amount(length, path, line)
@@ -116,22 +138,24 @@ def _packets(rows: Any, columns: tuple[int, ...] | None, path: Path) -> list[flo
                 print(f"[data] {path.name}: {line:,} packets", flush=True)
     except csv.Error as error:
         raise DataError(f"not CSV: {error}", path, rows.line_num) from None
-    if start is None or last is None:
+    if first is None or last is None:
         raise DataError("no packets", path)
-    return [sent.get(second, 0.0) for second in range(start, last + 1)]
+    return [sent.get(second, 0.0) for second in range(first, last + 1)]
 
 
-def _second(when: str) -> int:
+def _second(time: str) -> int:
     """The whole second of `YYYY-MM-DD HH:MM:SS.ffffff`, or of seconds since the capture began."""
-    return _date_second(when[:19]) if when[4:5] == "-" else math.floor(float(when))
+    if time[4:5] == "-":
+        return _date_second(time[:19])
+    return math.floor(float(time))
 
 
-@lru_cache(maxsize=16)
-def _date_second(when: str) -> int:
-    return int((datetime.fromisoformat(when) - datetime(1970, 1, 1)).total_seconds())
+@lru_cache(maxsize=16)  # packets of one second follow one another
+def _date_second(time: str) -> int:
+    return int((datetime.fromisoformat(time) - datetime(1970, 1, 1)).total_seconds())
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=65536)  # a capture has few addresses and millions of rows
 def _side(address: str) -> Literal["client", "server", "neither"]:
     """The client of a capture has a private (or carrier-grade NAT) address."""
     try:
@@ -142,22 +166,37 @@ def _side(address: str) -> Literal["client", "server", "neither"]:
         return "neither"
     if ip.is_global:
         return "server"
-    return "client" if ip.is_private or (ip.version == 4 and ip in _CARRIER) else "neither"
+    if ip.is_private or (ip.version == 4 and ip in _CARRIER):
+        return "client"
+    return "neither"
 
 
-def _packet_columns(row: list[str]) -> tuple[int, ...] | None:
-    """Columns of time, source, destination and length of a headerless row, by their content."""
-    addresses = [i for i, field in enumerate(row) if ":" in field or "." in field]
-    addresses = [i for i in addresses if _is_address(row[i])]
+def _columns_by_name(header: list[str]) -> _Columns:
+    return _Columns(
+        time=header.index("Time"),
+        source=header.index("Source"),
+        destination=header.index("Destination"),
+        length=header.index("Length"),
+    )
+
+
+def _columns_by_content(row: list[str]) -> _Columns | None:
+    """The columns of a headerless row: the first time, the first two addresses, and the first
+    whole number after them. None where it has not all of them."""
     times = [i for i, field in enumerate(row) if _is_time(field)]
+    addresses = [i for i, field in enumerate(row) if _is_address(field)]
     if len(addresses) < 2 or not times:
         return None
     source, destination = addresses[:2]
-    lengths = [i for i in range(destination + 1, len(row)) if row[i].strip().isdecimal()]
-    return (times[0], source, destination, lengths[0]) if lengths else None
+    for column in range(destination + 1, len(row)):
+        if row[column].strip().isdecimal():
+            return _Columns(times[0], source, destination, column)
+    return None
 
 
 def _is_address(field: str) -> bool:
+    if ":" not in field and "." not in field:
+        return False
     try:
         ip_address(field)
     except ValueError:
@@ -166,6 +205,7 @@ def _is_address(field: str) -> bool:
 
 
 def _is_time(field: str) -> bool:
+    """Whether it is a date with time, or seconds with a decimal point: `12` may be a number."""
     try:
         datetime.fromisoformat(field[:19])
     except ValueError:
@@ -176,8 +216,10 @@ def _is_time(field: str) -> bool:
 def _mahimahi(lines: Iterable[str], path: Path) -> list[float]:
     sent: dict[int, int] = defaultdict(int)
     for line, text in enumerate(lines, start=1):
-        second = int(_amount(text, path, line)) // 1000
+        milliseconds = int(_amount(text, path, line))
+        second = milliseconds // 1000
         if second > _LONGEST:
             raise DataError("the trace spans more than 31 days", path, line)
         sent[second] += _MAHIMAHI_PACKET
-    return [float(sent.get(second, 0)) for second in range(max(sent, default=-1) + 1)]
+    last = max(sent, default=-1)
+    return [float(sent.get(second, 0)) for second in range(last + 1)]

@@ -1,4 +1,13 @@
-"""Pascal VOC of a user's own data: one XML file an image."""
+"""Pascal VOC of a user's own data: one XML file an image.
+
+    <annotation>
+      <size><width>640</width><height>480</height></size>
+      <object><name>crash</name>
+        <bndbox><xmin>10</xmin><ymin>20</ymin><xmax>110</xmax><ymax>90</ymax></bndbox></object>
+    </annotation>
+
+Other elements are ignored. Corners are taken as edges in pixels, right and bottom exclusive.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,20 +15,35 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from dat_runtime import files
 from dat_runtime.errors import DataError
-from dat_runtime.types import Accident, Size
+from dat_runtime.fields import is_finite
+from dat_runtime.truth import SPLITS
+from dat_runtime.types import Size
 from data.prep.importers.classes import Classes, Mapped
 from data.prep.importers.faults import Fault
-from data.prep.importers.labels import accident_of, box_of_pixels, merged
-from data.prep.importers.source_frame import SUFFIXES, Ids, Scan, SourceFrame, by_stem
-from data.prep.importers.sources import SPLITS, Sources
+from data.prep.importers.labels import Row, accident_of, box_of_pixels, merged, no_accident
+from data.prep.importers.source_frame import (
+    SUFFIXES,
+    Ids,
+    Scan,
+    SourceFrame,
+    by_stem,
+    left_without_boxes,
+)
+from data.prep.importers.sources import Sources
 
 _MAX_BYTES = 1024 * 1024
+_MAX_DEPTH = 16
+"""Elements in one another; VOC's own files have up to five."""
 _XML = frozenset({".xml"})
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass
 class _Object:
+    """An `<object>`, as text."""
+
     line: int
     name: str = ""
     corners: dict[str, str] = field(default_factory=dict)
@@ -27,9 +51,20 @@ class _Object:
 
 @dataclass
 class _Annotation:
+    """An XML file, as text."""
+
     path: Path
     size: dict[str, str] = field(default_factory=dict)
     objects: list[_Object] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An image and its XML file."""
+
+    split: str | None
+    image: Path
+    xml: Path
 
 
 def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
@@ -42,52 +77,75 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
     faults: list[Fault] = []
     published: dict[str, int] = {}
     pairs = list(_pairs(sources, faults))
-    read = [_read(xml) for _, _, xml in pairs]
-    names = sorted({o.name for annotation in read for o in annotation.objects})
-    meaning = dict(zip(names, classes.of(names, sources.accidents), strict=True))
-    for (split, image, xml), annotation in zip(pairs, read, strict=True):
-        if split is not None:
-            published[split] = published.get(split, 0) + 1
+    annotations = [_read(pair.xml) for pair in pairs]
+    # All files are read first, so that one error lists every class that needs a meaning.
+    class_names = {o.name for annotation in annotations for o in annotation.objects}
+    names = sorted(class_names)
+    severities = dict(zip(names, classes.of(names, sources.accidents), strict=True))
+    for pair, annotation in zip(pairs, annotations, strict=True):
+        if pair.split is not None:
+            published[pair.split] = published.get(pair.split, 0) + 1
         size = _size(annotation)
-        rows = [_row(o, meaning, size) for o in annotation.objects]
-        accidents, found = merged(rows, sources.name(xml), [o.line for o in annotation.objects])
-        faults += found
-        if not accidents and any(f.kind == "near-zero-box" for f in found):
-            faults.append(Fault("no-usable-box", sources.name(image), None, "no box is usable"))
+        rows = [_row(o, severities[o.name], size) for o in annotation.objects]
+        lines = [o.line for o in annotation.objects]
+        accidents, row_faults = merged(rows, sources.name(pair.xml), lines)
+        faults += row_faults
+        file = sources.name(pair.image)
+        if left_without_boxes(accidents, row_faults):
+            faults.append(Fault("no-usable-box", file, None, "no box is usable"))
             continue
-        name = sources.name(image)
-        frames.append(SourceFrame(ids.of(image.stem), split, image, name, accidents, declared=size))
+        frame_id = ids.of(pair.image.stem)
+        frames.append(SourceFrame(frame_id, pair.split, pair.image, file, accidents, declared=size))
     return Scan(frames, faults, published)
 
 
-def _pairs(sources: Sources, faults: list[Fault]) -> Iterator[tuple[str | None, Path, Path]]:
-    """Split, image and XML file of each frame; what has no partner goes to `faults`."""
+def _pairs(sources: Sources, faults: list[Fault]) -> Iterator[_Pair]:
+    """The images with their XML files; what has no partner goes to `faults`."""
     root = sources.accidents
     if (root / "Annotations").is_dir():
-        split_of = _listed(root)
-        folders = [(None, root / "JPEGImages", root / "Annotations")]
-    else:
-        split_of = {}
-        folders = [(split, *[sources.accident_folder(split)] * 2) for split in SPLITS]
-    for split, image_folder, xml_folder in folders:
-        if not image_folder.is_dir():
-            continue
-        beside = _XML if image_folder == xml_folder else ()
-        images, stray = by_stem(image_folder, SUFFIXES, sources, beside)
-        labels, more = by_stem(xml_folder, _XML, sources, SUFFIXES if beside else ())
-        faults += stray + more
-        for stem in sorted(images.keys() | labels.keys()):
-            if stem not in images:
-                file = sources.name(labels[stem])
-                faults.append(Fault("orphan-label", file, None, "has no image"))
-            elif stem not in labels or (split_of and stem not in split_of):
-                detail = "has no XML file" if stem not in labels else "is in no list of ImageSets"
-                faults.append(Fault("orphan-image", sources.name(images[stem]), None, detail))
-            else:
-                yield split or split_of.get(stem), images[stem], labels[stem]
+        images = root / "JPEGImages"
+        if images.is_dir():
+            split_of = _image_sets(root)
+            yield from _pairs_in(images, root / "Annotations", split_of, sources, faults)
+        return
+    for split in SPLITS:
+        folder = sources.accident_folder(split)
+        if folder.is_dir():
+            yield from _pairs_in(folder, folder, split, sources, faults)
 
 
-def _listed(root: Path) -> dict[str, str]:
+def _pairs_in(
+    image_folder: Path,
+    xml_folder: Path,
+    splits: str | dict[str, str],
+    sources: Sources,
+    faults: list[Fault],
+) -> Iterator[_Pair]:
+    """The pairs of an image folder and an XML folder, which may be one.
+
+    Args:
+        splits: the split of all, or by stem; where that is empty, the source has no splits.
+    """
+    together = image_folder == xml_folder
+    images, stray_images = by_stem(image_folder, SUFFIXES, sources, _XML if together else ())
+    xmls, stray_xmls = by_stem(xml_folder, _XML, sources, SUFFIXES if together else ())
+    faults += stray_images + stray_xmls
+    for stem in sorted(images.keys() | xmls.keys()):
+        if stem not in images:
+            faults.append(Fault("orphan-label", sources.name(xmls[stem]), None, "has no image"))
+        elif stem not in xmls:
+            file = sources.name(images[stem])
+            faults.append(Fault("orphan-image", file, None, "has no XML file"))
+        elif isinstance(splits, str):
+            yield _Pair(splits, images[stem], xmls[stem])
+        elif splits and stem not in splits:
+            file = sources.name(images[stem])
+            faults.append(Fault("orphan-image", file, None, "is in no list of ImageSets"))
+        else:
+            yield _Pair(splits.get(stem), images[stem], xmls[stem])
+
+
+def _image_sets(root: Path) -> dict[str, str]:
     """Split by stem, of ImageSets/Main/{train,val,test}.txt; empty where there are none."""
     split_of = {}
     for split in SPLITS:
@@ -102,6 +160,8 @@ def _listed(root: Path) -> dict[str, str]:
 def _read(path: Path) -> _Annotation:
     """Streamed, so that lines are known; a document type, and with it entities, is refused.
 
+    Entities are what makes a small XML file unfold to gigabytes or read other files.
+
     Raises:
         DataError: names the line.
     """
@@ -109,17 +169,18 @@ def _read(path: Path) -> _Annotation:
         raise DataError(f"over {_MAX_BYTES >> 20} MiB", path)
     parser = expat.ParserCreate()
     annotation = _Annotation(path)
-    stack: list[str] = []
+    open_tags: list[str] = []
 
     def start(tag: str, _: dict[str, str]) -> None:
-        if len(stack) > 16:
+        if len(open_tags) > _MAX_DEPTH:
             raise DataError("nested too deep", path, parser.CurrentLineNumber)
-        stack.append(tag)
-        if stack == ["annotation", "object"]:
+        open_tags.append(tag)
+        if open_tags == ["annotation", "object"]:
             annotation.objects.append(_Object(parser.CurrentLineNumber))
 
     def text(data: str) -> None:
-        match stack:
+        # expat may hand over the text of one element in several parts.
+        match open_tags:
             case ["annotation", "size", key]:
                 annotation.size[key] = annotation.size.get(key, "") + data.strip()
             case ["annotation", "object", "name"]:
@@ -132,11 +193,12 @@ def _read(path: Path) -> _Annotation:
         raise DataError("a document type is refused", path, parser.CurrentLineNumber)
 
     parser.StartElementHandler = start
-    parser.EndElementHandler = lambda _: stack.pop()
+    parser.EndElementHandler = lambda _: open_tags.pop()
     parser.CharacterDataHandler = text
     parser.StartDoctypeDeclHandler = refuse
+    content = files.read_bytes(path)  # bytes: the XML declaration states the encoding
     try:
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(content, True)
     except expat.ExpatError as error:
         raise DataError(f"not XML: {expat.ErrorString(error.code)}", path, error.lineno) from None
     return annotation
@@ -149,18 +211,18 @@ def _size(annotation: _Annotation) -> Size:
         raise DataError(f"no usable <size>: {annotation.size}", annotation.path) from None
 
 
-def _row(
-    found: _Object, meaning: dict[str, Mapped], size: Size
-) -> tuple[Accident | None, list[tuple[str, str]]]:
-    severity = meaning[found.name]
+def _row(labelled: _Object, severity: Mapped, size: Size) -> Row:
+    """What one `<object>` gives."""
     if severity is None:
-        return None, [("ignored-class", found.name)]
-    if found.corners.keys() < {"xmin", "ymin", "xmax", "ymax"}:
-        return None, [("malformed-row", f"bndbox {found.corners!r:.120}")]
+        return no_accident("ignored-class", labelled.name)
+    detail = f"bndbox {labelled.corners!r:.120}"
+    if labelled.corners.keys() < set(_CORNERS):
+        return no_accident("malformed-row", detail)
     try:
-        edges = [float(found.corners[key]) for key in ("xmin", "ymin", "xmax", "ymax")]
+        edges = [float(labelled.corners[key]) for key in _CORNERS]
     except (KeyError, ValueError):
-        return None, [("not-a-number", f"bndbox {found.corners!r:.120}")]
-    if not all(abs(edge) < float("inf") for edge in edges):
-        return None, [("not-a-number", f"bndbox {found.corners!r:.120}")]
-    return accident_of(box_of_pixels(*edges, size), severity, [])
+        return no_accident("not-a-number", detail)
+    if not all(map(is_finite, edges)):
+        return no_accident("not-a-number", detail)
+    x1, y1, x2, y2 = edges
+    return accident_of(box_of_pixels(x1, y1, x2, y2, size), severity)

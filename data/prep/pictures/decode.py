@@ -16,10 +16,17 @@ MIN_SIDE = 10
 """Ultralytics skips smaller images."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+"""Pillow knows some forty more formats; each is code that meets untrusted bytes."""
 Image.init()  # registers every decoder now: Pillow does it lazily, which threads would race in
+
 _ORIENTATION = 0x0112
+"""The tag of EXIF (and TIFF 6.0) that says how to turn the picture: 1 is upright, 2 to 8 are the
+other ways to mirror and turn it."""
 _JPEG_END = b"\xff\xd9"
+"""The marker EOI (ITU-T T.81, annex B)."""
 _JPEG_QUALITY = 95
+_16_TO_8_BITS = 257
+"""65535 / 255."""
 
 
 class UnreadableImage(Exception):
@@ -43,6 +50,7 @@ class Picture:
 
     @property
     def size(self) -> Size:
+        """Of the upright picture."""
         return Size(*self.rgb.size)
 
     @property
@@ -64,6 +72,22 @@ def decoded(data: bytes) -> Picture:
     Raises:
         UnreadableImage: it is empty, no image, too large by its header, or does not decode.
     """
+    image = _opened(data)
+    try:
+        image.load()
+        rgb, repairs = _upright_rgb(image)
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+        raise UnreadableImage("corrupt-image", _named(error)) from None
+    # Pillow names a JPEG that holds further images MPO: it is encoded anew, without them.
+    if image.format != "JPEG":
+        repairs.append(("not-jpeg", f"the content is {image.format}"))
+    elif not data.endswith(_JPEG_END):
+        repairs.append(("bad-jpeg-end", f"ends with {data[-4:].hex(' ')}"))
+    return Picture(rgb, None if repairs else data, tuple(repairs))
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The image with its header read and judged; no pixel is decoded yet."""
     if not data:
         raise UnreadableImage("empty-file", "0 bytes")
     if len(data) > MAX_BYTES:
@@ -79,16 +103,7 @@ def decoded(data: bytes) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
         raise UnreadableImage("image-size", f"header: {width} x {height} pixels")
-    try:
-        image.load()
-        rgb, repairs = _upright_rgb(image)
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-        raise UnreadableImage("corrupt-image", _named(error)) from None
-    if image.format != "JPEG":
-        repairs.append(("not-jpeg", f"the content is {image.format}"))
-    elif not data.endswith(_JPEG_END):
-        repairs.append(("bad-jpeg-end", f"ends with {data[-4:].hex(' ')}"))
-    return Picture(rgb, None if repairs else data, tuple(repairs))
+    return image
 
 
 def file_bytes(path: Path) -> bytes:
@@ -98,6 +113,7 @@ def file_bytes(path: Path) -> bytes:
 
 
 def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]]:
+    """The picture as people see it, in 8-bit RGB, and what had to be done for it."""
     repairs = []
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation in range(2, 9):
@@ -105,9 +121,13 @@ def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]
         image = ImageOps.exif_transpose(image)
     if image.mode not in ("RGB", "L"):
         repairs.append(("colour-mode", f"mode {image.mode}"))
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits a pixel
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB"), repairs
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # 16 bits a pixel: Pillow's own conversion would cut off what is above 255.
+        tones = np.asarray(image).clip(0, 65535) // _16_TO_8_BITS
+        image = Image.fromarray(tones.astype(np.uint8))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return image, repairs
 
 
 def _named(error: Exception) -> str:

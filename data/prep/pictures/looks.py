@@ -1,8 +1,13 @@
 """How a picture looks, in 256 bits, and which pictures look alike.
 
-A look holds the signs of the 16 x 16 lowest DCT coefficients of a 64 x 64 grey thumbnail (a wide
-perceptual hash). A mirrored or turned picture has the same coefficients with other signs or
-transposed, so all eight orientations are compared by masking bits, without decoding again.
+A look is a wide perceptual hash: the signs of the 16 x 16 lowest coefficients of the discrete
+cosine transform (DCT-II) of a 64 x 64 grey thumbnail. The usual one (Zauner, "Implementation and
+Benchmarking of Perceptual Image Hash Functions", 2010) takes 8 x 8 of 32 x 32 and compares with
+their median; 64 bits are too few to tell streets apart over millions of pairs. Mirroring and
+turning a picture only change the signs of some coefficients or transpose them, so all eight
+orientations are compared by masking bits, without decoding again.
+
+docs/decisions/005-looks-and-leaks.md gives the reasons, `benchmarks/leak_recall.py` the measures.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +21,11 @@ from data.prep.pictures.pool import Engine, over_all
 
 BYTES = 32
 SAME_PICTURE = 48
-"""Bits of 256 in which copies may differ; `benchmarks/leak_recall.py` shows why."""
+"""Bits of 256 in which copies may differ. Measured: copies differ in at most 29, unrelated frames
+in 82 or more (`benchmarks/leak_recall.py`)."""
 SAME_PLACE = 72
-"""Bits in which frames of one clip may differ, where their names say one clip."""
+"""Bits in which frames of one clip may differ, where their names say one clip. Either alone would
+not do: a compilation has many scenes under one name, and different streets may look as near."""
 
 _THUMBNAIL = 64
 _SIDE = 16
@@ -28,18 +35,19 @@ _BLOCK = 256
 
 @cache
 def _cosines() -> NDArray[np.float32]:
-    """(16, 64): the lowest rows of the DCT-II."""
-    u, x = np.arange(_SIDE)[:, None], np.arange(_THUMBNAIL)[None]
+    """(16, 64): the lowest rows of the DCT-II, cos(pi u (2x + 1) / 2N), unscaled: signs count."""
+    u = np.arange(_SIDE)[:, None]
+    x = np.arange(_THUMBNAIL)[None]
     return np.cos(np.pi * u * (2 * x + 1) / (2 * _THUMBNAIL)).astype(np.float32)
 
 
 def look_of(rgb: Image.Image) -> bytes:
     """The look of a picture, 32 bytes."""
     size = (_THUMBNAIL, _THUMBNAIL)
-    small = rgb.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")
+    thumbnail = rgb.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")
     cosines = _cosines()
-    spectrum = cosines @ np.asarray(small, np.float32) @ cosines.T
-    spectrum[0, 0] = 0.0
+    spectrum = cosines @ np.asarray(thumbnail, np.float32) @ cosines.T
+    spectrum[0, 0] = 0.0  # the mean brightness, which is positive in every picture
     return np.packbits(spectrum > 0).tobytes()
 
 
@@ -53,7 +61,7 @@ def alike(
     """
     bits = np.frombuffer(b"".join(looks), np.uint8).reshape(-1, BYTES)
     words = bits.view(np.uint64)
-    turned = np.stack([o.view(np.uint64) for o in _orientations(bits)])
+    turned = np.stack([orientation.view(np.uint64) for orientation in _orientations(bits)])
     work = partial(_alike_from, words=words, turned=turned, radius=radius)
     return over_all(work, range(0, len(words), _BLOCK), "blocks of looks compared", engine)
 
@@ -61,21 +69,29 @@ def alike(
 def distance(first: bytes, second: bytes) -> int:
     """Bits in which two looks differ, in the orientation that fits best."""
     bits = np.frombuffer(first + second, np.uint8).reshape(2, BYTES)
-    turned = np.stack([o[1:].view(np.uint64) for o in _orientations(bits)])
-    return int(_distances(bits[:1].view(np.uint64), turned)[0, 0])
+    turned_second = [orientation[1:].view(np.uint64) for orientation in _orientations(bits)]
+    return int(_distances(bits[:1].view(np.uint64), np.stack(turned_second))[0, 0])
 
 
 def _alike_from(
     start: int, words: NDArray[np.uint64], turned: NDArray[np.uint64], radius: int
 ) -> NDArray[np.int32]:
-    """The pairs of one block of looks with all from there on."""
+    """The pairs of one block of looks with all from there on.
+
+    Args:
+        start: the block's first look.
+        words: (n, 4), the looks as they are.
+        turned: (8, n, 4), in all orientations.
+    """
     rows = words[start : start + _BLOCK]
-    found = []
-    for second in range(start, len(words), _BLOCK):
-        nearest = _distances(rows, turned[:, second : second + _BLOCK])
+    blocks = []
+    for column in range(start, len(words), _BLOCK):
+        nearest = _distances(rows, turned[:, column : column + _BLOCK])
         i, j = np.nonzero(nearest <= radius)
-        found.append(np.stack([i + start, j + second, nearest[i, j]], axis=1).astype(np.int32))
-    pairs = np.concatenate(found)
+        pairs = np.stack([i + start, j + column, nearest[i, j]], axis=1)
+        blocks.append(pairs.astype(np.int32))
+    pairs = np.concatenate(blocks)
+    # The block on the diagonal holds each pair twice, and each look with itself.
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
@@ -86,7 +102,7 @@ def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[
     """
     shape = (len(rows), turned.shape[1])
     nearest = np.full(shape, 255, np.uint8)
-    differing = np.empty(shape, np.uint64)
+    differing = np.empty(shape, np.uint64)  # one buffer for all words, which stays in the cache
     for columns in turned:
         total = np.zeros(shape, np.uint8)
         for word in range(rows.shape[1]):
@@ -100,14 +116,17 @@ def _orientations(bits: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """The looks of the pictures in their eight orientations, each (n, 32).
 
     Mirroring left to right changes the sign of each odd column of the spectrum, upside down of
-    each odd row; turning by 90 degrees also transposes it.
+    each odd row, as the cosines of odd frequencies are odd about the picture's middle; turning by
+    90 degrees also transposes it.
     """
     spectra = np.unpackbits(bits, axis=1).reshape(-1, _SIDE, _SIDE)
-    odd = np.arange(_SIDE) % 2
-    masks = [across * odd[None] ^ down * odd[:, None] for across in (0, 1) for down in (0, 1)]
-    found = []
+    odd = (np.arange(_SIDE) % 2).astype(np.uint8)
+    odd_columns = np.broadcast_to(odd[None], (_SIDE, _SIDE))
+    odd_rows = odd_columns.T
+    flips = [np.zeros_like(odd_rows), odd_rows, odd_columns, odd_rows ^ odd_columns]
+    orientations = []
     for spectrum in (spectra, spectra.transpose(0, 2, 1)):
-        for mask in masks:
-            flipped = (spectrum ^ mask.astype(np.uint8)).reshape(len(bits), -1)
-            found.append(np.packbits(flipped, axis=1))
-    return found
+        for flip in flips:
+            flipped = (spectrum ^ flip).reshape(len(bits), -1)
+            orientations.append(np.packbits(flipped, axis=1))
+    return orientations

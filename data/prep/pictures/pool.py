@@ -1,4 +1,5 @@
-"""Work over many items on all cores or on a Ray cluster: in order, in bounded memory, told."""
+"""Work over many items on all cores or on a Ray cluster: in order, in bounded memory, with notes
+of its progress."""
 
 import os
 import time
@@ -15,8 +16,11 @@ ENGINES: tuple[Engine, ...] = ("threads", "ray")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MOST_THREADS = 16
 _BATCH = 256
+"""Items handed to threads at once: their results wait in memory until they are taken."""
 _RAY_BATCH = 64
+"""Items of one Ray task: one a task would cost more to send than to work on."""
 _SECONDS_BETWEEN_NOTES = 2.0
 
 
@@ -30,16 +34,16 @@ def over_all(
     then be a function of a module, and sources and outputs on storage that all machines share.
     """
     results = _on_ray(work, items) if engine == "ray" else _on_threads(work, items)
-    noted = time.monotonic()
+    last_note = time.monotonic()
     for done, result in enumerate(results, start=1):
         yield result
-        if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:
-            noted = time.monotonic()
+        if time.monotonic() - last_note > _SECONDS_BETWEEN_NOTES:
+            last_note = time.monotonic()
             print(f"[data] {what}: {done:,} of {len(items):,}", flush=True)
 
 
 def _on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as threads:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
         for start in range(0, len(items), _BATCH):
             yield from threads.map(work, items[start : start + _BATCH])
 
@@ -59,12 +63,14 @@ def _on_ray(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[R
     def batch(work: Callable[[Item], Result], part: Sequence[Item]) -> list[Result]:
         return [work(item) for item in part]
 
-    shared = ray.put(work)
-    limit = 2 * int(ray.cluster_resources().get("CPU", 1))
+    # Sent once: `work` may hold what all items share, such as the pictures of an earlier build.
+    shared_work = ray.put(work)
+    # Two tasks a core keep every core busy; the results of more would pile up in memory.
+    most_running = 2 * int(ray.cluster_resources().get("CPU", 1))
     running: deque[ray.ObjectRef] = deque()
     for start in range(0, len(items), _RAY_BATCH):
-        running.append(batch.remote(shared, items[start : start + _RAY_BATCH]))
-        if len(running) >= limit:
-            yield from ray.get(running.popleft())
+        running.append(batch.remote(shared_work, items[start : start + _RAY_BATCH]))
+        if len(running) >= most_running:
+            yield from ray.get(running.popleft())  # the oldest first, which keeps the order
     while running:
         yield from ray.get(running.popleft())

@@ -5,17 +5,17 @@ next build takes a picture whose bytes are unchanged from there, if the code is 
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import PIL
 
-from dat_runtime import manifest
-from dat_runtime.errors import ManifestError
+from dat_runtime import files, manifest
+from dat_runtime.errors import DataError, ManifestError
 from dat_runtime.types import Size
 from data.prep.importers.source_frame import SourceFrame
 from data.prep.pictures import decode, looks, tones
@@ -71,11 +71,11 @@ def prepare_all(
     frames: Sequence[SourceFrame], staging: Path, memory: Memory, engine: Engine
 ) -> Iterator[Prepared]:
     """Write each frame's picture to `staging/<number>.jpg`; yields what it is, in order."""
-    target = staging.absolute()
-    jobs = [
-        Job(frame.path.absolute(), target / f"{i}.jpg", frame.negative, frame.declared)
-        for i, frame in enumerate(frames)
-    ]
+    target = staging.absolute()  # Ray's workers have another working directory
+    jobs = []
+    for number, frame in enumerate(frames):
+        image = target / f"{number}.jpg"
+        jobs.append(Job(frame.path.absolute(), image, frame.negative, frame.declared))
     return over_all(partial(prepare, memory=memory), jobs, "pictures", engine)
 
 
@@ -83,16 +83,19 @@ def prepare(job: Job, memory: Memory) -> Prepared:
     """Read, check and write one picture; a sound JPEG of an accident frame keeps its bytes."""
     data = file_bytes(job.source)
     sha256 = hashlib.sha256(data).hexdigest()
-    if (known := memory.get((job.negative, sha256))) and _reuse(known, job, data):
+    known = memory.get((job.negative, sha256))
+    if known and _reuse(known, job, data):
         return known.prepared
     try:
         picture = decoded(data)
     except UnreadableImage as error:
         return Prepared(sha256, None, "", ((error.kind, error.detail),))
-    size, declared = picture.size, job.declared
-    if declared is not None and size != declared:
-        told = f"{size.width} x {size.height}, labels say {declared.width} x {declared.height}"
-        return Prepared(sha256, None, "", (*picture.repairs, ("size-mismatch", told)))
+    size = picture.size
+    if job.declared is not None and size != job.declared:
+        # The boxes were divided by the declared size: which part of the picture they mean is open.
+        labels_say = f"labels say {job.declared.width} x {job.declared.height}"
+        fault = ("size-mismatch", f"{size.width} x {size.height}, {labels_say}")
+        return Prepared(sha256, None, "", (*picture.repairs, fault))
     if job.negative:
         write_jpeg(tones.corrected(picture.rgb), job.target)
         size = Size(tones.SIDE, tones.SIDE)
@@ -100,22 +103,26 @@ def prepare(job: Job, memory: Memory) -> Prepared:
         job.target.write_bytes(picture.jpeg)
     else:
         write_jpeg(picture.rgb, job.target)
-    look = looks.look_of(picture.rgb).hex()
+    look = looks.look_of(picture.rgb).hex()  # of the source's picture, before tones are changed
     return Prepared(sha256, size, look, picture.repairs)
 
 
 def _reuse(known: Known, job: Job, data: bytes) -> bool:
     """Write the earlier image, if it is still what was written then."""
-    if known.image is None or (job.declared not in (None, known.prepared.size)):
+    if known.image is None:
         return False
-    if known.image_sha256 != known.prepared.sha256:
-        try:
-            data = known.image.read_bytes()
-        except FileNotFoundError:
-            return False
-        if hashlib.sha256(data).hexdigest() != known.image_sha256:
-            return False
-    job.target.write_bytes(data)
+    if job.declared is not None and job.declared != known.prepared.size:
+        return False
+    if known.image_sha256 == known.prepared.sha256:  # the image is the source's own bytes
+        job.target.write_bytes(data)
+        return True
+    try:
+        image = known.image.read_bytes()
+    except FileNotFoundError:
+        return False
+    if hashlib.sha256(image).hexdigest() != known.image_sha256:
+        return False
+    job.target.write_bytes(image)
     return True
 
 
@@ -127,17 +134,16 @@ def contents(
     Equal pixels look alike, so only pictures whose look is another's, in a file of other bytes, are
     decoded once more and compared by their pixels.
     """
-    files = defaultdict(set)
+    files_of_look = defaultdict(set)
     for picture in prepared:
-        files[picture.look].add(picture.sha256)
-    again = {
-        picture.sha256: frame.path.absolute()
-        for frame, picture in zip(frames, prepared, strict=True)
-        if picture.size is not None and len(files[picture.look]) > 1
-    }
-    digests = over_all(_content, list(again.values()), "pictures that look alike", engine)
-    found = dict(zip(again, digests, strict=True))
-    return [found.get(picture.sha256, picture.sha256) for picture in prepared]
+        files_of_look[picture.look].add(picture.sha256)
+    to_compare: dict[str, Path] = {}
+    for frame, picture in zip(frames, prepared, strict=True):
+        if picture.size is not None and len(files_of_look[picture.look]) > 1:
+            to_compare[picture.sha256] = frame.path.absolute()
+    digests = over_all(_content, list(to_compare.values()), "pictures that look alike", engine)
+    digest_of_file = dict(zip(to_compare, digests, strict=True))
+    return [digest_of_file.get(picture.sha256, picture.sha256) for picture in prepared]
 
 
 def _content(path: Path) -> str:
@@ -147,41 +153,59 @@ def _content(path: Path) -> str:
 def recall(out: Path) -> dict[tuple[bool, str], Known]:
     """The pictures of the set at `out`, empty if there is none or it was made by other code."""
     try:
-        outputs = manifest.read(out, "data").outputs
-        lines = (out / LEDGER).read_text().splitlines()
-    except (ManifestError, FileNotFoundError):
+        image_digests = manifest.read(out, "data").outputs
+        return _pictures_in(out, image_digests)
+    except (ManifestError, DataError):  # without an earlier build, all pictures are made anew
         return {}
-    if not lines or json.loads(lines[0]) != {"code": _code()}:
-        return {}
-    memory = {}
-    for row in map(json.loads, lines[1:]):
+
+
+def _pictures_in(out: Path, image_digests: Mapping[str, str]) -> dict[tuple[bool, str], Known]:
+    """The ledger of a set, read back.
+
+    Raises:
+        DataError: there is no ledger, or it cannot be read.
+    """
+    memory: dict[tuple[bool, str], Known] = {}
+    for number, row in files.read_json_lines(out / LEDGER):
+        if number == 1:
+            if row != {"code": _code()}:
+                return {}
+            continue
+        faults = tuple((kind, detail) for kind, detail in row["faults"])
+        size = Size(*row["size"]) if row["size"] else None
+        prepared = Prepared(row["sha256"], size, row["look"], faults)
         image = row["image"]
-        prepared = Prepared(
-            row["sha256"],
-            Size(*row["size"]) if row["size"] else None,
-            row["look"],
-            tuple((kind, detail) for kind, detail in row["faults"]),
-        )
-        written = (out / image, outputs.get(image)) if image else (None, None)
-        memory[row["negative"], row["sha256"]] = Known(prepared, *written)
+        if image is None:
+            known = Known(prepared, None, None)
+        else:
+            known = Known(prepared, out / image, image_digests.get(image))
+        memory[row["negative"], row["sha256"]] = known
     return memory
 
 
 def write_ledger(rows: Iterable[tuple[SourceFrame, Prepared, str | None]], path: Path) -> None:
-    """One line a picture, in the source's order; `image` is its place in the set, if it has one."""
-    with path.open("w") as file:
-        file.write(json.dumps({"code": _code()}) + "\n")
-        for frame, prepared, image in rows:
-            row = {
-                "file": frame.file,
-                "negative": frame.negative,
-                "image": image,
-                "sha256": prepared.sha256,
-                "size": prepared.size and [prepared.size.width, prepared.size.height],
-                "look": prepared.look,
-                "faults": prepared.faults,
-            }
-            file.write(json.dumps(row) + "\n")
+    """One line a picture, in the source's order; `image` is its place in the set, if it has one.
+
+    The first line holds the digest of the code that made them, for `recall`.
+    """
+    files.write_json_lines(path, _ledger_lines(rows))
+
+
+def _ledger_lines(
+    rows: Iterable[tuple[SourceFrame, Prepared, str | None]],
+) -> Iterator[dict[str, Any]]:
+    yield {"code": _code()}
+    for frame, prepared, image in rows:
+        size = prepared.size
+        yield {
+            "file": frame.file,
+            "negative": frame.negative,
+            "image": image,
+            "sha256": prepared.sha256,
+            "size": [size.width, size.height] if size else None,
+            "look": prepared.look,
+            "faults": prepared.faults,
+        }
 
 
 def _code() -> str:
