@@ -5,6 +5,7 @@ keys, which other tools may have added, are left alone.
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,14 @@ _FRAME = {
     "height": fields.whole(1),
     "accidents": fields.LIST,
 }
+_MAY_BE_LEFT_OUT = ("image",)
+_NUMBERS = frozenset((int, float))
 _ACCIDENT = {
-    "bbox": fields.list_of(fields.number(), 4, 4),
+    # NaN and infinity are numbers here: neither lies inside a frame, which is asked next.
+    "bbox": fields.Rule(
+        lambda v: isinstance(v, list) and len(v) == 4 and _NUMBERS.issuperset(map(type, v)),
+        "a list of 4 numbers",
+    ),
     "severity": fields.one_of(SEVERITIES),
 }
 
@@ -82,18 +89,19 @@ def read_truth(path: Path, *, pictures: bool = False) -> list[Frame]:
     return frames
 
 
+_size = lru_cache(maxsize=64)(Size)
+"""A file has few sizes and many frames; the frames of one size share it."""
+
+
 def _frame(record: dict[str, Any]) -> Frame:
-    known = {"image": ""} | {key: record[key] for key in _FRAME if key in record}
-    fields.checked(known, _FRAME, "")
-    size = Size(known["width"], known["height"])
-    accidents = tuple(_accident(value, size) for value in known["accidents"])
-    return Frame(known["image_id"], known["image"], size, accidents)
+    fields.checked(record, _FRAME, "", _MAY_BE_LEFT_OUT, further_keys=True)
+    size = _size(record["width"], record["height"])
+    accidents = tuple([_accident(value, size) for value in record["accidents"]])
+    return Frame(record["image_id"], record.get("image", ""), size, accidents)
 
 
 def _accident(value: Any, size: Size) -> Accident:
-    if isinstance(value, dict):
-        value = {key: value[key] for key in _ACCIDENT if key in value}
-    fields.checked(value, _ACCIDENT, "accident")
+    fields.checked(value, _ACCIDENT, "accident", further_keys=True)
     x1, y1, x2, y2 = value["bbox"]
     if not (0 <= x1 < x2 <= size.width and 0 <= y1 < y2 <= size.height):
         raise ValueError(f"bbox {value['bbox']} is not a box inside {size.width} x {size.height}")
