@@ -1,12 +1,27 @@
-"""The prepared set: YOLO images and labels, our own data.yaml, and the truth of each frame."""
+"""The prepared set on disk: YOLO images and labels, our own data.yaml, and the truth of each frame.
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+images/<split>/<id>.jpg, labels/<split>/<id>.txt, data.yaml
+truth_<split>.jsonl                 boxes in whole pixels of the frame (`dat_runtime.truth`)
+metadata/<split>/metadata.jsonl     the same for the `datasets` library's image folder
+groups.json                         per split, each frame's group of frames that belong together
+pictures.jsonl                      every picture of the source (`pictures.prepare`)
+bandwidth.csv                       the uplink trace: second,uplink_bytes_per_s
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-from dat_runtime.types import SEVERITIES, Accident, Size
-from data.prep.importers.source_frame import stratum_of
+from dat_runtime.files import write_json, write_json_lines
+from dat_runtime.truth import SPLITS
+from dat_runtime.types import SEVERITIES, Accident
+from data.prep.importers import traces
+from data.prep.importers.source_frame import SourceFrame
+from data.prep.importers.sources import Sources
+from data.prep.pictures import prepare
+from data.prep.pictures.prepare import Prepared
+from data.prep.prepared.kept import Kept
 
 DATA_YAML = """\
 # python -m train.gate --config configs/yolo/smoke.yaml --data <this folder> --out runs/gate
@@ -18,90 +33,119 @@ _TWO_CLASSES = "nc: 2\nnames:\n  0: moderate\n  1: severe\n"
 _ONE_CLASS = "nc: 1\nnames:\n  0: accident\n"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One frame of the set; an accident-free one has no accidents. Boxes are in `labels.UNIT`."""
-
-    id: str
-    split: str
-    size: Size
-    accidents: tuple[Accident, ...]
-    negative: bool
-    """Whether it comes from the accident-free frames of the CCTV set."""
-
-    @property
-    def stratum(self) -> str:
-        """What splits are balanced over: the highest severity, `empty`, or `negative`."""
-        return "negative" if self.negative else stratum_of(self.accidents)
+def place_pictures(folder: Path, kept: Iterable[Kept], staging: Path) -> None:
+    """Move the kept pictures to their places in the set, and remove `staging` with the others."""
+    for split in SPLITS:
+        (folder / "images" / split).mkdir(parents=True)
+    for frame in kept:
+        (staging / f"{frame.position}.jpg").rename(folder / frame.image)
+    for dropped in staging.iterdir():
+        dropped.unlink()
+    staging.rmdir()
 
 
-def image_path(folder: Path, split: str, frame_id: str) -> Path:
-    return folder / "images" / split / f"{frame_id}.jpg"
-
-
-def write_set(folder: Path, entries: Iterable[Entry], single_class: bool = False) -> None:
+def write_set(folder: Path, kept: Sequence[Kept], single_class: bool = False) -> None:
     """Labels, data.yaml, truth_*.jsonl and metadata; the images are there already.
 
     With `single_class` the labels have one class, accident; the truth keeps the severities.
     """
-    by_split: dict[str, list[Entry]] = {"train": [], "val": [], "test": []}
-    for entry in entries:
-        by_split[entry.split].append(entry)
-    for split, members in by_split.items():
+    for split in SPLITS:
+        members = sorted((frame for frame in kept if frame.split == split), key=attrgetter("id"))
         labels = folder / "labels" / split
         labels.mkdir(parents=True)
-        members.sort(key=lambda e: e.id)
-        for entry in members:
-            (labels / f"{entry.id}.txt").write_text(_label_rows(entry, single_class))
-        truth = (json.dumps(_truth(entry)) + "\n" for entry in members)
-        (folder / f"truth_{split}.jsonl").write_text("".join(truth))
-        metadata = folder / "metadata" / split / "metadata.jsonl"
-        metadata.parent.mkdir(parents=True)
-        metadata.write_text("".join(json.dumps(_metadata(e)) + "\n" for e in members))
+        for frame in members:
+            (labels / f"{frame.id}.txt").write_text(_label_rows(frame, single_class))
+        write_json_lines(folder / f"truth_{split}.jsonl", map(_truth, members))
+        metadata = folder / "metadata" / split
+        metadata.mkdir(parents=True)
+        write_json_lines(metadata / "metadata.jsonl", map(_metadata, members))
     names = _ONE_CLASS if single_class else _TWO_CLASSES
     (folder / "data.yaml").write_text(DATA_YAML + names)
 
 
-def _label_rows(entry: Entry, single_class: bool) -> str:
-    classes = [0 if single_class else SEVERITIES.index(a.severity) for a in entry.accidents]
-    return "".join(map(_label_row, classes, entry.accidents))
+def _label_rows(frame: Kept, single_class: bool) -> str:
+    rows = []
+    for accident in frame.accidents:
+        class_id = 0 if single_class else SEVERITIES.index(accident.severity)
+        rows.append(_label_row(class_id, accident))
+    return "".join(rows)
 
 
 def _label_row(class_id: int, accident: Accident) -> str:
+    """`class cx cy w h` in fractions of the frame: a row of Ultralytics' YOLO format."""
     box = accident.box
-    numbers = (
-        (box.x1 + box.x2) / 2,
-        (box.y1 + box.y2) / 2,
-        box.x2 - box.x1,
-        box.y2 - box.y1,
-    )
-    return " ".join([str(class_id), *(f"{n:.8f}" for n in numbers)]) + "\n"
+    cx = (box.x1 + box.x2) / 2
+    cy = (box.y1 + box.y2) / 2
+    width = box.x2 - box.x1
+    height = box.y2 - box.y1
+    return f"{class_id} {cx:.8f} {cy:.8f} {width:.8f} {height:.8f}\n"
 
 
-def _metadata(entry: Entry) -> dict[str, object]:
-    """A line of the `datasets` library's image folder: the path is relative to the file."""
-    truth = _truth(entry)
-    boxes = [{"bbox": list(a.box.to(entry.size).pixels()), "category": SEVERITIES.index(a.severity)}
-             for a in entry.accidents]  # fmt: skip
+def _truth(frame: Kept) -> dict[str, Any]:
+    """A line of truth_<split>.jsonl; boxes in whole pixels of the frame."""
+    accidents = [
+        {"bbox": _pixels(accident, frame), "severity": accident.severity}
+        for accident in frame.accidents
+    ]
     return {
-        "file_name": f"../../{truth['image']}",
-        "image_id": entry.id,
-        "width": entry.size.width,
-        "height": entry.size.height,
-        "objects": {key: [box[key] for box in boxes] for key in ("bbox", "category")},
-        "negative": entry.negative,
+        "image_id": frame.id,
+        "image": frame.image,
+        "width": frame.size.width,
+        "height": frame.size.height,
+        "accidents": accidents,
     }
 
 
-def _truth(entry: Entry) -> dict[str, object]:
-    """A line of truth.jsonl; boxes in whole pixels of the frame."""
+def _metadata(frame: Kept) -> dict[str, Any]:
+    """A line of the `datasets` library's image folder: the path is relative to the file."""
+    boxes = [_pixels(accident, frame) for accident in frame.accidents]
+    categories = [SEVERITIES.index(accident.severity) for accident in frame.accidents]
     return {
-        "image_id": entry.id,
-        "image": f"images/{entry.split}/{entry.id}.jpg",
-        "width": entry.size.width,
-        "height": entry.size.height,
-        "accidents": [
-            {"bbox": list(a.box.to(entry.size).pixels()), "severity": a.severity}
-            for a in entry.accidents
-        ],
+        "file_name": f"../../{frame.image}",
+        "image_id": frame.id,
+        "width": frame.size.width,
+        "height": frame.size.height,
+        "objects": {"bbox": boxes, "category": categories},
+        "negative": frame.negative,
+    }
+
+
+def _pixels(accident: Accident, frame: Kept) -> list[int]:
+    return list(accident.box.to(frame.size).pixels())
+
+
+def write_groups(folder: Path, kept: Sequence[Kept]) -> None:
+    """groups.json: per split, frame -> its group, which has the name of its first frame."""
+    name_of: dict[int, str] = {}
+    for frame in kept:
+        name_of[frame.group] = min(name_of.get(frame.group, frame.id), frame.id)
+    groups: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    for frame in kept:
+        groups[frame.split][frame.id] = name_of[frame.group]
+    write_json(folder / "groups.json", groups, sort_keys=True)
+
+
+def write_ledger(
+    folder: Path, frames: Sequence[SourceFrame], pictures: Sequence[Prepared], kept: Iterable[Kept]
+) -> None:
+    """pictures.jsonl: every picture of the source, with its place in the set if it has one."""
+    place_of = {frame.position: frame.image for frame in kept}
+    places = [place_of.get(position) for position in range(len(frames))]
+    prepare.write_ledger(zip(frames, pictures, places, strict=True), folder / prepare.LEDGER)
+
+
+def write_bandwidth(folder: Path, sources: Sources, scale: float) -> dict[str, Any] | None:
+    """bandwidth.csv, and what `report.json` says of the trace; None where the source has none."""
+    if sources.trace is None:
+        return None
+    uplink = [scale * value for value in traces.read_uplink(sources.trace)]
+    rows = "".join(f"{second},{value:.15g}\n" for second, value in enumerate(uplink))
+    (folder / "bandwidth.csv").write_text("second,uplink_bytes_per_s\n" + rows)
+    return {
+        "file": sources.name(sources.trace),
+        "form": traces.form(sources.trace),
+        "scale": scale,
+        "seconds": len(uplink),
+        "mean_bytes_per_s": round(sum(uplink) / len(uplink), 1),
+        "not_used": [sources.name(other) for other in sources.other_traces],
     }

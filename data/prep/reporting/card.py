@@ -1,12 +1,16 @@
 """`README.md` of a prepared set: a data card in Hugging Face's form."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dat_runtime.truth import SPLITS
 from data.prep.importers.classes import plain_yaml
-from data.prep.importers.sources import SPLITS, Sources
+from data.prep.importers.sources import Sources
+from data.prep.reporting.summaries import COLUMNS
+from data.prep.splitting.leaks import KINDS
 
 _PUBLIC = {
     "accidents": (
@@ -24,43 +28,51 @@ _PUBLIC = {
 }
 
 
-def write_card(folder: Path, report: dict[str, Any], sources: Sources) -> None:
+def write_card(folder: Path, report: Mapping[str, Any], sources: Sources) -> None:
     """The card; `load_dataset(<this folder>)` reads its front matter and needs no code."""
+    frames = sum(counts["frames"] for counts in report["splits"].values())
     head = {
         "pretty_name": f"DAT accident frames, {report['split']} split",
         "license": "other",
         "license_name": "as-its-sources",
         "task_categories": ["object-detection"],
         "tags": ["traffic-accident", "image"],
-        "size_categories": [_size(sum(s["frames"] for s in report["splits"].values()))],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [
-                    {
-                        "split": split,
-                        "path": [f"images/{split}/*.jpg", f"metadata/{split}/metadata.jsonl"],
-                    }
-                    for split in SPLITS
-                ],
-            }
-        ],
+        "size_categories": [_size_category(frames)],
+        "configs": [{"config_name": "default", "data_files": list(map(_files_of, SPLITS))}],
     }
     front = yaml.safe_dump(head, sort_keys=False)
     (folder / "README.md").write_text(f"---\n{front}---\n{_body(report, sources)}")
 
 
-def _size(frames: int) -> str:
-    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
-    return next((name for bound, name in bounds if frames < bound), "100K<n<1M")
+def _files_of(split: str) -> dict[str, Any]:
+    """Where the `datasets` library finds a split."""
+    return {
+        "split": split,
+        "path": [f"images/{split}/*.jpg", f"metadata/{split}/metadata.jsonl"],
+    }
 
 
-def _body(report: dict[str, Any], sources: Sources) -> str:
+def _size_category(frames: int) -> str:
+    """Hugging Face's name for sets of about that size."""
+    if frames < 1_000:
+        return "n<1K"
+    if frames < 10_000:
+        return "1K<n<10K"
+    if frames < 100_000:
+        return "10K<n<100K"
+    return "100K<n<1M"
+
+
+def _body(report: Mapping[str, Any], sources: Sources) -> str:
+    contents = (
+        "Frames with boxes of moderate and severe accidents, accident-free frames as background"
+    )
+    if report["trace"]:
+        contents += ", and the\nuplink trace `bandwidth.csv`"
     return f"""
 # Accident frames for DAT: {report["split"]} split
 
-Frames with boxes of moderate and severe accidents, accident-free frames as background, and the
-uplink trace `bandwidth.csv`. Made by `python -m data.prep.build`; `manifest.json` holds the sha256
+{contents}. Made by `python -m data.prep.build`; `manifest.json` holds the sha256
 of every source and file. Open `report.html` to look at it. Scores on this set are scores on the
 **{report["split"]}** split.
 
@@ -88,42 +100,47 @@ Classes of the YOLO labels: {", ".join(report["classes"])}. Negatives are split 
 
 ## Provenance and licence
 
-{_provenance(report, sources)}
+{_provenance(sources)}
 
 Frames may show faces, number plates and broadcasters' marks: treat them as personal data. The
 source's licences bind every copy of this set; none is granted here.
 """
 
 
-def _table(report: dict[str, Any]) -> str:
-    columns = ("frames", "accident_set", "negatives", "moderate_boxes", "severe_boxes")
-    lines = [
-        "| split | " + " | ".join(c.replace("_", " ") for c in columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    for split, counts in report["splits"].items():
-        lines.append(f"| {split} | " + " | ".join(f"{counts[c]:,}" for c in columns) + " |")
+def _table(report: Mapping[str, Any]) -> str:
+    heads = [column.replace("_", " ") for column in COLUMNS]
+    rows = {
+        split: [counts[column] for column in COLUMNS] for split, counts in report["splits"].items()
+    }
+    return _markdown("split", heads, rows)
+
+
+def _leaks(report: Mapping[str, Any]) -> str:
+    twins = report["leaks"]["frames_with_a_twin"]
+    rows = {where: [counts[kind] for kind in KINDS] for where, counts in twins.items()}
+    return _markdown("frames of", KINDS, rows)
+
+
+def _markdown(corner: str, heads: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:
+    """A table of counts, each row under its name."""
+    lines = [f"| {corner} | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    for name, counts in rows.items():
+        cells = " | ".join(f"{count:,}" for count in counts)
+        lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
 
 
-def _leaks(report: dict[str, Any]) -> str:
-    rows = report["leaks"]["frames_with_a_twin"]
-    kinds = list(next(iter(rows.values())))
-    lines = ["| frames of | " + " | ".join(kinds) + " |", "| --- |" + " ---: |" * len(kinds)]
-    for where, counts in rows.items():
-        lines.append(f"| {where} | " + " | ".join(f"{counts[k]:,}" for k in kinds) + " |")
-    return "\n".join(lines)
-
-
-def _faults(report: dict[str, Any]) -> str:
+def _faults(report: Mapping[str, Any]) -> str:
     faults = report["faults"]
-    rows = [f"| {k} | {n:,} | {faults['rules'][k]} |" for k, n in faults["counts"].items()]
-    return (
-        "\n".join(["| kind | count | rule |", "| --- | ---: | --- |", *rows]) if rows else "None."
-    )
+    if not faults["counts"]:
+        return "None."
+    lines = ["| kind | count | rule |", "| --- | ---: | --- |"]
+    for kind, count in faults["counts"].items():
+        lines.append(f"| {kind} | {count:,} | {faults['rules'][kind]} |")
+    return "\n".join(lines)
 
 
-def _provenance(report: dict[str, Any], sources: Sources) -> str:
+def _provenance(sources: Sources) -> str:
     lines = []
     for part, path in sources.parts.items():
         lines.append(f"- {part}: `{sources.name(path)}`; {_PUBLIC[part]}. {_licence(path)}")
@@ -134,8 +151,12 @@ def _licence(path: Path) -> str:
     """What a Roboflow export says of its own licence, if the part is one."""
     data_yaml = path / "data.yaml"
     content = plain_yaml(data_yaml) if data_yaml.is_file() else None
-    told = content.get("roboflow") if isinstance(content, dict) else None
-    if isinstance(told, dict):
-        stated = [f"{k} {str(told[k])[:200]}" for k in ("license", "url") if told.get(k)]
-        return f"Stated in the export: {', '.join(stated)}."
-    return "Licence: not stated in the files; see the page that you took it from."
+    roboflow = content.get("roboflow") if isinstance(content, dict) else None
+    stated = []
+    if isinstance(roboflow, dict):
+        for key in ("license", "url"):
+            if roboflow.get(key):
+                stated.append(f"{key} {str(roboflow[key])[:200]}")
+    if not stated:
+        return "Licence: not stated in the files; see the page that you took it from."
+    return f"Stated in the export: {', '.join(stated)}."

@@ -3,27 +3,34 @@
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
+from dat_runtime.truth import SPLITS
+from dat_runtime.types import SEVERITIES
 from data.prep.importers.source_frame import SUFFIXES
-from data.prep.importers.sources import SPLITS, Sources
+from data.prep.importers.sources import Sources
 from data.prep.pictures.decode import UnreadableImage, read_picture
-from data.prep.prepared.writer import Entry, image_path
+from data.prep.prepared.kept import Kept
 from data.prep.reporting import charts
+from data.prep.reporting.summaries import COLUMNS, split_counts
 from data.prep.splitting.by_groups import rank
 from data.prep.splitting.leaks import KINDS
 
 _OVERLAYS = 6
-"""Of each split."""
+"""Frames shown of each split."""
 _EXAMPLES = 3
 """Of each kind of fault."""
 _SIDE = 360
+"""The longer side of a shown picture, pixels."""
 _CELLS = 24
+"""Of a heat map, each way."""
+_CAPTION_LETTERS = 300
+"""Names of files and details of faults come from the source and may be of any length."""
 
 _STYLE = """
 :root{color-scheme:light}*{box-sizing:border-box}
@@ -44,16 +51,16 @@ color:#555;overflow-wrap:anywhere}.lead{font-size:1.05rem}.bad{color:#a3161d;fon
 
 
 def write_report(
-    folder: Path, report: dict[str, Any], entries: Sequence[Entry], sources: Sources
+    folder: Path, report: Mapping[str, Any], kept: Sequence[Kept], sources: Sources
 ) -> None:
     """The same report for the same set; pictures are inside the file."""
     body = "".join(
         [
             _head(report),
-            _splits(report, entries),
+            _splits(report, kept),
             _leaks(folder, report),
-            _overlays(folder, entries),
-            _boxes(entries),
+            _overlays(folder, kept),
+            _boxes(kept),
             _faults(report, sources),
             _trace(folder, report),
         ]
@@ -65,38 +72,37 @@ def write_report(
     )
 
 
-def _head(report: dict[str, Any]) -> str:
-    frames = sum(s["frames"] for s in report["splits"].values())
+def _head(report: Mapping[str, Any]) -> str:
+    frames = sum(counts["frames"] for counts in report["splits"].values())
     faults = sum(report["faults"]["counts"].values())
-    test = report["leaks"]["frames_with_a_twin"]["test in train"]
-    twins = sum(test.values())
-    of = report["splits"]["test"]["frames"]
-    verdict = (
-        f'<span class="bad">{twins:,} of {of:,} test frames have a twin in train</span>'
-        if twins
-        else '<span class="good">no test frame has a twin in train</span>'
-    )
+    test_frames = report["splits"]["test"]["frames"]
+    twins = sum(report["leaks"]["frames_with_a_twin"]["test in train"].values())
+    if twins:
+        verdict = (
+            f'<span class="bad">{twins:,} of {test_frames:,} test frames have a twin in train'
+            "</span>"
+        )
+    else:
+        verdict = '<span class="good">no test frame has a twin in train</span>'
+    split = escape(report["split"])
     return (
-        f"<h1>Prepared data: {escape(report['split'])} split</h1>"
+        f"<h1>Prepared data: {split} split</h1>"
         f'<p class="lead">{frames:,} frames, {faults:,} faults found and dealt with by rule; '
-        f"{verdict}. A score on this set is a score on the {escape(report['split'])} split.</p>"
+        f"{verdict}. A score on this set is a score on the {split} split.</p>"
     )
 
 
-def _splits(report: dict[str, Any], entries: Sequence[Entry]) -> str:
-    columns = ("frames", "accident_set", "negatives", "moderate_boxes", "severe_boxes")
-    head = "".join(f"<th>{c.replace('_', ' ')}</th>" for c in columns)
-    rows = "".join(
-        f"<tr><td>{split}</td>{''.join(f'<td>{c[k]:,}</td>' for k in columns)}</tr>"
-        for split, c in report["splits"].items()
-    )
+def _splits(report: Mapping[str, Any], kept: Sequence[Kept]) -> str:
     balance = {split: dict.fromkeys(charts.COLOURS, 0) for split in SPLITS}
-    for entry in entries:
-        balance[entry.split][entry.stratum] += 1
+    for frame in kept:
+        balance[frame.split][frame.stratum] += 1
+    heads = [column.replace("_", " ") for column in COLUMNS]
+    counts = report["splits"]
+    rows = {split: [counts[split][column] for column in COLUMNS] for split in counts}
     negative = report["negatives"]
     return (
-        f'<h2>Splits and classes</h2><div class="wide"><table><tr><th>split</th>{head}</tr>'
-        f"{rows}</table></div><p>{_compared('Accident frames', report['published_split'])} "
+        f"<h2>Splits and classes</h2>{_table('split', heads, rows)}"
+        f"<p>{_compared('Accident frames', report['published_split'])} "
         f"{_compared('Negatives', negative['split'])} Negatives: {negative['found']:,} found, "
         f"{negative['exact_duplicates']:,} exact duplicates removed, split by "
         f"{negative['split_by']}.</p><h3>Frames by their most severe accident</h3>"
@@ -104,27 +110,34 @@ def _splits(report: dict[str, Any], entries: Sequence[Entry]) -> str:
     )
 
 
-def _compared(what: str, part: dict[str, Any]) -> str:
-    found, paper = ("/".join(f"{n:,}" for n in part[k].values()) for k in ("found", "paper"))
-    told = "as in the paper" if part["is_the_papers"] else f"the paper has {paper}"
-    return f"{what} by split: {found or 'no splits of their own'} ({told})."
+def _table(corner: str, heads: Iterable[str], rows: Mapping[str, Iterable[int]]) -> str:
+    """A table of counts, each row under its name; a narrow screen scrolls it."""
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    lines = [f"<tr><th>{corner}</th>{head}</tr>"]
+    for name, counts in rows.items():
+        cells = "".join(f"<td>{count:,}</td>" for count in counts)
+        lines.append(f"<tr><td>{name}</td>{cells}</tr>")
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def _leaks(folder: Path, report: dict[str, Any]) -> str:
+def _compared(what: str, part: Mapping[str, Any]) -> str:
+    counts, paper = split_counts(part)
+    verdict = "as in the paper" if part["is_the_papers"] else f"the paper has {paper}"
+    return f"{what} by split: {counts or 'no splits of their own'} ({verdict})."
+
+
+def _leaks(folder: Path, report: Mapping[str, Any]) -> str:
     leaks = report["leaks"]
-    head = "".join(f"<th>{kind}</th>" for kind in KINDS)
-    rows = "".join(
-        f"<tr><td>{where}</td>{''.join(f'<td>{kinds[k]:,}</td>' for k in KINDS)}</tr>"
-        for where, kinds in leaks["frames_with_a_twin"].items()
-    )
+    twins = leaks["frames_with_a_twin"]
+    rows = {where: [twins[where][kind] for kind in KINDS] for where in twins}
     parts = [
         "<h2>Leaks between splits</h2><p>Frames of one split with a twin in another, by the "
         "strongest kind. Near: the same picture, even if encoded anew, resized, mirrored, grey or "
         "noisy. Same-source: augmented copies by Roboflow's names. Same-clip: one clip by name and "
-        f'one place by looks.</p><div class="wide"><table><tr><th>frames of</th>{head}</tr>{rows}'
-        f"</table></div><p>{leaks['groups']:,} groups of frames that belong together, the largest "
-        f"of {leaks['largest_group']:,}; {leaks['groups_across_splits']:,} lie in more than one "
-        "split. All pairs: <code>leaks.json</code>.</p>"
+        f"one place by looks.</p>{_table('frames of', KINDS, rows)}"
+        f"<p>{leaks['groups']:,} groups of frames that belong together, the largest of "
+        f"{leaks['largest_group']:,} frames; {leaks['groups_across_splits']:,} lie in more than "
+        "one split. Each frame's closest twin: <code>leaks.json</code>.</p>"
     ]
     for kind in KINDS:
         sheet = folder / "leaks" / f"{kind}.jpg"
@@ -136,44 +149,55 @@ def _leaks(folder: Path, report: dict[str, Any]) -> str:
     return "".join(parts)
 
 
-def _overlays(folder: Path, entries: Sequence[Entry]) -> str:
+def _overlays(folder: Path, kept: Sequence[Kept]) -> str:
     parts = ["<h2>Frames with their boxes</h2>"]
     for split in SPLITS:
-        members = [e for e in entries if e.split == split]
-        chosen = sorted(members, key=lambda e: (e.negative, rank(e.id, 0)))[:_OVERLAYS]
-        figures = "".join(_overlay(folder, entry) for entry in chosen)
+        members = [frame for frame in kept if frame.split == split]
+        # A random choice that is the same for the same set; negatives only where frames are few.
+        members.sort(key=lambda frame: (frame.negative, rank(frame.id, 0)))
+        figures = "".join(_overlay(folder, frame) for frame in members[:_OVERLAYS])
         parts.append(f'<h3>{split}</h3><div class="grid">{figures}</div>')
     return "".join(parts)
 
 
-def _overlay(folder: Path, entry: Entry) -> str:
-    with Image.open(image_path(folder, entry.split, entry.id)) as opened:
-        opened.draft("RGB", (_SIDE, _SIDE))
+def _overlay(folder: Path, frame: Kept) -> str:
+    with Image.open(folder / frame.image) as opened:
+        opened.draft("RGB", (_SIDE, _SIDE))  # the JPEG decoder scales, which is faster
         image = opened.convert("RGB")
     image.thumbnail((_SIDE, _SIDE))
     draw = ImageDraw.Draw(image)
-    for accident in entry.accidents:
+    for accident in frame.accidents:
         box = accident.box
-        corners = (box.x1 * image.width, box.y1 * image.height,
-                   box.x2 * image.width - 1, box.y2 * image.height - 1)  # fmt: skip
-        draw.rectangle(corners, outline=charts.COLOURS[accident.severity], width=3)
-    told = ", ".join(a.severity for a in entry.accidents) or "no accident"
-    return _figure(image, f"{entry.id}: {told}")
+        left, top = box.x1 * image.width, box.y1 * image.height
+        # Pillow's rectangle includes its right and bottom edge, a box does not.
+        right, bottom = box.x2 * image.width - 1, box.y2 * image.height - 1
+        colour = charts.COLOURS[accident.severity]
+        draw.rectangle((left, top, right, bottom), outline=colour, width=3)
+    severities = ", ".join(accident.severity for accident in frame.accidents)
+    return _figure(image, f"{frame.id}: {severities or 'no accident'}")
 
 
-def _boxes(entries: Sequence[Entry]) -> str:
+def _boxes(kept: Sequence[Kept]) -> str:
     parts = ['<h2>Where boxes lie, and how large they are</h2><div class="two">']
-    for severity in ("moderate", "severe"):
-        where = [[0] * _CELLS for _ in range(_CELLS)]
+    for severity in SEVERITIES:
+        centres = [[0] * _CELLS for _ in range(_CELLS)]
         sizes = [[0] * _CELLS for _ in range(_CELLS)]
-        boxes = [a.box for e in entries for a in e.accidents if a.severity == severity]
-        for box in boxes:
-            where[_cell((box.y1 + box.y2) / 2)][_cell((box.x1 + box.x2) / 2)] += 1
-            sizes[_CELLS - 1 - _cell(box.y2 - box.y1)][_cell(box.x2 - box.x1)] += 1
+        count = 0
+        for frame in kept:
+            for accident in frame.accidents:
+                if accident.severity != severity:
+                    continue
+                box = accident.box
+                count += 1
+                row, column = _cell((box.y1 + box.y2) / 2), _cell((box.x1 + box.x2) / 2)
+                centres[row][column] += 1
+                # Rows are drawn from the top down, heights grow upwards.
+                row, column = _CELLS - 1 - _cell(box.y2 - box.y1), _cell(box.x2 - box.x1)
+                sizes[row][column] += 1
         colour = charts.COLOURS[severity]
         parts.append(
-            f"<div><h3>{severity}: centres of {len(boxes):,} boxes in the frame</h3>"
-            f"{charts.heatmap(where, 'x', 'y downwards', colour)}</div>"
+            f"<div><h3>{severity}: centres of {count:,} boxes in the frame</h3>"
+            f"{charts.heatmap(centres, 'x', 'y downwards', colour)}</div>"
             f"<div><h3>{severity}: box width and height, in shares of the frame</h3>"
             f"{charts.heatmap(sizes, 'width', 'height upwards', colour)}</div>"
         )
@@ -184,7 +208,7 @@ def _cell(share: float) -> int:
     return min(max(int(share * _CELLS), 0), _CELLS - 1)
 
 
-def _faults(report: dict[str, Any], sources: Sources) -> str:
+def _faults(report: Mapping[str, Any], sources: Sources) -> str:
     faults = report["faults"]
     by_kind = defaultdict(list)
     for fault in faults["list"]:
@@ -196,7 +220,8 @@ def _faults(report: dict[str, Any], sources: Sources) -> str:
     if not by_kind:
         parts.append('<p class="good">None was found.</p>')
     for kind, count in faults["counts"].items():
-        figures = "".join(_example(f, sources) for f in by_kind[kind][:_EXAMPLES])
+        examples = by_kind[kind][:_EXAMPLES]
+        figures = "".join(_example(fault, sources) for fault in examples)
         parts.append(
             f"<h3>{kind}: {count:,}</h3><p>{escape(faults['rules'][kind])}.</p>"
             f'<div class="grid">{figures}</div>'
@@ -204,18 +229,18 @@ def _faults(report: dict[str, Any], sources: Sources) -> str:
     return "".join(parts)
 
 
-def _example(fault: dict[str, Any], sources: Sources) -> str:
+def _example(fault: Mapping[str, Any], sources: Sources) -> str:
     """The fault in words, with the source's picture where there is one; a row is drawn as given."""
     line = f":{fault['line']}" if fault["line"] else ""
-    told = f"{fault['file']}{line}: {fault['detail']}"
+    caption = f"{fault['file']}{line}: {fault['detail']}"
     path = sources.path(fault["file"])
     picture = next(_pictures_of(path), None)
     if picture is None:
-        return f"<figure><figcaption>{escape(told[:300])}</figcaption></figure>"
+        return f"<figure><figcaption>{escape(caption[:_CAPTION_LETTERS])}</figcaption></figure>"
     picture.thumbnail((_SIDE, _SIDE))
     if path.suffix == ".txt" and fault["line"]:
         _draw_row(picture, path, fault["line"])
-    return _figure(picture, told)
+    return _figure(picture, caption)
 
 
 def _pictures_of(path: Path) -> Iterator[Image.Image]:
@@ -233,6 +258,10 @@ def _pictures_of(path: Path) -> Iterator[Image.Image]:
 
 
 def _draw_row(image: Image.Image, path: Path, line: int) -> None:
+    """Draw the box or polygon of one row of a YOLO label file, where it is one that can be drawn.
+
+    The row is read here once more, and leniently: the importer keeps only what it repaired.
+    """
     rows = path.read_text("utf-8-sig", errors="replace").split("\n")
     try:
         _, *values = (float(field) for field in rows[line - 1].split())
@@ -242,6 +271,7 @@ def _draw_row(image: Image.Image, path: Path, line: int) -> None:
         x, y, width, height = values
         left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
         values = [left, top, right, top, right, bottom, left, bottom]
+    # Points more than ten frames away were not meant as fractions of this frame.
     if len(values) >= 6 and len(values) % 2 == 0 and max(map(abs, values)) < 10:
         points = [
             (x * image.width, y * image.height)
@@ -250,7 +280,7 @@ def _draw_row(image: Image.Image, path: Path, line: int) -> None:
         ImageDraw.Draw(image).line([*points, points[0]], fill="#ff00c8", width=3)
 
 
-def _trace(folder: Path, report: dict[str, Any]) -> str:
+def _trace(folder: Path, report: Mapping[str, Any]) -> str:
     trace = report["trace"]
     if not trace:
         return "<h2>Uplink trace</h2><p>The source has none.</p>"
@@ -266,8 +296,9 @@ def _trace(folder: Path, report: dict[str, Any]) -> str:
 def _figure(image: Image.Image, caption: str) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=70)
-    told = escape(caption[:300])
-    return f"<figure>{_inline(buffer.getvalue(), told)}<figcaption>{told}</figcaption></figure>"
+    text = caption[:_CAPTION_LETTERS]
+    picture = _inline(buffer.getvalue(), text)
+    return f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>"
 
 
 def _inline(jpeg: bytes, alt: str) -> str:

@@ -6,63 +6,78 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dat_runtime.files import write_atomically
+from data.prep.prepared.kept import Kept
 from data.prep.splitting.leaks import KINDS, Link
 
 PAIRS = 12
+"""On a sheet."""
 _LISTED = 10_000
+"""Pairs in leaks.json: about a megabyte."""
 _SIDE = 220
+"""Of a frame on a sheet, pixels."""
 _CAPTION = 18
+"""Height of a line of text, pixels."""
 _COLUMNS = 2
+_CAPTION_LETTERS = 36
+"""About as many as fit below a frame in Pillow's own font."""
 _PAPER, _INK = (250, 250, 248), (20, 20, 20)
 
 
-def write_leaks(folder: Path, across: Sequence[Link], frames: Sequence[tuple[str, str]]) -> None:
+def write_leaks(folder: Path, across: Sequence[Link], kept: Sequence[Kept]) -> None:
     """`leaks.json`, each frame's closest twin in another split, and `leaks/<kind>.jpg`.
 
-    At most 10,000 pairs are listed. `frames` gives split and id of each frame.
+    At most 10,000 pairs are listed.
     """
-    rows = [
-        {
-            "kind": link.kind,
-            "bits": link.distance,
-            "frames": ["/".join(frames[link.first]), "/".join(frames[link.second])],
-        }
-        for link in across[:_LISTED]
-    ]
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    (folder / "leaks.json").write_text(f"[\n{lines}\n]\n" if rows else "[]\n")
+    rows = [_row(link, kept) for link in across[:_LISTED]]
+    # Not `write_json`: a pair a line is read and searched by people, a number a line is not.
+    content = "[\n" + ",\n".join(rows) + "\n]\n" if rows else "[]\n"
+    write_atomically(folder / "leaks.json", content)
     for kind in KINDS:
-        of_kind = [link for link in across if link.kind == kind]
-        if of_kind:
+        links = [link for link in across if link.kind == kind]
+        if links:
             (folder / "leaks").mkdir(exist_ok=True)
-            sheet = contact_sheet(folder, _spread(of_kind), frames)
+            sheet = contact_sheet(folder, _spread(links), kept)
             sheet.save(folder / "leaks" / f"{kind}.jpg", quality=80)
+
+
+def _row(link: Link, kept: Sequence[Kept]) -> str:
+    pair = kept[link.first], kept[link.second]
+    names = [f"{frame.split}/{frame.id}" for frame in pair]
+    return json.dumps({"kind": link.kind, "bits": link.distance, "frames": names})
 
 
 def _spread(links: Sequence[Link]) -> list[Link]:
     """A dozen from the nearest to the farthest: the farthest show whether the radius is right."""
     if len(links) <= PAIRS:
         return list(links)
-    return [links[round(i * (len(links) - 1) / (PAIRS - 1))] for i in range(PAIRS)]
+    step = (len(links) - 1) / (PAIRS - 1)
+    return [links[round(i * step)] for i in range(PAIRS)]
 
 
-def contact_sheet(
-    folder: Path, links: Sequence[Link], frames: Sequence[tuple[str, str]]
-) -> Image.Image:
+def contact_sheet(folder: Path, links: Sequence[Link], kept: Sequence[Kept]) -> Image.Image:
     """The pairs, two to a row, each frame under its split and name."""
-    width, height = 2 * _SIDE + 12, _SIDE + 2 * _CAPTION + 10
+    width = 2 * _SIDE + 12
+    height = _SIDE + 2 * _CAPTION + 10
     rows = -(-len(links) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * width, rows * height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.font = ImageFont.load_default()
-    for n, link in enumerate(links):
-        x, y = n % _COLUMNS * width + 4, n // _COLUMNS * height + 4
+    for number, link in enumerate(links):
+        row, column = divmod(number, _COLUMNS)
+        x = column * width + 4
+        y = row * height + 4
         draw.text((x, y), f"{link.kind}, {link.distance} of 256 bits differ", _INK)
-        for k, frame in enumerate((link.first, link.second)):
-            split, name = frames[frame]
-            left = x + k * (_SIDE + 2)
-            with Image.open(folder / "images" / split / f"{name}.jpg") as image:
-                image.draft("RGB", (_SIDE, _SIDE))
-                sheet.paste(image.convert("RGB").resize((_SIDE, _SIDE)), (left, y + 2 * _CAPTION))
-            draw.text((left, y + _CAPTION), f"{split}: {name}"[:36], _INK)
+        for left, index in ((x, link.first), (x + _SIDE + 2, link.second)):
+            frame = kept[index]
+            caption = f"{frame.split}: {frame.id}"[:_CAPTION_LETTERS]
+            draw.text((left, y + _CAPTION), caption, _INK)
+            sheet.paste(_thumbnail(folder / frame.image), (left, y + 2 * _CAPTION))
     return sheet
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    """The picture as a square, its sides not in proportion."""
+    with Image.open(path) as image:
+        image.draft("RGB", (_SIDE, _SIDE))  # the JPEG decoder scales, which is faster
+        return image.convert("RGB").resize((_SIDE, _SIDE))

@@ -1,63 +1,75 @@
 """The split of each frame: as published, with the paper's split of negatives, or free of leaks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from data.prep.importers.source_frame import NEGATIVE, SourceFrame
-from data.prep.importers.sources import SPLITS
-from data.prep.splitting.by_groups import OWN_SHARES, by_groups, rank
+from dat_runtime.truth import SPLITS
+from data.prep.importers.source_frame import NEGATIVE
+from data.prep.prepared.kept import Kept
+from data.prep.splitting.by_groups import OWN_SHARES, Member, by_groups, rank
 
 PAPER_SPLIT = {"train": 268, "val": 120, "test": 120}
 """Of the external negatives (section 4.1)."""
 
 
-def published(
-    frames: Sequence[SourceFrame], files: Sequence[str], by_clip: bool, seed: int
-) -> list[str]:
-    """The source's own split; of the negatives the paper's proportion, by frame or by clip.
+def published(kept: Sequence[Kept], by_clip: bool, seed: int) -> list[Kept]:
+    """The source's own split; of the negatives the paper's proportion, by frame or by clip."""
+    negatives = [frame for frame in kept if frame.negative]
+    split_of = _by_clip(negatives, seed) if by_clip else _by_digest(negatives, seed)
+    assigned = []
+    for frame in kept:
+        split = split_of[frame.id] if frame.negative else frame.source.split
+        assigned.append(replace(frame, split=split or ""))
+    return assigned
 
-    `files` are the digests of the frames' files: with the seed, they decide what chance decides.
+
+def leak_free(kept: Sequence[Kept], own_counts: Mapping[str, int], seed: int) -> list[Kept]:
+    """By connected groups, in the proportions of the source's split; the paper's for negatives.
+
+    Args:
+        kept: with their groups.
+        own_counts: images in each split of the source; empty where it has none.
     """
-    there = [i for i, frame in enumerate(frames) if frame.negative]
-    of_negatives = [files[i] for i in there]
-    if by_clip:
-        clips = [frames[i].clip or frames[i].file for i in there]
-        numbers = {clip: n for n, clip in enumerate(dict.fromkeys(clips))}
-        strata, shares = [NEGATIVE] * len(there), {NEGATIVE: PAPER_SPLIT}
-        numbered = [numbers[clip] for clip in clips]
-        made = by_groups(numbered, strata, of_negatives, shares, seed)
-    else:
-        split_of = _by_frame(of_negatives, seed)
-        made = [split_of[file] for file in of_negatives]
-    found = [frame.split or "" for frame in frames]
-    for i, split in zip(there, made, strict=True):
-        found[i] = split
-    return found
+    proportion: Mapping[str, int] = OWN_SHARES
+    if all(own_counts.get(split) for split in SPLITS):
+        proportion = own_counts
+    shares = dict.fromkeys((frame.stratum for frame in kept), proportion)
+    shares[NEGATIVE] = PAPER_SPLIT
+    members = [Member(frame.group, frame.stratum, frame.picture.sha256) for frame in kept]
+    splits = by_groups(members, shares, seed)
+    return [replace(frame, split=split) for frame, split in zip(kept, splits, strict=True)]
 
 
-def leak_free(
-    frames: Sequence[SourceFrame],
-    files: Sequence[str],
-    groups: Sequence[int],
-    own_counts: Mapping[str, int],
-    seed: int,
-) -> list[str]:
-    """By connected groups, in the proportions of the source's split; the paper's for negatives."""
-    strata = [frame.stratum for frame in frames]
-    own = own_counts if all(own_counts.get(split) for split in SPLITS) else {}
-    shares = {**dict.fromkeys(strata, own or OWN_SHARES), NEGATIVE: PAPER_SPLIT}
-    return by_groups(groups, strata, files, shares, seed)
+def _by_clip(negatives: Sequence[Kept], seed: int) -> dict[str, str]:
+    """Frame -> split, the same for all of a clip; a frame of no clip is on its own."""
+    members = []
+    for frame in negatives:
+        clip = frame.source.clip or frame.source.file
+        members.append(Member(clip, NEGATIVE, frame.picture.sha256))
+    splits = by_groups(members, {NEGATIVE: PAPER_SPLIT}, seed)
+    return {frame.id: split for frame, split in zip(negatives, splits, strict=True)}
 
 
-def _by_frame(contents: Sequence[str], seed: int) -> dict[str, str]:
-    """A split for each content, in the proportion 268/120/120, by largest remainder.
+def _by_digest(negatives: Sequence[Kept], seed: int) -> dict[str, str]:
+    """Frame -> split, each on its own."""
+    split_of = by_frame([frame.picture.sha256 for frame in negatives], seed)
+    return {frame.id: split_of[frame.picture.sha256] for frame in negatives}
 
-    The order is that of a hash of seed and content: names and order of files do not matter.
+
+def by_frame(digests: Sequence[str], seed: int) -> dict[str, str]:
+    """Digest -> split, in the proportion 268/120/120, by largest remainder.
+
+    The order is that of a hash of seed and digest: names and order of files do not matter.
     """
     total = sum(PAPER_SPLIT.values())
-    shares = {name: len(contents) * part / total for name, part in PAPER_SPLIT.items()}
-    counts = {name: int(share) for name, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name])
-    for name in by_remainder[: len(contents) - sum(counts.values())]:
-        counts[name] += 1
-    names = [name for name in SPLITS for _ in range(counts[name])]
-    return dict(zip(sorted(contents, key=lambda c: rank(c, seed)), names, strict=True))
+    shares = {split: len(digests) * part / total for split, part in PAPER_SPLIT.items()}
+    counts = {split: int(share) for split, share in shares.items()}
+    left = len(digests) - sum(counts.values())
+    by_remainder = sorted(shares, key=lambda split: counts[split] - shares[split])
+    for split in by_remainder[:left]:
+        counts[split] += 1
+    splits: list[str] = []
+    for split in SPLITS:
+        splits += [split] * counts[split]
+    shuffled = sorted(digests, key=lambda digest: rank(digest, seed))
+    return dict(zip(shuffled, splits, strict=True))

@@ -2,25 +2,39 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
 
-from data.prep.importers.sources import SPLITS
+from dat_runtime.truth import SPLITS
 
 OWN_SHARES = {"train": 70, "val": 15, "test": 15}
 """Of a source that has no splits of its own."""
 
+_LEAST_TARGET = 0.5
+"""Half a frame: where a stratum is to have none in a split, `_cost` would divide by zero."""
 
-def rank(content: str, seed: int) -> str:
-    """An order that hangs on content and seed only, not on names."""
-    return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
+
+class Member(NamedTuple):
+    """What the placing of a frame depends on.
+
+    Attributes:
+        group: frames of equal groups get one split.
+        stratum: what the shares are kept for.
+        digest: of the frame's file; with the seed it decides what chance decides.
+    """
+
+    group: Hashable
+    stratum: str
+    digest: str
+
+
+def rank(digest: str, seed: int) -> str:
+    """The key of a random order that depends on content and seed only, not on names."""
+    return hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
 
 
 def by_groups(
-    groups: Sequence[int],
-    strata: Sequence[str],
-    contents: Sequence[str],
-    shares: Mapping[str, Mapping[str, float]],
-    seed: int,
+    members: Sequence[Member], shares: Mapping[str, Mapping[str, float]], seed: int
 ) -> list[str]:
     """A split for each frame, the same for all of a group.
 
@@ -28,43 +42,55 @@ def by_groups(
     all strata from their shares falls most (iterative stratification over groups).
     `shares` gives each stratum's proportion of train, val and test.
     """
-    sizes: dict[int, Counter[str]] = defaultdict(Counter)
-    first: dict[int, str] = {}
-    for group, stratum, content in zip(groups, strata, contents, strict=True):
+    sizes: dict[Hashable, Counter[str]] = defaultdict(Counter)
+    first_digest: dict[Hashable, str] = {}
+    for group, stratum, digest in members:
         sizes[group][stratum] += 1
-        first[group] = min(first.get(group, content), content)
-    targets = _targets(Counter(strata), shares)
-    have: Counter[tuple[str, str]] = Counter()
-    placed = {}
-    for group in sorted(sizes, key=lambda g: (-sizes[g].total(), rank(first[g], seed))):
-        of = sizes[group]
-        best = min(SPLITS, key=lambda split: _cost(of, split, have, targets))
-        placed[group] = best
-        for stratum, count in of.items():
-            have[stratum, best] += count
-    return [placed[group] for group in groups]
+        first_digest[group] = min(first_digest.get(group, digest), digest)
+
+    # Large groups first: the small ones that follow even out what these leave unbalanced.
+    order = sorted(
+        sizes, key=lambda group: (-sizes[group].total(), rank(first_digest[group], seed))
+    )
+    targets = _targets(Counter(member.stratum for member in members), shares)
+    placed: Counter[tuple[str, str]] = Counter()
+    split_of: dict[Hashable, str] = {}
+    for group in order:
+        costs = {split: _cost(sizes[group], split, placed, targets) for split in SPLITS}
+        split = min(SPLITS, key=costs.__getitem__)
+        split_of[group] = split
+        for stratum, count in sizes[group].items():
+            placed[stratum, split] += count
+    return [split_of[member.group] for member in members]
 
 
 def _targets(
     totals: Mapping[str, int], shares: Mapping[str, Mapping[str, float]]
 ) -> dict[tuple[str, str], float]:
-    return {
-        (stratum, split): total * shares[stratum][split] / sum(shares[stratum].values())
-        for stratum, total in totals.items()
-        for split in SPLITS
-    }
+    """How many frames of each stratum belong in each split."""
+    targets = {}
+    for stratum, total in totals.items():
+        proportion = shares[stratum]
+        whole = sum(proportion.values())
+        for split in SPLITS:
+            targets[stratum, split] = total * proportion[split] / whole
+    return targets
 
 
 def _cost(
     sizes: Counter[str],
     split: str,
-    have: Counter[tuple[str, str]],
+    placed: Counter[tuple[str, str]],
     targets: Mapping[tuple[str, str], float],
 ) -> float:
-    """How much further from its shares the split is with the group than without."""
+    """How much further from its shares the split is with the group than without.
+
+    With `lack` = target - placed, a stratum's squared distance changes from lack^2 to
+    (count - lack)^2, that is by count^2 - 2 count lack; relative to the target.
+    """
     cost = 0.0
     for stratum, count in sizes.items():
         target = targets[stratum, split]
-        lack = target - have[stratum, split]
-        cost += (count * count - 2 * count * lack) / max(target, 0.5)
+        lack = target - placed[stratum, split]
+        cost += (count * count - 2 * count * lack) / max(target, _LEAST_TARGET)
     return cost

@@ -10,24 +10,29 @@ Two frames are linked, by the first that holds:
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prep.importers.source_frame import SourceFrame
-from data.prep.importers.sources import SPLITS
+from dat_runtime.truth import SPLITS
 from data.prep.pictures import looks
 from data.prep.pictures.pool import Engine
+from data.prep.prepared.kept import Kept
 
 KINDS = ("exact", "near", "same-source", "same-clip")
+"""From the strongest to the weakest."""
+
 _NO_TWIN = np.iinfo(np.int64).max
+"""Larger than every strength of `Links.add`."""
+_KIND_SHIFT, _DISTANCE_SHIFT = 48, 40
+"""A strength's bits: the kind from 48 up, the distance (at most 255) from 40, the twin below."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """Two frames by their positions, the kind, and the bits in which their looks differ."""
+    """Two kept frames by their indices, the kind, and the bits in which their looks differ."""
 
     first: int
     second: int
@@ -39,124 +44,147 @@ class Links:
     """Groups of frames that are linked, and each frame's closest twin in every other split.
 
     Takes links in parts and keeps a few numbers a frame, however many links there are.
+
+    Args:
+        splits: of each frame; None where they are still to be made from the groups, and no frame
+            has a twin yet.
     """
 
     def __init__(self, count: int, splits: Sequence[str] | None):
         self._parent = np.arange(count)
-        self.splits = splits
-        self._split = np.array([SPLITS.index(s) for s in splits or ()], np.int64)
-        self._best = np.full((count, len(SPLITS)), _NO_TWIN, np.int64)
+        self._split: NDArray[np.int64] | None = None
+        if splits is not None:
+            self._split = np.array([SPLITS.index(split) for split in splits], np.int64)
+        # (frames, splits): the strength of each frame's closest twin in each split.
+        self._closest = np.full((count, len(SPLITS)), _NO_TWIN, np.int64)
 
     def add(self, rows: NDArray[np.int64]) -> None:
         """(k, 4): first, second, kind (in `KINDS`), distance."""
         first, second, kind, distance = rows.T
         self._merge(first, second)
-        if self.splits is None:
+        if self._split is None:
             return
         torn = self._split[first] != self._split[second]
-        strength = (kind << 48 | distance << 40)[torn]
-        for a, b in ((first[torn], second[torn]), (second[torn], first[torn])):
-            np.minimum.at(self._best, (a, self._split[b]), strength | b)
+        first, second = first[torn], second[torn]
+        # One integer orders twins by kind, then distance, then index: the least is the closest.
+        strength = (kind << _KIND_SHIFT | distance << _DISTANCE_SHIFT)[torn]
+        np.minimum.at(self._closest, (first, self._split[second]), strength | second)
+        np.minimum.at(self._closest, (second, self._split[first]), strength | first)
 
     def _merge(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+        """Join the groups of each pair; a group is known by the index of its first frame."""
         parent = self._parent
         while (apart := parent[first] != parent[second]).any():
             low = np.minimum(parent[first], parent[second])[apart]
             high = np.maximum(parent[first], parent[second])[apart]
+            # A group that is joined to several others at once goes to the first of them; the
+            # next round joins the rest.
             np.minimum.at(parent, high, low)
+            # Every frame points at its group's first frame again, not at one on the way there.
             while (parent[parent] != parent).any():
                 parent[:] = parent[parent]
 
     def groups(self) -> list[int]:
         """The number of the connected group of each frame."""
-        return np.unique(self._parent, return_inverse=True)[1].tolist()
+        _, numbers = np.unique(self._parent, return_inverse=True)
+        return numbers.tolist()
 
-    def twins(self, split: str, other: str) -> dict[int, Link]:
-        """The closest twin in `other` of each frame of `split` that has one."""
-        if self.splits is None:
-            return {}
-        column = self._best[:, SPLITS.index(other)]
-        there = np.flatnonzero((self._split == SPLITS.index(split)) & (column < _NO_TWIN))
-        return {i: _link(i, value) for i, value in zip(there.tolist(), column[there].tolist(),
-                                                       strict=True)}  # fmt: skip
+    def twins(self, split: str, other: str) -> list[Link]:
+        """For each frame of `split` that has a twin in `other`, the link to the closest one."""
+        if self._split is None:
+            return []
+        closest = self._closest[:, SPLITS.index(other)]
+        in_split = self._split == SPLITS.index(split)
+        frames = np.flatnonzero(in_split & (closest < _NO_TWIN))
+        strengths = closest[frames].tolist()
+        return list(map(_link, frames.tolist(), strengths))
 
     def across(self) -> list[Link]:
         """The pairs of all closest twins, strongest kind first, then the nearest."""
-        found = {
-            (min(link.first, link.second), max(link.first, link.second)): link
-            for split in SPLITS
-            for other in SPLITS
-            for link in self.twins(split, other).values()
-        }
-        links = [Link(*pair, link.kind, link.distance) for pair, link in found.items()]
-        return sorted(links, key=lambda n: (KINDS.index(n.kind), n.distance, n.first, n.second))
+        links: dict[tuple[int, int], Link] = {}
+        for split in SPLITS:
+            for other in SPLITS:
+                for link in self.twins(split, other):
+                    first, second = sorted((link.first, link.second))
+                    links[first, second] = Link(first, second, link.kind, link.distance)
+        return sorted(links.values(), key=_closeness)
 
 
-def _link(frame: int, value: int) -> Link:
-    return Link(frame, value & (1 << 40) - 1, KINDS[value >> 48], value >> 40 & 255)
+def _link(frame: int, strength: int) -> Link:
+    """The link from a frame to the twin that its strength names."""
+    twin = strength & (1 << _DISTANCE_SHIFT) - 1
+    distance = strength >> _DISTANCE_SHIFT & 255
+    return Link(frame, twin, KINDS[strength >> _KIND_SHIFT], distance)
 
 
-def find_links(
-    frames: Sequence[SourceFrame],
-    found_looks: Sequence[str],
-    contents: Sequence[str],
-    splits: Sequence[str] | None,
-    engine: Engine,
-) -> Links:
-    """Links of all kinds. `splits` are None where they are still to be made from the groups.
+def _closeness(link: Link) -> tuple[int, int, int, int]:
+    return KINDS.index(link.kind), link.distance, link.first, link.second
 
-    `found_looks` are in hexadecimal; `contents` are equal where pixels are.
-    """
-    bits = [bytes.fromhex(look) for look in found_looks]
-    clips = _numbered(frame.clip for frame in frames)
-    pixels = _numbered(contents)
-    links = Links(len(frames), splits)
-    links.add(_same_source(frames, bits))
+
+def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
+    """Links of all kinds. Splits that are not decided yet are left out, see `Links`."""
+    splits = [frame.split for frame in kept]
+    links = Links(len(kept), splits if all(splits) else None)
+    bits = [bytes.fromhex(frame.picture.look) for frame in kept]
+    links.add(_same_source(kept, bits))
+
+    clips = _numbered(frame.source.clip for frame in kept)
+    contents = _numbered(frame.content for frame in kept)
+    # The wider radius finds the pairs of every kind; the kind is that of the first rule that holds,
+    # so the strongest is written last.
     for pairs in looks.alike(bits, looks.SAME_PLACE, engine):
         first, second, distance = pairs.astype(np.int64).T
         kinds = np.full(len(pairs), -1)
         one_clip = (clips[first] == clips[second]) & (clips[first] >= 0)
         kinds[one_clip] = KINDS.index("same-clip")
         kinds[distance <= looks.SAME_PICTURE] = KINDS.index("near")
-        kinds[pixels[first] == pixels[second]] = KINDS.index("exact")
+        kinds[contents[first] == contents[second]] = KINDS.index("exact")
         rows = np.stack([first, second, kinds, distance], axis=1)
         links.add(rows[kinds >= 0])
     return links
 
 
-def _same_source(frames: Sequence[SourceFrame], bits: Sequence[bytes]) -> NDArray[np.int64]:
+def _same_source(kept: Sequence[Kept], bits: Sequence[bytes]) -> NDArray[np.int64]:
     """Each augmented copy linked with the first of its image; enough to connect them all."""
-    first: dict[str, int] = {}
+    first_of: dict[str, int] = {}
     rows = []
-    for i, frame in enumerate(frames):
-        if frame.original is None or frame.negative:
+    for index, frame in enumerate(kept):
+        original = frame.source.original
+        if original is None or frame.negative:
             continue
-        j = first.setdefault(frame.original, i)
-        if j != i:
-            distance = looks.distance(bits[j], bits[i])
-            rows.append((j, i, KINDS.index("same-source"), distance))
+        first = first_of.setdefault(original, index)
+        if first != index:
+            distance = looks.distance(bits[first], bits[index])
+            rows.append((first, index, KINDS.index("same-source"), distance))
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
 def _numbered(values: Iterable[str | None]) -> NDArray[np.int32]:
     """A number for each value, -1 for None."""
-    numbers: dict[str | None, int] = {None: -1}
-    return np.array([numbers.setdefault(v, len(numbers) - 1) for v in values], np.int32)
+    number_of: dict[str | None, int] = {None: -1}
+    numbers = [number_of.setdefault(value, len(number_of) - 1) for value in values]
+    return np.array(numbers, np.int32)
 
 
-def summary(links: Links, groups: Sequence[int], splits: Sequence[str]) -> dict[str, Any]:
+def with_groups(kept: Sequence[Kept], links: Links) -> list[Kept]:
+    """The frames with the groups that the links connect."""
+    return [replace(frame, group=group) for frame, group in zip(kept, links.groups(), strict=True)]
+
+
+def summary(links: Links, kept: Sequence[Kept]) -> dict[str, Any]:
     """For `report.json`: how many frames of a split have a twin in another, by strongest kind."""
-    where: dict[int, set[str]] = defaultdict(set)
-    for group, split in zip(groups, splits, strict=True):
-        where[group].add(split)
+    splits_of: dict[int, set[str]] = defaultdict(set)
+    for frame in kept:
+        splits_of[frame.group].add(frame.split)
+    sizes = Counter(frame.group for frame in kept)
     twins = {}
     for split, other in (("val", "train"), ("test", "train"), ("test", "val")):
-        kinds = Counter(link.kind for link in links.twins(split, other).values())
+        kinds = Counter(link.kind for link in links.twins(split, other))
         twins[f"{split} in {other}"] = {kind: kinds[kind] for kind in KINDS}
     return {
         "radius_bits": {"near": looks.SAME_PICTURE, "same-clip": looks.SAME_PLACE, "of": 256},
-        "groups": len(where),
-        "largest_group": max(Counter(groups).values(), default=0),
-        "groups_across_splits": sum(len(names) > 1 for names in where.values()),
+        "groups": len(splits_of),
+        "largest_group": max(sizes.values(), default=0),
+        "groups_across_splits": sum(len(splits) > 1 for splits in splits_of.values()),
         "frames_with_a_twin": twins,
     }
