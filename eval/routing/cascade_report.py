@@ -1,17 +1,18 @@
-"""What eval.cascade found, in words and pictures."""
+"""The report of eval.cascade: cascade.json's curves, cascade.md and the pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.routing.load_curve import LOADS, Curves, interval
+from eval.routing.load_curve import LOADS, Curves
+from eval.statistics.bootstrap import bounds
 
 OURS, OTHERS, GREY = "#1b6ca8", "#d1495b", "#8a939c"
 _COLOURS = {"band": OURS, "entropy": "#5aa469", "top_score": OTHERS, "random": GREY}
 _LABELS = {
-    "band": "band: where a call pays most",
+    "band": "band: where a call is worth most",
     "entropy": "entropy: nearest to 0.5",
     "top_score": "top score first",
     "random": "random frames",
@@ -20,34 +21,38 @@ NON_INFERIOR = 0.01
 """COEF-VQ's claim in numbers: at most this much balanced accuracy below the MLLM on all frames."""
 
 
-def curve_json(found: Curves) -> dict[str, Any]:
+def curve_json(curves: Curves) -> dict[str, Any]:
     """The curves with intervals, what routing by benefit gains, and what the cascade loses."""
-    band = found.drawn["band"]
-    whole = found.quality["band"][-1]
-    lost = whole - found.quality["band"]
+    routings = {}
+    for name, quality in curves.quality.items():
+        routings[name] = {
+            "quality": quality.tolist(),
+            "realised_load": curves.load[name].tolist(),
+            **_interval(curves.drawn[name]),
+        }
+    band, band_drawn = curves.quality["band"], curves.drawn["band"]
+    band_above = {}
+    for other in ("random", "top_score", "entropy"):
+        band_above[other] = {
+            "value": (band - curves.quality[other]).tolist(),
+            **_interval(band_drawn - curves.drawn[other]),
+        }
+    # The last of `LOADS` is 1: the MLLM on all frames.
+    band_below_mllm = {
+        "value": (band[-1] - band).tolist(),
+        **_interval(band_drawn[:, -1:] - band_drawn),
+    }
     return {
         "loads": LOADS.tolist(),
-        "routings": {
-            name: {
-                "quality": found.quality[name].tolist(),
-                "realised_load": found.load[name].tolist(),
-                **_interval(found.drawn[name]),
-            }
-            for name in found.quality
-        },
-        "band_above": {
-            other: {
-                "value": (found.quality["band"] - found.quality[other]).tolist(),
-                **_interval(band - found.drawn[other]),
-            }
-            for other in ("random", "top_score", "entropy")
-        },
-        "band_below_mllm": {"value": lost.tolist(), **_interval(band[:, -1:] - band)},
+        "routings": routings,
+        "band_above": band_above,
+        "band_below_mllm": band_below_mllm,
     }
 
 
 def _interval(drawn: np.ndarray) -> dict[str, list[float]]:
-    low, high = interval(drawn)
+    """The 95 % interval at each load, from (resamples, loads)."""
+    low, high = bounds(drawn)
     return {"low": low.tolist(), "high": high.tolist()}
 
 
@@ -57,13 +62,13 @@ def words(report: Mapping[str, Any]) -> str:
 
 
 def _calibration(report: Mapping[str, Any]) -> list[str]:
-    found, frames = report["calibration"], report["frames"]
-    test, before = found["test"], found["test_uncalibrated"]
+    calibration, frames = report["calibration"], report["frames"]
+    before, after = calibration["test_uncalibrated"], calibration["test"]
     return [
-        f"- Calibrated by {found['method']} on {frames['val']} validation frames. On "
-        f"{frames['test']} test frames ECE {before['ece']:.3f} -> {test['ece']:.3f} (perfect "
-        f"probabilities would show {test['expected']:.3f} at this number), log loss "
-        f"{before['log_loss']:.3f} -> {test['log_loss']:.3f}."
+        f"- Calibrated by {calibration['method']} on {frames['val']} validation frames. On "
+        f"{frames['test']} test frames ECE {before['ece']:.3f} -> {after['ece']:.3f} (perfect "
+        f"probabilities would show {after['expected']:.3f} with this many frames), log loss "
+        f"{before['log_loss']:.3f} -> {after['log_loss']:.3f}."
     ]
 
 
@@ -73,7 +78,7 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
     listed = ", ".join(_rate(name, rates) for name in _NAMES if name in rates)
     lines.append(f"- On test frames: {listed}.")
     if report.get("budget", {}).get("price") == 0:
-        lines.append("- More calls are not worth making: the budget is not used up.")
+        lines.append("- The budget is not used up: more calls would not be worth making.")
     failed = report["failed_answers"]
     if failed["val"] or failed["test"]:
         lines.append(
@@ -86,38 +91,43 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
             "it is near its limit."
         )
     if "drift" in report:
-        loads = ", ".join(
-            f"{_percent(p['accidents'])} accidents: {p['fixed']:.3f} -> {p['controlled']:.3f}"
-            for p in report["drift"]["phases"]
+        loads = []
+        for phase in report["drift"]["phases"]:
+            share = _percent(phase["accidents"])
+            loads.append(f"{share} accidents: {phase['fixed']:.3f} -> {phase['controlled']:.3f}")
+        lines.append(
+            "- Load with fixed thresholds -> with the load controller, while the share of "
+            f"accidents drifts: {', '.join(loads)}."
         )
-        lines.append(f"- Load with fixed thresholds -> with the controller, under drift: {loads}.")
     return lines
 
 
 def _percent(share: float) -> str:
+    """Three significant digits, so that a rare share is not printed as 0."""
     return f"{100 * share:.3g} %"
 
 
 def _band(report: Mapping[str, Any]) -> str:
-    wanted, (low, high) = report["wanted"], (report["band"]["low"], report["band"]["high"])
+    wanted, band = report["wanted"], report["band"]
     if wanted["load"] is None:
-        return "- Thresholds: the paper's; every frame with a score from 0.25 on is asked about."
-    end = "" if high is None else f", reported by the gate from {high:.3g} on"
-    words = f"- Policy {report['policy']}: asked about from p = {low:.3g} on{end}; fitted for a "
-    words += f"load of {_percent(wanted['load'])}"
+        return "- Thresholds: the paper's; frames with a score of 0.25 or more go to the MLLM."
+    line = f"- Policy {report['policy']}: frames go to the MLLM from p = {band['low']:.3g} on"
+    if band["high"] is not None:
+        line += f", and are reported by the gate from {band['high']:.3g} on"
+    line += f"; fitted for a load of {_percent(wanted['load'])}"
     if wanted["missed_severe"] is not None:
-        words += (
+        line += (
             f" and at most {wanted['missed_severe']:.1%} of severe frames dropped (95 % confidence)"
         )
-    words += f", an MLLM that errs on {report['mllm_error']:.1%} of the frames"
-    words += f", {_percent(report['accident_share'])} of the frames with an accident"
-    return f"{words}; on validation frames {report['validation_load']:.3f}."
+    line += f", an MLLM that errs on {report['mllm_error']:.1%} of the frames"
+    line += f", {_percent(report['accident_share'])} of the frames with an accident"
+    return f"{line}; load on validation frames {report['validation_load']:.3f}."
 
 
 _NAMES = {
     "load": "MLLM load",
     "reported": "reported by the gate",
-    "report_precision": "of these with an accident",
+    "report_precision": "share of these with an accident",
     "missed_severe": "severe frames dropped",
     "balanced_accuracy": "balanced accuracy of the cascade",
     "gate_alone": "of the gate alone",
@@ -126,39 +136,49 @@ _NAMES = {
 
 
 def _rate(name: str, rates: Mapping[str, Any]) -> str:
-    found = rates[name]
-    return f"{_NAMES[name]} {found['value']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
+    rate = rates[name]
+    return f"{_NAMES[name]} {rate['value']:.3f} ({rate['low']:.3f}-{rate['high']:.3f})"
 
 
 def _curve(report: Mapping[str, Any]) -> list[str]:
     if "curve" not in report:
         return ["- Without the MLLM's answers (--test) there is no curve of quality against load."]
-    curve, lines = report["curve"], []
-    worse = [high > NON_INFERIOR for high in curve["band_below_mllm"]["high"]]
-    least = curve["loads"][max((i + 1 for i, is_worse in enumerate(worse) if is_worse), default=0)]
-    lines.append(
-        f"- From a load of {least:.0%} on the cascade is at most {NON_INFERIOR:.0%} of balanced "
-        "accuracy below the MLLM on all frames, with 95 % confidence."
-    )
+    curve = report["curve"]
+    # The load after the last one at which the loss may be larger than `NON_INFERIOR`.
+    first_close = 0
+    for i, loss in enumerate(curve["band_below_mllm"]["high"]):
+        if loss > NON_INFERIOR:
+            first_close = i + 1
+    lines = [
+        f"- From a load of {curve['loads'][first_close]:.0%} on the cascade is at most "
+        f"{NON_INFERIOR:.0%} of balanced accuracy below the MLLM on all frames, with 95 % "
+        "confidence."
+    ]
+    # At loads 0 and 1 all routings ask about the same frames.
+    inner = slice(1, -1)
     for other, gap in curve["band_above"].items():
-        inner = slice(1, -1)
+        better = sum(low > 0 for low in gap["low"][inner])
+        worse = sum(high < 0 for high in gap["high"][inner])
         lines.append(
             f"- Band against {other}: {np.mean(gap['value'][inner]):+.3f} of balanced accuracy on "
-            f"average over the loads, surely better at {sum(v > 0 for v in gap['low'][inner])} and "
-            f"surely worse at {sum(v < 0 for v in gap['high'][inner])} of {len(LOADS) - 2}."
+            f"average over the loads; the interval is above 0 at {better} and below 0 at {worse} "
+            f"of {len(LOADS) - 2} loads."
         )
     return lines
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> None:
     """reliability.png; load.png where a budget is held; curve.png where the MLLM answered."""
-    plots = {"reliability": _draw_reliability}
-    plots |= {"load": _draw_drift} if "drift" in report else {}
-    plots |= {"curve": _draw_curve} if "curve" in report else {}
+    plots: dict[str, Callable[[Mapping[str, Any], Any], None]] = {"reliability": _draw_reliability}
+    if "drift" in report:
+        plots["load"] = _draw_drift
+    if "curve" in report:
+        plots["curve"] = _draw_curve
     for name, plot in plots.items():
         figure, axis = _figure()
         plot(report, axis)
         axis.legend(frameon=False, fontsize=8)
+        # Matplotlib's version in the metadata would make equal pictures different files.
         figure.savefig(
             folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Software": None}
         )
@@ -174,44 +194,52 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _draw_reliability(report: Mapping[str, Any], axis: Any) -> None:
-    found = report["calibration"]
-    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="as often as said")
-    rows = (("test_uncalibrated", OTHERS, "the gate's score"), ("test", OURS, found["method"]))
-    for name, colour, label in rows:
-        said, seen, n = np.array(found[name]["bins"]).T
-        axis.plot(said, seen, color=colour, linewidth=1)
-        axis.scatter(said, seen, s=3 * n, color=colour, alpha=0.7, label=f"{label}: ECE "
-                     f"{found[name]['ece']:.3f}")  # fmt: skip
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="said probability of an accident",
-             ylabel="share of frames with one")  # fmt: skip
+    """The share of accidents against the mean p of each bin, before and after calibration."""
+    calibration = report["calibration"]
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfect calibration")
+    for key, colour, label in (
+        ("test_uncalibrated", OTHERS, "the gate's score"),
+        ("test", OURS, calibration["method"]),
+    ):
+        predicted, observed, frames = np.array(calibration[key]["bins"]).T
+        ece = calibration[key]["ece"]
+        axis.plot(predicted, observed, color=colour, linewidth=1)
+        axis.scatter(predicted, observed, s=3 * frames, color=colour, alpha=0.7,
+                     label=f"{label}: ECE {ece:.3f}")  # fmt: skip
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability of an accident",
+             ylabel="share of frames with an accident")  # fmt: skip
     axis.set_title(f"Reliability on {report['frames']['test']} test frames", loc="left")
 
 
 def _draw_drift(report: Mapping[str, Any], axis: Any) -> None:
+    """The load in each window of frames, with a line and a note where a phase begins."""
     drift = report["drift"]
-    frames = (np.arange(len(drift["windows"]["fixed"])) + 0.5) * drift["window"]
+    fixed, controlled = drift["windows"]["fixed"], drift["windows"]["controlled"]
+    middles = (np.arange(len(fixed)) + 0.5) * drift["window"]
     axis.axhline(drift["budget"], color=GREY, linewidth=1, linestyle=":", label="budget")
-    axis.plot(frames, drift["windows"]["fixed"], color=OTHERS, label="fixed thresholds")
-    axis.plot(frames, drift["windows"]["controlled"], color=OURS, label="load controller")
-    length = frames[-1] + frames[0]
+    axis.plot(middles, fixed, color=OTHERS, label="fixed thresholds")
+    axis.plot(middles, controlled, color=OURS, label="load controller")
+    length = len(fixed) * drift["window"]
     for i, phase in enumerate(drift["phases"]):
         start = i * length / len(drift["phases"])
         axis.axvline(start, color=GREY, linewidth=0.5)
         axis.text(start, 1.0, f" {_percent(phase['accidents'])} accidents", fontsize=8, va="top",
                   transform=axis.get_xaxis_transform())  # fmt: skip
-    top = 1.3 * max(drift["budget"], *map(max, drift["windows"].values())) or 1.0
+    # A third of the height stays free for the legend. With a load of 0 throughout the axis needs
+    # some height all the same.
+    top = 1.3 * max(drift["budget"], *fixed, *controlled) or 1.0
     axis.set(xlabel="frames", ylabel="MLLM load", ylim=(0, top))
     axis.set_title("Load while the share of accidents drifts", loc="left", pad=14)
 
 
 def _draw_curve(report: Mapping[str, Any], axis: Any) -> None:
+    """Balanced accuracy against load for each routing; the band with its interval."""
     curve = report["curve"]
     for name, colour in _COLOURS.items():
-        found = curve["routings"][name]
-        axis.plot(curve["loads"], found["quality"], color=colour, label=_LABELS[name])
+        routing = curve["routings"][name]
+        axis.plot(curve["loads"], routing["quality"], color=colour, label=_LABELS[name])
         if name == "band":
-            axis.fill_between(
-                curve["loads"], found["low"], found["high"], color=colour, alpha=0.15, linewidth=0
-            )
-    axis.set(xlabel="MLLM load (share of frames asked about)", ylabel="balanced accuracy")
+            axis.fill_between(curve["loads"], routing["low"], routing["high"], color=colour,
+                              alpha=0.15, linewidth=0)  # fmt: skip
+    axis.set(xlabel="MLLM load (share of frames sent to the MLLM)", ylabel="balanced accuracy")
     axis.set_title("Quality against load, thresholds fitted on validation frames", loc="left")

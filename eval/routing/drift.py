@@ -8,12 +8,13 @@ from dat_runtime.cascade import LoadController, Routing
 from eval.routing.probabilities import Scored
 
 FRAMES = 3000
-"""Frames of each phase; the first third is the controller's to settle and is not counted."""
+"""Frames of each phase; the first third lets the controller settle and is not counted."""
 
 FACTORS = (1.0, 0.25, 3.0)
 """Phases, as multiples of the usual odds of an accident."""
 
 WINDOW = 250
+"""Frames of one point in the plot; divides `FRAMES`."""
 
 
 def drifted_loads(routing: Routing, test: Scored, usual: float, seed: int = 0) -> dict[str, Any]:
@@ -30,22 +31,26 @@ def drifted_loads(routing: Routing, test: Scored, usual: float, seed: int = 0) -
         raise ValueError("expected a routing with a budget")
     rng = np.random.default_rng(seed)
     controller = LoadController(routing)
-    kinds = (np.flatnonzero(~test.accident), np.flatnonzero(test.accident))
-    odds = usual / (1 - usual)
+    with_accident = np.flatnonzero(test.accident)
+    without = np.flatnonzero(~test.accident)
+    usual_odds = usual / (1 - usual)
     phases: list[dict[str, float]] = []
     windows: dict[str, list[float]] = {"fixed": [], "controlled": []}
     for factor in FACTORS:
-        share = factor * odds / (1 + factor * odds)
+        odds = factor * usual_odds
+        share = odds / (1 + odds)
         shows = rng.uniform(size=FRAMES) < share
-        drawn = np.where(shows, rng.choice(kinds[1], FRAMES), rng.choice(kinds[0], FRAMES))
-        asked = {"fixed": [], "controlled": []}  # type: dict[str, list[bool]]
-        for i in drawn:
+        accident_frames = rng.choice(with_accident, FRAMES)
+        other_frames = rng.choice(without, FRAMES)
+        asked: dict[str, list[bool]] = {"fixed": [], "controlled": []}
+        for i in np.where(shows, accident_frames, other_frames):
             signals = {name: float(values[i]) for name, values in test.signals.items()}
             score = float(test.score[i])
             asked["fixed"].append(routing.decide(score, signals) == "ask")
             asked["controlled"].append(controller.decide(score, signals) == "ask")
-        late = {k: float(np.mean(v[FRAMES // 3 :])) for k, v in asked.items()}
-        phases.append({"accidents": share, **late})
-        for k, v in asked.items():
-            windows[k] += np.reshape(v, (-1, WINDOW)).mean(axis=1).tolist()
+        phase = {"accidents": share}
+        for name, decisions in asked.items():
+            phase[name] = float(np.mean(decisions[FRAMES // 3 :]))
+            windows[name] += np.reshape(decisions, (-1, WINDOW)).mean(axis=1).tolist()
+        phases.append(phase)
     return {"budget": routing.budget.load, "phases": phases, "window": WINDOW, "windows": windows}

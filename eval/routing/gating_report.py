@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.files import write_atomically
+from dat_runtime.files import write_atomically, write_json
+from eval.routing.gated import ONE_CLASS_AP
 
 AVERAGE_PRECISION = {
     "mAP50": "mAP50",
@@ -24,8 +24,9 @@ RATES = {
 }
 TASKS = (
     "mAP over the classes of a gate is another task for one class than for two: a box of the wrong "
-    "severity is wrong for the one and right for the other. With severity left out the task is the "
-    "same for both; a box told twice, as moderate and as severe, then counts as a false one."
+    "severity is wrong for a gate of two classes and right for a gate of one. With severity left "
+    "out the task is the same for both; a box found twice, as moderate and as severe, then counts "
+    "as one false positive."
 )
 _COLOURS = ("#1b6ca8", "#d1495b", "#5aa469", "#e39c37")
 _FAINT = "#8a939c"
@@ -33,7 +34,7 @@ _FAINT = "#8a939c"
 
 def write(report: Mapping[str, Any], folder: Path) -> None:
     """gating.json, gating.md, gating.csv and gating.png."""
-    write_atomically(folder / "gating.json", json.dumps(report, indent=1) + "\n")
+    write_json(folder / "gating.json", report)
     write_atomically(folder / "gating.md", words(report) + "\n")
     write_atomically(folder / "gating.csv", _csv(report))
     draw(report, folder / "gating.png")
@@ -43,9 +44,12 @@ def words(report: Mapping[str, Any]) -> str:
     """The tables in Markdown: detection, gating, and the differences between gates."""
     parts = [_markdown(_detection_rows(report)), _markdown(_gating_rows(report))]
     if report["differences"]:
-        told = f"Differences from {report['compared_with']}, on the same resampled frames; "
-        told += "an interval without 0 is one that chance does not explain:"
-        parts += [TASKS, told, _markdown(_difference_rows(report))]
+        parts += [
+            TASKS,
+            f"Differences from {report['compared_with']}, on the same resampled frames; an "
+            "interval without 0 is a difference that chance does not explain:",
+            _markdown(_difference_rows(report)),
+        ]
     return "\n\n".join(parts)
 
 
@@ -53,94 +57,110 @@ def _detection_rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["Split", "Gate", "Classes", *AVERAGE_PRECISION.values(), "Frames"]
     for split in _splits(report):
         for name, gate in report["gates"].items():
-            of = gate["splits"][split]
-            cells = [_cell(of[measure]) for measure in AVERAGE_PRECISION]
-            yield [split, name, " and ".join(gate["classes"]), *cells, str(of["frames"])]
+            measures = gate["splits"][split]
+            cells = [_cell(measures[measure]) for measure in AVERAGE_PRECISION]
+            classes = " and ".join(gate["classes"])
+            yield [split, name, classes, *cells, str(measures["frames"])]
 
 
 def _gating_rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["Split", "τ", "Gate", *RATES.values(), "False positive frames"]
     for split in _splits(report):
-        for at, tau in report["thresholds"].items():
+        for level, threshold in report["thresholds"].items():
             for name, gate in report["gates"].items():
-                of = gate["splits"][split]
-                cells = [_cell(of[f"{rate}_{at}"]) for rate in RATES]
-                yield [split, f"{tau:g}", name, *cells, str(of["false_positives"][at])]
+                measures = gate["splits"][split]
+                cells = [_cell(measures[f"{rate}_{level}"]) for rate in RATES]
+                false_positives = str(measures["false_positives"][level])
+                yield [split, f"{threshold:g}", name, *cells, false_positives]
 
 
 def _difference_rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
-    shown = list(AVERAGE_PRECISION)[2:]
-    yield ["Split", "τ", "Gate", *RATES.values(), *(AVERAGE_PRECISION[m] for m in shown)]
+    titles = [AVERAGE_PRECISION[measure] for measure in ONE_CLASS_AP]
+    yield ["Split", "τ", "Gate", *RATES.values(), *titles]
     for split in _splits(report):
-        for at, tau in report["thresholds"].items():
-            for name, of_split in report["differences"].items():
-                of = of_split[split]
-                cells = [_cell(of[f"{rate}_{at}"], "+") for rate in RATES]
-                precision = [_cell(of[measure], "+") for measure in shown]
-                yield [split, f"{tau:g}", name, *cells, *precision]
+        for level, threshold in report["thresholds"].items():
+            for name, splits in report["differences"].items():
+                measures = splits[split]
+                cells = [_cell(measures[f"{rate}_{level}"], "+") for rate in RATES]
+                precision = [_cell(measures[measure], "+") for measure in ONE_CLASS_AP]
+                yield [split, f"{threshold:g}", name, *cells, *precision]
 
 
 def _splits(report: Mapping[str, Any]) -> list[str]:
-    return list(next(iter(report["gates"].values()))["splits"])
+    first_gate = next(iter(report["gates"].values()))
+    return list(first_gate["splits"])
 
 
 def _markdown(rows: Iterator[list[str]]) -> str:
     head, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(interval: Mapping[str, float | None], sign: str = "") -> str:
+    """A value with its interval; `sign` "+" shows the sign of positive numbers too."""
     if interval["value"] is None:
         return "–"
-    value, low, high = (f"{interval[k]:{sign}.3f}" for k in ("value", "low", "high"))
+    value, low, high = (f"{interval[key]:{sign}.3f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
 def _csv(report: Mapping[str, Any]) -> str:
-    """One line a measure; differences have the gate that they are from in `minus`."""
+    """One line a measure; a difference names in `minus` the gate that was subtracted."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["split", "gate", "minus", "measure", "threshold", "value", "low", "high"])
-    for minus, gates in (
-        ("", {name: gate["splits"] for name, gate in report["gates"].items()}),
-        (report["compared_with"], report["differences"]),
-    ):
-        for name, splits in gates.items():
-            for split, measures in splits.items():
-                for measure, interval in measures.items():
-                    if isinstance(interval, dict) and "value" in interval:
-                        row = [*_named(measure, report["thresholds"]), *interval.values()]
-                        writer.writerow([split, name, minus, *row])
+    gates = {name: gate["splits"] for name, gate in report["gates"].items()}
+    for minus, splits_of in (("", gates), (report["compared_with"], report["differences"])):
+        for name, splits in splits_of.items():
+            writer.writerows(_csv_rows(name, minus, splits, report["thresholds"]))
     return file.getvalue()
 
 
+def _csv_rows(
+    name: str, minus: str, splits: Mapping[str, Any], thresholds: Mapping[str, float]
+) -> Iterator[list[Any]]:
+    for split, measures in splits.items():
+        for measure, interval in measures.items():
+            # The numbers of frames and of false positives have no interval.
+            if isinstance(interval, dict) and "value" in interval:
+                rate, threshold = _named(measure, thresholds)
+                yield [split, name, minus, rate, threshold, *interval.values()]
+
+
 def _named(measure: str, thresholds: Mapping[str, float]) -> tuple[str, str]:
-    rate, _, at = measure.rpartition("_")
-    return (rate, f"{thresholds[at]:g}") if at in thresholds else (measure, "")
+    """`mllm_load_low` as the rate and its threshold; a measure without one has "" for it."""
+    rate, _, level = measure.rpartition("_")
+    if level in thresholds:
+        return rate, f"{thresholds[level]:g}"
+    return measure, ""
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """The measures on the test frames, side by side: a dot a gate with its interval."""
+    """The measures on the test frames, side by side: a dot for each gate with its interval."""
     from matplotlib.figure import Figure
 
-    panels = [
-        ("mAP50", {"own classes": "mAP50", "severity\nleft out": "one_class_mAP50"}),
-        ("mAP50-95", {"own classes": "mAP50-95", "severity\nleft out": "one_class_mAP50-95"}),
-        *(
-            (title, {f"τ = {tau:g}": f"{rate}_{at}" for at, tau in report["thresholds"].items()})
-            for rate, title in RATES.items()
-        ),
-    ]
+    panels = []  # title, and the measure of each row by the row's label
+    for own, one_class in (("mAP50", "one_class_mAP50"), ("mAP50-95", "one_class_mAP50-95")):
+        panels.append((own, {"own classes": own, "severity\nleft out": one_class}))
+    for rate, title in RATES.items():
+        rows = {}
+        for level, threshold in report["thresholds"].items():
+            rows[f"τ = {threshold:g}"] = f"{rate}_{level}"
+        panels.append((title, rows))
     figure = Figure(figsize=(13, 4.6))
     grid = figure.subplots(2, 4, gridspec_kw={"hspace": 0.75, "wspace": 0.45}).ravel()
+    # Seven panels; the last place of the grid holds the legend.
     for axis, (title, rows) in zip(grid, panels, strict=False):
         _panel(axis, report, title, rows)
     _legend(grid[-1], report)
-    frames = next(iter(report["gates"].values()))["splits"]["test"]["frames"]
+    first_gate = next(iter(report["gates"].values()))
+    frames = first_gate["splits"]["test"]["frames"]
     figure.suptitle(
         f"What the gate lets through: {frames} test frames, bars are 95 % intervals", x=0.125,
         ha="left", y=1.0,
     )  # fmt: skip
+    # Matplotlib's version in the metadata would make equal pictures different files.
     figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
@@ -152,20 +172,22 @@ _BETTER = {
 
 
 def _panel(axis: Any, report: Mapping[str, Any], title: str, rows: Mapping[str, str]) -> None:
-    gates = list(report["gates"].items())
-    for i, measure in enumerate(rows.values()):
-        for k, (_, gate) in enumerate(gates):
-            found = gate["splits"]["test"][measure]
-            y = i + 0.22 * (k - (len(gates) - 1) / 2)
+    gates = list(report["gates"].values())
+    for row, measure in enumerate(rows.values()):
+        for k, gate in enumerate(gates):
+            interval = gate["splits"]["test"][measure]
+            value, low, high = interval["value"], interval["low"], interval["high"]
+            y = row + 0.22 * (k - (len(gates) - 1) / 2)
             colour = _COLOURS[k % len(_COLOURS)]
-            if found["value"] is None:
+            if value is None:
                 axis.text(0, y, "not defined", color=colour, fontsize=7, va="center")
                 continue
-            axis.plot([found["low"], found["high"]], [y, y], color=colour, linewidth=2, alpha=0.5)
-            axis.plot(found["value"], y, "o", color=colour, markersize=5)
-            axis.annotate(f"{found['value']:.2f}", (found["value"], y), (0, 5 if k == 0 else -11),
-                          textcoords="offset points", ha="center", fontsize=7,
-                          color=colour)  # fmt: skip
+            axis.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.5)
+            axis.plot(value, y, "o", color=colour, markersize=5)
+            # Above the first gate's dot and below the others', which lie lower.
+            offset = 5 if k == 0 else -11
+            axis.annotate(f"{value:.2f}", (value, y), (0, offset), textcoords="offset points",
+                          ha="center", fontsize=7, color=colour)  # fmt: skip
     axis.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)))
     axis.set_yticklabels(rows, fontsize=8)
     axis.tick_params(axis="x", labelsize=8)

@@ -1,7 +1,8 @@
 """Quality against MLLM load: which frames are worth a call (COEF-VQ's claim, measured).
 
-For every load each way of routing asks about its share of the frames; the gate decides the others.
-Thresholds are fitted on validation frames and applied to test frames, in every resample anew.
+At every load each routing asks about its share of the frames, those it ranks highest, and the gate
+decides the others. Thresholds are fitted on validation frames and applied to test frames, in every
+resample anew (a nested bootstrap).
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +13,22 @@ import numpy as np
 from dat_runtime.cascade import Costs, Floats
 from eval.routing.probabilities import Bools, Scored, fit
 from eval.routing.thresholds import balanced_costs, benefit
+from eval.statistics import bootstrap
+from eval.statistics.bootstrap import balanced_accuracy
 
 ROUTINGS = ("band", "entropy", "top_score", "random", "trigger")
-"""Who is asked about first: `band` where a call pays most; `entropy` where p is nearest 0.5;
-`top_score` the most suspicious; `random` any. `trigger` asks as `top_score` does, and what it does
-not ask about is dropped, never reported (DAT)."""
+"""Which frames come first: `band` where a call is worth most; `entropy` where p is nearest to 0.5;
+`top_score` the most suspicious; `random` any. `trigger` ranks as `top_score` does, but drops every
+frame that the MLLM is not asked about and never reports it (DAT)."""
 
 LOADS = np.linspace(0, 1, 21)
-RESAMPLES = 200
+
 _TIE = 1e-9
-"""Frames of one rank are told apart by chance, so that every load can be met."""
+"""Random numbers up to this are added to the ranks. They order frames of equal rank by chance, so
+that a threshold can be placed between them and every load can be met."""
+
+MAX_MLLM_ERROR = 0.49
+"""From 0.5 on no call would be worth its price: `Costs.mllm_error` must be below."""
 
 
 @dataclass(frozen=True)
@@ -43,32 +50,37 @@ def curves(
     test: Scored,
     method: str,
     mllm_error: Callable[[Scored], float],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resamples: int = bootstrap.NESTED_RESAMPLES,
+    seed: int = bootstrap.ROUTING_SEED,
 ) -> Curves:
     """The curves with their resamples.
 
     Args:
         test: with the MLLM's answers.
         method: of calibration.
-        mllm_error: of validation frames; asked again in each resample.
+        mllm_error: from validation frames to the MLLM's error; called again in each resample.
     """
     rng = np.random.default_rng(seed)
     quality, load = _measured(validation, test, method, mllm_error, rng)
     drawn: dict[str, list[Floats]] = {name: [] for name in ROUTINGS}
     for _ in range(resamples):
-        found, _ = _measured(
-            resampled(validation, rng), resampled(test, rng), method, mllm_error, rng
-        )
+        validation_again = resampled(validation, rng)
+        test_again = resampled(test, rng)
+        quality_again, _ = _measured(validation_again, test_again, method, mllm_error, rng)
         for name in ROUTINGS:
-            drawn[name].append(found[name])
+            drawn[name].append(quality_again[name])
     return Curves(quality, load, {name: np.array(values) for name, values in drawn.items()})
 
 
 def resampled(frames: Scored, rng: np.random.Generator) -> Scored:
-    """As many frames drawn with replacement, with and without accidents apart (stratified)."""
-    kinds = (np.flatnonzero(frames.accident), np.flatnonzero(~frames.accident))
-    return frames.take(np.concatenate([rng.choice(k, len(k)) for k in kinds]))
+    """As many frames drawn with replacement, those with and without an accident separately.
+
+    So no resample is without one of the kinds, which neither a fit nor balanced accuracy allows.
+    """
+    with_accident = np.flatnonzero(frames.accident)
+    without = np.flatnonzero(~frames.accident)
+    drawn = [rng.choice(kind, len(kind)) for kind in (with_accident, without)]
+    return frames.take(np.concatenate(drawn))
 
 
 def _measured(
@@ -78,50 +90,52 @@ def _measured(
     mllm_error: Callable[[Scored], float],
     rng: np.random.Generator,
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Quality and realised load of each routing: (loads,) each."""
     calibration = fit(method, validation)
     costs = balanced_costs(float(validation.accident.mean()), mllm_error(validation))
-    p, q = (calibration(f.score, f.signals) for f in (validation, test))
+    p_validation = calibration(validation.score, validation.signals)
+    p_test = calibration(test.score, test.signals)
     quality, load = {}, {}
     for name in ROUTINGS:
-        asked = _asked(_ranks(name, p, costs, rng), _ranks(name, q, costs, rng))
-        alone = np.zeros(len(q), bool) if name == "trigger" else q >= costs.indifferent
-        reported = np.where(asked, test.said, alone)
+        validation_ranks = _ranks(name, p_validation, costs, rng)
+        test_ranks = _ranks(name, p_test, costs, rng)
+        asked = _asked(validation_ranks, test_ranks)
+        if name == "trigger":
+            reported_alone = np.zeros(len(p_test), bool)
+        else:
+            reported_alone = p_test >= costs.indifferent
+        reported = np.where(asked, test.mllm_reports, reported_alone)
         quality[name] = balanced_accuracy(reported, test.accident)
         load[name] = asked.mean(axis=1)
     return quality, load
 
 
 def error_of(frames: Scored) -> float:
-    """The share of frames on which the MLLM is wrong, below one half."""
-    if frames.said is None:
+    """The share of frames on which the MLLM is wrong, at most `MAX_MLLM_ERROR`."""
+    if frames.mllm_reports is None:
         raise ValueError("expected frames with the MLLM's answers")
-    return min(float((frames.said != frames.accident).mean()), 0.49)
+    return min(float((frames.mllm_reports != frames.accident).mean()), MAX_MLLM_ERROR)
 
 
 def _ranks(name: str, p: Floats, costs: Costs, rng: np.random.Generator) -> Floats:
-    by = {
-        "band": lambda: benefit(p, costs, reports=True),
-        "entropy": lambda: np.minimum(p, 1 - p),
-        "random": lambda: np.zeros(len(p)),
-    }
-    return np.asarray(by.get(name, lambda: p)() + _TIE * rng.uniform(size=len(p)))
+    """What a routing orders frames by, (n,): the highest are asked about first."""
+    if name == "band":
+        ranks = benefit(p, costs, reports=True)
+    elif name == "entropy":
+        ranks = np.minimum(p, 1 - p)
+    elif name == "random":
+        ranks = np.zeros(len(p))
+    else:
+        ranks = p
+    return np.asarray(ranks + _TIE * rng.uniform(size=len(p)))
 
 
 def _asked(validation: Floats, test: Floats) -> Bools:
-    """Of the test frames (loads, n), with the thresholds of the validation frames."""
-    ends = np.quantile(validation, 1 - LOADS)
-    ends[0], ends[-1] = np.inf, -np.inf
-    return np.asarray(test >= ends[:, None])
+    """Which test frames are asked about at each load, (loads, n), from the ranks of both sets.
 
-
-def balanced_accuracy(reported: Bools, accident: Bools) -> Floats:
-    """Mean of the shares of accidents reported and of other frames not; over the last axis."""
-    recall = (reported & accident).sum(-1) / accident.sum()
-    passed = (~reported & ~accident).sum(-1) / (~accident).sum()
-    return np.asarray((recall + passed) / 2)
-
-
-def interval(drawn: Floats) -> tuple[Floats, Floats]:
-    """95 % of the resamples, per load."""
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    return low, high
+    At a load the threshold is the rank that this share of the validation frames reaches.
+    """
+    thresholds = np.quantile(validation, 1 - LOADS)
+    # None at a load of 0 and all at 1, also of test frames that outrank every validation frame.
+    thresholds[0], thresholds[-1] = np.inf, -np.inf
+    return np.asarray(test >= thresholds[:, None])
