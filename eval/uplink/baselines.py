@@ -1,26 +1,28 @@
 """The five baselines of section 4.1.3 and JSON-only, with the signature of `schedule.plan`.
 
-They know no budget beyond what their description says; the link simulator returns to the queue what
-an interval had no time for.
+They know no budget unless their description says so; what an interval had no time for, the link
+simulator returns to the queue.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 
 from dat_runtime.schedule import Kind, PendingEvent, Transmission, plan
-from eval.uplink.link import Planner, Scheme
+from eval.uplink.sending import Planner, Scheme
 
 SEVERE_FROM = 0.5
 """S of level 1 lies above, S of level 0 below, for β = γ = 0.5 (Eq. 4 and 7)."""
 
 Unit = tuple[PendingEvent, Kind, int]
+"""What is sent: an event, which of its units, and the bytes."""
 
 
 def in_sequence(units: Sequence[Unit], bandwidth: float) -> list[Transmission]:
     """The units one after the other over a link of this bandwidth."""
     if not bandwidth:
         return []
-    total, planned = 0, []
+    planned = []
+    total = 0
     for event, kind, size in units:
         total += size
         planned.append(Transmission(event.id, kind, size, total / bandwidth))
@@ -34,8 +36,11 @@ def _json(event: PendingEvent) -> list[Unit]:
 def _visual(event: PendingEvent, kinds: Sequence[Kind]) -> list[Unit]:
     """The first of the kinds that the event has."""
     sizes = {"roi": event.roi_bytes, "box": event.box_bytes}
-    found = [(event, kind, size) for kind in kinds if (size := sizes[kind]) is not None]
-    return found[:1]
+    for kind in kinds:
+        size = sizes[kind]
+        if size is not None:
+            return [(event, kind, size)]
+    return []
 
 
 def fixed(kinds: Sequence[Kind]) -> Planner:
@@ -48,7 +53,9 @@ def fixed(kinds: Sequence[Kind]) -> Planner:
         visual_deadline: float = 1.5,
         now: float | None = None,
     ) -> list[Transmission]:
-        units = [unit for event in events for unit in _json(event) + _visual(event, kinds)]
+        units: list[Unit] = []
+        for event in events:
+            units += _json(event) + _visual(event, kinds)
         return in_sequence(units, bandwidth)
 
     return planner
@@ -64,16 +71,19 @@ def priority_only(
     """By S, JSON and visual together: the boxed image of a severe event, the ROI of another."""
     units: list[Unit] = []
     for event in sorted(events, key=lambda event: -event.priority):
-        severe = event.priority >= SEVERE_FROM
-        units += _json(event) + _visual(event, ("box", "roi") if severe else ("roi", "box"))
+        kinds: tuple[Kind, ...] = ("roi", "box")
+        if event.priority >= SEVERE_FROM:
+            kinds = ("box", "roi")
+        units += _json(event) + _visual(event, kinds)
     return in_sequence(units, bandwidth)
 
 
 def bandwidth_only(mean: float, box_from: float, roi_from: float) -> Planner:
-    """FIFO within the budget: what kind of visual goes depends on the bandwidth alone.
+    """FIFO within the budget: the kind of visual depends on the bandwidth alone.
 
     `mean` is the reference bandwidth in bytes per second: boxed images from `box_from` of it, ROIs
-    from `roi_from`, below that visuals are deferred.
+    from `roi_from`, below that visuals are deferred. The plan ends at the first unit that the
+    budget has no room for.
     """
 
     def planner(
@@ -88,12 +98,15 @@ def bandwidth_only(mean: float, box_from: float, roi_from: float) -> Planner:
             kinds = ("roi", "box")
         if bandwidth >= box_from * mean:
             kinds = ("box", "roi")
-        budget, total, units = bandwidth * interval, 0, []
+        budget = bandwidth * interval
+        units: list[Unit] = []
+        total = 0
         for event in events:
             for unit in _json(event) + _visual(event, kinds):
-                if total + unit[2] > budget:
+                _, _, size = unit
+                if total + size > budget:
                     return in_sequence(units, bandwidth)
-                total += unit[2]
+                total += size
                 units.append(unit)
         return in_sequence(units, bandwidth)
 

@@ -1,89 +1,102 @@
-"""The exact properties of Algorithm 1, looked for in every plan of a study."""
+"""The exact properties of Algorithm 1, looked for in every plan of a study.
 
+BUDGET      the sizes sum up to at most B * interval (Eq. 8)
+JSON_FIRST  a visual only of an event whose JSON goes too, and one visual at most (Eq. 9)
+ALERTS      every JSON comes before every visual
+TIMES       done_at is the sum of the sizes so far over B, exactly (Eq. 10)
+SCALE       the plan is the same when all sizes and the bandwidth double
+ARRAYS      the vectorised planner gives the plan of the scalar one
+ORDER       the order of the alerts is the best of all orders (the first objective of Eq. 12)
+"""
+
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from dat_runtime.planning.algorithm1 import scalar_plan, vectorised_plan
 from dat_runtime.planning.pending import Limits
 from dat_runtime.schedule import PendingEvent, Transmission, plan
-from eval.uplink.arrivals import Setting, draw
-from eval.uplink.link import waiting
+from eval.uplink.arrivals import draw
 from eval.uplink.optimum import least_weighted_alarm, weighted_alarm
-from eval.uplink.replay import TABLE_3_SCALE, link_at, rows_of_table_3
+from eval.uplink.replay import TABLE_3_SCALE, link_at, row_of_table_3
+from eval.uplink.sending import waiting
+from eval.uplink.setting import Setting
+from eval.uplink.trace import Rates
+
+BUDGET = "budget"
+JSON_FIRST = "Eq. 9"
+ALERTS = "alerts before visuals"
+TIMES = "done_at = sum of sizes / B"
+SCALE = "same plan when sizes and bandwidth double"
+ARRAYS = "vectorised = scalar"
+ORDER = "alert order is the optimum (N <= 7)"
+PROPERTIES = (BUDGET, JSON_FIRST, ALERTS, TIMES, SCALE, ARRAYS, ORDER)
+
+MOST_ENUMERATED = 7
+"""Events of which all orders are tried: a burst of C0 has at most so many."""
 
 
-def exact_properties(setting: Setting, rates: Sequence[float], seeds: int) -> dict[str, int]:
+def exact_properties(setting: Setting, rates: Rates, seeds: int) -> dict[str, int]:
     """Violations of the exact properties in every plan that DAT makes at burst, 0.25x."""
-    violations = dict.fromkeys(
-        (
-            "budget",
-            "Eq. 9",
-            "alerts before visuals",
-            "done_at = sum of sizes / B",
-            "same plan when sizes and bandwidth double",
-            "vectorised = scalar",
-            "alert order is the optimum (N <= 7)",
-        ),
-        0,
-    )
-    scheme = next(s for s in rows_of_table_3(setting) if s.name == "DAT")
+    violations = dict.fromkeys(PROPERTIES, 0)
+    scheme = row_of_table_3(setting, "DAT")
     link = link_at(rates, TABLE_3_SCALE)
     for seed in range(seeds):
         bursts: dict[float, list[PendingEvent]] = {}
         for event in draw(setting, "burst", seed):
             bursts.setdefault(event.entered_at, []).append(waiting(event, scheme))
         for now, events in bursts.items():
-            for name in _violated(setting, events, link.bandwidth(now), now):
-                violations[name] += 1
+            holds = _properties(setting, events, link.bandwidth(now), now)
+            for name, held in holds.items():
+                violations[name] += not held
     return violations
 
 
-def _violated(
+def _properties(
     setting: Setting, events: list[PendingEvent], bandwidth: float, now: float
-) -> list[str]:
-    def doubled(size: int | None) -> int | None:
-        return None if size is None else 2 * size
-
+) -> dict[str, bool]:
+    """Whether each property holds in the plan of these events."""
     deadline, interval = setting.visual_deadline, setting.interval
+    limits = Limits.of(bandwidth, interval, deadline, now)
     planned = plan(events, bandwidth, interval, deadline, now)
     kinds = [unit.kind for unit in planned]
-    alerts = kinds.count("json")
-    with_json = {unit.event_id for unit in planned[:alerts]}
-    shown = [unit.event_id for unit in planned[alerts:]]
-    totals = [sum(unit.size for unit in planned[: i + 1]) for i in range(len(planned))]
-    twice = [
-        replace(
-            e,
-            json_bytes=2 * e.json_bytes,
-            roi_bytes=doubled(e.roi_bytes),
-            box_bytes=doubled(e.box_bytes),
-        )
-        for e in events
-    ]
-    again = plan(twice, 2 * bandwidth, interval, deadline, now)
-    limits = Limits(bandwidth, bandwidth * interval, deadline, now)
-    holds = {
-        "budget": sum(unit.size for unit in planned) <= bandwidth * interval,
-        "Eq. 9": set(shown) <= with_json and len(set(shown)) == len(shown),
-        "alerts before visuals": "json" not in kinds[alerts:],
-        "done_at = sum of sizes / B": [u.done_at for u in planned]
-        == [total / bandwidth for total in totals],
-        "same plan when sizes and bandwidth double": [
-            (u.event_id, u.kind, u.done_at) for u in again
-        ]
-        == [(u.event_id, u.kind, u.done_at) for u in planned],
-        "vectorised = scalar": scalar_plan(events, limits) == vectorised_plan(events, limits),
-        "alert order is the optimum (N <= 7)": _is_best_order(events, with_json, planned[:alerts]),
+    alert_count = kinds.count("json")
+    alerts, visuals = planned[:alert_count], planned[alert_count:]
+    with_json = {unit.event_id for unit in alerts}
+    shown = [unit.event_id for unit in visuals]
+    sums_of_sizes = list(itertools.accumulate(unit.size for unit in planned))
+    doubled = plan([_doubled(e) for e in events], 2 * bandwidth, interval, deadline, now)
+    return {
+        BUDGET: sum(unit.size for unit in planned) <= limits.capacity,
+        JSON_FIRST: set(shown) <= with_json and len(set(shown)) == len(shown),
+        ALERTS: "json" not in kinds[alert_count:],
+        TIMES: [unit.done_at for unit in planned] == [sent / bandwidth for sent in sums_of_sizes],
+        SCALE: list(map(_without_size, doubled)) == list(map(_without_size, planned)),
+        ARRAYS: scalar_plan(events, limits) == vectorised_plan(events, limits),
+        ORDER: _is_best_order(events, alerts),
     }
-    return [name for name, held in holds.items() if not held]
 
 
-def _is_best_order(
-    events: list[PendingEvent], with_json: set[str], alerts: Sequence[Transmission]
-) -> bool:
-    if len(with_json) < len(events) or len(events) > 7:
+def _doubled(event: PendingEvent) -> PendingEvent:
+    return replace(
+        event,
+        json_bytes=2 * event.json_bytes,
+        roi_bytes=None if event.roi_bytes is None else 2 * event.roi_bytes,
+        box_bytes=None if event.box_bytes is None else 2 * event.box_bytes,
+    )
+
+
+def _without_size(unit: Transmission) -> tuple[str, str, float]:
+    return unit.event_id, unit.kind, unit.done_at
+
+
+def _is_best_order(events: list[PendingEvent], alerts: Sequence[Transmission]) -> bool:
+    """Whether no order of the alerts has a smaller weighted delay; True where that is not known,
+    because some alert has no room or because there are too many orders."""
+    if len(alerts) < len(events) or len(events) > MOST_ENUMERATED:
         return True
     priority = {event.id: event.priority for event in events}
-    found = weighted_alarm([(priority[unit.event_id], unit.size) for unit in alerts])
+    planned = weighted_alarm([(priority[unit.event_id], unit.size) for unit in alerts])
     sizes = [event.json_bytes for event in events]
-    return found <= least_weighted_alarm(list(priority.values()), sizes) * (1 + 1e-12)
+    least = least_weighted_alarm(list(priority.values()), sizes)
+    return planned <= least * (1 + 1e-12)  # sums in another order round differently

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,15 +21,14 @@ from eval.uplink.link import Link
 def least_weighted_alarm(priorities: Sequence[float], sizes: Sequence[float]) -> float:
     """min over all orders of Σ S_i · (bytes until unit i is through): the first objective of Eq. 12
     when all JSON fits, times B. For N <= 8."""
-    return min(
-        weighted_alarm([(priorities[i], sizes[i]) for i in order])
-        for order in itertools.permutations(range(len(sizes)))
-    )
+    units = list(zip(priorities, sizes, strict=True))
+    return min(weighted_alarm(order) for order in itertools.permutations(units))
 
 
 def weighted_alarm(in_order: Sequence[tuple[float, float]]) -> float:
     """Σ S · bytes until through, of (S, bytes) in sending order."""
-    total = alarm = 0.0
+    total = 0.0
+    alarm = 0.0
     for priority, size in in_order:
         total += size
         alarm += priority * total
@@ -51,13 +51,12 @@ def best_by_enumeration(
     weights: Sequence[float], sizes: Sequence[float], due: Sequence[float], sent: float = 0.0
 ) -> float:
     """The most weight of any selection that meets its deadlines. For N <= 16."""
-    indices = range(len(sizes))
-    return max(
-        math.fsum(weights[i] for i in chosen)
-        for count in range(len(sizes) + 1)
-        for chosen in itertools.combinations(indices, count)
-        if feasible(sizes, due, sent, chosen)
-    )
+    best = 0.0
+    for count in range(1, len(sizes) + 1):
+        for chosen in itertools.combinations(range(len(sizes)), count):
+            if feasible(sizes, due, sent, chosen):
+                best = max(best, math.fsum(weights[i] for i in chosen))
+    return best
 
 
 def best_by_milp(
@@ -67,39 +66,39 @@ def best_by_milp(
 
     A prefix's bound holds whether or not its last visual is chosen, since deadlines only grow.
     """
-    order = [
-        i for i in sorted(range(len(sizes)), key=lambda i: due[i]) if sent + sizes[i] <= due[i]
-    ]
+    by_deadline = sorted(range(len(sizes)), key=lambda i: due[i])
+    order = [i for i in by_deadline if sent + sizes[i] <= due[i]]  # the others are late in any case
     if not order:
         return 0.0
-    size = np.array([sizes[i] for i in order], float)
     weight = np.array([weights[i] for i in order])
+    size = np.array([sizes[i] for i in order], float)
     room = np.array([due[i] - sent for i in order], float)
-    found = _maximise(weight, np.tril(np.ones((len(order),) * 2)) * size, room)
-    chosen = [i for i, z in zip(order, found, strict=True) if z > 0.5]
+    prefixes = np.tril(np.ones((len(order), len(order)))) * size  # row k: the sizes up to visual k
+    selection = _maximise(weight, prefixes, room)
+    chosen = [i for i, z in zip(order, selection, strict=True) if z > 0.5]
     return math.fsum(weights[i] for i in chosen)
 
 
 def _maximise(weight: np.ndarray, rows: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """z in {0, 1} that maximises weight · z under rows · z <= room, to the end (no gap left)."""
+    """(N,): z in {0, 1} that maximises weight · z under rows · z <= room, solved to the end."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     with _silent_stdout():
-        found = milp(
-            -weight,
+        solution = milp(
+            -weight,  # milp minimises
             constraints=LinearConstraint(rows, ub=room),
             integrality=1,
             bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0},
+            options={"mip_rel_gap": 0},  # by default HiGHS stops within 0.01 % of the optimum
         )
-    if not found.success:
-        raise RuntimeError(f"HiGHS did not solve the program: {found.message}")
-    return np.round(found.x)
+    if not solution.success:
+        raise RuntimeError(f"HiGHS did not solve the program: {solution.message}")
+    return np.round(solution.x)
 
 
 @contextlib.contextmanager
 def _silent_stdout() -> Iterator[None]:
-    """HiGHS prints a line of its own past Python's stdout; drop it."""
+    """Drop the line that HiGHS prints, which does not pass through Python's stdout."""
     sys.stdout.flush()
     kept = os.dup(1)
     with open(os.devnull, "w") as nothing:
@@ -111,27 +110,34 @@ def _silent_stdout() -> Iterator[None]:
             os.close(kept)
 
 
-def smallest_visual(event: Event) -> int | None:
-    return min((c for c in (event.roi_bytes, event.box_bytes) if c is not None), default=None)
+class Job(NamedTuple):
+    """A visual that is to be sent between two times. Seconds and bytes."""
+
+    start: float
+    end: float
+    size: int
 
 
 def vtr_bound(events: Sequence[Event], link: Link, within: float) -> float:
-    """No scheduler, even one that knows all to come, brings more visuals (percent of all events)
-    within so many seconds of capture: alerts cost nothing, visuals may be cut anywhere.
+    """No scheduler, even one that knows the whole future, delivers more visuals (percent of all
+    events) within so many seconds of capture: alerts cost nothing, visuals may be cut anywhere.
 
     A set is feasible when, for each pair of a capture and a deadline, the visuals inside need no
     more bytes than the link carries between the two.
     """
-    jobs = sorted(
-        (e.captured_at, e.captured_at + within, size)
-        for e in events
-        if (size := smallest_visual(e)) is not None
-    )
-    on_time = sum(_most_on_time(cluster, link) for cluster in _clusters(jobs))
+    jobs = []
+    for event in events:
+        size = smallest_visual(event)
+        if size is not None:
+            jobs.append(Job(event.captured_at, event.captured_at + within, size))
+    on_time = sum(_most_on_time(cluster, link) for cluster in _clusters(sorted(jobs)))
     return 100 * on_time / len(events)
 
 
-Job = tuple[float, float, int]
+def smallest_visual(event: Event) -> int | None:
+    """Bytes of the smaller of ROI and boxed image; None when the event has neither."""
+    sizes = [size for size in (event.roi_bytes, event.box_bytes) if size is not None]
+    return min(sizes, default=None)
 
 
 def _clusters(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -139,50 +145,64 @@ def _clusters(jobs: Sequence[Job]) -> list[list[Job]]:
     clusters: list[list[Job]] = []
     end = -math.inf
     for job in jobs:
-        if job[0] >= end:
+        if job.start >= end:
             clusters.append([])
         clusters[-1].append(job)
-        end = max(end, job[1])
+        end = max(end, job.end)
     return clusters
 
 
 def _most_on_time(jobs: Sequence[Job], link: Link) -> int:
-    starts, ends = sorted({j[0] for j in jobs}), sorted({j[1] for j in jobs})
-    carried = {t: link.carried(t) for t in (*starts, *ends)}
-    rows, room = [], []
+    """The most jobs that the link can carry, each within its own time window."""
+    starts = sorted({job.start for job in jobs})
+    ends = sorted({job.end for job in jobs})
+    rows: list[list[int]] = []
+    room: list[float] = []
     for start, end in itertools.product(starts, ends):
         if end <= start:
             continue
-        row = [size if start <= a and b <= end else 0 for a, b, size in jobs]
-        capacity = carried[end] - carried[start]
-        if sum(row) > capacity:
+        row = [job.size if start <= job.start and job.end <= end else 0 for job in jobs]
+        capacity = link.carried(end) - link.carried(start)
+        if sum(row) > capacity:  # else all of them fit and nothing has to be chosen
             rows.append(row)
             room.append(capacity)
     if not rows:
         return len(jobs)
+    # A visual that fits to the last byte must not fail by rounding: a bound may only be too high.
     room_with_rounding = np.array(room) * (1 + 1e-9)
-    return int(_maximise(np.ones(len(jobs)), np.array(rows, float), room_with_rounding).sum())
+    selection = _maximise(np.ones(len(jobs)), np.array(rows, float), room_with_rounding)
+    return int(selection.sum())
 
 
 def least_mean_delay(events: Sequence[Event], link: Link) -> float:
     """No scheduler that delivers every visual has a smaller mean delay from capture, seconds:
     shortest remaining size first, alerts for nothing."""
-    jobs = sorted((e.captured_at, size) for e in events if (size := smallest_visual(e)) is not None)
-    waiting: list[tuple[float, float]] = []
-    now, coming, delays = 0.0, 0, 0.0
+    jobs: list[tuple[float, int]] = []  # (captured at, bytes), in order of capture
+    for event in events:
+        size = smallest_visual(event)
+        if size is not None:
+            jobs.append((event.captured_at, size))
+    jobs.sort()
+    waiting: list[tuple[float, float]] = []  # a heap of (bytes left, captured at)
+    now = 0.0
+    coming = 0
+    delays = 0.0
     while coming < len(jobs) or waiting:
         if not waiting:
             now = max(now, jobs[coming][0])
         while coming < len(jobs) and jobs[coming][0] <= now:
-            heapq.heappush(waiting, (jobs[coming][1], jobs[coming][0]))
+            captured, size = jobs[coming]
+            heapq.heappush(waiting, (size, captured))
             coming += 1
         left, captured = heapq.heappop(waiting)
         done = link.finish(now, left)
         if coming < len(jobs) and jobs[coming][0] < done:
+            # Another visual is captured meanwhile: it may be shorter than what is left of this one.
             until = jobs[coming][0]
-            heapq.heappush(waiting, (left - (link.carried(until) - link.carried(now)), captured))
+            left -= link.carried(until) - link.carried(now)
+            heapq.heappush(waiting, (left, captured))
             now = until
-            continue
-        now = done
-        delays += done - captured
+        else:
+            now = done
+            delays += done - captured
     return delays / len(jobs)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eval.uplink.timeliness import COLUMNS
+from eval.uplink.timeliness import COLUMNS, COLUMNS_FROM_CAPTURE
 
 CALIBRATION = (
     "C0 was fitted to the paper's Table 3 on the Zoom series of the 5G Traffic sets, so agreement "
@@ -16,24 +16,36 @@ TITLES = {
     "vtr_1": "VTR@1s (%)",
     "avg_visual_delay": "Avg visual delay (s)",
     "on_time": "priority shown in time (%)",
+    "no_alert": "alerts never sent",
 }
+PERCENT = ("vtr_05", "vtr_1", "on_time")
+"""Columns in percent, written with two decimals; seconds have four."""
+
+CLAIM_PREFIXES = {"must_hold": "", "strictly": "strictly: ", "fragile": "fragile: "}
+
+Study = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 
-def report(found: Mapping[str, Any]) -> str:
+def report(study: Study) -> str:
     """study.md; a quick study has the first three parts only."""
-    parts = ["# Transmission study\n", table_3(found), _fig_5(found), _fig_6(found)]
-    if "settings" in found:
+    parts = ["# Transmission study\n", table_3(study), _fig_5(study), _fig_6(study)]
+    if "settings" in study:
         parts += [
-            _settings(found),
-            _claims(found),
-            _other_links(found),
-            _beyond(found),
-            _forecast(found),
-            _cameras(found),
-            _gaps(found),
+            _settings(study),
+            _claims(study),
+            _other_links(study),
+            _beyond(study),
+            _forecast(study),
+            _cameras(study),
+            _gaps(study),
         ]
     return "\n".join(parts)
+
+
+def _section(title: str, explanation: str, table: str) -> str:
+    """One part of study.md."""
+    return f"## {title}\n\n{explanation}\n\n{table}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -42,190 +54,194 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _titles(columns: Sequence[str]) -> list[str]:
+    return [TITLES[column] for column in columns]
+
+
 def _number(column: str, value: float | None) -> str:
-    return "-" if value is None else f"{value:.{2 if column[0] in 'vo' else 4}f}"
-
-
-def _spread(row: Row, column: str) -> str:
-    """Mean ± standard deviation."""
-    ours = row.get(column)
-    if ours is None:
+    if value is None:
         return "-"
-    return f"{_number(column, ours['mean'])} ± {_number(column, ours['std'])}"
+    return f"{value:.2f}" if column in PERCENT else f"{value:.4f}"
 
 
-def _spreads(row: Row, columns: Sequence[str]) -> list[str]:
-    return [_spread(row, column) for column in columns]
+def _spread(column: str, values: Mapping[str, float] | None) -> str:
+    """Mean ± standard deviation."""
+    if values is None:
+        return "-"
+    return f"{_number(column, values['mean'])} ± {_number(column, values['std'])}"
 
 
-def table_3(found: Mapping[str, Any]) -> str:
+def _spreads(row: Row, columns: Sequence[str] = COLUMNS) -> list[str]:
+    return [_spread(column, row.get(column)) for column in columns]
+
+
+def table_3(study: Study) -> str:
     """Table 3, ours with the paper's figure in brackets."""
-    rows, block = [], ""
-    for row in found["table3"]:
+    rows = []
+    block = ""
+    for row in study["table3"]:
         if row["block"] != block:
             block = row["block"]
-            rows.append([f"**Block {block}**", *[""] * len(COLUMNS)])
-        cells = [
-            f"{_spread(row, c)} ({_number(c, row['paper'][c])})" if row[c] else "-" for c in COLUMNS
-        ]
-        rows.append([row["method"], *cells])
-    return (
-        f"## Table 3\n\nMean ± standard deviation over {found['seeds']} seeds, the paper's figure "
-        f"in brackets. {CALIBRATION}\n\n" + _table(["Method", *(TITLES[c] for c in COLUMNS)], rows)
+            rows.append([f"**Block {block}**"] + [""] * len(COLUMNS))
+        cells = [row["method"]]
+        for column, ours in zip(COLUMNS, _spreads(row), strict=True):
+            has_figure = row[column] is not None
+            cells.append(f"{ours} ({_number(column, row['paper'][column])})" if has_figure else "-")
+        rows.append(cells)
+    explanation = (
+        f"Mean ± standard deviation over {study['seeds']} seeds, the paper's figure in brackets. "
+        f"{CALIBRATION}"
     )
+    return _section("Table 3", explanation, _table(["Method", *_titles(COLUMNS)], rows))
 
 
-def _fig_5(found: Mapping[str, Any]) -> str:
-    rows = [[f"{row['visual_deadline']:g}", *_spreads(row, COLUMNS)] for row in found["fig5"]]
-    return (
-        "## Fig. 5: visual deadline\n\nDAT, burst, 0.25x. A visual's age counts from capture: "
-        "counted from queue entry no deadline of 1 s or more could ever bind.\n\n"
-        + _table(["D_vis (s)", *(TITLES[c] for c in COLUMNS)], rows)
+def _fig_5(study: Study) -> str:
+    rows = [[f"{row['visual_deadline']:g}", *_spreads(row)] for row in study["fig5"]]
+    explanation = (
+        "DAT, burst, 0.25x. A visual's age counts from capture: counted from queue entry, no "
+        "deadline of 1 s or more could ever bind."
     )
+    table = _table(["D_vis (s)", *_titles(COLUMNS)], rows)
+    return _section("Fig. 5: visual deadline", explanation, table)
 
 
-def _fig_6(found: Mapping[str, Any]) -> str:
-    rows = [[row["source"], row["method"], *_spreads(row, COLUMNS)] for row in found["fig6"]]
-    return (
-        "## Fig. 6: source of priorities\n\nBurst, 0.25x. Predicted priorities have 1.17 % wrong "
-        "levels (1 - SevAcc of Table 1) and scores with noise of 0.1, our choice; W-Alarm is "
-        "weighted by the true ones in all rows.\n\n"
-        + _table(["Priorities", "Method", *(TITLES[c] for c in COLUMNS)], rows)
+def _fig_6(study: Study) -> str:
+    rows = [[row["source"], row["method"], *_spreads(row)] for row in study["fig6"]]
+    explanation = (
+        "Burst, 0.25x. Predicted priorities have 1.17 % wrong levels (1 - SevAcc of Table 1) and "
+        "scores with noise of 0.1, our choice; W-Alarm is weighted by the true ones in all rows."
     )
+    table = _table(["Priorities", "Method", *_titles(COLUMNS)], rows)
+    return _section("Fig. 6: source of priorities", explanation, table)
 
 
-def _settings(found: Mapping[str, Any]) -> str:
-    rows = [
-        [row["pattern"], f"{row['scale']:g}x", row["method"], *_spreads(row, COLUMNS)]
-        for row in found["settings"]
-    ]
-    return "## All arrival patterns and bandwidth scales\n\n" + _table(
-        ["Arrivals", "Bandwidth", "Method", *(TITLES[c] for c in COLUMNS)], rows
-    )
-
-
-def _claims(found: Mapping[str, Any]) -> str:
-    c0, perturbed = found["claims_c0"], found["perturbation"]
-    words = {"must_hold": "", "strictly": "strictly: ", "fragile": "fragile: "}
-    rows = [
-        [word + name, f"{c0[group][name]} of {c0['runs']}", f"{count} of {perturbed['draws']}"]
-        for group, word in words.items()
-        for name, count in perturbed[group].items()
-    ]
-    return (
-        "## What holds elsewhere\n\nHow often each ordering holds: on C0's seeds, and when sizes, "
-        "arrival rates, bandwidth and window are drawn at random within ±50 %. DAT drops a visual "
-        "that is too old since capture and a baseline sends it all the same, so a difference of "
-        "one event of 600 counts as a tie, except where it says strictly. The paper's own order in "
-        "the fragile ones depends on the setting.\n\n"
-        + _table(["Ordering", "C0 (calibration)", "Perturbed (evidence)"], rows)
-    )
-
-
-def _other_links(found: Mapping[str, Any]) -> str:
+def _settings(study: Study) -> str:
     rows = []
-    for row in found["other_links"]:
-        held = [value for name, value in row.items() if isinstance(value, bool)]
-        cells = [
-            f"{_number(c, row['dat'][c])} / {_number(c, row['priority_only'][c])}" for c in COLUMNS
-        ]
-        rows.append([row["link"], f"{sum(held)} of {len(held)}", *cells])
-    return (
-        "## Links that C0 was not fitted to\n\nDAT / Priority-Only at burst, 0.25x, one run each, "
-        "and how many of the orderings that must hold do.\n\n"
-        + _table(["Link", "Hold", *(TITLES[c] for c in COLUMNS)], rows)
+    for row in study["settings"]:
+        rows.append([row["pattern"], f"{row['scale']:g}x", row["method"], *_spreads(row)])
+    table = _table(["Arrivals", "Bandwidth", "Method", *_titles(COLUMNS)], rows)
+    return f"## All arrival patterns and bandwidth scales\n\n{table}"
+
+
+def _claims(study: Study) -> str:
+    c0, perturbed = study["claims_c0"], study["perturbation"]
+    rows = []
+    for group, prefix in CLAIM_PREFIXES.items():
+        for name, count in perturbed[group].items():
+            on_c0 = f"{c0[group][name]} of {c0['runs']}"
+            rows.append([prefix + name, on_c0, f"{count} of {perturbed['draws']}"])
+    explanation = (
+        "How often each ordering holds: on C0's seeds, and when sizes, arrival rates, bandwidth "
+        "and window are drawn at random within ±50 %. DAT drops a visual that is too old since "
+        "capture and a baseline sends it all the same, so a difference of one event of 600 counts "
+        "as a tie, except in the rows that say strictly. Whether the paper's own order holds in "
+        "the fragile ones depends on the setting."
     )
+    table = _table(["Ordering", "C0 (calibration)", "Perturbed (evidence)"], rows)
+    return _section("What holds elsewhere", explanation, table)
 
 
-def _beyond(found: Mapping[str, Any]) -> str:
-    columns = (*COLUMNS, "on_time")
-    rows = [
-        [
-            f"{row['scale']:g}x, {row['visual_deadline']:g} s",
-            row["arrival"],
-            row["planner"],
-            *_spreads(row, columns),
-        ]
-        for row in found["beyond"]
-    ]
-    return (
-        "## Beyond the paper, counted from capture\n\nBurst. `dat` is Algorithm 1, `dat_plus` "
-        "selects the visuals of a slot optimally, short slots keep back what is larger than one, "
-        "`dat_live` does not wait for slots; with a first "
-        "layer a visual counts once a quarter of its bytes is there. `json_live` sends alerts "
-        "only. No scheduler beats the clairvoyant bounds (visuals within 0.5 s; mean delay when "
-        "all are delivered).\n\n"
-        + _table(
-            ["Bandwidth, D_vis", "Burst arrives", "Planner", *(TITLES[c] for c in columns)], rows
-        )
+def _other_links(study: Study) -> str:
+    rows = []
+    for row in study["other_links"]:
+        claims = [value for value in row.values() if isinstance(value, bool)]
+        cells = [row["link"], f"{sum(claims)} of {len(claims)}"]
+        for column in COLUMNS:
+            dat = _number(column, row["dat"][column])
+            priority_only = _number(column, row["priority_only"][column])
+            cells.append(f"{dat} / {priority_only}")
+        rows.append(cells)
+    explanation = (
+        "DAT / Priority-Only at burst, 0.25x, one run each, and how many of the orderings that "
+        "must hold do."
     )
+    table = _table(["Link", "Hold", *_titles(COLUMNS)], rows)
+    return _section("Links that C0 was not fitted to", explanation, table)
 
 
-def _forecast(found: Mapping[str, Any]) -> str:
-    columns = (*COLUMNS, "on_time")
-    rows = [[row["case"], *_spreads(row, columns)] for row in found["forecast"]]
-    return (
-        "## A wrong bandwidth\n\nBurst, 0.25x, counted from capture: what the planner is told "
-        "differs from what the link carries.\n\n"
-        + _table(["Planner, bandwidth", *(TITLES[c] for c in columns)], rows)
+def _beyond(study: Study) -> str:
+    columns = COLUMNS_FROM_CAPTURE
+    rows = []
+    for row in study["beyond"]:
+        link = f"{row['scale']:g}x, {row['visual_deadline']:g} s"
+        rows.append([link, row["arrival"], row["planner"], *_spreads(row, columns)])
+    explanation = (
+        "Burst. `dat` is Algorithm 1, `dat_plus` selects the visuals of a slot optimally, short "
+        "slots never send what is larger than one slot, `dat_live` does not wait for slots; with a "
+        "first layer a visual counts once a quarter of its bytes has arrived. `json_live` sends "
+        "alerts only. No scheduler beats the clairvoyant bounds (visuals within 0.5 s; mean delay "
+        "when all are delivered)."
     )
+    table = _table(["Bandwidth, D_vis", "Burst arrives", "Planner", *_titles(columns)], rows)
+    return _section("Beyond the paper, counted from capture", explanation, table)
 
 
-def _cameras(found: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            str(row["cameras"]),
-            "one has five times the bursts" if row["crowded"] else "alike",
-            row["planner"],
-            _spread(row, "w_alarm"),
-            _spread(row, "on_time"),
-            _spread({"v": row["worst"]}, "v"),
-        ]
-        for row in found["cameras"]
-    ]
-    return (
-        "## Several cameras on one link\n\nBurst, 0.1x, counted from capture. Where "
-        "one camera crowds the link, the last column is the worst of the others.\n\n"
-        + _table(
-            [
-                *("Cameras", "Load", "Planner", TITLES["w_alarm"], TITLES["on_time"]),
-                "worst camera's (%)",
-            ],
-            rows,
-        )
+def _forecast(study: Study) -> str:
+    columns = COLUMNS_FROM_CAPTURE
+    rows = [[row["case"], *_spreads(row, columns)] for row in study["forecast"]]
+    explanation = (
+        "Burst, 0.25x, counted from capture: the bandwidth that the planner is given differs from "
+        "what the link carries."
     )
+    table = _table(["Planner, bandwidth", *_titles(columns)], rows)
+    return _section("A wrong bandwidth", explanation, table)
 
 
-def _gaps(found: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            str(row["visuals"]),
-            f"{100 * row['budget']:.0f} %",
-            *(f"{row[p]['mean']:.2f} / {row[p]['worst']:.2f}" for p in ("dat", "dat_plus")),
-        ]
-        for row in found["gaps"]
-    ]
-    count = found["gaps"][0]["instances"]
-    return (
-        "## Distance from the optimum\n\nPriority shown in time that one interval's plan loses "
-        f"against the optimum (mixed-integer program, HiGHS), mean / worst of {count} random "
-        "instances, percent.\n\n" + _table(["Visuals", "Budget / bytes", "dat", "dat_plus"], rows)
+def _cameras(study: Study) -> str:
+    rows = []
+    for row in study["cameras"]:
+        load = "one has five times the bursts" if row["crowded"] else "alike"
+        alarm, on_time = _spreads(row, ("w_alarm", "on_time"))
+        worst = _spread("on_time", row["worst"])
+        rows.append([str(row["cameras"]), load, row["planner"], alarm, on_time, worst])
+    explanation = (
+        "Burst, 0.1x, counted from capture. Where one camera crowds the link, the last column is "
+        "the worst of the others."
     )
+    titles = ["Cameras", "Load", "Planner", TITLES["w_alarm"], TITLES["on_time"]]
+    table = _table([*titles, "worst camera's (%)"], rows)
+    return _section("Several cameras on one link", explanation, table)
+
+
+def _gaps(study: Study) -> str:
+    rows = []
+    for row in study["gaps"]:
+        cells = [str(row["visuals"]), f"{100 * row['budget']:.0f} %"]
+        for policy in ("dat", "dat_plus"):
+            cells.append(f"{row[policy]['mean']:.2f} / {row[policy]['worst']:.2f}")
+        rows.append(cells)
+    explanation = (
+        "Priority shown in time that one interval's plan loses against the optimum (mixed-integer "
+        f"program, HiGHS), mean / worst of {study['gaps'][0]['instances']} random instances, "
+        "percent."
+    )
+    table = _table(["Visuals", "Budget / bytes", "dat", "dat_plus"], rows)
+    return _section("Distance from the optimum", explanation, table)
 
 
 def my_link(rows: Sequence[Row], events: int, seconds: int) -> str:
     """my_link.md."""
-    columns = (*COLUMNS, "on_time", "no_alert")
-    titles = {**TITLES, "no_alert": "alerts never sent"}
-    cells = [
-        [
-            row["planner"],
-            *(str(row[c]) if c == "no_alert" else _number(c, row[c]) for c in columns),
-        ]
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        cells = [row["planner"]]
+        cells += [_number(column, row[column]) for column in COLUMNS_FROM_CAPTURE]
+        lines.append([*cells, str(row["no_alert"])])
+    table = _table(["Planner", *_titles((*COLUMNS_FROM_CAPTURE, "no_alert"))], lines)
     return (
         f"# What this link would have done\n\n{events} events over {seconds} s of bandwidth "
-        "(repeated if the events last longer), delays counted from capture.\n\n"
-        + _table(["Planner", *(titles[c] for c in columns)], cells)
+        f"(repeated if the events last longer), delays counted from capture.\n\n{table}"
+    )
+
+
+def real_link(rows: Sequence[Row], events: int, seconds: int) -> str:
+    """real_link.md: simulated and real, one below the other."""
+    lines = []
+    for row in rows:
+        for link in ("simulated", "real"):
+            cells = [_number(column, row[link][column]) for column in COLUMNS]
+            lines.append([row["scheme"], link, *cells])
+    table = _table(["Scheme", "Link", *_titles(COLUMNS)], lines)
+    return (
+        f"Burst, 0.25x, {events} events in {seconds} s, delays from capture. Real: TCP over "
+        f"loopback in a network namespace, shaped by tbf.\n\n{table}"
     )

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from eval.uplink.link import Delivery
+from eval.uplink.sending import Delivery
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Timeliness:
 
 
 COLUMNS = ("w_alarm", "vtr_05", "vtr_1", "avg_visual_delay")
+"""The columns of Table 3."""
+
+COLUMNS_FROM_CAPTURE = (*COLUMNS, "on_time")
+"""Those of the studies that count delays from capture."""
 
 
 def measure(
@@ -41,32 +46,40 @@ def measure(
     Delays count from queue entry, or from capture. `priority` gives the weights of events by id
     where they are not the ones that the run was scheduled by.
     """
-    weights = weighted = on_time = total = 0.0
-    delays: list[float] = []
+    weighted_delay = 0.0
+    alerted_priority = 0.0
+    on_time_priority = 0.0
+    all_priority = 0.0
     no_alert = 0
-    for d in deliveries:
-        s = d.event.priority if priority is None else priority(d.event.id)
-        start = d.event.captured_at if from_capture else d.event.entered_at
-        total += s
-        alert = _alert_at(d, parse)
-        if alert is None:
+    visual_delays: list[float] = []
+    for delivery in deliveries:
+        event = delivery.event
+        weight = event.priority if priority is None else priority(event.id)
+        start = event.captured_at if from_capture else event.entered_at
+        all_priority += weight
+        alert_at = _alert_at(delivery, parse)
+        if alert_at is None:
             no_alert += 1
         else:
-            weights += s
-            weighted += s * (alert - start)
-        if d.visual_at is not None:
-            delays.append(d.visual_at - start)
-            if d.visual_at - d.event.captured_at <= visual_deadline:
-                on_time += s
-    n = len(deliveries)
+            alerted_priority += weight
+            weighted_delay += weight * (alert_at - start)
+        if delivery.visual_at is not None:
+            visual_delays.append(delivery.visual_at - start)
+            if delivery.visual_at - event.captured_at <= visual_deadline:
+                on_time_priority += weight
+
+    count = len(deliveries)
+    within_05 = sum(delay <= 0.5 for delay in visual_delays)
+    within_1 = sum(delay <= 1.0 for delay in visual_delays)
     return Timeliness(
-        w_alarm=weighted / weights if weights else math.nan,
-        vtr_05=100 * sum(delay <= 0.5 for delay in delays) / n,
-        vtr_1=100 * sum(delay <= 1.0 for delay in delays) / n,
-        avg_visual_delay=sum(delays) / len(delays) if delays else None,
-        events=n,
+        # Sum of S * T_alarm (Eq. 11) over the sum of S, both of the events that were alerted.
+        w_alarm=weighted_delay / alerted_priority if alerted_priority else math.nan,
+        vtr_05=100 * within_05 / count,
+        vtr_1=100 * within_1 / count,
+        avg_visual_delay=sum(visual_delays) / len(visual_delays) if visual_delays else None,
+        events=count,
         no_alert=no_alert,
-        on_time=100 * on_time / total if total else math.nan,
+        on_time=100 * on_time_priority / all_priority if all_priority else math.nan,
     )
 
 
@@ -81,9 +94,23 @@ def _alert_at(delivery: Delivery, parse: Mapping[str, float]) -> float | None:
 
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
     """Mean and standard deviation over seeds; None when there is nothing to average."""
-    numbers = [v for v in values if v is not None and not math.isnan(v)]
+    numbers = [value for value in values if value is not None and not math.isnan(value)]
     if not numbers:
         return None
     mean = sum(numbers) / len(numbers)
-    variance = sum((v - mean) ** 2 for v in numbers) / max(1, len(numbers) - 1)
+    squares = sum((value - mean) ** 2 for value in numbers)
+    # Of the sample: n - 1; a single run deviates from nothing.
+    variance = squares / max(1, len(numbers) - 1)
     return {"mean": mean, "std": math.sqrt(variance)}
+
+
+def averages(
+    runs: Sequence[Mapping[str, Timeliness]], columns: Sequence[str] = COLUMNS
+) -> dict[str, dict[str, Any]]:
+    """By scheme and column, mean and standard deviation over the runs."""
+    means: dict[str, dict[str, Any]] = {}
+    for name in runs[0]:
+        means[name] = {}
+        for column in columns:
+            means[name][column] = spread([getattr(run[name], column) for run in runs])
+    return means

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dat_runtime.planning.live import Bandwidth, LiveQueue
 from eval.uplink.arrivals import Event
-from eval.uplink.link import Link, run_live
+from eval.uplink.link import Link
 from eval.uplink.optimum import (
     best_by_enumeration,
     best_by_milp,
@@ -15,6 +15,7 @@ from eval.uplink.optimum import (
     vtr_bound,
     weighted_alarm,
 )
+from eval.uplink.sending import run_live
 
 visual = st.tuples(st.floats(0.01, 1), st.integers(1, 40), st.integers(1, 100))
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.real_link import main, not_permitted
+from eval.real_link import main
+from eval.uplink.shaped_link import not_permitted
 
 C0 = Path("configs/transmission/c0.yaml")
 
