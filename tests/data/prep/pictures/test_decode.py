@@ -55,12 +55,19 @@ def test_a_grey_jpeg_is_sound(tmp_path):
 @pytest.mark.parametrize("side", [7_000, 12_000, 30_000, 2**31 - 1])
 def test_an_image_bomb_is_refused_from_its_header(tmp_path, side):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
-    with pytest.raises(UnreadableImage) as caught:
-        read(tmp_path, png_header(side, side), "bomb.png")
-    assert caught.value.kind == "image-size"
-    assert time.monotonic() - started < 1
+    bomb = png_header(side, side)
+    refusals = []
+    for _ in range(3):
+        started = time.perf_counter()
+        with pytest.raises(UnreadableImage) as caught:
+            read(tmp_path, bomb, "bomb.png")
+        refusals.append(time.perf_counter() - started)
+        assert caught.value.kind == "image-size"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    sound = encoded(picture(0, 2000, 2000), "PNG")
+    started = time.perf_counter()
+    read(tmp_path, sound, "sound.png")
+    assert min(refusals) < time.perf_counter() - started
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8, 0.95, 0.999])

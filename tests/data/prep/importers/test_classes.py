@@ -1,0 +1,23 @@
+import pytest
+
+from dat_runtime.errors import ConfigError, DataError
+from data.prep.importers.classes import Classes
+
+
+def test_a_mapping_can_be_a_file(tmp_path):
+    (tmp_path / "map.yaml").write_text("Minor: moderate\nbus: ignore\n")
+    classes = Classes.read([str(tmp_path / "map.yaml")])
+    assert classes.of(["bus", "MINOR ", "severe"], tmp_path) == [None, "moderate", "severe"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["minor=mild"], "expected moderate, severe or ignore"),
+        (["a=severe", "b"], "NAME=SEVERITY"),
+        (["nowhere.yaml"], "cannot be read"),
+    ],
+)
+def test_a_mapping_that_says_nothing_is_refused(words, told):
+    with pytest.raises((ConfigError, DataError), match=told):
+        Classes.read(words)
