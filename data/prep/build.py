@@ -109,9 +109,7 @@ def _folder_of(source: Path, out: Path) -> Path:
     if not archive.is_archive(source):
         return source
     folder = out.with_name(f"{out.name}.unpacked") / source.stem
-    stage = Stage(
-        folder, kind="source", inputs={"archive": source}, config={}, code=[archive.__file__]
-    )
+    stage = archive.unpacking(source, folder)
     if not stage.up_to_date():
         with stage as partial:
             count = archive.unpack(source, partial)

@@ -265,7 +265,7 @@ def test_every_kind_of_fault_has_its_bad_example():
     for plant in PLANTED:
         planted |= {kind for kind in RULES if kind in plant.__code__.co_consts.__repr__()}
     refused = {kind for kind, rule in RULES.items() if rule.startswith("refused")}
-    of_other_layouts = {"ignored-class", "size-mismatch"}  # test_layouts.py
+    of_other_layouts = {"ignored-class", "size-mismatch"}  # importers/test_coco.py
     assert planted | refused | of_other_layouts == set(RULES)
 
 
