@@ -1,27 +1,30 @@
 """Whose detections guide the MLLM in the boxed images of tuning.
 
-gate         the gate's, as in the field. It was trained on the training frames, so it errs there
-             less than on the test frames.
+gate         the gate's, as in the field. It was trained on the training frames, so it errs
+             there less than on the test frames.
 labels       the labels, each with confidence 1: a perfect gate (ablation).
-out-of-fold  for a training frame, of the gate that was not trained on it (`train.gate --fold`);
-             for the others the gate's. The MLLM is then tuned on the mistakes that it will meet.
+out-of-fold  for a training frame, those of the gate that was not trained on it
+             (`train.gate --fold`); for the others the gate's. The MLLM is then tuned on the
+             mistakes that it will meet.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dat_runtime import gate, manifest
+from dat_runtime import fields, gate, manifest
 from dat_runtime.draw import Image
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.truth import Frame, read_split
+from dat_runtime.files import read_json, write_json
+from dat_runtime.truth import SPLITS, Frame, read_split
 from dat_runtime.types import SEVERITIES, Detection
 
 ORIGINS = ("gate", "labels", "out-of-fold")
 HELD_OUT = "held_out.json"
+"""Lists the training frames that a gate was not trained on (`train.gate --fold`)."""
+_LEFT_OUT = {"image_ids": fields.list_of(fields.NAME)}
 FOUND_IOU = 0.5
 """From this overlap on a detection finds an accident, as in Recall@0.5."""
 
@@ -39,21 +42,25 @@ class Gates:
 
     def __post_init__(self) -> None:
         if (self.whole is None) != (self.origin == "labels"):
-            told = "takes no --gate" if self.whole else "needs --gate"
-            raise ConfigError(f"--detections {self.origin} {told}")
+            complaint = "takes no --gate" if self.whole else "needs --gate"
+            raise ConfigError(f"--detections {self.origin} {complaint}")
         if bool(self.folds) != (self.origin == "out-of-fold"):
-            told = "takes no --fold-gate" if self.folds else "needs --fold-gate for every fold"
-            raise ConfigError(f"--detections {self.origin} {told}")
+            complaint = "takes no --fold-gate" if self.folds else "needs --fold-gate for every fold"
+            raise ConfigError(f"--detections {self.origin} {complaint}")
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """For the manifest."""
-        folds = {f"fold-gate {number}": path for number, path in enumerate(self.folds, 1)}
-        return {**({"gate": self.whole} if self.whole else {}), **folds}
+        """The gate folders by the names that the manifest gives them."""
+        inputs = {}
+        if self.whole is not None:
+            inputs["gate"] = self.whole
+        for number, fold in enumerate(self.folds, start=1):
+            inputs[f"fold-gate {number}"] = fold
+        return inputs
 
     @property
     def classes(self) -> list[str]:
-        """What the prompt tells of a detection: severities, or "accident"."""
+        """What the prompt calls a detection: severities, or "accident"."""
         if self.whole is None:
             return list(SEVERITIES)
         return GateSettings.read(self.whole / GATE_FILE).names
@@ -65,27 +72,29 @@ class Gates:
             ConfigError: the gates of the folds do not belong together, see `held_out`.
         """
         if self.whole is None:
-            return dict.fromkeys(("train", "val", "test"), from_labels)
+            return dict.fromkeys(SPLITS, from_labels)
         whole = from_gate(self.whole)
         train = out_of_fold(data, self.whole, self.folds) if self.folds else whole
         return {"train": train, "val": whole, "test": whole}
 
 
 def from_labels(frame: Frame, image: Image) -> Sequence[Detection]:
-    return [Detection(a.box, a.severity, 1.0) for a in frame.accidents]
+    """The frame's accidents, as a gate without error would detect them."""
+    return [Detection(accident.box, accident.severity, 1.0) for accident in frame.accidents]
 
 
 def from_gate(folder: Path) -> Guide:
+    """The detections of the gate in `folder` that its own settings keep."""
     detector = YoloDetector.load(folder)
-    keep = detector.settings.keep
-    return lambda frame, image: gate.kept(detector.detect(image), keep)
+    threshold = detector.settings.keep
+    return lambda frame, image: gate.kept(detector.detect(image), threshold)
 
 
 def out_of_fold(data: Path, whole: Path, folds: Sequence[Path]) -> Guide:
     """Each training frame seen by the gate that left it out."""
-    numbers = held_out(data, whole, folds)
+    fold_of = held_out(data, whole, folds)
     guides = [from_gate(folder) for folder in folds]
-    return lambda frame, image: guides[numbers[frame.image_id]](frame, image)
+    return lambda frame, image: guides[fold_of[frame.image_id]](frame, image)
 
 
 def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
@@ -95,52 +104,62 @@ def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
         ConfigError: a gate was trained from other data or for other classes, or left nothing out,
             or the whole gate did; a frame was left out by no gate, or by two.
     """
-    digest, expected = manifest.digest(data), GateSettings.read(whole / GATE_FILE).names
-    for folder in (whole, *folds):
-        if manifest.read(folder, "gate").inputs.get("data") != digest:
-            raise ConfigError(f"{folder} was trained from other data than {data}: train it again")
-        if (names := GateSettings.read(folder / GATE_FILE).names) != expected:
-            raise ConfigError(
-                f"{folder} tells {names}, {whole} {expected}: expected gates of the same classes"
-            )
+    _demand_same_training(data, whole, folds)
     if (whole / HELD_OUT).exists():
         raise ConfigError(
             f"--gate {whole} left a fold out: expected the gate trained on all frames"
         )
-    numbers: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
     for number, folder in enumerate(folds):
-        for name in _left_out(folder):
-            if name in numbers:
+        for image_id in _left_out(folder):
+            if image_id in fold_of:
                 raise ConfigError(
-                    f"{folder} and {folds[numbers[name]]} both left {name!r} out: "
+                    f"{folder} and {folds[fold_of[image_id]]} both left {image_id!r} out: "
                     "expected one gate for each fold of the same count"
                 )
-            numbers[name] = number
+            fold_of[image_id] = number
     frames = {frame.image_id for frame in read_split(data, "train")}
-    if missing := frames - numbers.keys():
+    if missing := frames - fold_of.keys():
         raise ConfigError(
-            f"{len(missing)} of {len(frames)} training frames were left out by no gate, such as "
-            f"{min(missing)!r}: train.gate --fold makes one for each fold, and each is named by "
-            "--fold-gate"
+            f"no gate left out {len(missing)} of {len(frames)} training frames, such as "
+            f"{min(missing)!r}: train.gate --fold makes a gate for each fold; name each of them "
+            "by --fold-gate"
         )
-    return numbers
+    return fold_of
+
+
+def _demand_same_training(data: Path, whole: Path, folds: Sequence[Path]) -> None:
+    """Refuse gates of other data or classes: the MLLM would be tuned on detections of two kinds."""
+    data_digest = manifest.digest(data)
+    classes = GateSettings.read(whole / GATE_FILE).names
+    for folder in (whole, *folds):
+        if manifest.read(folder, "gate").inputs.get("data") != data_digest:
+            raise ConfigError(f"{folder} was trained from other data than {data}: train it again")
+        names = GateSettings.read(folder / GATE_FILE).names
+        if names != classes:
+            raise ConfigError(
+                f"{folder} has the classes {names}, {whole} has {classes}: "
+                "expected gates of the same classes"
+            )
 
 
 def _left_out(folder: Path) -> list[str]:
     path = folder / HELD_OUT
+    if not path.exists():
+        raise ConfigError(f"--fold-gate {folder} left no fold out: train.gate --fold 1/3")
     try:
-        return [str(name) for name in json.loads(path.read_text("utf-8"))["image_ids"]]
-    except FileNotFoundError:
-        raise ConfigError(f"--fold-gate {folder} left no fold out: train.gate --fold 1/3") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"names no frames ({error!r:.60})", path) from None
+        content = fields.checked(read_json(path), _LEFT_OUT, "", further_keys=True)
+    except ValueError as error:
+        raise DataError(str(error), path) from None
+    image_ids: list[str] = content["image_ids"]
+    return image_ids
 
 
 @dataclass
 class Tally:
-    """How the detections of one part stand to its labels; counts of frames, then of boxes.
+    """How the detections of one part compare with its labels; counts of frames, then of boxes.
 
-    An accident is missed that no detection overlaps by `FOUND_IOU`; a detection is extra that
+    An accident is missed if no detection overlaps it by `FOUND_IOU`; a detection is extra if it
     finds no accident. Severity is only compared where one is found.
     """
 
@@ -155,26 +174,32 @@ class Tally:
     other_severity: int = 0
 
     def add(self, frame: Frame, detections: Sequence[Detection]) -> None:
-        free = list(frame.accidents)
+        """Count one frame.
+
+        The most confident detection chooses first, and each accident is found once, as in the
+        matching of an average precision.
+        """
+        missed = list(frame.accidents)
         extra = 0
         for detection in sorted(detections, key=lambda d: -d.confidence):
             box = detection.box.to(frame.size)
-            best = max(free, key=lambda a: a.box.iou(box), default=None)
+            best = max(missed, key=lambda accident: accident.box.iou(box), default=None)
             if best is None or best.box.iou(box) < FOUND_IOU:
                 extra += 1
                 continue
-            free.remove(best)
+            missed.remove(best)
             self.other_severity += detection.severity not in (None, best.severity)
         self.frames += 1
         self.frames_with_detection += bool(detections)
-        self.frames_with_missed += bool(free)
+        self.frames_with_missed += bool(missed)
         self.frames_with_extra += bool(extra)
         self.accidents += len(frame.accidents)
-        self.missed += len(free)
+        self.missed += len(missed)
         self.detections += len(detections)
         self.extra += extra
 
     def words(self) -> str:
+        """The counts in one line."""
         return (
             f"{self.frames} frames, {self.frames_with_detection} with a detection, "
             f"{self.frames_with_missed} with an accident missed, {self.frames_with_extra} with a "
@@ -184,10 +209,6 @@ class Tally:
 
 
 def write_tallies(origin: str, tallies: Mapping[str, Tally], folder: Path) -> None:
-    """detections.json: per part how often the detections err."""
-    content = {
-        "from": origin,
-        "iou": FOUND_IOU,
-        "parts": {part: asdict(tally) for part, tally in tallies.items()},
-    }
-    (folder / "detections.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    """detections.json: how often the detections err in each part."""
+    parts = {part: asdict(tally) for part, tally in tallies.items()}
+    write_json(folder / "detections.json", {"from": origin, "iou": FOUND_IOU, "parts": parts})
