@@ -51,7 +51,7 @@ class Frame(NamedTuple):
     @property
     def severities(self) -> tuple[Severity, ...]:
         """The severity of each accident."""
-        return tuple(accident.severity for accident in self.accidents)
+        return tuple([accident.severity for accident in self.accidents])
 
 
 def read_split(data: Path, split: str) -> list[Frame]:

@@ -1,7 +1,12 @@
-"""The values that cross boundaries. All frozen; a box always says which frame it is in."""
+"""The values that cross boundaries. All frozen; a box always says which frame it is in.
 
+Boxes and accidents are named tuples: truth files hold hundreds of thousands of them, and a frozen
+dataclass takes twice as long to make.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Severity = Literal["moderate", "severe"]
 OverallSeverity = Literal["none", "moderate", "severe"]
@@ -10,7 +15,7 @@ SEVERITIES: tuple[Severity, ...] = ("moderate", "severe")
 """Class names in class-id order (0 = moderate, 1 = severe) and in rising order of severity."""
 
 ONE_CLASS = "accident"
-"""The class of a gate that does not tell severities apart."""
+"""The class of a gate that knows no severities."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,7 @@ class Size:
         return self.width * self.height
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """An axis-aligned box in pixels of `frame`; right and bottom are exclusive."""
 
     x1: float
@@ -88,7 +92,7 @@ class Box:
 class Detection:
     """One detection of the gate, `(b, c, p)` of Eq. 1.
 
-    The severity is `None` where the gate has the one class "accident" and says nothing of it.
+    The severity is `None` where the gate has the one class "accident".
     """
 
     box: Box
@@ -101,8 +105,7 @@ class Detection:
         return self.severity or ONE_CLASS
 
 
-@dataclass(frozen=True)
-class Accident:
+class Accident(NamedTuple):
     """One accident of an answer or of the truth."""
 
     box: Box
@@ -121,7 +124,7 @@ class Assessment:
     summary: str
 
 
-def highest_severity(severities: "tuple[str, ...] | list[str]") -> OverallSeverity:
+def highest_severity(severities: Sequence[str]) -> OverallSeverity:
     """The overall severity of a frame: the highest of its accidents', `none` when it has none."""
     if "severe" in severities:
         return "severe"
