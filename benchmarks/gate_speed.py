@@ -2,17 +2,15 @@
 
     python -m benchmarks.gate_speed --frames OUT/data/images/test --out gate_speed.json
 
-Contenders take turns, frame set by frame set, so that a machine that others use too slows all
-alike; a ratio is the median over the pairs (same round, same frame). The cores' time, all threads
-together, hardly depends on who else is there. "torch" is the fused network
-with this project's letterbox and NMS, "Ultralytics" its own `predict`. The time of a network does
-not depend on what it learnt, so a model given by its definition is not trained: the statistics of
-its normalisation come from the frames, and its scores are shifted so that `--candidates` boxes of
-the median frame reach the NMS. Weights (.pt) are measured as they are.
+Contenders take turns, frame set by frame set, so that other work on the machine slows all alike; a
+ratio is the median over the pairs (same round, same frame). The cores' time, all threads together,
+hardly depends on other work. "torch" is the fused network with this project's letterbox and NMS,
+"Ultralytics" its own `predict`. The time of a network does not depend on what it learnt, so a model
+given by its definition is not trained: the statistics of its normalisation come from the frames,
+and its scores are shifted so that `--candidates` boxes of the median frame reach the NMS. Weights
+(.pt) are measured unchanged.
 """
 
-import argparse
-import json
 import os
 import platform
 import statistics
@@ -26,13 +24,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dat_runtime.command import command
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, model_input
 from dat_runtime.edge.engines import Floats, silent_openvino
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
+from dat_runtime.edge.source import read_frame
+from dat_runtime.files import write_json
 from dat_runtime.types import SEVERITIES
 from train.detector import int8, onnx_export
-from train.gate import quiet
+from train.detector.ultralytics_run import quiet
 from train.recipe.config_file import versions
 
 Times = tuple[float, float, float, float]
@@ -84,9 +85,9 @@ def prepare(model: str, images: Sequence[Path], side: int, candidates: int, work
     openvino.save_model(network, folders["OpenVINO"] / "gate.xml", compress_to_fp16=False)
     small = int8.quantize(network, images, side)
     openvino.save_model(small, folders["INT8"] / "gate.xml", compress_to_fp16=False)
-    in_openvino = json.dumps(replace(settings, model="gate.xml").as_json())
+    in_openvino = replace(settings, model="gate.xml")
     for name in ("OpenVINO", "INT8"):
-        (folders[name] / GATE_FILE).write_text(in_openvino)
+        write_json(folders[name] / GATE_FILE, in_openvino.as_json())
     return Prepared(settings, weights, folders)
 
 
@@ -97,7 +98,7 @@ def loaded(weights: str) -> Any:
 
 
 def untrained(definition: str, images: Sequence[Path], side: int, candidates: int) -> Any:
-    """A model that nobody trained, whose answers vary and hold so many candidates."""
+    """A model that was not trained, whose answers vary and hold so many candidates."""
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel
@@ -108,10 +109,12 @@ def untrained(definition: str, images: Sequence[Path], side: int, candidates: in
     blobs = torch.from_numpy(np.concatenate([int8.blob_of(path, side) for path in images]))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # its statistics are those of the one pass
+            # Its statistics become those of the one pass below.
+            module.momentum = 1.0
     with torch.no_grad():
         network.train()(blobs)
-        network.half().float()  # as it will be saved
+        # Weights are saved in half precision: shift the scores that these give.
+        network.half().float()
         best = torch.logit(network.eval()(blobs)[0][:, 4:]).amax(dim=1)
         reached = best.sort(dim=1, descending=True).values[:, candidates].median()
         for branch in network.model[-1].cv3:
@@ -120,12 +123,13 @@ def untrained(definition: str, images: Sequence[Path], side: int, candidates: in
 
 
 def contenders(prepared: Prepared, threads: int) -> dict[str, Contender]:
-    detectors = {
-        "torch": YoloDetector(TorchEngine(prepared.weights), prepared.settings),
-        **{name: YoloDetector.load(folder, threads) for name, folder in prepared.gates.items()},
+    running = {
+        "Ultralytics": ultralytics(prepared),
+        "torch": stepwise(YoloDetector(TorchEngine(prepared.weights), prepared.settings)),
     }
-    steps = {name: stepwise(detector) for name, detector in detectors.items()}
-    return {"Ultralytics": ultralytics(prepared), **steps}
+    for name, folder in prepared.gates.items():
+        running[name] = stepwise(YoloDetector.load(folder, threads))
+    return running
 
 
 def stepwise(detector: YoloDetector) -> Contender:
@@ -175,31 +179,35 @@ def turns(
     """Each contender's times for all frames, round by round, in an order that rotates."""
     names = list(running)
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            running[name](images[0])  # the caches are its own again, and no other's threads spin
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            # One run untimed: the caches are its own again, and no other's threads spin.
+            running[name](images[0])
             yield name, [running[name](image) for image in images]
         print(f"[gate_speed] round {number + 1} of {rounds}", flush=True)
 
 
 def rows(times: dict[str, list[Times]]) -> dict[str, dict[str, float]]:
     """Per contender the medians in milliseconds and the ratios; times pair by their place."""
-    parts = {name: np.array(of) for name, of in times.items()}
-    whole = {name: of[:, :3].sum(axis=1) for name, of in parts.items()}
-    cores = {name: of[:, 3] for name, of in parts.items()}
+    parts = {name: np.array(taken) for name, taken in times.items()}
+    whole = {name: steps[:, :3].sum(axis=1) for name, steps in parts.items()}
+    cores = {name: steps[:, 3] for name, steps in parts.items()}
     table = {}
-    for name, of in parts.items():
-        before, network, after = np.median(of[:, :3], axis=0) * 1000
-        table[name] = {
+    for name, steps in parts.items():
+        before, network, after = np.median(steps[:, :3], axis=0) * 1000
+        row = {
             "before_ms": before,
             "network_ms": network,
             "after_ms": after,
             "total_ms": np.median(whole[name]) * 1000,
             "cores_ms": np.median(cores[name]) * 1000,
-            "share_around_network": np.median(1 - of[:, 1] / whole[name]),
-            **{f"times_{base}": np.median(whole[base] / whole[name]) for base in BASELINES},
-            "times_torch_by_cores": np.median(cores["torch"] / cores[name]),
+            "share_around_network": np.median(1 - steps[:, 1] / whole[name]),
         }
-    return {name: {k: float(v) for k, v in row.items()} for name, row in table.items()}
+        for baseline in BASELINES:
+            row[f"times_{baseline}"] = np.median(whole[baseline] / whole[name])
+        row["times_torch_by_cores"] = np.median(cores["torch"] / cores[name])
+        table[name] = {key: float(value) for key, value in row.items()}
+    return table
 
 
 def measure(
@@ -211,15 +219,16 @@ def measure(
     running = contenders(prepared, threads)
     for run in running.values():
         run(images[0])
-    torch.set_num_threads(threads)  # Ultralytics' first prediction sets all cores but one
+    # After the first runs: Ultralytics' first prediction sets all cores but one.
+    torch.set_num_threads(threads)
     times: dict[str, list[Times]] = {name: [] for name in running}
-    for name, of in turns(running, images, rounds):
-        times[name] += of
+    for name, taken in turns(running, images, rounds):
+        times[name] += taken
     return rows(times)
 
 
 def seen(prepared: Prepared, images: Sequence[Image]) -> dict[str, float]:
-    """What the NMS has to do: medians over the frames."""
+    """The work of the NMS: candidates and detections, medians over the frames."""
     detector = YoloDetector.load(prepared.gates["ONNX Runtime"])
     before, after = [], []
     for image in images:
@@ -231,9 +240,12 @@ def seen(prepared: Prepared, images: Sequence[Image]) -> dict[str, float]:
 
 
 def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    """The processor's name; Linux has it, elsewhere Python knows at least the kind."""
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        for line in listed.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor()
 
 
@@ -261,8 +273,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gate_speed", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = command("benchmarks.gate_speed", __doc__)
     parser.add_argument("--frames", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=4, help="pictures taken, spread over all")
     parser.add_argument("--model", default="yolo12s.yaml", help="a definition, or weights (.pt)")
@@ -272,11 +283,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
-    found = sorted(p for p in args.frames.iterdir() if p.suffix in (".jpg", ".jpeg", ".png"))
-    if not found:
+    pictures = sorted(p for p in args.frames.iterdir() if p.suffix in (".jpg", ".jpeg", ".png"))
+    if not pictures:
         raise SystemExit(f"{args.frames} holds no picture (.jpg, .jpeg, .png)")
-    paths = [found[i * len(found) // args.count] for i in range(min(args.count, len(found)))]
-    images = [int8.read(path) for path in paths]
+    count = min(args.count, len(pictures))
+    paths = [pictures[number * len(pictures) // args.count] for number in range(count)]
+    images = [read_frame(path) for path in paths]
     result: dict[str, Any] = {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -294,14 +306,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 prepared = prepare(args.model, paths, side, args.candidates, work)
             for threads in args.threads:
                 print(f"[gate_speed] {side} px, {threads} threads: measuring", flush=True)
-                paths_measured = measure(prepared, images, threads, args.rounds)
-                result["runs"].append(
-                    {"side": side, "threads": threads, **seen(prepared, images),
-                     "paths": paths_measured}
-                )  # fmt: skip
+                run = {"side": side, "threads": threads}
+                # Measured first: `seen` loads one more detector.
+                measured = measure(prepared, images, threads, args.rounds)
+                run |= seen(prepared, images)
+                run["paths"] = measured
+                result["runs"].append(run)
     print(table(result))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.out, result)
     return 0
 
 

@@ -10,7 +10,6 @@ sizes under a cap of memory: peak of PyTorch's allocator, seconds a step, tokens
 batches of 1 to 4, with SDPA and, where it is installed, flash attention 2.
 """
 
-import argparse
 import contextlib
 import gc
 import importlib.util
@@ -22,16 +21,35 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
 from train.mllm import memory, model_sizes, upstream
+from train.mllm.run_settings import read_settings
 
 MODEL_GRID = 36
 """Image tokens along a side of the card's runs: 1,296 tokens, 1,016,064 pixels."""
 
+SMALL_GRID = 23
+"""The same where all tokens of a sample are fewer: 529 tokens, 644 x 644 pixels."""
+
+IMAGE, VIDEO, VISION_START, VISION_END = 5, 6, 7, 8
+"""Token ids of the special words in the random inputs; words are from `FIRST_WORD` on."""
+
+FIRST_WORD = 10
+
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: sizes of the model, of the batch, and the keys that matter."""
+    """One measurement: sizes of the model, of the batch, and the keys that matter.
+
+    Attributes:
+        model: a config.json.
+        size: samples of the batch.
+        words: tokens of a sample besides those of its image.
+        grid: image tokens of a row and of a column.
+        bare: as `llamafactory-cli train`, without `train.mllm.upstream`.
+        flash: LLaMA-Factory's `flash_attn`.
+    """
 
     name: str
     model: Mapping[str, Any]
@@ -65,16 +83,17 @@ class Case:
     @property
     def batch(self) -> memory.Batch:
         image = self.grid[0] * self.grid[1]
-        tokens = -(-(image + self.words) // memory.PAD_TO) * memory.PAD_TO
+        tokens = memory.padded(image + self.words)
         return memory.Batch(self.size, tokens, self.size * image)
 
     def estimated(self, cuda: bool) -> memory.Estimate:
+        """The estimate of what PyTorch allocates; the measurements do not see the CUDA context."""
         sizes = model_sizes.read_model(self.model)
-        recipe = memory.read_recipe(self.keys, sizes[0], cuda=cuda)
+        settings = read_settings({**self.keys, "use_cpu": not cuda})
+        # Without checkpointing nothing asks for gradients at the tower's input.
         kept = self.bare and self.checkpointing
-        found = memory.estimate(sizes, recipe, self.batch, tower_kept=kept)
-        # The measurements see PyTorch's allocator only.
-        return replace(found, resident={**found.resident, "CUDA context": 0})
+        estimate = memory.estimate(sizes, settings, self.batch, tower_kept=kept)
+        return replace(estimate, resident={**estimate.resident, "CUDA context": 0})
 
 
 def sizes(hidden: int, layers: int, inner: int, words: int, tower: int) -> dict[str, Any]:
@@ -115,10 +134,13 @@ def cpu_cases() -> Iterator[Case]:
 
 def cuda_cases(tokens: Sequence[int]) -> Iterator[Case]:
     """The 7B with the recipe of configs/lora/boxed.yaml."""
-    kinds = ["sdpa", *(["fa2"] if importlib.util.find_spec("flash_attn") else [])]
+    kinds = ["sdpa"]
+    if importlib.util.find_spec("flash_attn"):
+        kinds.append("fa2")
     for flash in kinds:
         for total in tokens:
-            side = MODEL_GRID if total > 1600 else 23
+            # With fewer tokens the large image would leave too little room for words.
+            side = MODEL_GRID if total > 1600 else SMALL_GRID
             for size in (1, 2, 3, 4):
                 yield Case(
                     f"7B, {flash}, {total} tokens, batch {size}",
@@ -138,12 +160,7 @@ def cuda_cases(tokens: Sequence[int]) -> Iterator[Case]:
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.lora_memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command("benchmarks.lora_memory", __doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--limit-gb", type=float, default=40.0, help="cap on the card (40)")
     parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 2048, 4096])
@@ -184,22 +201,24 @@ def line(case: Case, device: str) -> str:
     begin = f"{case.name:<34}{estimated / 1e6:>7.0f} MB"
     try:
         with tower_as_in(case):
-            found = measure(case, device)
+            measured = measure(case, device)
     except torch.cuda.OutOfMemoryError:
         return f"{begin}  out of memory under the cap"
     finally:
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
-    rate = f"  {found.seconds:.2f} s a step, {case.batch.all_tokens / found.seconds:.0f} tokens/s"
-    return (
-        f"{begin}{found.peak / 1e6:>7.0f} MB  {found.peak / estimated:.3f}"
-        f"{rate if device == 'cuda' else ''}"
-    )
+    text = f"{begin}{measured.peak / 1e6:>7.0f} MB  {measured.peak / estimated:.3f}"
+    if device == "cuda":
+        tokens_per_second = case.batch.all_tokens / measured.seconds
+        text += f"  {measured.seconds:.2f} s a step, {tokens_per_second:.0f} tokens/s"
+    return text
 
 
 @dataclass(frozen=True)
 class Measured:
+    """A training step: its peak in bytes and its seconds."""
+
     peak: int
     seconds: float
 
@@ -220,13 +239,16 @@ def measure(case: Case, device: str) -> Measured:
         step(model, batch)
         torch.cuda.synchronize()
         return Measured(torch.cuda.max_memory_allocated(), time.perf_counter() - started)
-    states = (s for state in optimizer.state.values() for s in state.values())
-    held = [*model.parameters(), *(p.grad for p in trained), *states]
+    # There when the step begins, so the profiler does not see them allocated.
+    there = [*model.parameters(), *batch.values()]
+    there += [parameter.grad for parameter in trained]
+    for state in optimizer.state.values():
+        there += state.values()
+    resident = sum(tensor.numel() * tensor.element_size() for tensor in there)
     started = time.perf_counter()
     activations = allocated_peak(lambda: step(model, batch))
     seconds = time.perf_counter() - started
-    given = sum(t.numel() * t.element_size() for t in [*held, *batch.values()])
-    return Measured(given + activations, seconds)
+    return Measured(resident + activations, seconds)
 
 
 def step(model: Any, batch: Mapping[str, Any]) -> None:
@@ -246,10 +268,10 @@ def allocated_peak(work: Any) -> int:
     ) as profile:
         work()
     events = profile.profiler.kineto_results.events()
-    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    changes = [event for event in events if event.name() == "[memory]"]
     now = peak = 0
-    for _, change in sorted(changes, key=lambda pair: pair[0]):
-        now += change
+    for event in sorted(changes, key=lambda event: event.start_ns()):
+        now += event.nbytes()
         peak = max(peak, now)
     return peak
 
@@ -276,7 +298,7 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
     model = init_adapter(config, model, model_args, finetuning_args, True).train()
     accelerator = Accelerator(mixed_precision="bf16" if case.bf16 else "no", cpu=device == "cpu")
     model = accelerator.prepare_model(model)
-    return model, [p for p in model.parameters() if p.requires_grad]
+    return model, [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 @contextlib.contextmanager
@@ -314,18 +336,21 @@ def _config(case: Case) -> Any:
     """The case's sizes as Transformers' configuration; the rest is the 7B's."""
     from transformers import Qwen2_5_VLConfig
 
-    text = {k: v for k, v in case.model.items() if k != "vision_config"}
+    text = {key: value for key, value in case.model.items() if key != "vision_config"}
     head = text["hidden_size"] // text["num_attention_heads"]
+    # The angles of a head, half its width, for time, rows and columns, in the 7B's shares.
     section = [head // 8, 3 * head // 16, 3 * head // 16]
     rope = {"rope_type": "default", "type": "default", "rope_theta": 1e6, "mrope_section": section}
     depth = case.model["vision_config"]["depth"]
     blocks = list(range(depth // 4 - 1, depth, depth // 4))
-    ids = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     return Qwen2_5_VLConfig(
         text_config={**text, "rope_parameters": rope, "use_sliding_window": False},
         vision_config={**case.model["vision_config"], "fullatt_block_indexes": blocks},
         tie_word_embeddings=text["tie_word_embeddings"],
-        **dict(zip(ids, range(5, 9), strict=True)),
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END,
     )
 
 
@@ -334,21 +359,24 @@ def inputs(case: Case, device: str) -> dict[str, Any]:
     import torch
 
     batch, image = case.batch, case.grid[0] * case.grid[1]
-    ids = torch.randint(10, case.model["vocab_size"], (batch.size, batch.tokens))
-    ids[:, 1], ids[:, 2 : 2 + image], ids[:, 2 + image] = 7, 5, 8
+    ids = torch.randint(FIRST_WORD, case.model["vocab_size"], (batch.size, batch.tokens))
+    ids[:, 1] = VISION_START
+    ids[:, 2 : 2 + image] = IMAGE
+    ids[:, 2 + image] = VISION_END
     attended = torch.ones_like(ids)
     if batch.size > 1:
         attended[0, -1] = 0
+    # A token of the image stands for 2 x 2 patches.
     patches = 4 * batch.image_tokens
-    found = {
+    tensors = {
         "input_ids": ids,
         "attention_mask": attended,
         "labels": ids.clone(),
-        "mm_token_type_ids": (ids == 5).int(),
+        "mm_token_type_ids": (ids == IMAGE).int(),
         "image_grid_thw": torch.tensor([[1, 2 * case.grid[0], 2 * case.grid[1]]] * batch.size),
         "pixel_values": torch.randn(patches, model_sizes.PATCH_VALUES),
     }
-    return {name: tensor.to(device) for name, tensor in found.items()}
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 if __name__ == "__main__":

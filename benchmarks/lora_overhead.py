@@ -10,7 +10,6 @@ and the ratio that follows for a training of an hour.
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -22,11 +21,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 
-import yaml
-
 from dat_runtime import manifest
 from dat_runtime.adapter import WEIGHTS
+from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
+from dat_runtime.files import read_json, write_yaml
 from train.recipe.config_file import read_config
 
 HOUR = 3600
@@ -34,9 +33,9 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds of one round: both whole commands, and of ours preflight and upstream's process.
+    """Seconds of one round: both whole commands, and ours' preflight and upstream's process.
 
-    The CPU's own seconds do not count what else the machine does.
+    The CPU's own seconds leave out the time in which the machine did other work.
     """
 
     bare: float
@@ -49,12 +48,7 @@ class Round:
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.lora_overhead",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command("benchmarks.lora_overhead", __doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/lora/smoke.yaml"))
     parser.add_argument("--dataset", default="boxed_train")
     parser.add_argument("--instructions", type=Path, required=True)
@@ -62,25 +56,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     args = parser.parse_args(argv)
-    found = []
+    rounds = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(args.rounds):
-            found.append(one_round(args, Path(folder) / str(number), ours_first=number % 2 == 0))
-            print(f"round {number + 1}: {line(found[-1])}", flush=True)
-    print("\n".join(summary(found)))
+            # Each command is first in turn: the second of a round finds the files in memory.
+            measured = one_round(args, Path(folder) / str(number), ours_first=number % 2 == 0)
+            rounds.append(measured)
+            print(f"round {number + 1}: {line(measured)}", flush=True)
+    print("\n".join(summary(rounds)))
     return 0
 
 
-def line(found: Round) -> str:
+def line(one: Round) -> str:
     return (
-        f"llamafactory-cli {found.bare:6.1f} s   train.lora {found.ours:6.1f} s   "
-        f"{found.ours / found.bare:.3f} x   (CPU {found.bare_cpu:.1f} s, {found.ours_cpu:.1f} s)"
+        f"llamafactory-cli {one.bare:6.1f} s   train.lora {one.ours:6.1f} s   "
+        f"{one.ours / one.bare:.3f} x   (CPU {one.bare_cpu:.1f} s, {one.ours_cpu:.1f} s)"
     )
 
 
 def summary(rounds: Sequence[Round]) -> list[str]:
     """The medians, the constant part, and what follows for an hour."""
-    middle = Round(*(median(vars(r)[field.name] for r in rounds) for field in fields(Round)))
+    medians = {
+        field.name: median(getattr(one, field.name) for one in rounds) for field in fields(Round)
+    }
+    middle = Round(**medians)
     constant = median(r.ours - r.bare for r in rounds)
     cpu = median(r.ours_cpu - r.bare_cpu for r in rounds)
     rest = median(r.ours - r.process for r in rounds)
@@ -95,25 +94,29 @@ def summary(rounds: Sequence[Round]) -> list[str]:
 def one_round(args: argparse.Namespace, folder: Path, ours_first: bool) -> Round:
     """Both commands, each from nothing."""
     folder.mkdir()
-    seconds = {}
+    commands = {"ours": ours(args, folder / "ours"), "bare": bare(args, folder / "bare")}
+    seconds, cpu = {}, {}
     for kind in ("ours", "bare") if ours_first else ("bare", "ours"):
-        command = ours(args, folder / "ours") if kind == "ours" else bare(args, folder / "bare")
-        seconds[kind] = timed(command, folder / f"{kind}.log")
+        seconds[kind], cpu[kind] = timed(commands[kind], folder / f"{kind}.log")
     digests = {manifest.digest(folder / kind / WEIGHTS) for kind in ("ours", "bare")}
     if len(digests) != 1:
         raise DatError("the two adapters differ: the comparison is not of the same work")
-    report = json.loads((folder / "ours" / "run.json").read_text("utf-8"))
-    clock = (seconds[kind][i] for i in (0, 1) for kind in ("bare", "ours"))
-    return Round(*clock, report["preflight_seconds"], report["seconds"])
+    report = read_json(folder / "ours" / "run.json")
+    return Round(
+        bare=seconds["bare"],
+        ours=seconds["ours"],
+        bare_cpu=cpu["bare"],
+        ours_cpu=cpu["ours"],
+        preflight=report["preflight_seconds"],
+        process=report["seconds"],
+    )
 
 
 def ours(args: argparse.Namespace, out: Path) -> list[str]:
-    paths = {"--config": args.config, "--instructions": args.instructions, "--base": args.base}
-    named = [str(part) for pair in paths.items() for part in pair]
-    return [
-        *(sys.executable, "-m", "train.lora", "--dataset", args.dataset, *named),
-        *("--out", str(out), f"max_steps={args.steps}"),
-    ]
+    command_line = [sys.executable, "-m", "train.lora", "--dataset", args.dataset]
+    command_line += ["--config", str(args.config), "--instructions", str(args.instructions)]
+    command_line += ["--base", str(args.base), "--out", str(out), f"max_steps={args.steps}"]
+    return command_line
 
 
 def bare(args: argparse.Namespace, out: Path) -> list[str]:
@@ -127,25 +130,25 @@ def bare(args: argparse.Namespace, out: Path) -> list[str]:
         "max_steps": args.steps,
     }
     path = out.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(config), "utf-8")
+    write_yaml(path, config)
     return [sys.executable, "-m", "llamafactory.cli", "train", str(path)]
 
 
-def timed(command: Sequence[str], log: Path) -> tuple[float, float]:
+def timed(command_line: Sequence[str], log: Path) -> tuple[float, float]:
     """Seconds of a command, by the clock and of the CPU; its datasets' cache is new each time."""
     cache = {"HF_DATASETS_CACHE": str(log.with_suffix(".cache"))}
-    started, spent = time.monotonic(), cpu_seconds()
+    started, cpu_before = time.monotonic(), cpu_seconds()
     with log.open("wb") as file:
         done = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **cache}
+            command_line, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **cache}
         )
     if done.returncode:
-        raise DatError(f"{' '.join(command)} failed:\n{log.read_text('utf-8')[-2000:]}")
-    return time.monotonic() - started, cpu_seconds() - spent
+        raise DatError(f"{' '.join(command_line)} failed:\n{log.read_text('utf-8')[-2000:]}")
+    return time.monotonic() - started, cpu_seconds() - cpu_before
 
 
 def cpu_seconds() -> float:
-    """Of all processes that ended so far and were waited for."""
+    """Seconds of the CPU, of all processes that ended so far and were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -6,7 +6,6 @@ It holds the files that `dat_runtime.edge.bundle` allows and no others; no base 
 executes. `dat-runtime verify OUT/bundle` checks it anywhere.
 """
 
-import argparse
 import re
 import shutil
 from collections.abc import Sequence
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import adapter, manifest
+from dat_runtime.command import command
 from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, gate_files
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import model_files
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.files import read_yaml, write_atomically
 from dat_runtime.stage import Stage
 
 TRAINING = "config.yaml"
@@ -47,7 +48,13 @@ For edge nodes that run `dat-runtime`. Check it with `dat-runtime verify <this f
 
 @dataclass(frozen=True)
 class Base:
-    """The model that the adapter belongs to: a name without any path of a machine."""
+    """The model that the adapter belongs to.
+
+    Attributes:
+        name: without any path of the machine.
+        revision: the pinned commit; of a folder, its digest.
+        folder: None for a model of the hub.
+    """
 
     name: str
     revision: str
@@ -56,9 +63,7 @@ class Base:
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m export.bundle", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = command("export.bundle", __doc__)
     parser.add_argument("--gate", type=Path, required=True, help="folder made by train.gate")
     parser.add_argument("--adapter", type=Path, required=True, help="folder made by train.lora")
     parser.add_argument("--base", required=True, help="the base model: its hub name or a folder")
@@ -72,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_bundle(
     gate: Path, lora: Path, base_name: str, out: Path, cascade: Path | None = None
 ) -> None:
-    """Write the bundle to `out`, unless it is there already.
+    """Check that all parts belong together, and write the bundle unless it is there already.
 
     Args:
         cascade: its gate.json takes the place of the gate's own.
@@ -82,7 +87,7 @@ def make_bundle(
         ConfigError: the adapter has another base or was tuned with a gate of other classes, or the
             cascade was fitted for another gate.
         ModelError: the gate or the adapter is broken.
-        DataError: the adapter's configuration does not say what a node needs.
+        DataError: the adapter's configuration does not state what a node needs.
     """
     manifest.verify(gate, "gate")
     settings = GateSettings.read(gate / GATE_FILE)
@@ -90,7 +95,9 @@ def make_bundle(
     config = _training_config(lora / TRAINING)
     base = _base(base_name, config, lora / TRAINING)
     max_pixels = _max_pixels(config, lora / TRAINING)
-    inputs = {"gate": gate, "adapter": lora, **({"base": base.folder} if base.folder else {})}
+    inputs = {"gate": gate, "adapter": lora}
+    if base.folder is not None:
+        inputs["base"] = base.folder
     if cascade is not None:
         _demand_same_gate(cascade, gate)
         inputs["cascade"] = cascade
@@ -114,7 +121,8 @@ def make_bundle(
         if cascade is not None:
             shutil.copyfile(cascade / GATE_FILE, folder / "gate" / GATE_FILE)
         _copy(lora, ADAPTER_FILES, folder / "adapter")
-        (folder / "README.md").write_text(_readme(base, max_pixels, settings.model), "utf-8")
+        write_atomically(folder / "README.md", _readme(base, max_pixels, settings.model))
+        # As a node will load it: a gate that cannot be loaded is not shipped.
         detector = YoloDetector.load(folder / "gate")
         print(
             f"[bundle] gate {detector.settings.imgsz} px; adapter rank {tuned.rank}, "
@@ -124,16 +132,17 @@ def make_bundle(
 
 
 def _demand_classes(tuned: manifest.Manifest, classes: list[str], gate: Path) -> None:
-    """Refuse an adapter whose prompts told other classes than this gate's."""
-    told = tuned.config.get("instructions", {}).get("classes")
-    if told != classes:
+    """Refuse an adapter whose prompts named other classes than this gate's."""
+    tuned_classes = tuned.config.get("instructions", {}).get("classes")
+    if tuned_classes != classes:
         raise ConfigError(
-            f"the adapter was tuned on detections of {told}, {gate} has {classes}: make "
+            f"the adapter was tuned on detections of {tuned_classes}, {gate} has {classes}: make "
             "the instructions with this gate and train the adapter again"
         )
 
 
 def _demand_same_gate(cascade: Path, gate: Path) -> None:
+    """Refuse thresholds that were fitted on the scores of another gate."""
     if manifest.verify(cascade, "cascade").inputs.get("gate") != manifest.digest(gate):
         raise ConfigError(
             f"{cascade} was fitted for another gate than {gate}: run eval.gating and eval.cascade "
@@ -142,14 +151,7 @@ def _demand_same_gate(cascade: Path, gate: Path) -> None:
 
 
 def _training_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"not YAML ({error})", path) from None
+    config = read_yaml(path, DataError)
     if not isinstance(config, dict):
         raise DataError("expected the keys of a LLaMA-Factory configuration", path)
     return config

@@ -6,7 +6,6 @@ Fails if the wheel holds weights or imports pickle, if torch, ultralytics or tra
 imported beside it, or if demo, plan or verify fail there.
 """
 
-import argparse
 import ast
 import json
 import os
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dat_runtime import manifest
+from dat_runtime.command import command
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import DatError, reports_errors
 
@@ -30,9 +30,15 @@ REQUIREMENTS = {
 """By the suffix of the gate's model: with OpenVINO, and pinned, only where the gate needs it."""
 
 ABSENT = ("torch", "ultralytics", "transformers", "llamafactory")
+"""Packages of the bench: a node must not need them."""
+
 WEIGHTS = (".pt", ".pth", ".onnx", ".safetensors", ".bin", ".pkl")
 UNPICKLING = ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+"""Modules that run code from the data that they read."""
+
 DEMO_SECONDS = 2.0
+COMMAND_SECONDS = 600
+"""For one command; a first installation downloads its packages."""
 
 EVENTS = """\
 {"id": "a", "priority": 0.9, "json_bytes": 450, "roi_bytes": 12000, "box_bytes": 40000}
@@ -43,14 +49,12 @@ PLANNED = ["a json", "b json", "a roi"]
 
 
 class EdgeCheckError(DatError):
-    """The wheel does not do alone what it must."""
+    """The wheel alone does not pass a check."""
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m export.edge_check", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = command("export.edge_check", __doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="folder made by export.bundle")
     parser.add_argument("--python", default=sys.executable, help="an installed Python (this one)")
     args = parser.parse_args(argv)
@@ -62,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(bundle: Path, python: str, scratch: Path) -> None:
-    """All checks, in `scratch`.
+    """All checks, with files in `scratch` only.
 
     Raises:
         EdgeCheckError: with the output of the command that failed.
@@ -81,7 +85,8 @@ def check(bundle: Path, python: str, scratch: Path) -> None:
         f"{', '.join(ABSENT)} cannot be imported"
     )
     program = field.with_name("dat-runtime")
-    seconds = min(_timed([program, "demo"], elsewhere) for _ in range(2))  # the first compiles
+    # Twice: at its first start Python compiles every module.
+    seconds = min(_timed([program, "demo"], elsewhere) for _ in range(2))
     if seconds > DEMO_SECONDS:
         raise EdgeCheckError(f"demo took {seconds:.1f} s, at most {DEMO_SECONDS} s are allowed")
     _say(f"demo, recorded: {seconds:.2f} s")
@@ -113,7 +118,8 @@ def check_wheel(wheel: Path) -> None:
                 raise EdgeCheckError(f"{wheel.name} holds weights: {name}")
             if name.endswith(".py"):
                 imported = _imports(archive.read(name).decode("utf-8"))
-                if forbidden := imported & {*ABSENT, *UNPICKLING}:
+                forbidden = imported & {*ABSENT, *UNPICKLING}
+                if forbidden:
                     raise EdgeCheckError(f"{name} imports {', '.join(sorted(forbidden))}")
 
 
@@ -146,22 +152,24 @@ def check_absent(field: Path, folder: Path) -> None:
         "import importlib.util as u, dat_runtime; "
         f"print([n for n in {ABSENT!r} if u.find_spec(n)], dat_runtime.__file__)"
     )
-    found = _run([field, "-c", program], folder).strip()
-    if not found.startswith("[] ") or "site-packages" not in found:
-        raise EdgeCheckError(f"the field environment can import {found}")
+    importable = _run([field, "-c", program], folder).strip()
+    if not importable.startswith("[] ") or "site-packages" not in importable:
+        raise EdgeCheckError(f"the field environment can import {importable}")
 
 
 def check_plan(program: Path, folder: Path) -> None:
     """A batch is planned as Algorithm 1 plans it."""
     (folder / "events.jsonl").write_text(EVENTS, "utf-8")
     lines = _run([program, "plan", "events.jsonl", "--bandwidth", "20000"], folder).splitlines()
-    planned = [f"{t['event_id']} {t['kind']}" for t in map(json.loads, lines)]
+    transmissions = [json.loads(line) for line in lines]
+    planned = [f"{one['event_id']} {one['kind']}" for one in transmissions]
     if planned != PLANNED:
         raise EdgeCheckError(f"planned {planned}, expected {PLANNED}")
     _say(f"plan of a batch: {', '.join(planned)}")
 
 
 def _uv() -> str:
+    """The uv of this environment, else the one on PATH."""
     beside = Path(sys.executable).with_name("uv")
     return str(beside) if beside.exists() else "uv"
 
@@ -174,7 +182,9 @@ def _timed(command: Sequence[str | Path], folder: Path) -> float:
 
 def _run(command: Sequence[str | Path], folder: Path) -> str:
     """The command's output, run away from the checkout so that nothing of it is found."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    environment.pop("VIRTUAL_ENV", None)
     environment["UV_PYTHON_DOWNLOADS"] = "never"
     done = subprocess.run(
         [str(part) for part in command],
@@ -182,7 +192,7 @@ def _run(command: Sequence[str | Path], folder: Path) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=COMMAND_SECONDS,
         check=False,
     )
     if done.returncode:

@@ -1,4 +1,4 @@
-"""What the demo shows where no model is at hand: one test frame, and what was said about it.
+"""The demo's frame and answer for a machine without a model: one test frame, and its answer.
 
     python -m export.recording --bundle OUT/bundle --data OUT/data \\
         --predictions OUT/predictions/boxed-lora --out dat_runtime/demo
@@ -7,28 +7,29 @@ Takes the first test frame, by name, that shows a severe and a moderate accident
 whose answer is compliant and right in count and severity: it shows how DAT works, not how well.
 """
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dat_runtime import manifest
+from dat_runtime.command import command
 from dat_runtime.edge.bundle import Bundle, open_bundle
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError, reports_errors
-from dat_runtime.files import read_json_lines, write_atomically
+from dat_runtime.files import read_json_lines, write_atomically, write_json
 from dat_runtime.schema import check
 from dat_runtime.truth import read_split
 from dat_runtime.types import Size
 
 MAX_FRAME_BYTES = 60_000
+"""The frame is shipped in the wheel."""
+
 BY = "the gate and the adapter of `make smoke`, on a test frame that they read well"
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A test frame and the answer about it, boxes in the frame's pixels."""
+    """A test frame and the MLLM's answer about it, boxes in the frame's pixels."""
 
     path: Path
     size: Size
@@ -38,13 +39,13 @@ class Answered:
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m export.recording", description=__doc__.splitlines()[0], allow_abbrev=False
+    parser = command("export.recording", __doc__)
+    parser.add_argument("--bundle", type=Path, required=True, help="folder made by export.bundle")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by data.prep.build")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="folder made by eval.predict"
     )
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--predictions", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
     args = parser.parse_args(argv)
     bundle = open_bundle(args.bundle)
     manifest.verify(args.predictions, "predictions")
@@ -59,14 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def answered(data: Path, predictions: Path) -> Iterator[Answered]:
     """The test frames that were answered, by name."""
     texts = _texts(predictions / "predictions.jsonl")
-    truth = read_split(data, "test")
-    for row in sorted(truth, key=lambda frame: frame.image_id):
-        if row.image_id in texts:
-            path = data / row.image
-            yield Answered(path, row.size, row.severities, texts[row.image_id])
+    frames = sorted(read_split(data, "test"), key=lambda frame: frame.image_id)
+    for frame in frames:
+        if frame.image_id in texts:
+            path = data / frame.image
+            yield Answered(path, frame.size, frame.severities, texts[frame.image_id])
 
 
 def _texts(path: Path) -> dict[str, str]:
+    """The answers by image id."""
     texts = {}
     for line, record in read_json_lines(path):
         image_id, text = record.get("image_id"), record.get("text")
@@ -76,29 +78,32 @@ def _texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def _shows_well(one: Answered) -> bool:
-    verdict = check(one.text, one.size.width, one.size.height)
-    said = verdict.assessment
+def _shows_well(answered_frame: Answered) -> bool:
+    """Whether both severities are in the frame, the answer is right, and the picture is small."""
+    verdict = check(answered_frame.text, answered_frame.size.width, answered_frame.size.height)
+    assessment = verdict.assessment
+    if assessment is None or not verdict.rule or verdict.violation:
+        return False
+    answered_severities = sorted(accident.severity for accident in assessment.accidents)
     return (
-        said is not None
-        and verdict.rule
-        and not verdict.violation
-        and set(one.severities) == {"moderate", "severe"}
-        and sorted(a.severity for a in said.accidents) == sorted(one.severities)
-        and one.path.stat().st_size < MAX_FRAME_BYTES
+        set(answered_frame.severities) == {"moderate", "severe"}
+        and answered_severities == sorted(answered_frame.severities)
+        and answered_frame.path.stat().st_size < MAX_FRAME_BYTES
     )
 
 
 def record(chosen: Answered, bundle: Bundle, out: Path) -> None:
     """Write `frame.jpg` and `recording.json`."""
-    detections = [
-        {
-            "bbox": [round(v, 1) for v in (d.box.x1, d.box.y1, d.box.x2, d.box.y2)],
-            "severity": d.severity,
-            "confidence": round(d.confidence, 3),
-        }
-        for d in bundle.detector.detect(read_frame(chosen.path))
-    ]
+    detections = []
+    for detection in bundle.detector.detect(read_frame(chosen.path)):
+        box = detection.box
+        detections.append(
+            {
+                "bbox": [round(edge, 1) for edge in (box.x1, box.y1, box.x2, box.y2)],
+                "severity": detection.severity,
+                "confidence": round(detection.confidence, 3),
+            }
+        )
     recording = {
         "by": BY,
         "frame": [chosen.size.width, chosen.size.height],
@@ -108,7 +113,7 @@ def record(chosen: Answered, bundle: Bundle, out: Path) -> None:
         "answer": chosen.text,
     }
     write_atomically(out / "frame.jpg", chosen.path.read_bytes())
-    write_atomically(out / "recording.json", json.dumps(recording, indent=1) + "\n")
+    write_json(out / "recording.json", recording)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `train.gate` does inside Ultralytics' training: progress, refused drops, exact resume.
+"""The callbacks of `train.gate` in Ultralytics' training: progress, refused drops, exact resume.
 
 Ultralytics' own `last.pt` holds halved EMA weights and no state of the random generators, so a run
 resumed from it ends elsewhere. Here every epoch is seeded by its number, and the checkpoint holds
@@ -10,7 +10,6 @@ learns of time and memory by a file.
 """
 
 import io
-import json
 import os
 import random
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
-from dat_runtime.files import write_atomically
+from dat_runtime.files import read_json, write_atomically, write_json
 from dat_runtime.types import ONE_CLASS
 
 BoxCounts = Mapping[str, Mapping[str, int]]
@@ -43,7 +42,7 @@ class Epochs:
 
     def cost(self) -> dict[str, Any]:
         """Seconds of the training, all its starts together; peak memory of the first GPU, bytes."""
-        return dict(json.loads(self._cost.read_text("utf-8")))
+        return dict(read_json(self._cost))
 
     def register(self, model: Any) -> None:
         """Add the callbacks to an `ultralytics.YOLO`."""
@@ -58,9 +57,11 @@ class Epochs:
 
         if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
-        if trainer.device.type == "cpu":  # a quarter faster there; Ultralytics does so on CUDA only
+        # A quarter faster on a CPU, too; Ultralytics does it on CUDA only.
+        if trainer.device.type == "cpu":
             trainer.model.to(memory_format=torch.channels_last)
-        if trainer.args.single_cls:  # Ultralytics' own name is "item"
+        # Ultralytics' own name of the one class is "item".
+        if trainer.args.single_cls:
             _bare(trainer.model).names = trainer.ema.ema.names = {0: ONE_CLASS}
         refuse_drops("train", trainer.train_loader.dataset.labels, self.boxes["train"])
         refuse_drops("val", trainer.test_loader.dataset.labels, self.boxes["val"])
@@ -73,7 +74,10 @@ class Epochs:
         import numpy as np
         import torch
 
-        seed = 1_000_003 * trainer.args.seed + 1_009 * trainer.epoch + int(os.getenv("RANK", "-1"))
+        # Factors so far apart that another seed, epoch or process is another number; NumPy takes
+        # 32 bits.
+        rank = int(os.getenv("RANK", "-1"))
+        seed = 1_000_003 * trainer.args.seed + 1_009 * trainer.epoch + rank
         seed %= 1 << 32
         random.seed(seed)
         np.random.seed(seed)
@@ -89,6 +93,12 @@ class Epochs:
 
         if trainer.epoch + 1 >= trainer.epochs:
             return
+        # Ultralytics writes these as it goes; a resumed run has to go on with the same content.
+        files = {
+            path.relative_to(trainer.save_dir).as_posix(): path.read_bytes()
+            for path in (trainer.csv, trainer.best, trainer.last)
+            if path.is_file()
+        }
         state = {
             "epoch": trainer.epoch,
             "seconds": time.monotonic() - self._started,
@@ -99,11 +109,7 @@ class Epochs:
             "scaler": trainer.scaler.state_dict(),
             "best_fitness": trainer.best_fitness,
             "stopper": (trainer.stopper.best_fitness, trainer.stopper.best_epoch),
-            "files": {
-                path.relative_to(trainer.save_dir).as_posix(): path.read_bytes()
-                for path in (trainer.csv, trainer.best, trainer.last)
-                if path.is_file()
-            },
+            "files": files,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -112,10 +118,11 @@ class Epochs:
     def _restore(self, trainer: Any) -> None:
         import torch
 
-        # Our own file, in our own unfinished folder.
+        # `weights_only=False` runs what the file says: it is our own, in our own unfinished folder.
         state = torch.load(self.checkpoint, map_location=trainer.device, weights_only=False)
-        for name, content in state["files"].items() if _is_first() else ():
-            write_atomically(trainer.save_dir / name, content)
+        if _is_first():
+            for name, content in state["files"].items():
+                write_atomically(trainer.save_dir / name, content)
         _bare(trainer.model).load_state_dict(state["model"])
         trainer.ema.ema.load_state_dict(state["ema"])
         trainer.ema.updates = state["updates"]
@@ -133,10 +140,10 @@ class Epochs:
         if not _is_first():
             return
         seconds = time.monotonic() - self._started
-        write_atomically(self._cost, json.dumps({"train_seconds": round(seconds, 1), **_cuda()}))
+        write_json(self._cost, {"train_seconds": round(seconds, 1), **_peak_cuda()})
         if trainer.epoch >= trainer.epochs:
             return
-        losses = " ".join(f"{name} {float(v):.2f}" for name, v in _losses(trainer).items())
+        losses = " ".join(f"{name} {float(loss):.2f}" for name, loss in _losses(trainer).items())
         line = f"[gate] epoch {trainer.epoch + 1}/{trainer.epochs}  {losses}"
         if trainer.args.val or trainer.epoch + 1 == trainer.epochs:
             mean_ap = trainer.metrics.get("metrics/mAP50(B)", 0.0)
@@ -147,7 +154,7 @@ class Epochs:
 def log_to_wandb(model: Any, name: str) -> None:
     """Let Ultralytics' own logging go to a run of ours.
 
-    The one that it would begin is named by paths of this machine, and lies in a folder that is
+    The run that it would begin is named after paths of this machine, and lies in a folder that is
     removed. Ours lies where WANDB_DIR says, else in `wandb/`, also when WANDB_MODE is offline.
     """
     model.add_callback("on_pretrain_routine_start", partial(_begin_wandb, name=name))
@@ -173,7 +180,8 @@ def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str
         DataError: it skipped an image or a box (it only warns of what it does not like).
     """
     loaded = {Path(label["im_file"]).stem: len(label["cls"]) for label in labels}
-    if missing := sorted(expected.keys() - loaded.keys()):
+    missing = sorted(expected.keys() - loaded.keys())
+    if missing:
         raise DataError(
             f"Ultralytics skipped {len(missing)} of {len(expected)} images of {split}, "
             f"first {missing[0]}: see train.log"
@@ -187,13 +195,17 @@ def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str
 
 
 def _forget_recent(dataset: Any) -> None:
-    """Empty the buffer of recent images from which mosaics are drawn: it outlives an epoch."""
-    for i in dataset.buffer:
-        dataset.ims[i] = dataset.im_hw0[i] = dataset.im_hw[i] = None
+    """Empty the buffer of recent images from which mosaics are drawn: it outlives an epoch.
+
+    A resumed run begins without it, so one that was not cut off has to as well.
+    """
+    for index in dataset.buffer:
+        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
     dataset.buffer.clear()
 
 
 def _bare(model: Any) -> Any:
+    """The network without the wrapper of several GPUs."""
     from ultralytics.utils.torch_utils import unwrap_model
 
     return unwrap_model(model)
@@ -209,15 +221,15 @@ def _is_first() -> bool:
     return int(os.getenv("RANK", "-1")) in (-1, 0)
 
 
-def _cuda() -> dict[str, int]:
+def _peak_cuda() -> dict[str, int]:
     import torch
 
-    return (
-        {"peak_cuda_bytes": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {}
-    )
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_cuda_bytes": torch.cuda.max_memory_allocated()}
 
 
 def _say(line: str) -> None:
-    """Past the redirection of Ultralytics' own output into train.log."""
+    """Print a line on the terminal, past the redirection of Ultralytics' output into train.log."""
     if _is_first():
         print(line, file=sys.__stdout__, flush=True)

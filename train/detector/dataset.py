@@ -1,36 +1,36 @@
-"""What Ultralytics is given of a prepared set: links to its files, and what it must find there."""
+"""A prepared set for Ultralytics: links to its files, and the boxes that it must find."""
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.files import write_atomically
+from dat_runtime.files import read_text, write_yaml
 from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
 
 SPLITS = ("train", "val", "test")
 
 
 def classes_of(config: Mapping[str, Any]) -> tuple[Severity | None, ...]:
-    """Per class of the model its severity; the one class of `single_cls` has none."""
+    """The severity of each class of the model; the one class of `single_cls` has none."""
     return (None,) if config.get("single_cls") else SEVERITIES
 
 
 def names_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name of each class of the model."""
     return tuple(severity or ONE_CLASS for severity in classes_of(config))
 
 
 def demand_classes(data: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a set whose labels are of one class for a gate of two: it would learn severity from
-    nothing. The other way round is no trouble.
+    """Refuse a set whose labels are of one class for a gate of two.
+
+    It would learn severity from nothing. A gate of one class can be trained on either set.
 
     Raises:
-        ConfigError: such a set.
-        ManifestError: it is no prepared set.
+        ConfigError: the set has one class and the gate two.
+        ManifestError: the folder is not a prepared set.
     """
     labelled = manifest.read(data, kind="data").config
     if labelled.get("single_class") and not config.get("single_cls"):
@@ -53,8 +53,8 @@ def count_boxes(data: Path) -> dict[str, dict[str, int]]:
             label = data / "labels" / split / f"{image.stem}.txt"
             if not label.is_file():
                 raise DataError("has no label file (a negative has an empty one)", image)
-            rows = label.read_text("utf-8").splitlines()
-            counts[split][image.stem] = sum(bool(row.strip()) for row in rows)
+            rows = [row for row in read_text(label).splitlines() if row.strip()]
+            counts[split][image.stem] = len(rows)
         if not counts[split]:
             raise DataError(f"holds no image of the split {split!r}", data / "images" / split)
     return counts
@@ -76,10 +76,8 @@ def link_data(data: Path, work: Path, images: Mapping[str, Mapping[str, int]]) -
             for file in sorted((data / kind / split).iterdir()):
                 if file.stem in images[split]:
                     (work / kind / split / file.name).symlink_to(file)
-    content = {
-        "path": str(work.resolve()),
-        **{split: f"images/{split}" for split in SPLITS},
-        "names": dict(enumerate(SEVERITIES)),
-    }
-    write_atomically(work / "data.yaml", yaml.safe_dump(content))
+    content: dict[str, Any] = {"path": str(work.resolve()), "names": dict(enumerate(SEVERITIES))}
+    for split in SPLITS:
+        content[split] = f"images/{split}"
+    write_yaml(work / "data.yaml", content)
     return work / "data.yaml"

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError, ModelError
 from dat_runtime.gate import HIGH_THRESHOLD, LOW_THRESHOLD, trigger_score
 from dat_runtime.truth import Frame
-from dat_runtime.types import Detection
+from dat_runtime.types import Box, Detection
 
 CALIBRATION_FRAMES = 300
 """How many training frames set the ranges; NNCF's own number."""
 
 MAX_LOSS = 0.02
 """Of mAP50 on the test frames: a gate that loses more is not made unless that is accepted."""
+
+MAP, MAP50 = 0, 1
+"""Places of COCO's twelve figures: AP at IoU .50:.95, and at .50."""
 
 
 def quantize(model: Any, frames: Sequence[Path], side: int) -> Any:
@@ -36,13 +39,13 @@ def quantize(model: Any, frames: Sequence[Path], side: int) -> Any:
         model: in float, as OpenVINO reads it.
 
     Raises:
-        ModelError: it is quantized already, or no detector of Ultralytics' export.
+        ModelError: it is quantized already, or was not exported by Ultralytics.
     """
     nncf = silent_nncf()
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    # Over the frames the widest range, not the mean of theirs: what a sure accident alone excites
-    # would be clipped, and the highest scores with it.
+    # The widest range over the frames, not the mean of their ranges: activations that only a clear
+    # accident reaches would be clipped, and the highest scores with them.
     widest = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
     )
@@ -59,7 +62,10 @@ def quantize(model: Any, frames: Sequence[Path], side: int) -> Any:
 
 
 def decoding(model: Any) -> str:
-    """A pattern of the names of all operations of the detection head outside its branches."""
+    """A pattern of the names of all operations of the detection head outside its branches.
+
+    The head is the last of the numbered modules; its branches of convolutions are cv2, cv3, ...
+    """
     operations = model.get_ordered_ops()
     if any(op.get_type_name() == "FakeQuantize" for op in operations):
         raise ModelError("the gate is quantized already: give the one in float")
@@ -81,6 +87,7 @@ def silent_nncf() -> Any:
 
 
 def blob_of(path: Path, side: int) -> Any:
+    """A picture as the network takes it, letterboxed to `side` x `side`."""
     image = read_frame(path)
     return model_input(Letterbox(size_of(image), side).apply(image))
 
@@ -92,30 +99,43 @@ def spread(frames: Sequence[Frame], count: int) -> list[Frame]:
 
 
 def cost(gate: Path, exported: Path, data: Path, frames: Sequence[Frame]) -> dict[str, Any]:
-    """What the exported gate loses against the gate, on the same frames.
+    """The difference between the exported gate and the gate, on the same frames.
 
     Returns:
         mAP of both, and per threshold on the trigger score s_t (Eq. 1) the share of frames with
         the same decision, and how many are lost and won.
     """
-    found: dict[str, list[tuple[Detection, ...]]] = {}
-    for name, folder in (("float", gate), ("int8", exported)):
-        detector = YoloDetector.load(folder)
-        found[name] = [detector.detect(read_frame(data / frame.image)) for frame in frames]
-    settings = detector.settings
-    before, after = ([trigger_score(d) for d in found[name]] for name in ("float", "int8"))
+    before = YoloDetector.load(gate)
+    after = YoloDetector.load(exported)
+    before_by_frame = _detections(before, data, frames)
+    after_by_frame = _detections(after, data, frames)
+    before_scores = [trigger_score(detections) for detections in before_by_frame]
+    after_scores = [trigger_score(detections) for detections in after_by_frame]
     return {
         "frames": len(frames),
-        **{name: accuracy(frames, of, settings) for name, of in found.items()},
+        "float": accuracy(frames, before_by_frame, after.settings),
+        "int8": accuracy(frames, after_by_frame, after.settings),
         "agreement": {
-            f"{tau:g}": agreement([s >= tau for s in before], [s >= tau for s in after])
-            for tau in (LOW_THRESHOLD, HIGH_THRESHOLD)
+            f"{threshold:g}": agreement(
+                [score >= threshold for score in before_scores],
+                [score >= threshold for score in after_scores],
+            )
+            for threshold in (LOW_THRESHOLD, HIGH_THRESHOLD)
         },
-        "largest_score_change": max(abs(a - b) for a, b in zip(before, after, strict=True)),
+        "largest_score_change": max(
+            abs(a - b) for a, b in zip(before_scores, after_scores, strict=True)
+        ),
     }
 
 
+def _detections(
+    detector: YoloDetector, data: Path, frames: Sequence[Frame]
+) -> list[tuple[Detection, ...]]:
+    return [detector.detect(read_frame(data / frame.image)) for frame in frames]
+
+
 def agreement(before: Sequence[bool], after: Sequence[bool]) -> dict[str, float | int]:
+    """Share of equal decisions, and how many turned to no (lost) and to yes (won)."""
     pairs = list(zip(before, after, strict=True))
     return {
         "same": sum(a == b for a, b in pairs) / len(pairs),
@@ -125,60 +145,66 @@ def agreement(before: Sequence[bool], after: Sequence[bool]) -> dict[str, float 
 
 
 def accuracy(
-    frames: Sequence[Frame], found: Sequence[Sequence[Detection]], settings: GateSettings
+    frames: Sequence[Frame],
+    detections_by_frame: Sequence[Sequence[Detection]],
+    settings: GateSettings,
 ) -> dict[str, float]:
-    """mAP50 and mAP50-95 by faster-coco-eval, over the classes of the gate."""
+    """mAP50 and mAP50-95 by faster-coco-eval, over the classes of the gate.
+
+    Raises:
+        DataError: no frame shows an accident.
+    """
     from faster_coco_eval import COCO, COCOeval_faster
 
     def category(severity: str | None) -> int:
+        # COCO counts from 1. A gate of one class takes every accident for that class.
         return settings.classes.index(severity) + 1 if severity in settings.classes else 1
 
-    true = [
-        (i, (a.box.x1, a.box.y1, a.box.x2, a.box.y2), category(a.severity), {"iscrowd": 0})
-        for i, frame in enumerate(frames, 1)
-        for a in frame.accidents
-    ]
-    answers = [
-        (i, (d.box.x1, d.box.y1, d.box.x2, d.box.y2), category(d.severity), {"score": d.confidence})
-        for i, detections in enumerate(found, 1)
-        for d in detections
-    ]
-    if not true:
+    labels: list[dict[str, Any]] = []
+    for image, frame in enumerate(frames, 1):
+        for accident in frame.accidents:
+            label = annotation(len(labels) + 1, image, accident.box, category(accident.severity))
+            labels.append(label | {"iscrowd": 0})
+    answers: list[dict[str, Any]] = []
+    for image, detections in enumerate(detections_by_frame, 1):
+        for detection in detections:
+            answer = annotation(
+                len(answers) + 1, image, detection.box, category(detection.severity)
+            )
+            answers.append(answer | {"score": detection.confidence})
+    if not labels:
         raise DataError("no frame shows an accident, so accuracy cannot be measured")
     if not answers:
         return {"mAP50": 0.0, "mAP50-95": 0.0}
+    content = {
+        "images": [{"id": image} for image in range(1, len(frames) + 1)],
+        "categories": [{"id": index + 1} for index in range(len(settings.classes))],
+        "annotations": labels,
+    }
+    # It prints a table of its own.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(
-            {
-                "images": [{"id": i} for i in range(1, len(frames) + 1)],
-                "categories": [{"id": i + 1} for i in range(len(settings.classes))],
-                "annotations": entries(true),
-            }
-        )
-        measured = COCOeval_faster(truth, truth.loadRes(entries(answers)), "bbox")
+        truth = COCO(content)
+        measured = COCOeval_faster(truth, truth.loadRes(answers), "bbox")
         measured.evaluate()
         measured.accumulate()
         measured.summarize()
-    return {"mAP50": float(measured.stats[1]), "mAP50-95": float(measured.stats[0])}
+    return {"mAP50": float(measured.stats[MAP50]), "mAP50-95": float(measured.stats[MAP])}
 
 
-def entries(boxes: Iterable[tuple[int, Sequence[float], int, dict[str, Any]]]) -> list[Any]:
-    """Boxes `(image, (x1, y1, x2, y2), category, further fields)` as COCO annotations."""
-    return [
-        {
-            "id": number,
-            "image_id": image,
-            "category_id": category,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
-            **fields,
-        }
-        for number, (image, (x1, y1, x2, y2), category, fields) in enumerate(boxes, 1)
-    ]
+def annotation(number: int, image: int, box: Box, category: int) -> dict[str, Any]:
+    """A box as COCO writes it: corner, width and height, in pixels."""
+    width, height = box.x2 - box.x1, box.y2 - box.y1
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [box.x1, box.y1, width, height],
+        "area": width * height,
+    }
 
 
 def demand_small_loss(report: dict[str, Any]) -> None:
-    """Refuse a report of `cost` that states more than `MAX_LOSS` of mAP50 lost.
+    """Refuse a report of `cost` in which mAP50 falls by more than `MAX_LOSS`.
 
     Raises:
         ModelError: it does.

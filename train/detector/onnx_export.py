@@ -1,7 +1,7 @@
-"""From the trained gate to the one that runs everywhere else: ONNX, held to the original."""
+"""The trained gate in ONNX, which runs everywhere else, and the check that it answers the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,44 @@ from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ModelError
-from dat_runtime.files import write_atomically
+from dat_runtime.files import write_atomically, write_json
 from dat_runtime.types import Box, Detection, Size
+from train.detector.dataset import classes_of
+from train.detector.ultralytics_config import NMS_IOU
 
 OPSET = 17
 MIN_IOU = 0.99
 MAX_CONFIDENCE_GAP = 1e-3
+"""Between partners, at most; confidences are from 0 to 1."""
+
 FRAMES = 32
 """How many validation frames the parity check looks at."""
+
+
+def export_checked(
+    folder: Path, data: Path, config: Mapping[str, Any], val_boxes: Mapping[str, int]
+) -> None:
+    """Write gate.onnx, gate.json and parity.json beside `best.pt`.
+
+    Args:
+        config: Ultralytics' keys.
+        val_boxes: boxes per validation frame; frames with accidents are compared first.
+
+    Raises:
+        ModelError: see `check_parity`.
+    """
+    weights = folder / "best.pt"
+    settings = GateSettings(
+        classes=classes_of(config),
+        imgsz=config["imgsz"],
+        nms_iou=config.get("iou", NMS_IOU),
+    )
+    export_onnx(weights, folder, settings)
+    frames = sorted(
+        (data / "images" / "val").iterdir(),
+        key=lambda frame: (val_boxes[frame.stem] == 0, frame),
+    )
+    write_json(folder / "parity.json", check_parity(weights, folder, frames[:FRAMES]))
 
 
 def export_onnx(weights: Path, folder: Path, settings: GateSettings) -> None:
@@ -35,19 +65,21 @@ def export_onnx(weights: Path, folder: Path, settings: GateSettings) -> None:
         )
     )
     model = onnx.load(written)
-    stays = [p for p in model.metadata_props if p.key not in ("date", "description", "args")]
+    lasting = [
+        entry for entry in model.metadata_props if entry.key not in ("date", "description", "args")
+    ]
     del model.metadata_props[:]
-    model.metadata_props.extend(stays)
+    model.metadata_props.extend(lasting)
     write_atomically(folder / settings.model, model.SerializeToString())
     written.unlink()
-    write_atomically(folder / GATE_FILE, json.dumps(settings.as_json(), indent=1) + "\n")
+    write_json(folder / GATE_FILE, settings.as_json())
 
 
 def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[str, Any]:
     """Compare the exported gate with the trained model, detection by detection.
 
     Every detection of one must have a partner of the same class in the other. Detections within
-    the confidence gap of the floor may be missing on one side.
+    the confidence gap of the lowest confidence may be missing on one side.
 
     Returns:
         The report: frames, detections, lowest IoU and largest confidence gap of the partners.
@@ -58,20 +90,24 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     from ultralytics import YOLO
 
     trained, exported = YOLO(weights), YoloDetector.load(folder)
-    worst_iou, worst_gap, count = 1.0, 0.0, 0
+    lowest = MIN_CONFIDENCE + MAX_CONFIDENCE_GAP
+    worst_iou, worst_gap, compared = 1.0, 0.0, 0
     for path in frames:
         image = read_frame(path)
-        of_trained = trained_detections(trained, image, exported.settings)
-        of_exported = exported.detect(image)
-        for ours, theirs in ((of_trained, of_exported), (of_exported, of_trained)):
-            for detection in ours:
-                if detection.confidence < MIN_CONFIDENCE + MAX_CONFIDENCE_GAP:
+        by_trained = trained_detections(trained, image, exported.settings)
+        by_exported = exported.detect(image)
+        # Both ways, so that a detection more shows as well as one less.
+        for some, others in ((by_trained, by_exported), (by_exported, by_trained)):
+            for detection in some:
+                if detection.confidence < lowest:
                     continue
-                iou, gap = partner(detection, theirs)
-                worst_iou, worst_gap, count = min(worst_iou, iou), max(worst_gap, gap), count + 1
+                iou, gap = partner(detection, others)
+                worst_iou = min(worst_iou, iou)
+                worst_gap = max(worst_gap, gap)
+                compared += 1
     report = {
         "frames": len(frames),
-        "detections": count // 2,
+        "detections": compared // 2,
         "lowest_iou": worst_iou,
         "largest_confidence_gap": worst_gap,
         "limits": {"iou": MIN_IOU, "confidence": MAX_CONFIDENCE_GAP},
@@ -83,17 +119,16 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
 
 def partner(detection: Detection, others: Sequence[Detection]) -> tuple[float, float]:
     """IoU with, and confidence gap to, the other side's best match of the same class."""
-    same = [d for d in others if d.severity == detection.severity]
-    if not same:
+    same_class = [other for other in others if other.severity == detection.severity]
+    if not same_class:
         return 0.0, 1.0
-    # Several boxes may overlap fully; of those the partner is the one with the nearest confidence.
-    match = min(
-        same,
-        key=lambda d: (
-            detection.box.iou(d.box) < MIN_IOU,
-            abs(d.confidence - detection.confidence),
-        ),
-    )
+
+    def distance(other: Detection) -> tuple[bool, float]:
+        # Several boxes may overlap fully; of those the one with the nearest confidence is meant.
+        is_elsewhere = detection.box.iou(other.box) < MIN_IOU
+        return is_elsewhere, abs(other.confidence - detection.confidence)
+
+    match = min(same_class, key=distance)
     return detection.box.iou(match.box), abs(match.confidence - detection.confidence)
 
 
@@ -109,9 +144,8 @@ def trained_detections(model: Any, image: Image, settings: GateSettings) -> tupl
         verbose=False,
     )[0].boxes
     frame = Size(width=image.shape[1], height=image.shape[0])
+    rows = zip(boxes.xyxy.tolist(), boxes.cls.tolist(), boxes.conf.tolist(), strict=True)
     return tuple(
-        Detection(Box(*xyxy, frame), settings.classes[int(c)], confidence)
-        for xyxy, c, confidence in zip(
-            boxes.xyxy.tolist(), boxes.cls.tolist(), boxes.conf.tolist(), strict=True
-        )
+        Detection(Box(*corners, frame), settings.classes[int(index)], confidence)
+        for corners, index, confidence in rows
     )

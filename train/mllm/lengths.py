@@ -1,6 +1,5 @@
 """Lengths of the samples as the model sees them, with the base's own processor; none may be cut."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,17 @@ from typing import Any
 
 from dat_runtime.edge.source import header_size
 from dat_runtime.errors import DataError, ModelError
+from dat_runtime.files import read_json
 from dat_runtime.types import Size
+from train.mllm.run_settings import RunSettings
 
 PLOT = "lengths.png"
+
+BINS = 8
+"""Of the histogram in run.json."""
+
+PROGRESS_EVERY = 2000
+"""Samples; that many are checked in a few seconds."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +40,29 @@ class Lengths:
         return sum(tokens > self.cutoff for tokens in self.tokens)
 
     def summary(self) -> str:
+        """The distribution in one line, for the terminal."""
         ordered = sorted(self.tokens)
-        median, p95 = ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))]
+        median = ordered[len(ordered) // 2]
+        p95 = ordered[int(0.95 * (len(ordered) - 1))]
         return (
             f"{len(ordered)} samples, tokens median {median}, 95 % {p95}, longest {ordered[-1]}; "
             f"{self.cut or 'none'} cut (cutoff_len {self.cutoff})"
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The histogram in eight bins up to the longest, and what the limit was."""
-        width = -(-max(self.tokens) // 8)
-        bins = [sum(t > i * width and t <= (i + 1) * width for t in self.tokens) for i in range(8)]
+        """The histogram in eight bins up to the longest, and the limit.
+
+        A bin holds its upper edge and not its lower one, so the longest sample is in the last.
+        """
+        longest = max(self.tokens)
+        width = -(-longest // BINS)
+        bins = [0] * BINS
+        for tokens in self.tokens:
+            bins[(tokens - 1) // width] += 1
         return {
             "cutoff_len": self.cutoff,
             "cut": self.cut,
-            "longest": max(self.tokens),
+            "longest": longest,
             "bin": width,
             "bins": bins,
         }
@@ -59,6 +74,7 @@ class Lengths:
         figure = Figure(figsize=(6, 3.5), layout="constrained")
         axes = figure.subplots()
         shown = {"bins": 60, "range": (0, max(self.cutoff, *self.tokens))}
+        # One scale of bins for both, so that the images' tokens can be compared with all.
         axes.hist(self.tokens, **shown, label="whole sample")
         if any(self.image_tokens):
             axes.hist(self.image_tokens, **shown, alpha=0.6, label="its image")
@@ -72,17 +88,19 @@ def samples_file(instructions: Path, dataset: str) -> Path:
     """The file of a data set that dataset_info.json lists.
 
     Raises:
-        DataError: it does not list it.
+        DataError: the data set is not listed, or the list is not LLaMA-Factory's.
     """
     info_path = instructions / "dataset_info.json"
+    info = read_json(info_path)
     try:
-        info = json.loads(info_path.read_text("utf-8"))
         if dataset not in info:
             names = ", ".join(sorted(info))
             raise DataError(f"no data set {dataset!r}; there are: {names}", info_path)
         return instructions / str(info[dataset]["file_name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a LLaMA-Factory dataset_info.json ({error!r})", info_path) from None
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"is not a dataset_info.json of LLaMA-Factory ({error!r})", info_path
+        ) from None
 
 
 def read_samples(instructions: Path, dataset: str) -> list[dict[str, Any]]:
@@ -92,45 +110,50 @@ def read_samples(instructions: Path, dataset: str) -> list[dict[str, Any]]:
         DataError: it is not listed, or the file is not ShareGPT.
     """
     path = samples_file(instructions, dataset)
-    try:
-        samples: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read ({error})", path) from None
+    samples: list[dict[str, Any]] = read_json(path)
     if not samples:
         raise DataError("holds no sample", path)
     return samples
 
 
-def measure(config: Mapping[str, Any], say: Callable[[str], None]) -> Lengths:
+def measure(settings: RunSettings, report_progress: Callable[[str], None]) -> Lengths:
     """The length of every sample, with the base's own processor.
+
+    Args:
+        report_progress: takes a line from time to time.
 
     Raises:
         DataError: names the sample that would be cut, or whose image would be resized again.
         ModelError: the base's processor cannot be loaded.
     """
-    instructions, dataset = Path(config["dataset_dir"]), config["dataset"]
+    instructions, dataset = Path(settings.dataset_dir), settings.dataset
     samples = read_samples(instructions, dataset)
-    processor = load_processor(config["model_name_or_path"], config.get("model_revision", "main"))
+    processor = load_processor(settings.model_name_or_path, settings.model_revision)
     tokens, image_tokens = [], []
     for number, sample in enumerate(samples, start=1):
         sizes = [image_size(instructions / image) for image in sample["images"]]
         for size in sizes:
-            if problem := resize_problem(size, processor.image_processor, config):
+            problem = resize_problem(size, processor.image_processor, settings)
+            if problem is not None:
                 raise DataError(f"sample {sample['image_id']!r} of {dataset}: {problem}")
         tokens.append(count_tokens(sample, sizes, processor))
         image_tokens.append(sum(_image_tokens(size, processor) for size in sizes))
-        if number % 2000 == 0:
-            say(f"{number}/{len(samples)} samples checked")
-    found = Lengths(tuple(tokens), config.get("cutoff_len", 2048), tuple(image_tokens))
-    if found.cut:
-        at = next(i for i, count in enumerate(tokens) if count > found.cutoff)
-        raise DataError(
-            f"sample {samples[at]['image_id']!r} of {dataset} has {tokens[at]} tokens and would be "
-            f"cut at cutoff_len {found.cutoff}, {found.cut} of {len(samples)} samples in all, the "
-            f"longest has {max(tokens)}: raise cutoff_len, or make the instructions with a smaller "
-            "--max-pixels"
-        )
-    return found
+        if number % PROGRESS_EVERY == 0:
+            report_progress(f"{number}/{len(samples)} samples checked")
+    measured = Lengths(tuple(tokens), settings.cutoff_len, tuple(image_tokens))
+    _demand_none_cut(measured, samples, dataset)
+    return measured
+
+
+def _demand_none_cut(measured: Lengths, samples: Sequence[Mapping[str, Any]], dataset: str) -> None:
+    for sample, tokens in zip(samples, measured.tokens, strict=True):
+        if tokens > measured.cutoff:
+            raise DataError(
+                f"sample {sample['image_id']!r} of {dataset} has {tokens} tokens and would be cut "
+                f"at cutoff_len {measured.cutoff}, {measured.cut} of {len(samples)} samples in "
+                f"all, the longest has {max(measured.tokens)}: raise cutoff_len, or make the "
+                "instructions with a smaller --max-pixels"
+            )
 
 
 def load_processor(base: str, revision: str) -> Any:
@@ -155,16 +178,15 @@ def image_size(path: Path) -> Size:
         raise DataError(f"no picture ({error})", path) from None
 
 
-def resize_problem(size: Size, image_processor: Any, config: Mapping[str, Any]) -> str | None:
+def resize_problem(size: Size, image_processor: Any, settings: RunSettings) -> str | None:
     """Why an image would be resized again before the model sees it, `None` when it would not.
 
-    LLaMA-Factory's limits act first (its defaults are 768 x 768 and 32 x 32), then the processor's.
+    LLaMA-Factory's limits act first, then the processor's.
     """
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     image = f"its image of {size.width} x {size.height} pixels"
-    most = config.get("image_max_pixels", 768 * 768)
-    least = config.get("image_min_pixels", 32 * 32)
+    most, least = settings.image_max_pixels, settings.image_min_pixels
     if not least <= size.pixels <= most:
         return (
             f"{image} is outside image_min_pixels {least} and image_max_pixels {most}: set them to "
@@ -183,8 +205,9 @@ def resize_problem(size: Size, image_processor: Any, config: Mapping[str, Any]) 
 def count_tokens(sample: Mapping[str, Any], sizes: Sequence[Size], processor: Any) -> int:
     """Tokens of one ShareGPT sample: chat template, image, prompt and answer."""
     user, assistant = sample["messages"]
+    question = user["content"].replace("<image>", "")
     content = [{"type": "image"} for _ in sizes]
-    content.append({"type": "text", "text": user["content"].replace("<image>", "")})
+    content.append({"type": "text", "text": question})
     text = processor.apply_chat_template(
         [
             {"role": "system", "content": [{"type": "text", "text": sample["system"]}]},
@@ -192,10 +215,12 @@ def count_tokens(sample: Mapping[str, Any], sizes: Sequence[Size], processor: An
             {"role": "assistant", "content": [{"type": "text", "text": assistant["content"]}]},
         ]
     )
-    pads = sum(_image_tokens(size, processor) - 1 for size in sizes)  # one is in the text
-    return len(processor.tokenizer(text)["input_ids"]) + pads
+    # The template writes one placeholder for an image; the processor repeats it.
+    repeated = sum(_image_tokens(size, processor) - 1 for size in sizes)
+    return len(processor.tokenizer(text)["input_ids"]) + repeated
 
 
 def _image_tokens(size: Size, processor: Any) -> int:
+    """A token stands for `merge` x `merge` patches of the image."""
     patch, merge = processor.image_processor.patch_size, processor.image_processor.merge_size
     return int(size.pixels // (patch * merge) ** 2)

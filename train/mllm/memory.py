@@ -1,4 +1,4 @@
-"""Peak memory of a training of Qwen2.5-VL, from its configuration and the samples' lengths.
+"""Peak memory of a training of Qwen2.5-VL, from its settings and the samples' lengths.
 
 Pure arithmetic over tensors that can be counted by hand: what is resident (weights, adapter,
 gradients, optimizer), what the forward pass keeps for the backward pass, and what the three moments
@@ -7,16 +7,18 @@ follow the code of Transformers 5.6 (`modeling_qwen2_5_vl.py`, `loss_utils.py`),
 (`tuners/lora/layer.py`) and LLaMA-Factory 0.9.5 (`model_utils/checkpointing.py`).
 `benchmarks/lora_memory.py` compares them with measurements; docs/lora.md holds the result.
 
-Letters: t tokens of the batch, padding included; p patches of its images; b bytes of an activation
-(2 under bf16, else 4).
+Letters: h, i and k are the widths of a layer, of its MLP and of its keys; d and i those of the
+vision tower; b the bytes of an activation (2 under bf16, else 4); r the rank of LoRA.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dat_runtime.errors import ConfigError
 from train.mllm.model_sizes import PATCH_VALUES, Text, Vision
+from train.mllm.run_settings import RunSettings
+
+FLOAT = 4
+"""Bytes of a float32."""
 
 PAD_TO = 8
 """LLaMA-Factory's collator pads a batch to a multiple of this."""
@@ -26,6 +28,15 @@ CUDA_CONTEXT = 700 << 20
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight in bitsandbytes' NF4: 4 bits, an 8-bit scale per 64, a float per 256 scales."""
+
+QUANTIZED_BYTES = {4: NF4_BYTES, 8: 1.0}
+"""Bytes of a weight by `quantization_bit`; of other widths the bits alone are counted."""
+
+ADAM_BYTES = 8
+"""State per trained weight of AdamW: its two moments in float32."""
+
+SMALLER_STATES = (("sgd", 0), ("adafactor", 4), ("8bit", 2))
+"""Bytes of state per trained weight of the other optimizers, by a word in the `optim` key."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,16 @@ class Batch:
     def all_tokens(self) -> int:
         return self.size * self.tokens
 
+    @property
+    def is_padded(self) -> bool:
+        """One sample alone needs no padding; of several one is shorter, almost always."""
+        return self.size > 1
+
+
+def padded(tokens: int) -> int:
+    """The length to which the collator pads a batch whose longest sample has so many tokens."""
+    return -(-tokens // PAD_TO) * PAD_TO
+
 
 def worst_batch(samples: Sequence[tuple[int, int]], size: int) -> Batch:
     """The longest samples in one batch, and the largest images.
@@ -55,95 +76,8 @@ def worst_batch(samples: Sequence[tuple[int, int]], size: int) -> Batch:
     """
     size = min(size, len(samples))
     longest = max(tokens for tokens, _ in samples)
-    images = sorted((image for _, image in samples), reverse=True)[:size]
-    return Batch(size, -(-longest // PAD_TO) * PAD_TO, sum(images))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What LLaMA-Factory's keys say about memory."""
-
-    full: bool
-    rank: int
-    targets: tuple[str, ...]
-    dropout: bool
-    bf16: bool
-    quantization_bit: int | None
-    checkpointing: bool
-    tower_frozen: bool
-    projector_frozen: bool
-    optimizer_bytes: int
-    zero_stage: int
-    world: int
-    cuda: bool
-
-    @property
-    def width(self) -> int:
-        """Bytes of an activation."""
-        return 2 if self.bf16 else 4
-
-    def shared(self, size: float, stage: int) -> int:
-        """Bytes on one card of what DeepSpeed divides from a ZeRO stage on."""
-        return round(size / self.world if self.zero_stage >= stage else size)
-
-
-_OPTIMIZER_BYTES = {"adamw": 8, "adam": 8, "8bit": 2, "adafactor": 4, "sgd": 0}
-"""Bytes of state per trained weight, by a word in the `optim` key; AdamW keeps two floats."""
-
-
-def read_recipe(config: Mapping[str, Any], text: Text, *, world: int = 1, cuda: bool) -> Recipe:
-    """The recipe in a configuration of LLaMA-Factory.
-
-    Args:
-        world: number of processes, one a card.
-        cuda: on a card; a CPU keeps wider dropout masks.
-    """
-    full = config.get("finetuning_type") == "full"
-    named = config.get("lora_target", "all")
-    targets = tuple(text.modules) if named == "all" else tuple(_words(named))
-    optim = str(config.get("optim", "adamw_torch"))
-    by_word = (v for k, v in reversed(_OPTIMIZER_BYTES.items()) if k in optim)
-    return Recipe(
-        full=full,
-        rank=int(config.get("lora_rank", 8)),
-        targets=targets,
-        dropout=float(config.get("lora_dropout", 0.0)) > 0,
-        bf16=bool(config.get("bf16", False)),
-        quantization_bit=config.get("quantization_bit"),
-        checkpointing=not config.get("disable_gradient_checkpointing", False),
-        tower_frozen=bool(config.get("freeze_vision_tower", True)),
-        projector_frozen=bool(config.get("freeze_multi_modal_projector", True)),
-        optimizer_bytes=next(by_word, 8),
-        zero_stage=zero_stage(config.get("deepspeed")),
-        world=world,
-        cuda=cuda,
-    )
-
-
-def _words(value: Any) -> list[str]:
-    return [str(v).strip() for v in (value.split(",") if isinstance(value, str) else value)]
-
-
-def zero_stage(deepspeed: Any) -> int:
-    """The ZeRO stage of a DeepSpeed configuration: a mapping, a file of JSON, or nothing.
-
-    Raises:
-        ConfigError: there is no such file, or it states no stage.
-    """
-    import json
-    from pathlib import Path
-
-    if not deepspeed:
-        return 0
-    try:
-        content = deepspeed
-        if not isinstance(deepspeed, Mapping):
-            content = json.loads(Path(deepspeed).read_text("utf-8"))
-        return int(content["zero_optimization"]["stage"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{deepspeed}: no DeepSpeed configuration with a ZeRO stage ({error!r})"
-        ) from None
+    largest_images = sorted((image for _, image in samples), reverse=True)[:size]
+    return Batch(size, padded(longest), sum(largest_images))
 
 
 @dataclass(frozen=True)
@@ -163,98 +97,143 @@ class Estimate:
     @property
     def peak(self) -> int:
         """All that is there at the worst moment; the vision tower runs before the layers."""
-        held = sum(self.resident.values())
-        later = max(v for k, v in self.moments.items() if k != "vision tower")
-        return held + max(sum(self.kept.values()) + later, self.moments["vision tower"])
+        resident = sum(self.resident.values())
+        kept = sum(self.kept.values())
+        tower = self.moments["vision tower"]
+        later = max(size for name, size in self.moments.items() if name != "vision tower")
+        return resident + max(kept + later, tower)
 
     def table(self) -> str:
         """A line per part, in GB (10^9 bytes)."""
         groups = (("held", self.resident), ("kept", self.kept), ("at one moment", self.moments))
-        lines = [
-            f"{group:<14} {name:<28} {size / 1e9:8.2f} GB"
-            for group, parts in groups
-            for name, size in parts.items()
-        ]
-        return "\n".join([*lines, f"{'peak':<43} {self.peak / 1e9:8.2f} GB"])
+        lines = []
+        for group, parts in groups:
+            for name, size in parts.items():
+                lines.append(f"{group:<14} {name:<28} {size / 1e9:8.2f} GB")
+        lines.append(f"{'peak':<43} {self.peak / 1e9:8.2f} GB")
+        return "\n".join(lines)
 
 
 def estimate(
-    model: tuple[Text, Vision], recipe: Recipe, batch: Batch, *, tower_kept: bool = False
+    model: tuple[Text, Vision],
+    settings: RunSettings,
+    batch: Batch,
+    *,
+    processes: int = 1,
+    tower_kept: bool = False,
 ) -> Estimate:
     """The peak of one training step after the first.
 
     Args:
+        processes: one a card; DeepSpeed shares out over them.
         tower_kept: the frozen tower's activations are kept too, as they are with
             `llamafactory-cli train` (train/mllm/upstream.py keeps them out).
     """
     text, vision = model
+    tokens = batch.all_tokens
     patches = batch.image_tokens * vision.merge**2
-    trained = trained_weights(text, vision, recipe)
-    stored = 4 * trained if not recipe.full else 0  # of full tuning they are the weights
-    resident = {
-        "weights": recipe.shared(weight_bytes(text, vision, recipe), 3),
-        "adapter, float32": recipe.shared(stored, 3),
-        "gradients": recipe.shared(4 * trained * (2 if recipe.world > 1 else 1), 2),
-        "optimizer": recipe.shared(recipe.optimizer_bytes * trained, 1),
-        "CUDA context": CUDA_CONTEXT if recipe.cuda else 0,
-    }
-    held_layers = (
-        layer_inputs(text, recipe) if recipe.checkpointing else layer_saved(text, recipe, batch)
-    )
     kept = {
-        "pixels, ids, mask": 4 * PATCH_VALUES * patches + mask_bytes(batch) + 64 * batch.all_tokens,
-        "layers": text.layers * held_layers * batch.all_tokens,
-        "last norm, rotary angles": (
-            4 * text.hidden + 2 * 4 * recipe.width * text.hidden // text.heads
-        )
-        * batch.all_tokens,
-        "vision tower": patches * tower_saved(vision, recipe, tower_kept),
+        "pixels, ids, mask": FLOAT * PATCH_VALUES * patches + mask_bytes(batch) + 64 * tokens,
+        "layers": text.layers * layer_kept(text, settings, batch) * tokens,
+        "last norm, rotary angles": last_norm_and_angles(text, settings) * tokens,
+        "vision tower": patches * tower_saved(vision, settings, tower_kept),
     }
     moments = {
-        "vision tower": patches * tower_working_set(vision, recipe),
-        "loss": 12 * text.vocabulary * batch.all_tokens,
-        "backward of a layer": layer_backward(text, recipe, batch) * batch.all_tokens
-        + gathered_layer(text, recipe),
+        "vision tower": patches * tower_working_set(vision, settings),
+        "loss": loss_bytes(text) * tokens,
+        "backward of a layer": layer_backward(text, settings, batch) * tokens
+        + gathered_layer(text, settings),
     }
-    return Estimate(resident, kept, moments)
+    return Estimate(resident_bytes(text, vision, settings, processes), kept, moments)
 
 
-def trained_weights(text: Text, vision: Vision, recipe: Recipe) -> int:
+def resident_bytes(
+    text: Text, vision: Vision, settings: RunSettings, processes: int
+) -> dict[str, int]:
+    """What one card holds during the whole training.
+
+    DeepSpeed's ZeRO divides the optimizer's states from stage 1 on, the gradients from stage 2, the
+    weights in stage 3.
+    """
+
+    def on_one_card(size: float, from_stage: int) -> int:
+        is_divided = settings.zero_stage >= from_stage
+        return round(size / processes if is_divided else size)
+
+    trained = trained_weights(text, vision, settings)
+    # Where the model itself is trained, its weights are the trained ones.
+    adapter = 0 if settings.full else FLOAT * trained
+    # Data parallelism keeps a second copy of the gradients, in buckets that are sent.
+    copies_of_gradients = 2 if processes > 1 else 1
+    return {
+        "weights": on_one_card(weight_bytes(text, vision, settings), 3),
+        "adapter, float32": on_one_card(adapter, 3),
+        "gradients": on_one_card(FLOAT * trained * copies_of_gradients, 2),
+        "optimizer": on_one_card(optimizer_bytes(settings) * trained, 1),
+        "CUDA context": 0 if settings.use_cpu else CUDA_CONTEXT,
+    }
+
+
+def optimizer_bytes(settings: RunSettings) -> int:
+    """Bytes of state per trained weight."""
+    for word, size in SMALLER_STATES:
+        if word in settings.optim:
+            return size
+    return ADAM_BYTES
+
+
+def target_modules(text: Text, settings: RunSettings) -> dict[str, tuple[int, int]]:
+    """The linear modules of a layer that have a LoRA: name -> (inputs, outputs)."""
+    if settings.lora_target == ("all",):
+        return text.modules
+    return {name: size for name, size in text.modules.items() if name in settings.lora_target}
+
+
+def trained_weights(text: Text, vision: Vision, settings: RunSettings) -> int:
     """Number of weights that are trained.
 
-    LoRA adds rank x (inputs + outputs) to each target module of the language model.
+    LoRA adds rank x (inputs + outputs) to each target module of the language model: its matrices A
+    and B.
     """
-    if recipe.full:
-        tower = 0 if recipe.tower_frozen else vision.linear + vision.other
+    if settings.full:
+        tower = 0 if settings.freeze_vision_tower else vision.linear + vision.other
         return text.linear + text.other + tower
-    sizes = [size for name, size in text.modules.items() if name in recipe.targets]
-    return text.layers * recipe.rank * sum(i + o for i, o in sizes)
+    widths = sum(inputs + outputs for inputs, outputs in target_modules(text, settings).values())
+    return text.layers * settings.lora_rank * widths
 
 
-def weight_bytes(text: Text, vision: Vision, recipe: Recipe) -> float:
+def weight_bytes(text: Text, vision: Vision, settings: RunSettings) -> float:
     """Of the base model: bf16 or float32; quantized, the linear modules have 4 or 8 bits.
 
     Full tuning holds what it trains in float32 (LLaMA-Factory's `_setup_full_tuning`).
     """
-    linear, other = text.linear + vision.linear, text.other + vision.other
-    if recipe.quantization_bit:
-        bits = {4: NF4_BYTES, 8: 1.0}.get(recipe.quantization_bit, recipe.quantization_bit / 8)
-        return bits * linear + recipe.width * other
-    extra = (4 - recipe.width) * trained_weights(text, vision, recipe) if recipe.full else 0
-    return recipe.width * (linear + other) + extra
+    b = settings.activation_bytes
+    linear = text.linear + vision.linear
+    other = text.other + vision.other
+    bits = settings.quantization_bit
+    if bits:
+        return QUANTIZED_BYTES.get(bits, bits / 8) * linear + b * other
+    if settings.full:
+        return b * (linear + other) + (FLOAT - b) * trained_weights(text, vision, settings)
+    return b * (linear + other)
 
 
 def mask_bytes(batch: Batch) -> int:
     """The causal mask of a padded batch: one byte per pair of tokens (`create_causal_mask`)."""
-    return batch.size * batch.tokens**2 if batch.size > 1 else 0
+    return batch.size * batch.tokens**2 if batch.is_padded else 0
 
 
-def layer_inputs(text: Text, recipe: Recipe) -> int:
-    """Bytes per token that checkpointing keeps of a layer: its input."""
-    return recipe.width * text.hidden
+def layer_kept(text: Text, settings: RunSettings, batch: Batch) -> int:
+    """Bytes per token kept of a layer until its backward pass.
+
+    Checkpointing keeps its input alone, h numbers; without it, all that autograd saves.
+    """
+    if settings.checkpointing:
+        return settings.activation_bytes * text.hidden
+    return layer_saved(text, settings, batch)
 
 
-def layer_saved(text: Text, recipe: Recipe, batch: Batch) -> int:
+def layer_saved(text: Text, settings: RunSettings, batch: Batch) -> int:
     """Bytes per token that autograd saves of one decoder layer.
 
     - each RMSNorm: its input as float32, 4h;
@@ -263,82 +242,122 @@ def layer_saved(text: Text, recipe: Recipe, batch: Batch) -> int:
     - MLP: SiLU's input, and both factors of the product, 3bi;
     - each LoRA module: `linear_saved`.
     """
-    h, b = text.hidden, recipe.width
-    keys = h if batch.size > 1 else text.keys
-    attention = b * (2 * h + 2 * keys) + 4 * text.heads
-    return 2 * 4 * h + attention + 3 * b * text.inner + linear_saved(text, recipe)
+    h, b = text.hidden, settings.activation_bytes
+    norms = 2 * FLOAT * h
+    keys = h if batch.is_padded else text.keys
+    attention = b * (2 * h + 2 * keys) + FLOAT * text.heads
+    mlp = 3 * b * text.inner
+    return norms + attention + mlp + linear_saved(text, settings)
 
 
-def linear_saved(text: Text, recipe: Recipe) -> int:
+def linear_saved(text: Text, settings: RunSettings) -> int:
     """Bytes per token that the linear modules of a layer save; frozen ones save nothing.
 
     LoRA's A saves its input. Under bf16 PEFT casts the input to float32 and autocast casts it back,
     so every module saves a copy of its own; dropout makes one too, and saves its mask: a byte a
     number on a card, the width of the numbers on a CPU. A's output, r numbers, is saved for B.
     """
-    b, h = recipe.width, text.hidden
-    if recipe.full:
+    b, h = settings.activation_bytes, text.hidden
+    if settings.full:
+        # A trained weight saves what it multiplies: the inputs of queries, keys and values and of
+        # the MLP (2h), of the output projection (h), of the down projection (i), and, in the two
+        # norms, the normalised input (2h).
         return b * (2 * h + h + text.inner + 2 * h)
-    inputs = [text.modules[name][0] for name in recipe.targets if name in text.modules]
-    own_copy = recipe.bf16 or recipe.dropout
-    total = sum(inputs) if own_copy else sum({"h": 2 * h, "i": text.inner}.values())
-    mask = (1 if recipe.cuda else 4) * sum(inputs) if recipe.dropout else 0
-    return b * total + mask + b * recipe.rank * len(inputs)
+    inputs = [module_inputs for module_inputs, _ in target_modules(text, settings).values()]
+    # Queries, keys and values share one input, gate and up projection another; attention saved the
+    # output projection's already.
+    saved_inputs = 2 * h + text.inner
+    if settings.bf16 or settings.lora_dropout > 0:
+        saved_inputs = sum(inputs)
+    mask = 0
+    if settings.lora_dropout > 0:
+        mask_width = FLOAT if settings.use_cpu else 1
+        mask = mask_width * sum(inputs)
+    return b * saved_inputs + mask + b * settings.lora_rank * len(inputs)
 
 
-def layer_backward(text: Text, recipe: Recipe, batch: Batch) -> int:
+def last_norm_and_angles(text: Text, settings: RunSettings) -> int:
+    """Bytes per token: the last norm's input as float32, and the cosines and sines.
+
+    Those are as wide as a head and come four times: for each of the three axes of a position, and
+    the mix of the three that a layer applies (`apply_multimodal_rotary_pos_emb`).
+    """
+    last_norm = FLOAT * text.hidden
+    angles = 2 * 4 * settings.activation_bytes * text.hidden // text.heads
+    return last_norm + angles
+
+
+def loss_bytes(text: Text) -> int:
+    """Bytes per token of the loss, which is computed in float32 over the whole vocabulary.
+
+    Three tensors of that size are there at once: the log-softmax, its gradient and the gradient of
+    the logits (`ForCausalLMLoss`).
+    """
+    return 3 * FLOAT * text.vocabulary
+
+
+def layer_backward(text: Text, settings: RunSettings, batch: Batch) -> int:
     """Bytes per token of one layer's backward pass: recomputed activations and gradients.
 
     The widest point is the down projection: the gradient of its input (i numbers) through the base
     and through LoRA, the latter also as float32 under bf16, before and after dropout.
     """
-    recomputed = layer_saved(text, recipe, batch) if recipe.checkpointing else 0
-    copies = 2 * 4 + 2 if recipe.bf16 else 4
-    return recomputed + (recipe.width + copies) * text.inner + 2 * recipe.width * text.hidden
+    b = settings.activation_bytes
+    recomputed = layer_saved(text, settings, batch) if settings.checkpointing else 0
+    through_lora = 2 * FLOAT + b if settings.bf16 else FLOAT
+    gradients = (b + through_lora) * text.inner + 2 * b * text.hidden
+    return recomputed + gradients
 
 
-def gathered_layer(text: Text, recipe: Recipe) -> int:
+def gathered_layer(text: Text, settings: RunSettings) -> int:
     """ZeRO-3 gathers whole layers, one ahead; bitsandbytes unpacks one matrix to 16 bits."""
-    if recipe.zero_stage >= 3:
-        return 2 * recipe.width * text.linear // text.layers
-    return recipe.width * text.hidden * text.inner if recipe.quantization_bit else 0
+    b = settings.activation_bytes
+    if settings.zero_stage >= 3:
+        return 2 * b * text.linear // text.layers
+    if settings.quantization_bit:
+        return b * text.hidden * text.inner
+    return 0
 
 
-def tower_saved(vision: Vision, recipe: Recipe, tower_kept: bool) -> int:
+def tower_saved(vision: Vision, settings: RunSettings, tower_kept: bool) -> int:
     """Bytes per patch kept of the vision tower.
 
     Nothing of a frozen tower that autograd leaves out; per block its input under checkpointing; and
     all that a block saves, 20d + 6i under bf16, where it is not checkpointed.
     """
-    frozen = recipe.tower_frozen and recipe.projector_frozen
-    if frozen and not tower_kept:
-        return 0
-    if not recipe.tower_frozen and recipe.checkpointing:
-        return vision.depth * recipe.width * vision.hidden + block_saved(vision, recipe)
-    if recipe.tower_frozen and not tower_kept:
-        return merger_saved(vision, recipe)
-    return vision.depth * block_saved(vision, recipe) + merger_saved(vision, recipe)
+    tower_frozen = settings.freeze_vision_tower
+    if tower_frozen and not tower_kept:
+        # A trained projector alone needs what the merger saves.
+        return 0 if settings.freeze_multi_modal_projector else merger_saved(vision, settings)
+    if not tower_frozen and settings.checkpointing:
+        # One block at a time is computed again from its input.
+        block_inputs = vision.depth * settings.activation_bytes * vision.hidden
+        return block_inputs + block_saved(vision, settings)
+    return vision.depth * block_saved(vision, settings) + merger_saved(vision, settings)
 
 
-def block_saved(vision: Vision, recipe: Recipe) -> int:
+def block_saved(vision: Vision, settings: RunSettings) -> int:
     """Bytes per patch that autograd saves of one vision block, as in `layer_saved`; no LoRA.
 
     The values are a view of queries, keys and values in one tensor, which is kept with them.
     """
-    b, d = recipe.width, vision.hidden
-    trained = 0 if recipe.tower_frozen else b * (3 * d + vision.inner)
-    return 2 * 4 * d + b * 6 * d + 4 * vision.heads + 3 * b * vision.inner + trained
+    b, d = settings.activation_bytes, vision.hidden
+    norms = 2 * FLOAT * d
+    attention = b * 6 * d + FLOAT * vision.heads
+    mlp = 3 * b * vision.inner
+    trained = 0 if settings.freeze_vision_tower else b * (3 * d + vision.inner)
+    return norms + attention + mlp + trained
 
 
-def merger_saved(vision: Vision, recipe: Recipe) -> int:
+def merger_saved(vision: Vision, settings: RunSettings) -> int:
     """Bytes per patch of the merger: the norm's input, and GELU's."""
-    return (4 + recipe.width) * vision.hidden
+    return (FLOAT + settings.activation_bytes) * vision.hidden
 
 
-def tower_working_set(vision: Vision, recipe: Recipe) -> int:
+def tower_working_set(vision: Vision, settings: RunSettings) -> int:
     """Bytes per patch while a block runs: rotary angles are applied in float32.
 
     Residual, queries, keys and values (4bd), queries and keys as float32 (8d), and the four
     products of one of them (16d), the last two with their sum still in place.
     """
-    return (4 * recipe.width + 24) * vision.hidden
+    return (4 * settings.activation_bytes + 24) * vision.hidden

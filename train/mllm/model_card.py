@@ -7,7 +7,7 @@ from dat_runtime.adapter import Adapter
 from dat_runtime.manifest import VERSIONS
 
 APACHE = "Qwen2.5-VL-7B-Instruct"
-"""The base whose licence is known here; the licences of its 3B and 72B sisters are others."""
+"""The base whose licence is known here; those of its 3B and 72B versions differ."""
 
 CARD = """\
 ---
@@ -54,9 +54,10 @@ def lora_card(config: Mapping[str, Any], adapter: Adapter, report: Mapping[str, 
         report: of `tuning.run`, with the samples' `tokens`.
     """
     tokens = report["tokens"]
+    name_of_base = adapter.base.rsplit("/", 1)[-1]
     return CARD.format(
         base=adapter.base,
-        license="apache-2.0" if adapter.base.rsplit("/", 1)[-1] == APACHE else "other",
+        license="apache-2.0" if name_of_base == APACHE else "other",
         revision=adapter.revision,
         dataset=config["dataset"],
         rank=adapter.rank,

@@ -7,7 +7,7 @@ from typing import Any
 from dat_runtime.errors import ConfigError
 
 PATCH_VALUES = 3 * 2 * 14 * 14
-"""Numbers of one patch: channels, frames, height, width."""
+"""Numbers of one patch: channels x frames x height x width."""
 
 SEVEN_B: Mapping[str, Any] = {
     "hidden_size": 3584,
@@ -63,10 +63,15 @@ class Text:
 
     @property
     def other(self) -> int:
-        """Weights that are never quantized: embeddings, output head, biases, norms."""
-        words = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        """Weights that are never quantized: embeddings, output head, biases, norms.
+
+        Queries, keys and values have biases; a layer has two norms, the model one more at its end.
+        """
+        embeddings = self.vocabulary * self.hidden
+        output_head = 0 if self.tied else self.vocabulary * self.hidden
         biases = self.hidden + 2 * self.keys
-        return words + self.layers * (biases + 2 * self.hidden) + self.hidden
+        norms = 2 * self.hidden
+        return embeddings + output_head + self.layers * (biases + norms) + self.hidden
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,26 @@ class Vision:
 
     @property
     def linear(self) -> int:
-        """Weights of the linear modules: the blocks' and the merger's."""
-        d, i, wide = self.hidden, self.inner, self.hidden * self.merge**2
-        return self.depth * (4 * d * d + 3 * d * i) + wide * wide + wide * self.out
+        """Weights of the linear modules: the blocks' and the merger's.
+
+        A block has queries, keys, values and output (4dd), gate, up and down projection (3di). The
+        merger takes `merge` x `merge` patches as one.
+        """
+        d, i = self.hidden, self.inner
+        blocks = self.depth * (4 * d * d + 3 * d * i)
+        merged = d * self.merge**2
+        return blocks + merged * merged + merged * self.out
 
     @property
     def other(self) -> int:
         """Weights of the patch embedding, biases and norms."""
-        d, i, wide = self.hidden, self.inner, self.hidden * self.merge**2
-        biases = self.depth * (3 * d + d + 2 * i + d)
+        d, i = self.hidden, self.inner
+        embedding = PATCH_VALUES * d
+        # One number per output of each linear module, in the order of `linear`.
+        block_biases = self.depth * (3 * d + d + 2 * i + d)
+        merger_biases = d * self.merge**2 + self.out
         norms = self.depth * 2 * d + d
-        return PATCH_VALUES * d + biases + norms + wide + self.out
+        return embedding + block_biases + norms + merger_biases
 
 
 def read_model(config: Mapping[str, Any]) -> tuple[Text, Vision]:
@@ -101,7 +115,8 @@ def read_model(config: Mapping[str, Any]) -> tuple[Text, Vision]:
     Raises:
         ConfigError: a size is missing.
     """
-    t, v = config.get("text_config", config), config.get("vision_config", {})
+    t = config.get("text_config", config)
+    v = config.get("vision_config", {})
     try:
         head = t["hidden_size"] // t["num_attention_heads"]
         text = Text(

@@ -1,14 +1,13 @@
-"""What is checked before a LoRA run spends an hour; each refusal says what to change.
+"""The checks before a LoRA run spends an hour, and their report; a refusal says what to change.
 
-The base (architecture, pinned revision, what an earlier adapter was trained for), every sample's
+The base (architecture, pinned revision, the base of an adapter to go on from), every sample's
 length and image against the base's processor, the card's memory, the disk.
 """
 
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,15 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG
 from dat_runtime.errors import ConfigError, ModelError
+from dat_runtime.files import read_json
 from train.mllm import lengths, resources
 from train.mllm.lengths import Lengths
 from train.mllm.memory import Estimate
+from train.mllm.run_settings import RunSettings
 
 MODEL_TYPE = "qwen2_5_vl"
+"""Qwen2.5-VL's, in config.json."""
+
 EARLIER = ("adapter_name_or_path", "resume_from_checkpoint")
 """LLaMA-Factory's keys that name an adapter to go on from."""
 
@@ -29,12 +32,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Report:
-    """What a run will be, as far as it can be told before.
+    """The preflight report of a run.
 
     Attributes:
-        disk: bytes that it will write.
+        card: None where the run has none to compare the memory with.
+        disk: bytes that the run will write.
         dataset: sha256 of the samples' file; their images are in the instructions' manifest.
-        seconds: that the preflight took.
+        seconds: duration of the preflight.
     """
 
     lengths: Lengths
@@ -49,32 +53,35 @@ class Report:
         peak = f"peak memory, estimated: {self.memory.peak / 1e9:.1f} GB"
         if self.card:
             share = self.memory.peak / self.card.memory
-            of = f"{share:.0%} of {self.card.memory / 1e9:.1f} GB ({self.card.name})"
+            compared = f"{share:.0%} of {self.card.memory / 1e9:.1f} GB ({self.card.name})"
         else:
-            of = "no card here to compare it with"
-        return [
-            self.lengths.summary(),
-            f"{peak}, {of}; disk {self.disk / 1e9:.1f} GB; samples' sha256 {self.dataset[:12]}",
-        ]
+            compared = "no card here to compare it with"
+        disk = f"disk {self.disk / 1e9:.1f} GB"
+        samples = f"samples' sha256 {self.dataset[:12]}"
+        return [self.lengths.summary(), f"{peak}, {compared}; {disk}; {samples}"]
 
     def as_json(self) -> dict[str, Any]:
         """For run.json."""
-        memory = {**self.memory.resident, **self.memory.kept, **self.memory.moments}
+        parts = self.memory.resident | self.memory.kept | self.memory.moments
         return {
             "preflight_seconds": round(self.seconds, 1),
             "tokens": self.lengths.as_json(),
-            "memory": {"peak": self.memory.peak, "parts": memory},
+            "memory": {"peak": self.memory.peak, "parts": parts},
             "dataset": {"samples": len(self.lengths.tokens), "sha256": self.dataset},
         }
 
 
 def check(
-    config: Mapping[str, Any],
+    settings: RunSettings,
     out: Path,
-    say: Callable[[str], None],
+    report_progress: Callable[[str], None],
     ignore_memory: bool = False,
 ) -> Report:
     """Check a run before it starts; leaves lengths.png in `out`.
+
+    Args:
+        report_progress: takes a line while the samples are checked.
+        ignore_memory: estimate the memory, and refuse nothing because of it.
 
     Raises:
         DataError: names the sample that would be cut, or whose image would be resized again.
@@ -82,41 +89,43 @@ def check(
         ConfigError: card or disk are too small; says what would fit.
     """
     started = time.monotonic()
-    found = lengths.measure(config, say)
-    dataset = config["dataset"]
-    found.save_plot(out / lengths.PLOT, f"{dataset}: {len(found.tokens)} samples")
-    sizes = resources.model_sizes(config)
-    card = resources.find_card(config)
+    dataset = settings.dataset
+    measured = lengths.measure(settings, report_progress)
+    samples = len(measured.tokens)
+    measured.save_plot(out / lengths.PLOT, f"{dataset}: {samples} samples")
+    sizes = resources.model_sizes(settings)
+    card = resources.find_card(settings)
     if ignore_memory:
-        memory = resources.estimated(config, sizes, found, card)
+        memory = resources.estimated(settings, sizes, measured, card)
     else:
-        memory = resources.demand_memory(config, sizes, found, card)
-    world = card.count if card else 1
-    disk = resources.demand_disk(config, sizes, len(found.tokens), out, world)
-    path = lengths.samples_file(Path(config["dataset_dir"]), dataset)
+        memory = resources.demand_memory(settings, sizes, measured, card)
+    processes = card.count if card else 1
+    disk = resources.demand_disk(settings, sizes, samples, out, processes)
+    file = lengths.samples_file(Path(settings.dataset_dir), dataset)
     seconds = time.monotonic() - started
-    return Report(found, memory, card, disk, manifest.digest(path), seconds)
+    return Report(measured, memory, card, disk, manifest.digest(file), seconds)
 
 
-def base_folder(name: str, config: Mapping[str, Any]) -> Path | None:
-    """The folder of a local base model; `None` for a hub name.
+def base_folder(settings: RunSettings) -> Path | None:
+    """The folder of a local base model; `None` where the base is a hub name.
 
     Raises:
-        ModelError: the folder holds no Qwen2.5-VL.
-        ConfigError: the name is neither, the hub name comes without a pinned revision, or it cannot
+        ModelError: the folder does not hold a Qwen2.5-VL.
+        ConfigError: the base is neither, the hub name comes without a pinned revision, or it cannot
             be downloaded and the cache holds other revisions only.
     """
+    name = settings.model_name_or_path
     folder = Path(name)
     if folder.is_dir():
         demand_model_type(folder / "config.json")
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ConfigError(f"{name} is neither a folder nor a model's hub name")
-    revision = config.get("model_revision")
-    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
+    revision = settings.model_revision
+    if not _COMMIT.fullmatch(revision):
         raise ConfigError(
             f"model_revision is {revision!r}: pin the 40-digit commit of {name}, so that the "
-            "adapter says what it belongs to"
+            "adapter states which base it belongs to"
         )
     demand_cached_or_online(name, revision)
     return None
@@ -128,7 +137,9 @@ def demand_cached_or_online(name: str, revision: str) -> None:
 
     offline = HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1"
     snapshots = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
-    cached = sorted(p.name for p in snapshots.iterdir()) if snapshots.is_dir() else []
+    cached = []
+    if snapshots.is_dir():
+        cached = sorted(snapshot.name for snapshot in snapshots.iterdir())
     if offline and cached and revision not in cached:
         raise ConfigError(
             f"{name}: the cache holds revision {', '.join(cached)}, model_revision pins {revision} "
@@ -138,34 +149,38 @@ def demand_cached_or_online(name: str, revision: str) -> None:
 
 def demand_model_type(path: Path) -> None:
     """Refuse a folder whose config.json describes another architecture."""
-    try:
-        found = json.loads(path.read_text("utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: no model configuration ({error})") from None
-    if found != MODEL_TYPE:
-        raise ModelError(f"{path}: model_type is {found!r}, expected {MODEL_TYPE!r}")
+    config = read_json(path, ModelError)
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type != MODEL_TYPE:
+        raise ModelError(f"model_type is {model_type!r}, expected {MODEL_TYPE!r}", path)
 
 
-def demand_same_base(config: Mapping[str, Any]) -> None:
+def demand_same_base(settings: RunSettings) -> None:
     """Refuse to go on from an adapter that states another base than this run's.
 
     Raises:
         ModelError: names the adapter, its base and this one.
     """
     for key in EARLIER:
-        for folder in str(config.get(key) or "").split(","):
-            if folder.strip() and folder.strip().lower() not in ("true", "false"):
-                _demand_base_of(Path(folder.strip()), key, config)
+        paths = getattr(settings, key) or ""
+        for path in paths.split(","):
+            # `resume_from_checkpoint` may be true: go on from the newest in the output folder.
+            if path.strip() and path.strip().lower() not in ("true", "false"):
+                _demand_base_of(Path(path.strip()), key, settings)
 
 
-def _demand_base_of(folder: Path, key: str, config: Mapping[str, Any]) -> None:
-    base = str(config["model_name_or_path"])
+def _demand_base_of(folder: Path, key: str, settings: RunSettings) -> None:
+    """Compare the base that an adapter states with this run's.
+
+    PEFT leaves the revision open in checkpoints; there the name decides.
+    """
+    base = settings.model_name_or_path
     try:
-        stated = json.loads((folder / CONFIG).read_text("utf-8"))
+        stated = read_json(folder / CONFIG, ModelError)
         name, revision = str(stated["base_model_name_or_path"]), stated.get("revision")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{key}: {folder} holds no adapter of PEFT ({error!r})") from None
-    here = base_revision(base, config)
+    except (ModelError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{key}: {folder} does not hold an adapter of PEFT ({error!r})") from None
+    here = base_revision(settings)
     if revision is not None and revision != here:
         raise ModelError(
             f"{key}: {folder} was trained for {name} at revision {revision}, this base is {base} "
@@ -178,6 +193,7 @@ def _demand_base_of(folder: Path, key: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def base_revision(name: str, config: Mapping[str, Any]) -> str:
-    """What an adapter states of its base: a folder's sha256, or the pinned commit."""
-    return manifest.digest(Path(name)) if Path(name).is_dir() else str(config["model_revision"])
+def base_revision(settings: RunSettings) -> str:
+    """The revision of its base that an adapter states: a folder's sha256, or the pinned commit."""
+    folder = Path(settings.model_name_or_path)
+    return manifest.digest(folder) if folder.is_dir() else settings.model_revision

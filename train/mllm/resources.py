@@ -1,25 +1,27 @@
 """Whether a training fits: its peak memory on the card, and its files on the disk."""
 
-import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError, ModelError
+from dat_runtime.files import read_json
 from train.mllm.lengths import Lengths
 from train.mllm.memory import (
+    FLOAT,
     Estimate,
     estimate,
-    read_recipe,
+    optimizer_bytes,
     trained_weights,
     weight_bytes,
     worst_batch,
 )
 from train.mllm.model_sizes import Text, Vision, read_model
+from train.mllm.run_settings import RunSettings
 
 MARGIN = 1.05
 """Measured peaks are up to this much above the estimate (docs/lora.md)."""
@@ -28,31 +30,38 @@ OTHER_FILES = 200 << 20
 """Tokenizer files of checkpoints, logs, LLaMA-Factory's cache of token numbers."""
 
 INDEX = "model.safetensors.index.json"
+"""Names the files over which the weights of a large model are spread."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """The smallest of the cards that a training uses."""
+    """The smallest of the cards that a training uses.
+
+    Attributes:
+        memory: bytes.
+        count: of all cards, those of other nodes included; a process runs on each.
+    """
 
     name: str
     memory: int
     count: int
 
 
-def find_card(config: Mapping[str, Any]) -> Card | None:
-    """The card here, `None` when there is none or the configuration uses none."""
+def find_card(settings: RunSettings) -> Card | None:
+    """The card here, `None` when there is none or the settings use none."""
     import torch
 
-    if config.get("use_cpu") or not torch.cuda.is_available():
+    if settings.use_cpu or not torch.cuda.is_available():
         return None
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     smallest = min(cards, key=lambda card: card.total_memory)
+    # As LLaMA-Factory's launcher counts them.
     nodes = int(os.environ.get("NNODES", "1"))
-    here = int(os.environ.get("NPROC_PER_NODE", len(cards)))
-    return Card(smallest.name, smallest.total_memory, nodes * here)
+    cards_a_node = int(os.environ.get("NPROC_PER_NODE", len(cards)))
+    return Card(smallest.name, smallest.total_memory, nodes * cards_a_node)
 
 
-def model_sizes(config: Mapping[str, Any]) -> tuple[Text, Vision]:
+def model_sizes(settings: RunSettings) -> tuple[Text, Vision]:
     """The sizes of the base model, from its config.json in its folder or on the hub.
 
     Raises:
@@ -60,28 +69,28 @@ def model_sizes(config: Mapping[str, Any]) -> tuple[Text, Vision]:
     """
     from transformers.utils import cached_file
 
-    name = config["model_name_or_path"]
+    name = settings.model_name_or_path
     try:
-        path = cached_file(name, "config.json", revision=config.get("model_revision", "main"))
-        return read_model(json.loads(Path(str(path)).read_text("utf-8")))
+        path = cached_file(name, "config.json", revision=settings.model_revision)
     except (OSError, ValueError) as error:
         raise ModelError(f"{name}: its config.json cannot be read ({error})") from None
+    return read_model(read_json(Path(str(path)), ModelError))
 
 
 def estimated(
-    config: Mapping[str, Any], sizes: tuple[Text, Vision], lengths: Lengths, card: Card | None
+    settings: RunSettings, sizes: tuple[Text, Vision], lengths: Lengths, card: Card | None
 ) -> Estimate:
-    """Peak memory of the worst batch, as `train.lora` runs it."""
-    size = int(config.get("per_device_train_batch_size", 8))
+    """Peak memory of the worst batch, as `train.lora` runs it.
+
+    Without a card here the answer is that of a card, unless the run is meant for the CPU.
+    """
     samples = list(zip(lengths.tokens, lengths.image_tokens, strict=True))
-    # Without a card here the answer is that of a card, unless the run is meant for the CPU.
-    cuda = not config.get("use_cpu", False)
-    recipe = read_recipe(config, sizes[0], world=card.count if card else 1, cuda=cuda)
-    return estimate(sizes, recipe, worst_batch(samples, size))
+    batch = worst_batch(samples, settings.per_device_train_batch_size)
+    return estimate(sizes, settings, batch, processes=card.count if card else 1)
 
 
 def demand_memory(
-    config: Mapping[str, Any],
+    settings: RunSettings,
     sizes: tuple[Text, Vision],
     lengths: Lengths,
     card: Card | None,
@@ -89,45 +98,52 @@ def demand_memory(
     """The estimate, if the card has that much and a margin.
 
     Raises:
-        ConfigError: it has not; names changes of the configuration that would fit.
+        ConfigError: it has not; names changes of the settings that would fit.
     """
-    found = estimated(config, sizes, lengths, card)
-    if card is None or found.peak * MARGIN <= card.memory:
-        return found
-    fitting = [
-        f"{' '.join(f'{k}={v}' for k, v in change.items())} ({then.peak / 1e9:.1f} GB)"
-        for change in smaller(config)
-        if (then := estimated({**config, **change}, sizes, lengths, card)).peak * MARGIN
-        <= card.memory
-    ]
+    needed = estimated(settings, sizes, lengths, card)
+    if card is None or needed.peak * MARGIN <= card.memory:
+        return needed
+    fitting = []
+    for change in smaller(settings):
+        changed = estimated(replace(settings, **change), sizes, lengths, card)
+        if changed.peak * MARGIN <= card.memory:
+            keys = " ".join(f"{key}={value}" for key, value in change.items())
+            fitting.append(f"{keys} ({changed.peak / 1e9:.1f} GB)")
     fix = " or ".join(fitting) or "a card with more memory, or DeepSpeed ZeRO-3 on several"
     raise ConfigError(
-        f"an estimated {found.peak / 1e9:.1f} GB, and {MARGIN - 1:.0%} to be safe, are more than "
+        f"an estimated {needed.peak / 1e9:.1f} GB, and {MARGIN - 1:.0%} to be safe, are more than "
         f"the {card.memory / 1e9:.1f} GB of {card.name}: use {fix}; --ignore-memory trains all "
-        f"the same\n{found.table()}"
+        f"the same\n{needed.table()}"
     )
 
 
-def smaller(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def smaller(settings: RunSettings) -> Iterator[dict[str, Any]]:
     """Changes that need less memory, gentlest first; the same number of samples a step."""
-    if config.get("disable_gradient_checkpointing"):
+    if not settings.checkpointing:
         yield {"disable_gradient_checkpointing": False}
-    size = int(config.get("per_device_train_batch_size", 8))
-    steps = int(config.get("gradient_accumulation_steps", 1))
-    halves = [
-        {"per_device_train_batch_size": size // n, "gradient_accumulation_steps": steps * n}
-        for n in (2, 4, 8)
-        if size % n == 0
+    size = settings.per_device_train_batch_size
+    steps = settings.gradient_accumulation_steps
+    smaller_batches = [
+        {
+            "per_device_train_batch_size": size // divisor,
+            "gradient_accumulation_steps": steps * divisor,
+        }
+        for divisor in (2, 4, 8)
+        if size % divisor == 0
     ]
-    yield from halves
-    if not config.get("quantization_bit"):
+    yield from smaller_batches
+    if not settings.quantization_bit:
         yield {"quantization_bit": 4}
-        if halves:
-            yield {"quantization_bit": 4, **halves[-1]}
+        if smaller_batches:
+            yield {"quantization_bit": 4, **smaller_batches[-1]}
 
 
 def demand_disk(
-    config: Mapping[str, Any], sizes: tuple[Text, Vision], samples: int, folder: Path, world: int
+    settings: RunSettings,
+    sizes: tuple[Text, Vision],
+    samples: int,
+    folder: Path,
+    processes: int,
 ) -> int:
     """Bytes that the run will write below `folder`, if they are free there.
 
@@ -137,59 +153,65 @@ def demand_disk(
     Raises:
         ConfigError: they are not; says which disk, and what to change.
     """
-    recipe = read_recipe(config, sizes[0], world=world, cuda=True)
-    trained = trained_weights(*sizes, recipe)
-    checkpoint = (4 + recipe.optimizer_bytes) * trained
-    kept = checkpoints_kept(config, samples, world)
-    there = folder.glob("work/checkpoint-*/**/*")  # of an earlier start: these will be replaced
-    written = sum(file.stat().st_size for file in there if file.is_file())
-    need = max(0, kept * checkpoint + 4 * trained + OTHER_FILES - written)
+    trained = trained_weights(*sizes, settings)
+    checkpoint = (FLOAT + optimizer_bytes(settings)) * trained
+    kept = checkpoints_kept(settings, samples, processes)
+    # Checkpoints of an earlier start will be replaced, so their room counts as free.
+    earlier = folder.glob("work/checkpoint-*/**/*")
+    replaced = sum(file.stat().st_size for file in earlier if file.is_file())
+    needed = max(0, kept * checkpoint + FLOAT * trained + OTHER_FILES - replaced)
     demand_free(
         folder,
-        need,
+        needed,
         f"{kept} checkpoints of {checkpoint / 1e9:.2f} GB and the adapter",
         "free some, name another --out, or set a smaller save_total_limit",
     )
-    name = config["model_name_or_path"]
-    if not Path(name).is_dir() and not in_cache(name, config["model_revision"]):
+    name = settings.model_name_or_path
+    if not Path(name).is_dir() and not in_cache(name, settings.model_revision):
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        whole = read_recipe({**config, "quantization_bit": None, "bf16": True}, sizes[0], cuda=True)
+        # The files on the hub hold bf16, whatever the weights become when they are loaded.
+        as_published = replace(settings, quantization_bit=None, bf16=True)
         demand_free(
             Path(HF_HUB_CACHE),
-            round(weight_bytes(*sizes, whole)),
+            round(weight_bytes(*sizes, as_published)),
             f"the download of {name}",
             "free some, or set HF_HOME to a larger disk",
         )
-    return need
+    return needed
 
 
-def demand_free(folder: Path, need: int, what: str, fix: str) -> None:
+def demand_free(folder: Path, needed: int, what: str, fix: str) -> None:
     """Refuse when the disk of a folder, which may not be there yet, has less free than that."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if free < need:
+    parents = (folder.absolute(), *folder.absolute().parents)
+    existing = next(path for path in parents if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
         raise ConfigError(
-            f"{folder}: {need / 1e9:.1f} GB are needed for {what}, {free / 1e9:.1f} GB are free "
+            f"{folder}: {needed / 1e9:.1f} GB are needed for {what}, {free / 1e9:.1f} GB are free "
             f"there: {fix}"
         )
 
 
-def checkpoints_kept(config: Mapping[str, Any], samples: int, world: int) -> int:
+def checkpoints_kept(settings: RunSettings, samples: int, processes: int) -> int:
     """How many checkpoints are on the disk at once, at most."""
-    if config.get("save_strategy", "steps") == "no":
+    if settings.save_strategy == "no":
         return 0
-    a_step = int(config.get("per_device_train_batch_size", 8)) * world
-    a_step *= int(config.get("gradient_accumulation_steps", 1))
-    an_epoch = math.ceil(samples / a_step)
-    steps = int(config.get("max_steps", -1))
+    steps_an_epoch = math.ceil(samples / settings.samples_a_step(processes))
+    steps = settings.max_steps
     if steps < 1:
-        steps = math.ceil(float(config.get("num_train_epochs", 3)) * an_epoch)
-    every = config.get("save_steps", 500) if config.get("save_strategy") != "epoch" else an_epoch
-    every = every * steps if every < 1 else every  # below 1 it is a share of all steps
-    written = math.ceil(steps / max(1, every))
-    limit = config.get("save_total_limit")
-    return min(written, int(limit) + 1) if limit else written
+        steps = math.ceil(settings.num_train_epochs * steps_an_epoch)
+    if settings.save_strategy == "epoch":
+        steps_between: float = steps_an_epoch
+    elif settings.save_steps < 1:
+        steps_between = settings.save_steps * steps
+    else:
+        steps_between = settings.save_steps
+    written = math.ceil(steps / max(1, steps_between))
+    if settings.save_total_limit:
+        # The oldest goes once the new one is written.
+        return min(written, settings.save_total_limit + 1)
+    return written
 
 
 def in_cache(name: str, revision: str) -> bool:
@@ -197,10 +219,11 @@ def in_cache(name: str, revision: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     def cached(file: str) -> Path | None:
-        found = try_to_load_from_cache(name, file, revision=revision)
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(name, file, revision=revision)
+        return Path(path) if isinstance(path, str) else None
 
-    if index := cached(INDEX):
-        parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        return all(cached(part) for part in parts)
-    return cached("model.safetensors") is not None
+    index = cached(INDEX)
+    if index is None:
+        return cached("model.safetensors") is not None
+    parts = set(read_json(index, ModelError)["weight_map"].values())
+    return all(cached(part) for part in parts)

@@ -4,6 +4,7 @@ It stands in for Qwen2.5-VL-7B-Instruct on a CPU: same architecture, special tok
 and image processing, so that every later stage runs the code that it runs on the 7B.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, 
     """Write the untrained model, its tokenizer and its processor into `folder`.
 
     Args:
-        texts: what the tokenizer's vocabulary is learnt from.
+        texts: the tokenizer's vocabulary is learnt from them.
         vocab_size: entries of the vocabulary besides the special tokens.
         max_pixels: pixel limit that the image processor states.
         seed: of the weights.
@@ -125,8 +126,6 @@ def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, 
 
 def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """Byte-level BPE with Qwen2's pre-tokenisation, learnt from the texts."""
-    import json
-
     from tokenizers import Tokenizer, pre_tokenizers, trainers
     from tokenizers.models import BPE
     from transformers import Qwen2Tokenizer
@@ -140,7 +139,7 @@ def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     )
     learner.train_from_iterator(texts, trainer)
     model = json.loads(learner.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
+    return Qwen2Tokenizer(
         vocab=model["vocab"],
         merges=[tuple(merge) for merge in model["merges"]],
         eos_token="<|im_end|>",
@@ -149,13 +148,13 @@ def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         model_max_length=TEXT["max_position_embeddings"],
         clean_up_tokenization_spaces=False,
     )
-    return tokenizer
 
 
 def _processor(tokenizer: Any, max_pixels: int) -> Any:
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-    size = {"shortest_edge": 56 * 56, "longest_edge": max_pixels}  # the 7B's lower limit
+    # The lower limit is the 7B's; Transformers names limits of pixels after edges.
+    size = {"shortest_edge": 56 * 56, "longest_edge": max_pixels}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=size),
         tokenizer=tokenizer,

@@ -1,4 +1,4 @@
-"""One LLaMA-Factory run in a folder of ours: watched, resumable, its noise kept in train.log.
+"""One LLaMA-Factory run in a folder of ours: watched, resumable, its output kept in train.log.
 
 The work is upstream's: a configuration in LLaMA-Factory's own keys, given to
 `llamafactory-cli train` in a process of its own, so that a run by hand gives the same adapter, on
@@ -13,15 +13,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dat_runtime import errors
 from dat_runtime.errors import DatError
-from dat_runtime.files import write_atomically
+from dat_runtime.files import read_json, read_json_lines, write_atomically, write_yaml
 from dat_runtime.stage import ROOT, peak_memory_bytes
 from train.mllm import upstream
 from train.recipe.config_file import versions
@@ -33,6 +31,14 @@ TOOLS = ("llamafactory", "transformers", "peft", "torch")
 
 LOG = "train.log"
 STEPS = "trainer_log.jsonl"
+"""LLaMA-Factory's: a line per logged step."""
+
+POLL_SECONDS = 0.3
+PROGRESS_SECONDS = 5
+"""Between two lines of progress, at least."""
+
+TAIL_LINES = 12
+"""Of the log, in the message of a training that failed."""
 
 
 class TrainingError(DatError):
@@ -45,7 +51,7 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without paths, and the tools: what decides the result, for a manifest."""
+    """For a manifest: the configuration without paths, and the tools, which decide the result."""
     return {"llamafactory": without_paths(config), "versions": versions(*TOOLS)}
 
 
@@ -58,30 +64,31 @@ def run(
 ) -> dict[str, Any]:
     """Train into `work`, going on from its last whole checkpoint if it holds one.
 
-    Leaves in `folder`: train.log, trainer_log.jsonl, training_loss.png. What LLaMA-Factory saved
-    besides stays in `work`, for the caller to take from and to remove.
+    Leaves in `folder`: train.log, trainer_log.jsonl, training_loss.png. Everything else that
+    LLaMA-Factory saved stays in `work`: the caller takes files from there and removes it.
 
     Args:
         config: LLaMA-Factory's keys; `output_dir` is set to `work` here.
-        name: what the progress lines begin with.
+        name: the progress lines begin with it.
         preflight: check the run first (`train.mllm.preflight`), with these options of
             `train.mllm.upstream`.
 
     Returns:
         Seconds of this process and its peak memory (MB, largest process), final loss and steps, and
-        what the preflight found.
+        the preflight report.
 
     Raises:
         TrainingError: LLaMA-Factory failed.
         DatError: the preflight refused the run.
     """
     config = {**config, "output_dir": str(work)}
-    if (checkpoint := _tidy(work)) and config["finetuning_type"] == "full":
+    checkpoint = _tidy(work)
+    if checkpoint is not None and config["finetuning_type"] == "full":
         # Transformers 5.6 saves Qwen2.5-VL under other names than it resumes from, and goes on with
         # the weights it began with; loaded as a model, the checkpoint is translated.
         config["model_name_or_path"] = str(checkpoint)
     file = work / "config.yaml"
-    write_atomically(file, yaml.safe_dump(config, sort_keys=False))
+    write_yaml(file, config)
     options = []
     if preflight is not None:
         options = [upstream.PREFLIGHT, str(work), str(folder), *preflight]
@@ -93,7 +100,8 @@ def run(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=_environment(work, folder),
-            # Lest two trainings write into one folder.
+            # Else a training would go on after this process is killed, and the next start would be
+            # a second one that writes into the same folder.
             preexec_fn=upstream.end_with_parent if sys.platform == "linux" else None,
         )
         try:
@@ -101,7 +109,7 @@ def run(
         finally:
             process.terminate()
             process.wait()
-    checked = _checked(work)
+    preflight_report = _preflight_report(work)
     if process.returncode:
         raise TrainingError(_failure(folder / LOG, process.returncode))
     for kept in (STEPS, "training_loss.png"):
@@ -110,68 +118,65 @@ def run(
     return {
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_mb": peak_memory_bytes() >> 20,
-        **_last(work / STEPS),
-        **checked.get("report", {}),
+        **_last_step(work / STEPS),
+        **preflight_report.get("report", {}),
     }
 
 
 @contextlib.contextmanager
-def quiet(log: Path) -> Iterator[Callable[[str], None]]:
-    """Send what is written to stdout and stderr, by libraries in C too, to the end of a log.
-
-    Yields what still prints a line on the real stdout.
-    """
+def output_into(log: Path) -> Iterator[None]:
+    """Send everything written to stdout and stderr, by libraries in C too, to the end of a log."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    saved_stdout, saved_stderr = os.dup(1), os.dup(2)
     try:
         with log.open("ab") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        yield lambda line: _write_line(kept[0], line)
+        yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for descriptor, saved in zip((1, 2), kept, strict=True):
+        for descriptor, saved in ((1, saved_stdout), (2, saved_stderr)):
             os.dup2(saved, descriptor)
             os.close(saved)
 
 
-def _write_line(descriptor: int, line: str) -> None:
-    os.write(descriptor, f"{line}\n".encode())
-
-
 def _tidy(work: Path) -> Path | None:
-    """Make `work` such that LLaMA-Factory begins, or goes on from the checkpoint returned.
+    """Prepare `work` for LLaMA-Factory to begin, or to go on from the checkpoint returned.
 
     A finished run's last checkpoint goes too: resumed there, Transformers would train a step more.
     """
     work.mkdir(parents=True, exist_ok=True)
-    steps, last = 0, None
+    last_step, last_checkpoint = 0, None
     for path in sorted(work.iterdir()):
-        if step := _unfinished(path):
-            steps, last = max((steps, last), (step, path), key=lambda pair: pair[0])
-        elif path.is_dir():
+        step = _unfinished_step(path)
+        if step > last_step:
+            last_step, last_checkpoint = step, path
+        elif step == 0 and path.is_dir():
             shutil.rmtree(path)
-        elif path.name != STEPS:
+        elif step == 0 and path.name != STEPS:
             path.unlink()
     log = work / STEPS
     if log.is_file():
-        known = [line for line in log.read_text("utf-8").splitlines() if 0 < _step(line) <= steps]
-        write_atomically(log, "".join(f"{line}\n" for line in known))
-    return last
+        # Steps after the checkpoint will be done and logged again.
+        lines = log.read_text("utf-8").splitlines()
+        done = [line for line in lines if 0 < _step_of(line) <= last_step]
+        write_atomically(log, "".join(f"{line}\n" for line in done))
+    return last_checkpoint
 
 
-def _unfinished(path: Path) -> int:
-    """The step of a whole checkpoint with steps left to do, else 0."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        state = json.loads((path / "trainer_state.json").read_text("utf-8"))  # written last
+def _unfinished_step(path: Path) -> int:
+    """The step of a whole checkpoint with steps left to do; 0 for anything else."""
+    with contextlib.suppress(DatError, KeyError, TypeError):
+        state = read_json(path / "trainer_state.json")  # Transformers writes it last
         if state["global_step"] < state["max_steps"]:
             return int(state["global_step"])
     return 0
 
 
-def _step(line: str) -> int:
+def _step_of(line: str) -> int:
+    """The step of a line of the trainer log; 0 for a line that was cut off."""
     with contextlib.suppress(ValueError, TypeError):
         return int(json.loads(line).get("current_steps", 0))
     return 0
@@ -182,67 +187,82 @@ def _environment(work: Path, folder: Path) -> dict[str, str]:
 
     wandb, where report_to asks for it, writes beside the output folder, not where make was called.
     """
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    cache = str(work / "cache")
-    modules = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    fixed = {"PATH": path, "PYTHONPATH": modules, "TQDM_MININTERVAL": "5"}
-    default = {"HF_DATASETS_CACHE": cache, "WANDB_DIR": str(folder.absolute().parent)}
-    return {**default, **os.environ, **fixed}
+    commands = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    modules = [str(ROOT)]
+    if os.environ.get("PYTHONPATH"):
+        modules.append(os.environ["PYTHONPATH"])
+    environment = {
+        "HF_DATASETS_CACHE": str(work / "cache"),
+        "WANDB_DIR": str(folder.absolute().parent),
+    }
+    environment.update(os.environ)
+    environment["PATH"] = os.pathsep.join(commands)
+    environment["PYTHONPATH"] = os.pathsep.join(modules)
+    environment["TQDM_MININTERVAL"] = "5"
+    return environment
 
 
 def _watch(process: "subprocess.Popen[bytes]", work: Path, name: str) -> None:
     """Print a line of progress every few seconds until the process ends."""
-    started = noted = time.monotonic()
-    shown, lines = "", [f"LLaMA-Factory reads model and data, log: {LOG}"]
-    print(f"[{name}] {lines[0]}", flush=True)
-    told = False
+    started = last_print = time.monotonic()
+    print(f"[{name}] LLaMA-Factory reads model and data, log: {LOG}", flush=True)
+    last_line = ""
+    preflight_shown = False
     while process.poll() is None:
-        time.sleep(0.3)
-        if not told and (found := _checked(work)):
-            told = True
-            for line in found["lines"]:
+        time.sleep(POLL_SECONDS)
+        if not preflight_shown and (report := _preflight_report(work)):
+            preflight_shown = True
+            for line in report["lines"]:
                 print(f"[{name}] {line}", flush=True)
         line = _progress(work)
-        if line not in ("", shown) and time.monotonic() - noted > 5:
-            noted, shown = time.monotonic(), line
-            print(f"[{name}] {line}, {noted - started:.0f} s", flush=True)
+        is_due = time.monotonic() - last_print > PROGRESS_SECONDS
+        if line not in ("", last_line) and is_due:
+            last_print, last_line = time.monotonic(), line
+            print(f"[{name}] {line}, {last_print - started:.0f} s", flush=True)
 
 
-def _checked(work: Path) -> dict[str, Any]:
-    """What the preflight found; empty as long as there is nothing.
+def _preflight_report(work: Path) -> dict[str, Any]:
+    """What `upstream.check` left in `work`; empty before it did.
 
     Raises:
-        DatError: of the kind that it raised there.
+        DatError: the preflight refused the run; of the kind that it raised.
     """
-    try:
-        found: dict[str, Any] = json.loads((work / upstream.REPORT).read_text("utf-8"))
-    except OSError:
+    path = work / upstream.REPORT
+    if not path.is_file():
         return {}
-    if kind := found.get("refused"):
-        raise getattr(errors, kind)(found["message"])
-    return found
+    report: dict[str, Any] = read_json(path)
+    if kind := report.get("refused"):
+        raise getattr(errors, kind)(report["message"])
+    return report
 
 
 def _progress(work: Path) -> str:
+    """The last step and its loss; before the first, how far the preflight is."""
     log = work / STEPS
     if not log.is_file() and (work / upstream.PROGRESS).is_file():
         return (work / upstream.PROGRESS).read_text("utf-8")
+    # LLaMA-Factory may be writing the last line at this moment.
     with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
         last = json.loads(log.read_text("utf-8").splitlines()[-1])
         return f"step {last['current_steps']}/{last['total_steps']} loss {last['loss']:.3f}"
     return ""
 
 
-def _last(log: Path) -> dict[str, Any]:
+def _last_step(log: Path) -> dict[str, Any]:
     """Number of steps and last loss of a trainer log, as far as it has them."""
-    entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    losses = [entry["loss"] for entry in entries if "loss" in entry]
-    steps = {"steps": entries[-1]["current_steps"]} if entries else {}
-    return {**steps, **({"loss": round(losses[-1], 4)} if losses else {})}
+    last: dict[str, Any] = {}
+    for _, entry in read_json_lines(log):
+        last["steps"] = entry["current_steps"]
+        if "loss" in entry:
+            last["loss"] = round(entry["loss"], 4)
+    return last
 
 
 def _failure(log: Path, status: int) -> str:
-    text = log.read_bytes()[-20_000:].decode("utf-8", "replace")
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    tail = "\n  ".join([line for line in lines if line][-12:])
-    return f"LLaMA-Factory ended with status {status}; the end of its log:\n  {tail}"
+    """The message of a failed training: the last lines of its log that are not empty."""
+    end = log.read_bytes()[-20_000:].decode("utf-8", "replace")
+    # Of a progress bar, which returns to the line's beginning, the last state.
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in end.splitlines()]
+    tail = [line for line in lines if line][-TAIL_LINES:]
+    shown = "\n  ".join(tail)
+    return f"LLaMA-Factory ended with status {status}; the end of its log:\n  {shown}"

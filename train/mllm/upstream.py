@@ -9,12 +9,11 @@ activations of a tower that learns nothing are kept, and its backward pass is co
 without autograd as long as none of its weights is trained. Losses and gradients are the same.
 
 With --preflight it checks the run first (`train.mllm.preflight`), with the libraries that
-LLaMA-Factory needs anyway, and leaves what it found, or why the run is refused, in
+LLaMA-Factory needs anyway, and leaves the report, or why the run is refused, in
 WORK/preflight.json.
 """
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -31,6 +30,9 @@ PROGRESS = "preflight.txt"
 REFUSED = 3
 """Exit status of a run that the preflight refused."""
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2): the signal that a process is sent when its parent ends."""
+
 
 def leave_out_frozen_towers() -> None:
     """Let Qwen2.5-VL's vision tower run without autograd while all of its weights are frozen."""
@@ -39,12 +41,13 @@ def leave_out_frozen_towers() -> None:
         Qwen2_5_VisionTransformerPretrainedModel as Tower,
     )
 
-    whole = Tower.forward
+    original_forward = Tower.forward
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        trained = any(weight.requires_grad for weight in self.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            return whole(self, *args, **kwargs)
+        # Asked at each call: LLaMA-Factory freezes the tower after the model is built.
+        is_trained = any(weight.requires_grad for weight in self.parameters())
+        with torch.set_grad_enabled(is_trained and torch.is_grad_enabled()):
+            return original_forward(self, *args, **kwargs)
 
     Tower.forward = forward
 
@@ -52,30 +55,36 @@ def leave_out_frozen_towers() -> None:
 def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
     """Run the preflight and leave its outcome in `work`; whether the run may begin."""
     from dat_runtime.errors import DatError
-    from dat_runtime.files import write_atomically
+    from dat_runtime.files import write_atomically, write_json
     from train.mllm import preflight
+    from train.mllm.run_settings import read_settings
     from train.recipe.config_file import read_config
 
-    def say(line: str) -> None:
+    def report_progress(line: str) -> None:
         write_atomically(work / PROGRESS, line)
 
     try:
-        report = preflight.check(read_config(config), plots, say, ignore_memory)
-        found = {"lines": report.lines(), "report": report.as_json()}
+        settings = read_settings(read_config(config))
+        report = preflight.check(settings, plots, report_progress, ignore_memory)
     except DatError as error:
-        found = {"refused": type(error).__name__, "message": str(error)}
-    write_atomically(work / REPORT, json.dumps(found))
-    return "refused" not in found
+        write_json(work / REPORT, {"refused": type(error).__name__, "message": str(error)})
+        return False
+    write_json(work / REPORT, {"lines": report.lines(), "report": report.as_json()})
+    return True
 
 
 def end_with_parent() -> None:
-    """Linux: ask for SIGTERM when the parent dies; torchrun then ends its processes."""
+    """Linux: ask for SIGTERM when the parent ends; torchrun then ends its processes."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main() -> int:
-    """LLaMA-Factory's own entry: with several cards it starts torchrun, which runs this file."""
+    """LLaMA-Factory's own entry: with several cards it starts torchrun, which runs this file.
+
+    The launcher reads which file that is from its own `__file__`, and starts torchrun through its
+    own `subprocess`, so both are replaced there.
+    """
     from llamafactory import launcher
     from llamafactory.train.tuner import run_exp
 
@@ -83,14 +92,17 @@ def main() -> int:
     if PREFLIGHT in sys.argv:
         at = sys.argv.index(PREFLIGHT)
         work, plots, *rest = sys.argv[at + 1 :]
+        # LLaMA-Factory would read the options as keys of its own.
         del sys.argv[at:]
         if not check(Path(sys.argv[2]), Path(work), Path(plots), IGNORE_MEMORY in rest):
             return REFUSED
     if sys.argv[1] == "train":
-        os.environ["PYTHONSAFEPATH"] = "1"  # this folder's modules have common names
+        # torchrun runs this file by its path, and Python would look for every module in its folder
+        # first: `memory`, `resources` and `lengths` are common names.
+        os.environ["PYTHONSAFEPATH"] = "1"
         launcher.__file__ = os.path.abspath(__file__)
-        started = partial(subprocess.run, preexec_fn=end_with_parent)
-        launcher.subprocess = SimpleNamespace(run=started)
+        run_that_ends = partial(subprocess.run, preexec_fn=end_with_parent)
+        launcher.subprocess = SimpleNamespace(run=run_that_ends)
         launcher.launch()
     else:  # one of torchrun's processes
         run_exp()

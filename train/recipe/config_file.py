@@ -9,38 +9,35 @@ from typing import Any
 import yaml
 
 from dat_runtime.errors import ConfigError
-
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a ValueError: not UTF-8, no such date
+from dat_runtime.files import read_yaml
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The keys of a YAML file, with `key=value` overrides.
 
     Raises:
-        ConfigError: no file that can be read, not a mapping, or an override that is not
+        ConfigError: the file cannot be read, is not YAML or not a mapping, or an override is not
             `key=value`.
     """
-    try:
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except _NOT_YAML as error:
-        raise ConfigError(f"{path}: not YAML ({error})") from None
+    config = read_yaml(path)
     if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values")
+        raise ConfigError("expected a mapping of keys to values", path)
     for override in overrides:
-        key, separator, value = override.partition("=")
+        key, separator, text = override.partition("=")
         if not separator or not key.isidentifier():
             raise ConfigError(f"expected key=value, got {override!r}")
         try:
-            config[key] = _value(value)
-        except _NOT_YAML:
+            config[key] = _value(text)
+        except (yaml.YAMLError, ValueError, RecursionError):  # a ValueError: no such date
             raise ConfigError(f"expected key=value, got {override!r}: not YAML") from None
     return config
 
 
 def _value(text: str) -> Any:
-    """A value of the command line: a number in any notation, else what YAML reads."""
+    """A value of the command line: a number in any notation, else what YAML reads.
+
+    YAML 1.1 takes `5e-5` for a text.
+    """
     for number in (int, float):
         with contextlib.suppress(ValueError):
             return number(text)

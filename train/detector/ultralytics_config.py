@@ -1,0 +1,65 @@
+"""The gate's configuration: Ultralytics' own keys, checked before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.edge.settings import MAX_IMGSZ, STRIDE
+from dat_runtime.errors import ConfigError
+from train.recipe import config_file
+
+OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
+"""Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
+
+IMGSZ = 640
+NMS_IOU = 0.7
+BATCH = 16
+"""What Ultralytics takes where the configuration states nothing (its cfg/default.yaml)."""
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The Ultralytics configuration of a file, with `key=value` overrides.
+
+    Raises:
+        ConfigError: not a mapping, without a model, or with a key that is ours to set.
+    """
+    config = config_file.read_config(path, overrides)
+    if "model" not in config:
+        raise ConfigError(f"{path}: expected Ultralytics keys, `model` among them")
+    if ours := sorted(OURS & config.keys()):
+        raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
+    imgsz = config.setdefault("imgsz", IMGSZ)
+    if type(imgsz) is not int or not STRIDE <= imgsz <= MAX_IMGSZ or imgsz % STRIDE:
+        raise ConfigError(f"imgsz must be a multiple of {STRIDE} up to {MAX_IMGSZ}, got {imgsz!r}")
+    iou = config.get("iou", NMS_IOU)
+    if type(iou) not in (int, float) or not 0 <= iou <= 1:
+        raise ConfigError(f"iou must be a number in [0, 1], got {iou!r}")
+    pretrained = config.get("pretrained")
+    if isinstance(pretrained, str) and not Path(pretrained).is_file():
+        print(f"[gate] {pretrained} is not there: training from the definition of the model")
+        config["pretrained"] = False
+    return config
+
+
+def weights_in(config: Mapping[str, Any]) -> dict[str, Path]:
+    """The weights that a configuration names, by the key that does: inputs of the training."""
+    named = {"pretrained": config.get("pretrained"), "model": config["model"]}
+    return {
+        key: Path(value)
+        for key, value in named.items()
+        if isinstance(value, str) and value.endswith(".pt")
+    }
+
+
+def check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse a key that Ultralytics does not know, before anything else happens.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    from ultralytics.cfg import get_cfg
+
+    try:
+        get_cfg(overrides=dict(config))
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ConfigError(f"Ultralytics refuses the configuration: {error}") from None
