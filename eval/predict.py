@@ -16,20 +16,20 @@ about one part, and eval.merge puts the parts together.
 """
 
 import argparse
-import json
-import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dat_runtime import manifest
+from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.files import write_atomically
 from dat_runtime.stage import Stage
-from eval.answers import endpoint, local, usage
-from eval.answers.asks import Ask, parse_shard, read_asks, record
-from eval.answers.endpoint import Settings
+from eval.answers import usage
+from eval.answers.asking import Row, ask_endpoints, ask_local
+from eval.answers.asks import read_asks
+from eval.answers.endpoint import Settings, read_settings
+from eval.answers.shards import parse_shard
 
 FILE = "predictions.jsonl"
 
@@ -37,7 +37,7 @@ FILE = "predictions.jsonl"
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
-    settings = endpoint.read_settings(args.settings) if args.settings else Settings()
+    settings = read_settings(args.settings) if args.settings else Settings()
     inputs = {"instructions": args.instructions}
     if args.adapter:
         inputs["adapter"] = args.adapter
@@ -51,34 +51,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         code=[__file__],
         resumable=True,
     )
-    earlier = args.out if stage.up_to_date() else None
-    if earlier and not (args.ask_missing and usage.read(earlier)["missing"]):
+    finished = stage.up_to_date()
+    if finished and not (args.ask_missing and usage.read(args.out)["missing"]):
         return 0
     manifest.verify(args.instructions, "instructions")
     part, parts = args.shard
     asks = read_asks(args.instructions, args.inputs, args.part)[part - 1 :: parts]
+    row = Row(
+        name=args.out.name,
+        model=args.model,
+        revision=args.revision,
+        adapter=args.adapter,
+        endpoints=args.endpoint or (),
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        constrained=args.constrained,
+    )
     with stage as folder:
-        if earlier and not (folder / FILE).exists():
-            write_atomically(folder / FILE, (earlier / FILE).read_bytes())
-        if args.endpoint:
-            found = ask_endpoints(args, settings, asks, folder / FILE)
+        answers = folder / FILE
+        if finished and not answers.exists():
+            write_atomically(answers, (args.out / FILE).read_bytes())
+        if row.endpoints:
+            used = ask_endpoints(row, settings, asks, answers)
         else:
-            found = ask_local(args, asks, folder / FILE)
-        if not found.answered:
+            used = ask_local(row, asks, answers)
+        if not used.answered:
             raise DatError(f"{args.model} answered none of {len(asks)} frames")
-        usage.write(folder, found)
-    for line in usage.summary(found):
+        usage.write(folder, used)
+    for line in usage.summary(used):
         print(f"[{args.out.name}] {line}", flush=True)
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m eval.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command("eval.predict", __doc__)
     add = parser.add_argument
     add("--instructions", type=Path, required=True)
     add("--inputs", choices=("boxed", "raw"), required=True)
@@ -117,92 +123,10 @@ def _recipe(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         "shard": list(args.shard),
     }
     if args.endpoint:
-        return {**recipe, "endpoint": dict(settings.request)}
-    return {**recipe, "batch_size": args.batch_size}
-
-
-def ask_local(args: argparse.Namespace, asks: Sequence[Ask], path: Path) -> usage.Usage:
-    """Answers of a model in this process, each batch on disk before the next."""
-    records = kept_lines(path)
-    # Whole batches only, so that batches stay the same.
-    records = records[: len(records) // args.batch_size * args.batch_size]
-    write_atomically(path, "".join(map(_line, records)))
-    progress = _Progress(args.out.name, len(records), len(asks))
-    loaded = local.load(args.model, args.revision, args.adapter)
-    with path.open("a", encoding="utf-8") as file:
-        for batch in _batches(asks[len(records) :], args.batch_size):
-            answers = local.generate(loaded, batch, args.max_new_tokens, args.constrained)
-            new = [record(ask, answer) for ask, answer in zip(batch, answers, strict=True)]
-            file.writelines(map(_line, new))
-            file.flush()
-            records += new
-            progress.show(len(records))
-    busy = sum(r["latency_s"] for r in records[:: args.batch_size])
-    return usage.of(records, missing={}, prices={}, generation_s=busy)
-
-
-def ask_endpoints(
-    args: argparse.Namespace, settings: Settings, asks: Sequence[Ask], path: Path
-) -> usage.Usage:
-    """Answers of servers, each on disk as it comes; at the end in the order of the frames."""
-    records = {r["image_id"]: r for r in kept_lines(path)}
-    write_atomically(path, "".join(map(_line, records.values())))
-    left = [ask for ask in asks if ask.id not in records]
-    progress = _Progress(args.out.name, len(records), len(asks))
-    request: dict[str, Any] = {"max_tokens": args.max_new_tokens}
-    if args.constrained:
-        request["response_format"] = endpoint.JSON_SCHEMA_FORMAT
-    servers = endpoint.servers(
-        args.endpoint,
-        args.model,
-        os.environ.get("OPENAI_API_KEY"),
-        {**request, **settings.request},
-    )
-    missing = {}
-    with path.open("a", encoding="utf-8") as file:
-        for came in endpoint.answers(left, servers, args.batch_size):
-            if came.answer is None:
-                missing[came.ask.id] = came.reason
-                print(f"[{args.out.name}] {came.ask.id}: {came.reason}", flush=True)
-                continue
-            records[came.ask.id] = {**record(came.ask, came.answer), "endpoint": came.url}
-            file.write(_line(records[came.ask.id]))
-            file.flush()
-            progress.show(len(records))
-    ordered = [records[ask.id] for ask in asks if ask.id in records]
-    write_atomically(path, "".join(map(_line, ordered)))
-    return usage.of(ordered, missing, settings.usd_per_million_tokens)
-
-
-def kept_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole records of an unfinished file; a last line that was cut off is not one."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-
-
-class _Progress:
-    """How many answers there are, told every two seconds."""
-
-    def __init__(self, name: str, done: int, total: int):
-        self._name, self._total = name, total
-        self._told = time.monotonic()
-        if done:
-            print(f"[{name}] {done} answers were there already", flush=True)
-
-    def show(self, done: int) -> None:
-        if time.monotonic() - self._told > 2:
-            self._told = time.monotonic()
-            print(f"[{self._name}] {done}/{self._total} answers", flush=True)
-
-
-def _batches(asks: Sequence[Ask], size: int) -> Iterator[Sequence[Ask]]:
-    for start in range(0, len(asks), size):
-        yield asks[start : start + size]
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record) + "\n"
+        recipe["endpoint"] = dict(settings.request)
+    else:
+        recipe["batch_size"] = args.batch_size
+    return recipe
 
 
 if __name__ == "__main__":

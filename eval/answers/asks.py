@@ -1,12 +1,12 @@
 """What a model is asked about the frames, and what comes back."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dat_runtime.answer import in_frame
-from dat_runtime.errors import ConfigError, DataError
+from dat_runtime.errors import DataError
+from dat_runtime.files import read_json
 from dat_runtime.types import Size
 
 
@@ -43,35 +43,29 @@ def read_asks(instructions: Path, inputs: str, part: str = "test") -> list[Ask]:
     Raises:
         DataError: the file is not what `data.prep.instruct` writes.
     """
-    path = instructions / f"{inputs}_{part}.json"
+    path = part_file(instructions, inputs, part)
+    samples = read_json(path)
     try:
-        return [
-            Ask(
-                id=sample["image_id"],
-                image=instructions / sample["images"][0],
-                system=sample["system"],
-                prompt=sample["messages"][0]["content"].removeprefix("<image>"),
-                frame=Size(*sample["frame"]),
-                original=Size(*sample["original"]),
-            )
-            for sample in json.loads(path.read_text("utf-8"))
-        ]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise DataError(f"no instruction data ({error!r})", path) from None
+        return [_ask(sample, instructions) for sample in samples]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"is not instruction data ({error!r})", path) from None
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """`"2/4"` as (2, 4): the second of four parts.
+def part_file(instructions: Path, inputs: str, part: str) -> Path:
+    """Where one part of the instruction data lies."""
+    return instructions / f"{inputs}_{part}.json"
 
-    Raises:
-        ConfigError: it is not of this form.
-    """
-    part, _, parts = text.partition("/")
-    if not (part.isascii() and part.isdigit() and parts.isascii() and parts.isdigit()):
-        raise ConfigError(f"--shard {text!r}: expected PART/PARTS, such as 1/4")
-    if not 1 <= int(part) <= int(parts):
-        raise ConfigError(f"--shard {text!r}: the part is not between 1 and {parts}")
-    return int(part), int(parts)
+
+def _ask(sample: dict[str, Any], instructions: Path) -> Ask:
+    return Ask(
+        id=sample["image_id"],
+        image=instructions / sample["images"][0],
+        system=sample["system"],
+        # <image> is the template's place for the picture, which is sent beside the text here.
+        prompt=sample["messages"][0]["content"].removeprefix("<image>"),
+        frame=Size(*sample["frame"]),
+        original=Size(*sample["original"]),
+    )
 
 
 def record(ask: Ask, answer: Answer) -> dict[str, Any]:

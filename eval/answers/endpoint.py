@@ -11,12 +11,16 @@ from typing import Any, NamedTuple, Protocol
 
 from dat_runtime.edge.assess import AssessmentError, EndpointAssessor, Reply, without_userinfo
 from dat_runtime.errors import ConfigError
+from dat_runtime.fields import Rule, checked
+from dat_runtime.files import read_yaml
 from dat_runtime.schema import ANSWER_SCHEMA
 from eval.answers.asks import Answer, Ask
 
 GIVE_UP = 10
 """Failures in a row after which a server is no longer asked."""
-TRIES, TIMEOUT_S = 8, 300.0
+TRIES = 8
+TIMEOUT_S = 300.0
+"""Of one question: its tries, with the pauses between them, within five minutes."""
 
 JSON_SCHEMA_FORMAT = {
     "type": "json_schema",
@@ -50,28 +54,27 @@ class Settings:
     usd_per_million_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
+_TABLE = Rule(lambda v: isinstance(v, dict), "a table")
+_PRICE = Rule(lambda v: type(v) in (int, float) and 0 <= v < 1e6, "a price below a million")
+_SETTINGS = {"request": _TABLE, "usd_per_million_tokens": _TABLE}
+_PRICES = {"prompt": _PRICE, "completion": _PRICE}
+
+
 def read_settings(path: Path) -> Settings:
     """The settings of a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, has an unknown key, or a price is none.
+        ConfigError: it cannot be read, has an unknown key, or a price is not a number.
     """
-    import yaml
-
+    content = read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        checked(content, _SETTINGS, "", optional_keys=_SETTINGS)
         settings = Settings(**content)
-        request, prices = dict(settings.request), dict(settings.usd_per_million_tokens)
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path}: expected request and usd_per_million_tokens, each a table ({error})"
-        ) from None
-    if prices and set(prices) != {"prompt", "completion"}:
-        raise ConfigError(f"{path}: usd_per_million_tokens needs prompt and completion")
-    for name, price in prices.items():
-        if not isinstance(price, int | float) or not 0 <= price < 1e6:
-            raise ConfigError(f"{path}: {name} has no price: {price!r}")
-    return Settings(request, prices)
+        if settings.usd_per_million_tokens:
+            checked(settings.usd_per_million_tokens, _PRICES, "usd_per_million_tokens")
+    except ValueError as error:
+        raise ConfigError(str(error), path) from None
+    return settings
 
 
 def servers(
@@ -80,23 +83,26 @@ def servers(
     """One server per address; the addresses are those to show and store, without a password.
 
     Raises:
-        ConfigError: an address is none, is given twice, or must not be sent the key.
+        ConfigError: an address is not one, is given twice, or must not be sent the key.
     """
-    if len(set(map(without_userinfo, urls))) < len(urls):
-        raise ConfigError("each --endpoint can be given once; --batch-size asks it more at a time")
-    try:
-        return {
-            without_userinfo(url): EndpointAssessor(
+    by_address: dict[str, Server] = {}
+    for url in urls:
+        address = without_userinfo(url)
+        if address in by_address:
+            raise ConfigError(
+                "each --endpoint can be given once; --batch-size asks it more at a time"
+            )
+        try:
+            by_address[address] = EndpointAssessor(
                 url, model, api_key=key, timeout=TIMEOUT_S, tries=TRIES, request=request
             )
-            for url in urls
-        }
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return by_address
 
 
-class Came(NamedTuple):
-    """What came of one question: an answer, or the reason why there is none."""
+class Outcome(NamedTuple):
+    """How one question ended: with an answer, or with the reason why there is none."""
 
     ask: Ask
     url: str
@@ -109,43 +115,46 @@ class _Job(NamedTuple):
     tried: frozenset[str]
 
 
-def answers(asks: Sequence[Ask], servers: Mapping[str, Server], at_once: int) -> Iterator[Came]:
+def answers(asks: Sequence[Ask], servers: Mapping[str, Server], at_once: int) -> Iterator[Outcome]:
     """Each question's outcome as it comes, `at_once` questions under way at each server.
 
     The servers take from one list, so a faster one does more. A question that one server fails
     goes to the others; a server that fails `GIVE_UP` in a row is asked no more.
 
     Raises:
-        AssessmentError: no server is left: what came so far stands, and a new start goes on.
+        AssessmentError: no server is left. The answers so far are kept, and a new start goes on.
     """
     pool = _Pool(servers, asks)
     try:
         pool.start(at_once)
         left = len(asks)
         while left:
-            outcome = pool.came.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            job, came = outcome
-            if came.answer is None:
+            result = pool.results.get()
+            if isinstance(result, BaseException):
+                raise result
+            job, outcome = result
+            if outcome.answer is None:
                 if not pool.alive():
-                    raise AssessmentError(f"no endpoint answers any more; the last: {came.reason}")
-                if pool.alive() - job.tried - {came.url}:
-                    pool.waiting.put(_Job(job.ask, job.tried | {came.url}))
+                    raise AssessmentError(
+                        f"no endpoint answers any more; the last: {outcome.reason}"
+                    )
+                untried = pool.alive() - job.tried - {outcome.url}
+                if untried:
+                    pool.waiting.put(_Job(job.ask, job.tried | {outcome.url}))
                     continue
             left -= 1
-            yield came
+            yield outcome
     finally:
         pool.stopped.set()
 
 
 class _Pool:
-    """The servers' threads, the list they take from, and how they fare."""
+    """The servers' threads, the list they take from, and how many questions each failed."""
 
     def __init__(self, servers: Mapping[str, Server], asks: Sequence[Ask]):
         self.servers = servers
         self.waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self.came: queue.SimpleQueue[tuple[_Job, Came] | BaseException] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[tuple[_Job, Outcome] | BaseException] = queue.SimpleQueue()
         self.stopped = threading.Event()
         self.failures: Counter[str] = Counter()
         for ask in asks:
@@ -163,25 +172,28 @@ class _Pool:
     def _work(self, url: str) -> None:
         while not self.stopped.is_set() and url in self.alive():
             try:
+                # Not for ever: a question may come back from another server, and the end is seen.
                 job = self.waiting.get(timeout=0.05)
             except queue.Empty:
                 continue
             if url in job.tried and self.alive() - job.tried:
-                self.waiting.put(job)
+                self.waiting.put(job)  # for a server that has not tried it yet
                 time.sleep(0.01)
                 continue
             try:
-                self.came.put((job, self._ask(url, job.ask)))
-            except BaseException as error:  # a defect: told where it is seen
-                self.came.put(error)
+                self.results.put((job, self._ask(url, job.ask)))
+            except BaseException as error:  # a defect: raised where the results are read
+                self.results.put(error)
                 return
 
-    def _ask(self, url: str, ask: Ask) -> Came:
+    def _ask(self, url: str, ask: Ask) -> Outcome:
         started = time.monotonic()
         try:
             reply = self.servers[url].ask(ask.image.read_bytes(), ask.system, ask.prompt)
         except (AssessmentError, OSError) as error:
             self.failures[url] += 1
-            return Came(ask, url, None, str(error))
+            return Outcome(ask, url, None, str(error))
         self.failures[url] = 0
-        return Came(ask, url, Answer(reply.text, time.monotonic() - started, *reply[1:]))
+        seconds = time.monotonic() - started
+        answer = Answer(reply.text, seconds, reply.prompt_tokens, reply.completion_tokens)
+        return Outcome(ask, url, answer)

@@ -1,6 +1,5 @@
 """How likely a model finds the true answers: the log-probability of each of their tokens."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.errors import DataError
-from dat_runtime.files import parse
+from dat_runtime.files import parse, read_json
 from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box
-from eval.answers.asks import Ask, read_asks
-from eval.answers.local import Loaded, encode
+from eval.answers.asks import Ask, part_file, read_asks
+from eval.answers.model import Loaded, encode
 
 Array = NDArray[np.float64]
 END = "<|im_end|>"
+"""With which Qwen2.5's chat template ends every message."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Question:
 
     @property
     def severity(self) -> str:
-        return str(json.loads(self.answer)["severity"])
+        return str(parse(self.answer)["severity"])
 
 
 class Likelihood(NamedTuple):
@@ -56,16 +56,17 @@ def read_questions(instructions: Path, inputs: str, part: str) -> list[Question]
     Raises:
         DataError: the file is not what `data.prep.instruct` writes.
     """
-    path = instructions / f"{inputs}_{part}.json"
+    path = part_file(instructions, inputs, part)
     asks = read_asks(instructions, inputs, part)
+    questions = []
     try:
-        answers = [s["messages"][1]["content"] for s in json.loads(path.read_text("utf-8"))]
-        found = [_question(ask, text) for ask, text in zip(asks, answers, strict=True)]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise DataError(f"no instruction data with answers ({error!r})", path) from None
-    if not found:
+        for ask, sample in zip(asks, read_json(path), strict=True):
+            questions.append(_question(ask, sample["messages"][1]["content"]))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"is not instruction data with answers ({error!r})", path) from None
+    if not questions:
         raise DataError("holds no sample", path)
-    return found
+    return questions
 
 
 def _question(ask: Ask, text: str) -> Question:
@@ -83,22 +84,25 @@ def spread(questions: Sequence[Question], count: int) -> list[Question]:
         groups.setdefault(question.severity, []).append(question)
     chosen: list[Question] = []
     left = min(count, len(questions))
-    for i, (_, group) in enumerate(sorted(groups.items(), key=lambda item: len(item[1]))):
-        share = min(len(group), left // (len(groups) - i))
-        chosen += [group[k * len(group) // share] for k in range(share)]
+    # The smallest group first: what it cannot give is shared among the groups after it.
+    by_size = sorted(groups.values(), key=len)
+    for i, group in enumerate(by_size):
+        share = min(len(group), left // (len(by_size) - i))
+        for k in range(share):
+            chosen.append(group[k * len(group) // share])
         left -= share
     return chosen
 
 
 def likelihood(loaded: Loaded, questions: Sequence[Question], batch_size: int) -> Likelihood:
-    """What the model thinks of the true answers, each up to and with its end token."""
-    found = Likelihood([], [])
+    """How likely the model finds the true answers, each up to and including its end token."""
+    result = Likelihood([], [])
     for start in range(0, len(questions), batch_size):
         log_probs, choices, real = _batch(loaded, questions[start : start + batch_size])
         for row, mask in enumerate(real):
-            found.log_probs.append(log_probs[row, mask].astype(float))
-            found.choices.append(choices[row, mask])
-    return found
+            result.log_probs.append(log_probs[row, mask].astype(float))
+            result.choices.append(choices[row, mask])
+    return result
 
 
 def _batch(loaded: Loaded, questions: Sequence[Question]) -> tuple[Any, Any, NDArray[np.bool_]]:
@@ -106,6 +110,7 @@ def _batch(loaded: Loaded, questions: Sequence[Question]) -> tuple[Any, Any, NDA
     import torch
 
     encoded = dict(encode(loaded.processor, [q.ask for q in questions]))
+    # The prompts are padded on the left and the answers on the right, so that they meet.
     answers = loaded.processor.tokenizer(
         [q.answer + END for q in questions],
         padding=True,
@@ -113,15 +118,19 @@ def _batch(loaded: Loaded, questions: Sequence[Question]) -> tuple[Any, Any, NDA
         return_tensors="pt",
     )
     new, real = answers["input_ids"], answers["attention_mask"]
-    for name, tail in (
-        ("input_ids", new),
-        ("attention_mask", real),
-        ("mm_token_type_ids", torch.zeros_like(new)),
-    ):
+    tails = {
+        "input_ids": new,
+        "attention_mask": real,
+        "mm_token_type_ids": torch.zeros_like(new),  # an answer holds no token of a picture
+    }
+    for name, tail in tails.items():
         encoded[name] = torch.cat([encoded[name], tail], 1)
-    given = {name: tensor.to(loaded.model.device) for name, tensor in encoded.items()}
+    inputs = {name: tensor.to(loaded.model.device) for name, tensor in encoded.items()}
+    length = new.shape[1]
     with torch.inference_mode():
-        logits = loaded.model(**given, logits_to_keep=new.shape[1] + 1).logits[:, :-1].float()
-        log_probs = logits.log_softmax(-1).gather(-1, new.to(logits.device)[..., None])[..., 0]
+        # The logits at one token are those of the next: one more is kept in front, the last goes.
+        logits = loaded.model(**inputs, logits_to_keep=length + 1).logits[:, :-1].float()
+        all_log_probs = logits.log_softmax(-1)
+        log_probs = all_log_probs.gather(-1, new.to(logits.device)[..., None])[..., 0]
         choices = logits.argmax(-1)
     return log_probs.cpu().numpy(), choices.cpu().numpy(), real.bool().numpy()

@@ -1,6 +1,5 @@
-"""What a row of answers took: tokens, money, time, and the frames that got no answer."""
+"""The usage of a row of answers: tokens, money, time, and the frames that got no answer."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import DataError
-from dat_runtime.files import write_atomically
+from dat_runtime.files import read_json, write_json
 
 FILE = "usage.json"
 
@@ -49,43 +48,50 @@ def of(
     completion = sum(r["completion_tokens"] for r in counted)
     usd = None
     if prices:
-        usd = (prompt * prices["prompt"] + completion * prices["completion"]) / 1e6
+        usd = round((prompt * prices["prompt"] + completion * prices["completion"]) / 1e6, 6)
+    if generation_s is not None:
+        generation_s = round(generation_s, 4)
+    endpoints = Counter(r["endpoint"] for r in records if "endpoint" in r)
     return Usage(
         answered=len(records),
         missing=dict(missing),
         prompt_tokens=prompt,
         completion_tokens=completion,
         uncounted=len(records) - len(counted),
-        usd=None if usd is None else round(usd, 6),
-        generation_s=None if generation_s is None else round(generation_s, 4),
-        endpoints=dict(sorted(Counter(r["endpoint"] for r in records if "endpoint" in r).items())),
+        usd=usd,
+        generation_s=generation_s,
+        endpoints=dict(sorted(endpoints.items())),
     )
 
 
 def merged(parts: Sequence[Usage]) -> Usage:
     """The usage of several shards together; generation times add up, as machine time."""
-
-    def total(values: Sequence[float | None]) -> float | None:
-        known = [v for v in values if v is not None]
-        return sum(known) if len(known) == len(parts) else None
-
+    missing: dict[str, str] = {}
     endpoints: Counter[str] = Counter()
     for part in parts:
+        missing.update(part.missing)
         endpoints.update(part.endpoints)
     return Usage(
-        answered=sum(p.answered for p in parts),
-        missing={k: v for p in parts for k, v in p.missing.items()},
-        prompt_tokens=sum(p.prompt_tokens for p in parts),
-        completion_tokens=sum(p.completion_tokens for p in parts),
-        uncounted=sum(p.uncounted for p in parts),
-        usd=total([p.usd for p in parts]),
-        generation_s=total([p.generation_s for p in parts]),
+        answered=sum(part.answered for part in parts),
+        missing=missing,
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        uncounted=sum(part.uncounted for part in parts),
+        usd=_total([part.usd for part in parts]),
+        generation_s=_total([part.generation_s for part in parts]),
         endpoints=dict(sorted(endpoints.items())),
     )
 
 
+def _total(values: Sequence[float | None]) -> float | None:
+    """The sum, or `None` where one of the values is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
 def write(folder: Path, usage: Usage) -> None:
-    write_atomically(folder / FILE, json.dumps(asdict(usage), indent=1) + "\n")
+    """Write usage.json into the folder of a row."""
+    write_json(folder / FILE, asdict(usage))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -95,14 +101,15 @@ def read(folder: Path) -> dict[str, Any]:
         DataError: it is missing or not what `write` writes.
     """
     path = folder / FILE
+    content = read_json(path)
     try:
-        return asdict(Usage(**json.loads(path.read_text("utf-8"))))
-    except (OSError, ValueError, TypeError) as error:
+        return asdict(Usage(**content))
+    except TypeError as error:
         raise DataError(f"is not a usage file ({error})", path) from None
 
 
 def summary(usage: Usage) -> list[str]:
-    """What was missing and what it took, for the terminal."""
+    """What is missing, and the tokens and the money it took, for the terminal."""
     lines = []
     if usage.missing:
         asked = usage.answered + len(usage.missing)
@@ -110,9 +117,10 @@ def summary(usage: Usage) -> list[str]:
             f"{len(usage.missing)} of {asked} frames got no answer; they count as failed "
             "(--ask-missing asks again)"
         )
-    cost = "" if usage.usd is None else f", {usage.usd:.4f} USD"
-    blank = f" ({usage.uncounted} answers uncounted)" if usage.uncounted else ""
-    lines.append(
-        f"{usage.prompt_tokens} prompt and {usage.completion_tokens} completion tokens{blank}{cost}"
-    )
+    tokens = f"{usage.prompt_tokens} prompt and {usage.completion_tokens} completion tokens"
+    if usage.uncounted:
+        tokens += f" ({usage.uncounted} answers uncounted)"
+    if usage.usd is not None:
+        tokens += f", {usage.usd:.4f} USD"
+    lines.append(tokens)
     return lines

@@ -8,49 +8,56 @@ import numpy as np
 from dat_runtime.answer import target
 from dat_runtime.priority import semantic_priority
 from dat_runtime.schema import judge
-from eval.understanding.metrics import Array, Frame
+from dat_runtime.truth import Frame
+from eval.statistics.bootstrap import Bools, Floats
 
 BINS = 5
 
 
-def priorities(frames: Sequence[Frame], texts: Sequence[str | None]) -> tuple[Array, Array]:
-    """True and answered S of each frame, (n,) each; NaN where the answer gives none in bounds."""
-    true, said = [], []
+def priorities(frames: Sequence[Frame], texts: Sequence[str | None]) -> tuple[Floats, Floats]:
+    """True and stated S of each frame, (n,) each; NaN where the answer states none in bounds."""
+    true, stated = [], []
     for frame, text in zip(frames, texts, strict=True):
         wanted = target(frame.accidents)
         true.append(semantic_priority(wanted.level, wanted.score))
-        answer = None if text is None else judge(text, frame.size.width, frame.size.height).answer
-        in_bounds = answer is not None and 0 <= answer["score"] <= 1
-        said.append(
-            semantic_priority(int(answer["level"]), float(answer["score"]))
-            if answer is not None and in_bounds
-            else float("nan")
-        )
-    return np.array(true), np.array(said)
+        stated.append(_stated(frame, text))
+    return np.array(true), np.array(stated)
 
 
-def calibration(true: Array, said: Array) -> dict[str, Any]:
-    """Agreement of the two: mean absolute error, and per bin of the answered S the mean true S.
+def _stated(frame: Frame, text: str | None) -> float:
+    if text is None:
+        return float("nan")
+    answer = judge(text, frame.size.width, frame.size.height).answer
+    # The schema leaves the score's bounds to Viol., but S is defined within them only.
+    if answer is None or not 0 <= answer["score"] <= 1:
+        return float("nan")
+    return semantic_priority(int(answer["level"]), float(answer["score"]))
 
-    `bins` holds those with frames: `low`, `high`, `frames`, `said` and `true` (means). Answers
-    without a priority are left out and counted in `without`.
+
+def calibration(true: Floats, stated: Floats) -> dict[str, Any]:
+    """Agreement of the two: mean absolute error, and per bin of the stated S the mean true S.
+
+    `bins` holds those with frames: `low`, `high`, `frames`, `said` (the mean of the stated S) and
+    `true` (the mean of the true S). Answers without a priority are left out and counted in
+    `without`.
     """
-    given = ~np.isnan(said)
-    true, said = true[given], said[given]
-    index = np.minimum((said * BINS).astype(int), BINS - 1)
-    return {
-        "frames": len(said),
-        "without": int((~given).sum()),
-        "mae": float(np.abs(said - true).mean()) if len(said) else None,
-        "bins": [
-            {
-                "low": i / BINS,
-                "high": (i + 1) / BINS,
-                "frames": int((index == i).sum()),
-                "said": float(said[index == i].mean()),
-                "true": float(true[index == i].mean()),
-            }
-            for i in range(BINS)
-            if (index == i).any()
-        ],
-    }
+    given = ~np.isnan(stated)
+    without = int((~given).sum())
+    true, stated = true[given], stated[given]
+    error = float(np.abs(stated - true).mean()) if len(stated) else None
+    # S = 1 belongs to the last bin, which is closed on both sides.
+    bin_of = np.minimum((stated * BINS).astype(int), BINS - 1)
+    bins = []
+    for i in range(BINS):
+        members: Bools = bin_of == i
+        if members.any():
+            bins.append(
+                {
+                    "low": i / BINS,
+                    "high": (i + 1) / BINS,
+                    "frames": int(members.sum()),
+                    "said": float(stated[members].mean()),
+                    "true": float(true[members].mean()),
+                }
+            )
+    return {"frames": len(stated), "without": without, "mae": error, "bins": bins}

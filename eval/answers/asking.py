@@ -1,0 +1,130 @@
+"""Asking about all frames of a row: each answer is on disk before the next question is put.
+
+Both ways, a model in this process and servers, go on with the answers that an earlier run left.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.files import write_json_lines
+from eval.answers import endpoint, local, model, usage
+from eval.answers.asks import Ask, record
+from eval.answers.endpoint import Settings
+from eval.answers.usage import Usage
+
+Record = dict[str, Any]
+"""A line of predictions.jsonl (`asks.record`)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How the frames of a row are asked about.
+
+    Attributes:
+        name: begins each line of progress.
+        model: folder, hub id, or name at the endpoints.
+        endpoints: addresses of servers; empty for a model in this process.
+        batch_size: frames asked at once, of each endpoint.
+    """
+
+    name: str
+    model: str
+    revision: str | None
+    adapter: Path | None
+    endpoints: Sequence[str]
+    batch_size: int
+    max_new_tokens: int
+    constrained: bool
+
+
+def ask_local(row: Row, asks: Sequence[Ask], path: Path) -> Usage:
+    """Answers of a model in this process, each batch on disk before the next."""
+    records = kept_records(path)
+    # Whole batches only, so that the batches are those of a run that was not cut off.
+    whole = len(records) // row.batch_size * row.batch_size
+    records = records[:whole]
+    write_json_lines(path, records)
+    progress = _Progress(row.name, len(records), len(asks))
+    loaded = model.load(row.model, row.revision, row.adapter)
+    with path.open("a", encoding="utf-8") as file:
+        for start in range(len(records), len(asks), row.batch_size):
+            batch = asks[start : start + row.batch_size]
+            answers = local.generate(loaded, batch, row.max_new_tokens, row.constrained)
+            for ask, answer in zip(batch, answers, strict=True):
+                records.append(record(ask, answer))
+                file.write(_line(records[-1]))
+            file.flush()
+            progress.show(len(records))
+    # Each frame states its batch's whole time, so one frame of each batch counts.
+    busy = sum(r["latency_s"] for r in records[:: row.batch_size])
+    return usage.of(records, missing={}, prices={}, generation_s=busy)
+
+
+def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path) -> Usage:
+    """Answers of servers, each on disk as it comes; at the end in the order of the frames."""
+    records = {r["image_id"]: r for r in kept_records(path)}
+    write_json_lines(path, records.values())
+    left = [ask for ask in asks if ask.id not in records]
+    progress = _Progress(row.name, len(records), len(asks))
+    key = os.environ.get("OPENAI_API_KEY")
+    servers = endpoint.servers(row.endpoints, row.model, key, _request(row, settings))
+    missing = {}
+    with path.open("a", encoding="utf-8") as file:
+        for outcome in endpoint.answers(left, servers, row.batch_size):
+            image_id = outcome.ask.id
+            if outcome.answer is None:
+                missing[image_id] = outcome.reason
+                print(f"[{row.name}] {image_id}: {outcome.reason}", flush=True)
+                continue
+            answered = record(outcome.ask, outcome.answer)
+            answered["endpoint"] = outcome.url
+            records[image_id] = answered
+            file.write(_line(answered))
+            file.flush()
+            progress.show(len(records))
+    ordered = [records[ask.id] for ask in asks if ask.id in records]
+    write_json_lines(path, ordered)
+    return usage.of(ordered, missing, settings.usd_per_million_tokens)
+
+
+def _request(row: Row, settings: Settings) -> Mapping[str, Any]:
+    """The fields of each chat request; those of the settings come last and win."""
+    request: dict[str, Any] = {"max_tokens": row.max_new_tokens}
+    if row.constrained:
+        request["response_format"] = endpoint.JSON_SCHEMA_FORMAT
+    request.update(settings.request)
+    return request
+
+
+def kept_records(path: Path) -> list[Record]:
+    """The whole records of an unfinished file; a last line that was cut off is not one."""
+    if not path.is_file():
+        return []
+    # Read here, not by files.read_json_lines, which rightly refuses a line that is cut off.
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines]
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"
+
+
+class _Progress:
+    """How many answers there are, printed every two seconds."""
+
+    def __init__(self, name: str, done: int, total: int):
+        self._name = name
+        self._total = total
+        self._printed = time.monotonic()
+        if done:
+            print(f"[{name}] {done} answers were there already", flush=True)
+
+    def show(self, done: int) -> None:
+        if time.monotonic() - self._printed > 2:
+            self._printed = time.monotonic()
+            print(f"[{self._name}] {done}/{self._total} answers", flush=True)

@@ -1,0 +1,137 @@
+"""A vision-language model in this process: how it is loaded, and how it is given its questions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dat_runtime import manifest
+from dat_runtime.adapter import read_adapter
+from dat_runtime.errors import ConfigError, ModelError
+from eval.answers.asks import Ask
+
+PATCH = 14
+"""Side of a patch of Qwen2.5-VL's vision tower, pixels."""
+
+
+class Loaded(NamedTuple):
+    """A model on its device, ready to generate, and its processor."""
+
+    model: Any
+    processor: Any
+
+
+def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
+    """The model of a folder or of the hub, with a LoRA adapter if one is named.
+
+    Raises:
+        ConfigError: model or adapter cannot be loaded.
+        ModelError: the adapter belongs to another base.
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    if adapter:
+        demand_base(name, revision, adapter)
+
+    transformers.utils.logging.disable_progress_bar()
+    if torch.cuda.is_available():
+        device, dtype = "cuda", torch.bfloat16
+    else:
+        device, dtype = "cpu", torch.float32
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(name, revision=revision)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            name,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"cannot load {name}: {error}") from None
+    if adapter:
+        model = with_adapter(model, adapter)
+    # Generation goes on at the right end of each row, so a batch is padded on the left.
+    processor.tokenizer.padding_side = "left"
+    return Loaded(model.to(device).eval(), processor)
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with a LoRA adapter on it.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"cannot load {adapter}: {error}") from None
+
+
+def demand_base(name: str, revision: str | None, adapter: Path) -> str | None:
+    """The revision at which to load the base; `None` for a folder, which has only one.
+
+    Raises:
+        ModelError: the adapter's files are broken, or it states another base or revision.
+    """
+    stated = read_adapter(adapter)
+    if Path(name).is_dir():
+        # A folder's revision is the digest of its content, as train.lora writes it.
+        available = manifest.digest(Path(name))
+        load_at = None
+    else:
+        available = load_at = revision or stated.revision
+        if stated.base != name:
+            raise ModelError(
+                f"{adapter} was trained for {stated.base}, not for {name}: name its own base, or "
+                "train an adapter for this one"
+            )
+    if available != stated.revision:
+        raise ModelError(
+            f"{adapter} was trained for {stated.base} at revision {stated.revision}, {name} has "
+            f"{available}: use the base that it was trained for, or train it again"
+        )
+    return load_at
+
+
+def ends_of(model: Any) -> list[int]:
+    """The tokens at which generation ends."""
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
+
+
+def encode(processor: Any, batch: Sequence[Ask]) -> Any:
+    """The batch as model inputs, the images at their stored sizes.
+
+    Raises:
+        ConfigError: the processor would resize an image, so that coordinates would no longer fit.
+    """
+    from PIL import Image
+
+    images = [Image.open(ask.image).convert("RGB") for ask in batch]
+    texts = [
+        processor.apply_chat_template(_chat(ask), tokenize=False, add_generation_prompt=True)
+        for ask in batch
+    ]
+    encoded = processor(images=images, text=texts, padding=True, return_tensors="pt")
+    for ask, (_, rows, columns) in zip(batch, encoded["image_grid_thw"].tolist(), strict=True):
+        if (columns * PATCH, rows * PATCH) != (ask.frame.width, ask.frame.height):
+            raise ConfigError(
+                f"{ask.image} is {ask.frame.width} x {ask.frame.height}, the model's processor "
+                f"makes it {columns * PATCH} x {rows * PATCH}: make the instruction data with a "
+                "smaller --max-pixels, or raise the processor's pixel limit"
+            )
+    return encoded
+
+
+def _chat(ask: Ask) -> list[dict[str, Any]]:
+    """The messages of one question, the image before the text as in training."""
+    system = {"type": "text", "text": ask.system}
+    prompt = {"type": "text", "text": ask.prompt}
+    return [
+        {"role": "system", "content": [system]},
+        {"role": "user", "content": [{"type": "image"}, prompt]},
+    ]

@@ -1,0 +1,49 @@
+"""LLaMA-Factory's server with the one input that it leaves out: which tokens are picture.
+
+With Transformers 5.6, LLaMA-Factory 0.9.5 does not give Qwen2.5-VL `mm_token_type_ids` at inference
+(in training it does). The picture then gets the positions of text, and the boxes are wrong.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.errors import ConfigError
+from dat_runtime.files import read_yaml
+
+TEMPLATE = "qwen2_vl"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """LLaMA-Factory's keys.
+
+    Raises:
+        ConfigError: the file cannot be read, or its template is not Qwen2-VL's.
+    """
+    config = read_yaml(path)
+    if not isinstance(config, dict) or config.get("template") != TEMPLATE:
+        raise ConfigError(f"expected LLaMA-Factory's keys, with template: {TEMPLATE}", path)
+    return config
+
+
+def application(config: dict[str, Any]) -> Any:
+    """LLaMA-Factory's web application of a model."""
+    from llamafactory.api.app import create_app
+    from llamafactory.chat import ChatModel
+    from llamafactory.data.template import TEMPLATES
+
+    template = TEMPLATES[TEMPLATE]
+    template.mm_plugin = _with_token_types(template.mm_plugin)
+    return create_app(ChatModel(config))
+
+
+def _with_token_types(plugin: Any) -> Any:
+    """The template's plugin, whose inputs also say which tokens are picture."""
+
+    class WithTokenTypes(type(plugin)):  # type: ignore[misc]
+        def get_mm_inputs(self, *, batch_ids: Any, processor: Any, **media: Any) -> dict[str, Any]:
+            inputs = super().get_mm_inputs(batch_ids=batch_ids, processor=processor, **media)
+            inputs["mm_token_type_ids"] = processor.create_mm_token_type_ids(batch_ids)
+            return dict(inputs)
+
+    return WithTokenTypes(**{field.name: getattr(plugin, field.name) for field in fields(plugin)})

@@ -1,0 +1,106 @@
+"""The proof of an adapter: the base, the adapter on it and the merged weights, one by one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.answers import local
+from eval.answers.likelihood import Question, likelihood
+from eval.answers.model import Loaded, with_adapter
+from eval.proving.demands import (
+    TOLERANCES,
+    Performance,
+    demand_agreement,
+    demand_better,
+    demand_change,
+)
+
+BATCH = 8
+
+Say = Callable[[str], None]
+"""Prints a line of progress."""
+
+
+def merge(model: Any) -> Any:
+    """The model with its adapter added to the weights, in their own dtype."""
+    return model.merge_and_unload()
+
+
+def prove(
+    loaded: Loaded,
+    adapter: Path,
+    questions: Sequence[Question],
+    say: Say,
+    merge: Callable[[Any], Any] = merge,
+) -> dict[str, Any]:
+    """Check all three points; returns what proof.json holds.
+
+    Args:
+        loaded: the base model, without an adapter; it is changed.
+
+    Raises:
+        ModelError: says which point fails, by how much, and what to do.
+    """
+    say(f"{len(questions)} held-out samples: the base model answers")
+    base = performance(loaded, questions)
+    say("the same with the adapter")
+    tuned = loaded._replace(model=with_adapter(loaded.model, adapter))
+    adapted = performance(tuned, questions)
+    demand_change(base, adapted, adapter)
+    better = demand_better(base, adapted, questions, adapter)
+    say("the same with merged weights")
+    merged = likelihood(loaded._replace(model=merge(tuned.model)), questions, BATCH)
+    dtype = str(loaded.model.dtype)
+    agreement = demand_agreement(adapted.likelihood, merged, TOLERANCES[dtype], adapter)
+    changed = [a != b for a, b in zip(base.texts, adapted.texts, strict=True)]
+    shown = changed.index(True)
+    example = {
+        "sample": questions[shown].ask.id,
+        "true": questions[shown].answer,
+        "base": base.texts[shown],
+        "adapted": adapted.texts[shown],
+    }
+    return {
+        "samples": [question.ask.id for question in questions],
+        "dtype": dtype,
+        "answers_changed": sum(changed),
+        "loss": better["loss"],
+        "answers": better["answers"],
+        "merged": agreement,
+        "example": example,
+    }
+
+
+def performance(loaded: Loaded, questions: Sequence[Question]) -> Performance:
+    """Likelihood of the true answers, and greedy answers up to half as long again as these."""
+    tokenizer = loaded.processor.tokenizer
+    longest = max(len(tokenizer(question.answer)["input_ids"]) for question in questions)
+    texts = []
+    for start in range(0, len(questions), BATCH):
+        asks = [question.ask for question in questions[start : start + BATCH]]
+        for answer in local.generate(loaded, asks, longest + longest // 2):
+            texts.append(answer.text)
+    return Performance(likelihood(loaded, questions, BATCH), texts)
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """The proof in a few lines for a person."""
+    loss, merged, example = report["loss"], report["merged"], report["example"]
+    gain = loss["difference"]
+    moved = []
+    for name, values in report["answers"].items():
+        moved.append(f"{name} {_number(values['base'])} -> {_number(values['adapted'])}")
+    return [
+        f"{report['answers_changed']} of {len(report['samples'])} answers differ from the base's",
+        f"true answers: {loss['base']:.3f} -> {loss['adapted']:.3f} nats a token "
+        f"({gain['value']:+.3f}, {gain['low']:+.3f} to {gain['high']:+.3f}); {', '.join(moved)}",
+        f"merged weights agree: {merged['largest']:.1e} at most over {merged['tokens']} tokens, "
+        f"{merged['same_choice']:.1%} the same choice",
+        f"{example['sample']} true    {example['true']}",
+        f"{example['sample']} base    {example['base']}",
+        f"{example['sample']} adapted {example['adapted']}",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
