@@ -1,15 +1,29 @@
-"""Light, weather, smoke, and what the sensor makes of it."""
+"""Light and weather at a place, and what the sensor makes of them."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from data.prep.rendering.camera import Camera, Canvas, Floats, noise
+from dat_runtime.draw import Image
+from data.prep.rendering.camera import REFERENCE_SIDE, Camera, Floats
+from data.prep.rendering.canvas import Canvas, all_channels, blend, noise
 
-GLOW = 4
-"""Light and smoke are computed at a quarter of the frame's sides."""
+COARSE = 4
+"""Glow and smoke are blurred anyway: they are computed at a quarter of the frame's sides, which
+therefore are multiples of 4 pixels."""
+
+WEATHERS = {"clear": 0.34, "cloudy": 0.24, "rain": 0.12, "fog": 0.08, "snow": 0.08, "night": 0.14}
+"""Kinds of weather, and how often a place has each."""
+
+NIGHT_BELOW = 0.7
+"""Share of daylight: between a night's (0.4-0.6) and a day's (0.8-1.1)."""
+
+FOG_VISIBLE = 0.004
+"""1/m: above what clear air has (up to 0.003), below a foggy day's (from 0.008)."""
+
+FURTHEST = 250.0
+"""Metres: fog is computed no further, for rays near the horizon never meet the ground."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +31,11 @@ class Conditions:
     """Light and weather at one place, and the sensor's quality.
 
     Attributes:
-        sun: unit vector towards the light. shadow: share of light that a shadow takes.
-        ambient: share of daylight, below 1 at night. fog: 1/m. rain, snow: strength in [0, 1].
-        tint: gain per BGR channel. blur: sigma, grain: sigma, both for a 640-pixel frame.
+        sun: unit vector from the ground towards the light. shadow: share of light that a shadow
+            takes. ambient: share of daylight, below `NIGHT_BELOW` at night. fog: share of light
+            lost on a short way, 1/m. rain, snow: strength in [0, 1]. tint: gain per BGR channel.
+            blur: sigma in pixels, for a frame of the reference side. grain: sigma of the sensor's
+            noise, in grey levels.
     """
 
     sun: Floats
@@ -35,144 +51,127 @@ class Conditions:
 
     @property
     def night(self) -> bool:
-        return self.ambient < 0.7
+        return self.ambient < NIGHT_BELOW
 
 
 def conditions(rng: np.random.Generator) -> Conditions:
-    kind = rng.choice(
-        ["clear", "cloudy", "rain", "fog", "snow", "night"], p=[0.34, 0.24, 0.12, 0.08, 0.08, 0.14]
-    )
-    angle, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.2)
-    sun = np.array([np.cos(angle) * np.cos(height), np.sin(angle) * np.cos(height), np.sin(height)])
+    """Light, weather and sensor of one place, drawn at random."""
+    kind = rng.choice(list(WEATHERS), p=list(WEATHERS.values()))
     night = kind == "night"
-    return Conditions(
-        sun=np.array([0.0, 0.0, 1.0]) if kind in ("fog", "snow") else sun,
-        shadow=rng.uniform(0.4, 0.6) if kind == "clear" else rng.uniform(0.1, 0.3),
-        ambient=rng.uniform(0.4, 0.6) if night else rng.uniform(0.8, 1.1),
-        fog=rng.uniform(0.008, 0.02) if kind == "fog" else rng.uniform(0, 0.003),
-        rain=rng.uniform(0.4, 1.0) if kind == "rain" or (night and rng.random() < 0.3) else 0.0,
-        snow=rng.uniform(0.4, 1.0) if kind == "snow" else 0.0,
-        tint=rng.uniform(0.95, 1.05, 3) * (1 if rng.random() < 0.9 else [1.0, 0.94, 0.9]),
-        blur=rng.uniform(0.3, 1.3),
-        grain=rng.uniform(1.5, 5) + 4 * night,
-        jpeg_quality=int(rng.integers(50, 93)),
-    )
+
+    azimuth, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.2)
+    level = np.cos(height)
+    sun = np.array([np.cos(azimuth) * level, np.sin(azimuth) * level, np.sin(height)])
+    if kind in ("fog", "snow"):
+        # The whole sky shines: light comes from above.
+        sun = np.array([0.0, 0.0, 1.0])
+    shadow = rng.uniform(0.4, 0.6) if kind == "clear" else rng.uniform(0.1, 0.3)
+    ambient = rng.uniform(0.4, 0.6) if night else rng.uniform(0.8, 1.1)
+
+    fog = rng.uniform(0.008, 0.02) if kind == "fog" else rng.uniform(0, 0.003)
+    rain = snow = 0.0
+    if kind == "rain" or (night and rng.random() < 0.3):
+        rain = rng.uniform(0.4, 1.0)
+    if kind == "snow":
+        snow = rng.uniform(0.4, 1.0)
+
+    tint = rng.uniform(0.95, 1.05, 3)
+    if rng.random() >= 0.9:
+        tint = tint * [1.0, 0.94, 0.9]  # one camera in ten shows everything bluish
+    blur = rng.uniform(0.3, 1.3)
+    grain = rng.uniform(1.5, 5)
+    if night:
+        grain += 4  # the sensor amplifies the little light that there is
+    jpeg_quality = int(rng.integers(50, 93))
+    return Conditions(sun, shadow, ambient, fog, rain, snow, tint, blur, grain, jpeg_quality)
 
 
-def smoke(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    foot: Floats,
-    height: float,
-    grey: float,
-    density: float,
-) -> None:
-    """Blend a plume that rises `height` pixels from `foot` (x, y), drifting to one side."""
-    side = canvas.image.shape[0] // GLOW
-    top = max(0, int((foot[1] - 1.5 * height) / GLOW)) * GLOW
-    if top >= canvas.image.shape[0]:
-        return
-    layer = np.zeros((side, side), np.uint8)
-    drift = rng.uniform(-0.6, 0.6)
-    for t in np.sort(rng.uniform(0, 1, 26)):
-        spread = height * (0.07 + 0.2 * t)
-        x = foot[0] + drift * height * t + rng.normal(0, spread * 0.4)
-        y = foot[1] - height * t + rng.normal(0, spread * 0.25)
-        value = int(255 * density * (1 - 0.6 * t) * rng.uniform(0.75, 1))
-        centre = (int(x / GLOW), int(y / GLOW))
-        cv2.circle(layer, centre, max(1, int(spread * rng.uniform(0.7, 1.2) / GLOW)), value, -1)
-    layer = cv2.GaussianBlur(layer, (0, 0), max(1.0, height * 0.035 / GLOW))
-    shade = grey + 18 * noise(rng, side, 8)
-    alpha = cv2.resize(layer, None, fx=GLOW, fy=GLOW)[top:]
-    colour = cv2.resize(np.clip(shade, 0, 255).astype(np.uint8), None, fx=GLOW, fy=GLOW)[top:]
-    part = canvas.image[top:]
-    part[:] = _blend(part, cv2.merge([colour] * 3), alpha)
-
-
-def fire(canvas: Canvas, rng: np.random.Generator, foot: Floats, height: float) -> None:
-    """Flames of about `height` pixels above `foot`."""
-    for t in np.sort(rng.uniform(0, 1, 22)):
-        x = foot[0] + rng.normal(0, height * 0.3 * (1.1 - t))
-        y = foot[1] - height * t
-        half = height * 0.16 * (1.15 - t)
-        tip = [x + rng.normal(0, half), y - half * 2.6]
-        colour = (20 + 110 * (1 - t), 120 + 110 * (1 - t) * rng.random(), 255.0)
-        canvas.fill(np.array([[x - half, y], tip, [x + half, y], [x, y + half]]), colour)
-    canvas.lamps.append(
-        (float(foot[0]), float(foot[1] - height / 2), height * 1.2, (40.0, 140.0, 255.0))
-    )
-
-
-def finish(
-    canvas: Canvas, camera: Camera, rng: np.random.Generator, weather: Conditions
-) -> NDArray[np.uint8]:
-    """The frame as the sensor gives it: light, fog, rain or snow, tint, blur, noise."""
+def finish(canvas: Canvas, camera: Camera, rng: np.random.Generator, weather: Conditions) -> Image:
+    """The frame as the sensor gives it: light, fog, rain or snow, blur, tint, noise."""
     image = _lit(canvas, weather)
-    if weather.fog > 0.004:
+    if weather.fog > FOG_VISIBLE:
         image = _fogged(image, camera, weather)
     if weather.rain or weather.snow:
         image = _falling(image, rng, weather)
-    gain = weather.tint * (1 if weather.night else weather.ambient)
+
     sigma = weather.blur * canvas.scale
-    if sigma > 0.25:
+    if sigma > 0.25:  # narrower blurs change next to nothing
         image = cv2.GaussianBlur(image, (5, 5), sigma)
-    channels = cv2.merge([noise(rng, camera.size) * weather.grain] * 3)
-    return cv2.add(cv2.multiply(image, np.array([*gain, 1.0])), channels, dtype=cv2.CV_8U)
+    # At night `_lit` has darkened the picture already.
+    gain = weather.tint if weather.night else weather.tint * weather.ambient
+    exposed = cv2.multiply(image, _scalar(gain))
+    grain = noise(rng, camera.size) * weather.grain
+    return cv2.add(exposed, all_channels(grain), dtype=cv2.CV_8U)
 
 
-def _blend(
-    below: NDArray[np.uint8], above: NDArray[np.uint8], alpha: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    share = cv2.merge([alpha] * 3)
-    kept = cv2.multiply(below, cv2.bitwise_not(share), scale=1 / 255)
-    return np.asarray(cv2.add(kept, cv2.multiply(above, share, scale=1 / 255)), np.uint8)
+def _lit(canvas: Canvas, weather: Conditions) -> Image:
+    """At night ambient light and pools of lamp light; by day lamps hardly glow."""
+    side = canvas.image.shape[0] // COARSE
+    width_height = canvas.image.shape[1::-1]
 
-
-def _lit(canvas: Canvas, weather: Conditions) -> NDArray[np.uint8]:
-    """At night: ambient light and pools of lamp light. By day: lamps hardly glow."""
-    side = canvas.image.shape[0] // GLOW
+    # Each lamp as a disc on black, blurred to a glow.
+    brightness = 0.7 if weather.night else 0.35
     glow = np.zeros((side, side, 3), np.uint8)
-    for x, y, radius, colour in canvas.lamps:
-        layer = tuple(c * (0.7 if weather.night else 0.35) for c in colour)
-        cv2.circle(glow, (int(x / GLOW), int(y / GLOW)), max(1, int(radius / GLOW)), layer, -1)
+    for light in canvas.lights:
+        centre = (int(light.x / COARSE), int(light.y / COARSE))
+        radius = max(1, int(light.radius / COARSE))
+        colour = tuple(c * brightness for c in light.colour)
+        cv2.circle(glow, centre, radius, colour, -1)
     glow = cv2.GaussianBlur(glow, (0, 0), max(1.0, side / 45))
-    halo = cv2.resize(glow, canvas.image.shape[1::-1])
+
+    # The halo is light in the lens: it is added to whatever the picture shows there.
+    halo = cv2.resize(glow, width_height)
     if not weather.night:
         return np.asarray(cv2.addWeighted(canvas.image, 1, halo, 0.45, 0), np.uint8)
+
+    # The pools are light on the things themselves: it multiplies their colour, as the ambient
+    # light does. That one is a little bluer than daylight.
     pools = cv2.GaussianBlur(glow, (0, 0), side / 18)
-    light = cv2.resize(cv2.add(pools, glow), canvas.image.shape[1::-1])
-    dark = np.array([255 * weather.ambient * 1.08, *[255 * weather.ambient] * 2, 0])
-    lit = cv2.multiply(canvas.image, cv2.add(light, dark), scale=1 / 255)
+    lamp_light = cv2.resize(cv2.add(pools, glow), width_height)
+    full = 255 * weather.ambient
+    ambient = _scalar([full * 1.08, full, full], last=0)
+    lit = cv2.multiply(canvas.image, cv2.add(lamp_light, ambient), scale=1 / 255)
     return np.asarray(cv2.addWeighted(lit, 1, halo, 0.55, 0), np.uint8)
 
 
-def _fogged(image: NDArray[np.uint8], camera: Camera, weather: Conditions) -> NDArray[np.uint8]:
+def _scalar(bgr: Floats | list[float], last: float = 1.0) -> Floats:
+    """One value per channel as OpenCV takes it: its scalars have four."""
+    return np.append(bgr, last)
+
+
+def _fogged(image: Image, camera: Camera, weather: Conditions) -> Image:
+    """The picture behind fog, as if everything stood on the ground.
+
+    A row's rays meet the ground at one distance d; of the light e^(-fog d) comes through, by
+    Koschmieder's law.
+    """
     rows = np.arange(camera.size) + 0.5
-    angle = camera.pitch + np.arctan((rows - camera.size / 2) / camera.focal)
-    distance = np.minimum(camera.height / np.sin(np.maximum(angle, 0.03)), 250)
+    below_horizontal = camera.pitch + np.arctan((rows - camera.size / 2) / camera.focal)
+    # Rays at and above the horizon have no such distance: 0.03 rad keeps the quotient finite.
+    distance = np.minimum(camera.height / np.sin(np.maximum(below_horizontal, 0.03)), FURTHEST)
     clear = np.exp(-weather.fog * distance)
-    share = np.repeat((255 * (1 - clear)).astype(np.uint8)[:, None], camera.size, axis=1)
+    fog_by_row = (255 * (1 - clear)).astype(np.uint8)
+    alpha = np.repeat(fog_by_row[:, None], camera.size, axis=1)
     grey = 190 * (0.6 if weather.night else 1)
-    return _blend(image, np.full_like(image, grey), share)
+    return blend(image, np.full_like(image, grey), alpha)
 
 
-def _falling(
-    image: NDArray[np.uint8], rng: np.random.Generator, weather: Conditions
-) -> NDArray[np.uint8]:
+def _falling(image: Image, rng: np.random.Generator, weather: Conditions) -> Image:
+    """Rain as slanting streaks, or snow as flakes, in front of everything."""
     side = image.shape[0]
+    unit = side / REFERENCE_SIDE
     layer = np.zeros((side, side), np.uint8)
     strength = max(weather.rain, weather.snow)
     starts = rng.uniform(0, side, (int(260 * strength), 2))
-    unit = side / 640
     slant = rng.uniform(-0.3, 0.3)
     for x, y in starts:
+        start = (int(x), int(y))
         if weather.rain:
             length = rng.uniform(8, 22) * unit
             end = (int(x + slant * length), int(y + length))
-            cv2.line(layer, (int(x), int(y)), end, 90, 1)
+            cv2.line(layer, start, end, 90, 1)
         else:
-            cv2.circle(
-                layer, (int(x), int(y)), max(1, round(rng.uniform(0.6, 2.6) * unit)), 200, -1
-            )
+            radius = max(1, round(rng.uniform(0.6, 2.6) * unit))
+            cv2.circle(layer, start, radius, 200, -1)
     layer = cv2.GaussianBlur(layer, (3, 3), 0)
-    return _blend(image, np.full_like(image, 215), layer)
+    return blend(image, np.full_like(image, 215), layer)
