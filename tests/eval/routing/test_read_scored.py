@@ -1,0 +1,105 @@
+"""Scores, answers and signals from files, and what is refused by file and line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dat_runtime.errors import DataError
+from dat_runtime.files import write_json_lines
+from dat_runtime.stage import Stage
+from eval.routing.read_scored import read_mllm_reports, read_scored, read_signals
+from tests.eval.routing.world import answer
+
+
+def predictions(tmp_path: Path, texts: dict[str, str]) -> Path:
+    with Stage(tmp_path / "row", kind="predictions", inputs={}, config={}) as folder:
+        lines = [{"image_id": name, "text": text} for name, text in texts.items()]
+        write_json_lines(folder / "predictions.jsonl", lines)
+    return tmp_path / "row"
+
+
+def test_a_failed_or_missing_answer_is_the_wrong_one(tmp_path: Path) -> None:
+    row = predictions(tmp_path, {"a": "no JSON", "b": answer(True), "c": answer(False)})
+    said, failed = read_mllm_reports(row, ["a", "b", "c", "d"], np.array([True, True, True, False]))
+    assert said.tolist() == [False, True, False, True]
+    assert failed == 2
+
+
+def test_answers_about_other_frames_are_refused(tmp_path: Path) -> None:
+    row = predictions(tmp_path, {"x": answer(True)})
+    with pytest.raises(DataError, match="--part val"):
+        read_mllm_reports(row, ["a"], np.array([True]))
+
+
+def test_a_second_answer_about_a_frame_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    row = predictions(tmp_path, {"a": answer(True)})
+    path = row / "predictions.jsonl"
+    text = path.read_text() * 2
+    with Stage(tmp_path / "twice", kind="predictions", inputs={}, config={}) as folder:
+        (folder / "predictions.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"predictions\.jsonl:2: a second prediction for image 'a'"):
+        read_mllm_reports(tmp_path / "twice", ["a"], np.array([True]))
+
+
+def score_line(**changes: object) -> str:
+    line = {"image_id": "a", "score": 0.5, "accident": True, "severe": False, **changes}
+    return json.dumps({k: v for k, v in line.items() if v != "-"}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "0 of 0 frames show an accident"),
+        (score_line(), "1 of 1 frames show an accident"),
+        (score_line() + "no JSON\n", r":2: is not JSON"),
+        (score_line() + "[" * 100_000, r":2: is not JSON"),
+        (score_line() + "[]\n", r":2: is not a JSON object"),
+        (score_line(score="-"), r":1: score of eval.gating: score is missing"),
+        (score_line(score=float("nan")), r":1: .*score is nan"),
+        (score_line(score=1.5), r":1: .*score is 1.5"),
+    ],
+)
+def test_scores_of_another_kind_are_refused_with_file_and_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "scores_val.jsonl").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_scored(tmp_path, "val", None, None)
+
+
+def test_signals_are_read_from_a_file_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "signals.csv"
+    path.write_bytes(b"\xef\xbb\xbfimage_id,sound\r\na,0.5\r\n")
+    assert read_signals(path, ["a"])["sound"].tolist() == [0.5]
+
+
+def test_signals_are_read_with_their_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "signals.csv"
+    path.write_text("image_id,sound,speed\nb,0.5,\na,,1\n")
+    found = read_signals(path, ["a", "b", "c"])
+    assert np.array_equal(found["sound"], [np.nan, 0.5, np.nan], equal_nan=True)
+    assert np.array_equal(found["speed"], [1, np.nan, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "columns image_id"),
+        ("image_id\na\n", "columns image_id"),
+        ("name,sound\na,1\n", "columns image_id"),
+        ("image_id,sound\na,0.5\nb,loud\n", ":3: sound is 'loud'"),
+        ("image_id,sound\na,1.5\n", ":2: sound is '1.5'"),
+        ("image_id,sound\na,nan\n", "sound is 'nan'"),
+        ("image_id,sound\na,0.5\na,0.6\n", ":3: 'a' is there twice"),
+        ("image_id,sound\nz,0.5\n", "has no score for any of the frames"),
+    ],
+)
+def test_signals_of_another_kind_are_refused_with_file_and_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "signals.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_signals(path, ["a", "b"])
