@@ -1,8 +1,8 @@
 """Whether the MLLM runs: the gate's score as a probability, and what is worth a call (COEF-VQ).
 
 A frame's calibrated probability p of an accident lies below a band (dropped), in it (the MLLM is
-asked) or above it (the gate answers itself). DAT's own rule (§3.2.1) is the band without an upper
-end on the score as it is. Costs and prices are in one unit.
+asked) or above it (the gate answers itself). DAT's own rule (§3.2.1) is a band without an upper
+end, on the score itself. Costs and prices are in one unit.
 """
 
 import math
@@ -18,7 +18,7 @@ from dat_runtime.gate import LOW_THRESHOLD
 Floats = NDArray[np.float64]
 
 Decision = Literal["drop", "ask", "report"]
-"""What becomes of a frame; "report" is an answer that the gate makes, marked `source: gate`."""
+"""What is done with a frame; "report": the gate makes the answer, marked `source: gate`."""
 
 FLOOR = 0.005
 """A score nearer than this to 0 or 1 counts as this near: half of the detector's lowest."""
@@ -49,7 +49,7 @@ class Signal:
 
     Attributes:
         weight: of its logit.
-        missing: what is added in its place where there is none.
+        missing: what is added instead where the signal is missing.
     """
 
     weight: float
@@ -72,8 +72,9 @@ class Logistic:
         for name, signal in self.signals.items():
             value = np.asarray(signals.get(name, np.nan), float)
             odds = odds + np.where(np.isnan(value), signal.missing, signal.weight * logit(value))
-        # Beyond, the exponential overflows and p is 0 or 1 all the same.
-        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))
+        # The exponential overflows from 710 on; at 500 p is within 1e-217 of 0 or 1.
+        bounded = np.clip(odds, -500, 500)
+        return np.asarray(1 / (1 + np.exp(-bounded)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class Costs:
     def highest_useful_price(self, reports: bool) -> float:
         """The price from which no call pays, whatever p; `reports`: the gate may answer itself."""
         if not reports:
+            # cost_band's low reaches 1: not even a certain accident is worth a call.
             return (1 - self.mllm_error) * self.miss
+        # Both ends of cost_band meet, at `indifferent`.
         return (1 - 2 * self.mllm_error) * self.miss * self.indifferent
 
 
@@ -127,6 +130,8 @@ def cost_band(price: float, costs: Costs) -> tuple[float, float]:
     From some price on low ≥ high: no call pays, the gate alone decides (at `Costs.indifferent`).
     """
     e, miss, false_alarm = costs.mllm_error, costs.miss, costs.false_alarm
+    # A call costs price + e (p · miss + (1 - p) · false_alarm): low is where that equals a drop's
+    # p · miss, high where it equals a report's (1 - p) · false_alarm.
     low = (price + e * false_alarm) / (miss - e * (miss - false_alarm))
     high = 1 - (price + e * miss) / (false_alarm + e * (miss - false_alarm))
     return low, high
@@ -134,13 +139,14 @@ def cost_band(price: float, costs: Costs) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Budget:
-    """What holds the share of frames that are asked about at a budget.
+    """What keeps the share of frames that are asked about at a budget.
 
     Attributes:
         load: the share, in [0, 1].
-        price: of a call, at which the validation data met it.
+        price: of a call, at which the load of the validation data met the budget.
         costs: with the price they give the band (`cost_band`).
-        low_at_most: the lower end never rises above: the bound on missed severe accidents.
+        low_at_most: the band's lower end stays at or below it: the bound on missed severe
+            accidents.
     """
 
     load: float
@@ -168,8 +174,9 @@ class Routing:
     The default is the paper's rule: every frame with s_t ≥ τ_g.
 
     Attributes:
-        keep: τ_g of Eq. 2: detections from this confidence on are drawn and told; a frame without
-            one is asked about where its band says report, for the gate has nothing to report.
+        keep: τ_g of Eq. 2: detections from this confidence on are drawn and listed in the prompt.
+            A frame without one is asked about where its band says report: the gate has nothing to
+            report.
         band: of probabilities, or of scores where there is no calibration.
     """
 
@@ -185,7 +192,7 @@ class Routing:
         return float(self.calibration(score, signals or {}))
 
     def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
-        """What becomes of a frame with trigger score `score` (Eq. 1)."""
+        """What to do with a frame of trigger score `score` (Eq. 1)."""
         return self.decide_in(self.band, score, signals)
 
     def decide_in(
@@ -195,25 +202,27 @@ class Routing:
         p = self.probability(score, signals)
         if p < band.low:
             return "drop"
-        sure = band.high is not None and p >= band.high and score >= self.keep
-        return "report" if sure else "ask"
+        has_kept_detection = score >= self.keep
+        if band.high is not None and p >= band.high and has_kept_detection:
+            return "report"
+        return "ask"
 
 
 ODDS_RANGE = 12.0
-"""Log-odds that stand for the ends of a price's range."""
+"""Log-odds at the ends of a price's range: shares of it within 6e-6 of 0 and 1 (see `_LEAST`)."""
 
 
 class LoadController:
     """Decides as a `Routing` does, and moves the price of a call so that the load stays at budget.
 
-    Dual ascent on u, the log-odds of the price between 0 and the dearest: each call raises u by
-    step · (1 - load), each other frame lowers it by step · load, so over n frames the load is off
-    by (change of u) / (step · n). Where accidents are rare the prices that matter lie close to an
-    end of the range; steps of the price itself would leap over all of them.
+    Dual ascent on u, the log-odds of the price between 0 and the highest useful one: each call
+    raises u by step · (1 - load), each other frame lowers it by step · load, so over n frames the
+    load is off by (change of u) / (step · n). Where accidents are rare the prices that matter lie
+    close to an end of the range; steps of the price itself would leap over all of them.
 
-    At its ends u stops: at price 0 the load stays below, for calls that are not worth making are
-    not made to fill a budget; at the dearest it stays above, for the bound on missed severe
-    accidents, and frames of which the gate has nothing to report, outrank it.
+    u stops at its ends. At price 0 the load may stay below the budget: calls that are not worth
+    making are not made to fill it. At the highest useful price the load may stay above: the bound
+    on missed severe accidents comes first, and so do frames where the gate has nothing to report.
 
     Raises:
         ValueError: the routing has no budget.
@@ -224,24 +233,24 @@ class LoadController:
             raise ValueError("expected a routing with a budget")
         self._routing, self._budget, self._step = routing, routing.budget, step
         self._reports = routing.band.high is not None
-        self._dearest = routing.budget.costs.highest_useful_price(self._reports)
-        share = min(max(routing.budget.price / self._dearest, 0.0), 1.0)
+        self._highest = routing.budget.costs.highest_useful_price(self._reports)
+        share = min(max(routing.budget.price / self._highest, 0.0), 1.0)
         inside = _LEAST + share * (1 - 2 * _LEAST)
         self._odds = math.log(inside / (1 - inside))
 
     @property
     def price(self) -> float:
-        """The price of a call now, from 0 to the dearest."""
+        """The price of a call now, from 0 to the highest useful one."""
         share = (_logistic(self._odds) - _LEAST) / (1 - 2 * _LEAST)
-        return self._dearest * min(max(share, 0.0), 1.0)
+        return self._highest * min(max(share, 0.0), 1.0)
 
     @property
     def band(self) -> Band:
-        """The band at the price of now."""
+        """The band at the current price."""
         return self._budget.band(self.price, self._reports)
 
     def decide(self, score: float, signals: Mapping[str, float] | None = None) -> Decision:
-        """What becomes of the next frame."""
+        """What to do with the next frame."""
         decision = self._routing.decide_in(self.band, score, signals)
         odds = self._odds + self._step * ((decision == "ask") - self._budget.load)
         self._odds = min(max(odds, -ODDS_RANGE), ODDS_RANGE)

@@ -1,4 +1,7 @@
-"""The gate rule (Eq. 1-2): which frames the MLLM sees, and with which detections."""
+"""The gate (Eq. 1-2): a frame's trigger score, and the detections that are kept.
+
+Which frames go on to the MLLM is decided by `cascade.Routing`.
+"""
 
 from collections.abc import Sequence
 
@@ -14,11 +17,6 @@ HIGH_THRESHOLD = 0.8
 def trigger_score(detections: Sequence[Detection]) -> float:
     """s_t of Eq. 1: the highest confidence in the frame, 0 when nothing was detected."""
     return max((d.confidence for d in detections), default=0.0)
-
-
-def triggers(detections: Sequence[Detection], threshold: float = LOW_THRESHOLD) -> bool:
-    """g_t = 1(s_t ≥ τ_g): whether the frame goes on to the MLLM."""
-    return trigger_score(detections) >= threshold
 
 
 def kept(

@@ -64,14 +64,14 @@ def test_the_closed_form_takes_the_cheapest_way_for_every_probability(
 
 
 @given(costs, st.floats(0, 1))
-def test_from_the_dearest_price_on_the_gate_decides_alone(c: Costs, p: float) -> None:
+def test_from_the_highest_useful_price_on_the_gate_decides_alone(c: Costs, p: float) -> None:
     dear = 1.001 * c.highest_useful_price(reports=True) + 1e-9
     assert Routing(0.0, Budget(1, dear, c).band(dear, reports=True)).decide(p) != "ask"
     low, high = cost_band(c.highest_useful_price(reports=True), c)
     assert low == pytest.approx(high) == pytest.approx(c.indifferent)
 
 
-def test_without_reports_the_dearest_price_asks_about_nothing_below_certainty() -> None:
+def test_without_reports_the_highest_useful_price_asks_about_nothing_below_certainty() -> None:
     c = Costs(2.0, 1.0, 0.1)
     assert cost_band(c.highest_useful_price(reports=False), c)[0] == pytest.approx(1.0)
 
@@ -127,7 +127,7 @@ def test_the_load_returns_to_the_budget_when_scores_drift(reports: bool) -> None
         assert share_asked(controller, scores) == pytest.approx(0.3, abs=0.02)
         fixed = np.mean([routing.decide(float(s)) == "ask" for s in scores])
         if (a, b) == (5, 1) and not reports:
-            assert abs(fixed - 0.3) > 0.02, "the drift is none: the test shows nothing"
+            assert abs(fixed - 0.3) > 0.02, "the scores hardly drift: the test shows nothing"
 
 
 def test_a_budget_larger_than_what_is_worth_asking_is_not_filled() -> None:

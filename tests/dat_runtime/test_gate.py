@@ -1,4 +1,4 @@
-from dat_runtime.gate import kept, trigger_score, triggers
+from dat_runtime.gate import kept, trigger_score
 from dat_runtime.types import Box, Detection, Size
 
 FRAME = Size(10, 10)
@@ -11,13 +11,6 @@ def detections(*confidences: float) -> list[Detection]:
 def test_the_trigger_score_is_the_highest_confidence() -> None:
     assert trigger_score(detections(0.2, 0.7, 0.3)) == 0.7
     assert trigger_score([]) == 0
-
-
-def test_a_frame_at_the_threshold_goes_on_and_one_below_does_not() -> None:
-    assert triggers(detections(0.25))
-    assert not triggers(detections(0.2499))
-    assert not triggers([])
-    assert not triggers(detections(0.5), threshold=0.8)
 
 
 def test_kept_detections_are_those_at_the_threshold_most_confident_first() -> None:

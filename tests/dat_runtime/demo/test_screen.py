@@ -16,7 +16,7 @@ from dat_runtime.demo.screen import WIDTH
 from dat_runtime.draw import encode_jpeg, size_of
 from dat_runtime.edge.source import read_frame
 from dat_runtime.event import event_of
-from dat_runtime.gate import kept, triggers
+from dat_runtime.gate import kept, trigger_score
 from dat_runtime.manifest import NAME, digest
 from dat_runtime.schema import check
 
@@ -41,7 +41,7 @@ def test_what_is_packaged_fits_together() -> None:
     recording, image = read_recording(), read_frame(FRAME)
     assert size_of(image) == recording.frame
     assert FRAME.stat().st_size < 60_000
-    assert triggers(recording.detections, recording.threshold)
+    assert trigger_score(recording.detections) >= recording.threshold
     verdict = check(recording.answer, recording.frame.width, recording.frame.height)
     assert verdict.assessment is not None
     event = event_of(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dat_runtime import gate
+from dat_runtime.cascade import Routing
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.detector import Detector
 from dat_runtime.event import Event, Question, event_of, question
@@ -94,7 +95,7 @@ def test_a_frame_becomes_an_event_behind_a_detector_of_another_family(tmp_path: 
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
     found = detector.detect(image)
     assert len(found) == QUERIES
-    assert gate.triggers(found)
+    assert Routing().decide(gate.trigger_score(found)) == "ask"
     asked, event = through_the_gate(detector, image)
     assert all(d.severity in asked.prompt for d in gate.kept(found))
     assert (event.source, event.assessment.severity) == ("mllm", "severe")
