@@ -16,6 +16,16 @@ def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height))
 
 
+def scene(seed, side=320):
+    """A picture with structure at several scales, as a street has."""
+    rng = np.random.default_rng(seed)
+    canvas = np.zeros((side, side, 3))
+    for cells in (3, 6, 12, 24):
+        layer = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        canvas += np.asarray(layer.resize((side, side), Image.Resampling.BICUBIC), float)
+    return Image.fromarray((canvas / 4).astype(np.uint8))
+
+
 def jpeg(image: Image.Image, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)

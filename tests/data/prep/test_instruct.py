@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from dat_runtime import schema
+from dat_runtime import answer, schema
 from dat_runtime.manifest import verify
 from dat_runtime.stage import Stage
-from dat_runtime.truth import read_split
+from dat_runtime.truth import SPLITS, read_split
 from dat_runtime.types import Size
 from data.prep import instruct
+from data.prep.instructions.sharegpt import INPUTS
 
 SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": (60, 60)}
 
@@ -21,7 +22,7 @@ SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": 
 def write_data(out: Path, sizes: dict[str, tuple[int, int]] = SIZES) -> Path:
     """As `data.prep.build` leaves it: in every split, one frame of each size with one accident."""
     with Stage(out, kind="data", inputs={}, config={}) as folder:
-        for split in instruct.SPLITS:
+        for split in SPLITS:
             (folder / "images" / split).mkdir(parents=True)
             lines = []
             for name, (width, height) in sizes.items():
@@ -53,13 +54,12 @@ def test_a_target_carried_back_to_the_camera_frame_is_the_label(
     labelled = {frame.image_id: frame for frame in read_split(data, "test")}
     for sample in read(tmp_path, "boxed_test"):
         frame, original = Size(*sample["frame"]), Size(*sample["original"])
-        answer = sample["messages"][1]["content"]
-        verdict = schema.check(answer, frame.width, frame.height)
+        reply = sample["messages"][1]["content"]
+        verdict = schema.check(reply, frame.width, frame.height)
         assert verdict.rule
         assert not verdict.violation
-        moved = schema.check(
-            in_frame(answer, frame, original), original.width, original.height
-        )
+        in_camera = answer.in_frame(reply, frame, original)
+        moved = schema.check(in_camera, original.width, original.height)
         assert moved.assessment is not None
         found = moved.assessment.accidents[0].box
         wanted = labelled[sample["image_id"]].accidents[0].box
@@ -73,7 +73,7 @@ def test_an_image_is_stored_at_the_size_that_its_sample_states(
 ) -> None:
     write_data(tmp_path / "data")
     run(tmp_path, gate_folder, "--max-pixels", "12544")
-    for inputs in instruct.INPUTS:
+    for inputs in INPUTS:
         for sample in read(tmp_path, f"{inputs}_train"):
             image = cv2.imread(str(tmp_path / "instructions" / sample["images"][0]))
             assert [image.shape[1], image.shape[0]] == sample["frame"]
@@ -103,7 +103,7 @@ def test_every_data_set_that_dataset_info_names_is_there_and_the_folder_verifies
     run(tmp_path, gate_folder)
     folder = tmp_path / "instructions"
     info = json.loads((folder / "dataset_info.json").read_text())
-    assert set(info) == {f"{i}_{s}" for i in instruct.INPUTS for s in instruct.SPLITS}
+    assert set(info) == {f"{i}_{s}" for i in INPUTS for s in SPLITS}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
     config = verify(folder, "instructions").config
     classes = ["moderate", "severe"]
@@ -132,14 +132,14 @@ def test_data_that_changed_since_it_was_prepared_is_refused(
     assert not (tmp_path / "instructions").exists()
 
 
-def test_a_truth_line_that_is_none_is_named_and_nothing_is_left_behind(
+def test_a_truth_line_that_lacks_fields_is_named_and_nothing_is_left_behind(
     tmp_path: Path, gate_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Stage(tmp_path / "data", kind="data", inputs={}, config={}) as folder:
-        for split in instruct.SPLITS:
+        for split in SPLITS:
             (folder / f"truth_{split}.jsonl").write_text('{"image_id": "a"}\n')
     assert run(tmp_path, gate_folder) == 1
-    assert "truth_train.jsonl:1: image must be a path inside the folder" in capsys.readouterr().err
+    assert "truth_train.jsonl:1: width is missing" in capsys.readouterr().err
     assert [p.name for p in tmp_path.glob("instructions*")] == []
 
 
@@ -148,4 +148,6 @@ def test_a_frame_too_long_for_the_model_is_refused_by_name(
 ) -> None:
     write_data(tmp_path / "data", {"ribbon": (2100, 100)})
     assert run(tmp_path, gate_folder) == 1
-    assert "ribbon.jpg: no image for the model: side ratio above 20" in capsys.readouterr().err
+    picture = tmp_path / "data" / "images" / "train" / "ribbon.jpg"
+    complaint = f"{picture}: no image for the model: side ratio above 20"
+    assert complaint in capsys.readouterr().err

@@ -1,6 +1,10 @@
+import json
+
 import pytest
 
+from data.prep.build import main
 from data.prep.splitting.assign import PAPER_SPLIT, by_frame
+from tests.data.prep.source_builder import jpeg, picture
 
 
 def counts(digests, seed=0):
@@ -25,3 +29,20 @@ def test_the_split_depends_on_content_and_seed_not_on_order():
     digests = [str(i) for i in range(100)]
     assert by_frame(digests, 0) == by_frame(digests[::-1], 0)
     assert by_frame(digests, 0) != by_frame(digests, 1)
+
+
+def test_negatives_of_a_clip_stay_together_when_asked(source, tmp_path):
+    for clip in range(12):
+        for number in range(4):
+            content = jpeg(picture(300 + 10 * clip + number))
+            source.negative(f"test{clip}_{number}.jpg", content, ("train", "val", "test")[clip % 3])
+    out = tmp_path / "data"
+    main(["--source", str(source.root), "--out", str(out), "--negatives-by-clip"])
+    where = {}
+    for image in (out / "images").rglob("negative_test*_*.jpg"):
+        where.setdefault(image.stem.rpartition("_")[0], set()).add(image.parent.name)
+    assert len(where) == 12
+    assert all(len(names) == 1 for names in where.values())
+    report = json.loads((out / "report.json").read_text())
+    assert report["negatives"]["split_by"] == "clip"
+    assert set().union(*where.values()) == {"train", "val", "test"}

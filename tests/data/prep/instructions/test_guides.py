@@ -12,7 +12,7 @@ import pytest
 from dat_runtime.edge.settings import GateSettings
 from dat_runtime.manifest import verify
 from dat_runtime.stage import Stage
-from dat_runtime.truth import Frame
+from dat_runtime.truth import SPLITS, Frame
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Severity, Size
 from data.prep import instruct
 from data.prep.instructions.guides import Tally
@@ -26,7 +26,7 @@ NAMES = ("a", "b", "c", "d")
 def data(tmp_path: Path) -> Path:
     """Four frames a part, each with one moderate accident in its upper left quarter."""
     with Stage(tmp_path / "data", kind="data", inputs={}, config={}) as folder:
-        for split in instruct.SPLITS:
+        for split in SPLITS:
             (folder / "images" / split).mkdir(parents=True)
             lines = []
             for name in NAMES:
@@ -66,7 +66,7 @@ def out_of_fold(whole: Path, *folds: Path) -> list[object]:
     return ["--detections", "out-of-fold", "--gate", whole, *named]
 
 
-def told(data: Path, part: str) -> dict[str, str]:
+def said(data: Path, part: str) -> dict[str, str]:
     """Per frame what its boxed prompt says after the image's size."""
     path = data.with_name("instructions") / f"boxed_{part}.json"
     samples = json.loads(path.read_text())
@@ -85,10 +85,10 @@ def test_each_training_frame_is_shown_as_the_gate_sees_it_that_left_it_out(
         make_gate(tmp_path / "fold-2", data, 0.6, ["b", "d"]),
     ]
     assert run(data, *out_of_fold(whole, *folds)) == 0
-    confidences = {name: words.split()[1] for name, words in told(data, "train").items()}
+    confidences = {name: words.split()[1] for name, words in said(data, "train").items()}
     assert confidences == {"a": "0.30", "b": "0.60", "c": "0.30", "d": "0.60"}
     for part in ("val", "test"):
-        assert {words.split()[1] for words in told(data, part).values()} == {"0.90"}
+        assert {words.split()[1] for words in said(data, part).values()} == {"0.90"}
     made = verify(data.with_name("instructions"), "instructions")
     assert made.inputs.keys() == {"data", "gate", "fold-gate 1", "fold-gate 2"}
     assert made.config["detections"] == "out-of-fold"
@@ -96,8 +96,8 @@ def test_each_training_frame_is_shown_as_the_gate_sees_it_that_left_it_out(
 
 def test_the_labels_guide_as_a_gate_without_error_would(data: Path) -> None:
     assert run(data, "--detections", "labels") == 0
-    for part in instruct.SPLITS:
-        assert set(told(data, part).values()) == {"moderate 1.00 [0, 0, 56, 56]"}
+    for part in SPLITS:
+        assert set(said(data, part).values()) == {"moderate 1.00 [0, 0, 56, 56]"}
     assert tallied(data)["parts"]["test"] == {
         "frames": 4, "frames_with_detection": 4, "frames_with_missed": 0, "frames_with_extra": 0,
         "accidents": 4, "missed": 0, "detections": 4, "extra": 0, "other_severity": 0,
@@ -111,8 +111,8 @@ def test_how_often_the_gate_errs_is_printed_and_kept(
     assert run(data, "--gate", whole) == 0
     assert tallied(data)["from"] == "gate"
     assert tallied(data)["parts"]["train"]["frames_with_missed"] == 4
-    said = "train: 4 frames, 4 with a detection, 4 with an accident missed, 4 with a box too many"
-    assert said in capsys.readouterr().out
+    line = "train: 4 frames, 4 with a detection, 4 with an accident missed, 4 with a box too many"
+    assert line in capsys.readouterr().out
 
 
 def labelled(*boxes: tuple[float, float], severity: Severity = "moderate") -> Frame:
@@ -155,10 +155,10 @@ def test_gates_that_would_be_ignored_or_are_lacking_are_refused(
 @pytest.mark.parametrize(
     ("first", "second", "complaint"),
     [
-        (["a"], ["b", "d"], "1 of 4 training frames were left out by no gate, such as 'c'"),
+        (["a"], ["b", "d"], "no gate left out 1 of 4 training frames, such as 'c'"),
         (["a", "b"], ["b", "c", "d"], "both left 'b' out"),
         (["a", "b", "c", "d"], None, "left no fold out: train.gate --fold 1/3"),
-        (["a", "b", "c", "d"], 3, "names no frames"),
+        (["a", "b", "c", "d"], 3, "held_out.json: image_ids is 3, expected a list"),
     ],
 )
 def test_folds_that_do_not_make_up_the_training_frames_are_refused(
