@@ -128,7 +128,7 @@ def _download(url: str, service: Service, partial: Path) -> None:
         ) as answer:
             if answer.status_code == 416:  # range not satisfiable: nothing after what we have
                 partial.unlink()
-                raise _Again("the part on disk does not fit")
+                raise _Again("the part on disk does not match the file")
             _demand_success(answer, url)
             if answer.status_code != 206:  # not partial content: all of it comes again
                 have = 0

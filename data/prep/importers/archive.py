@@ -81,7 +81,7 @@ def _demand_small_directory(file: IO[bytes], archive: Path) -> None:
         at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise DataError(
-            "no zip archive: it has no end record (cut off, or another format)", archive
+            "not a zip archive: it has no end record (cut off, or another format)", archive
         )
     record = _END.unpack_from(tail, at)
     count, directory_bytes = record[4], record[5]
@@ -109,7 +109,7 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
         raise DataError(f"{len(entries):,} entries, at most {MAX_ENTRIES:,}", archive)
     total = sum(entry.file_size for entry in entries)
     if total > MAX_TOTAL:
-        raise DataError(f"unfolds to {total:,} bytes, at most {MAX_TOTAL:,}", archive)
+        raise DataError(f"unpacks to {total:,} bytes, at most {MAX_TOTAL:,}", archive)
     names: set[str] = set()
     for entry in entries:
         problem = _problem(entry)
@@ -118,7 +118,7 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
         # Without regard to case: on some systems `A.txt` and `a.txt` are one file.
         name = entry.filename.rstrip("/").casefold()
         if name in names:
-            raise DataError(f"entry {entry.filename!r:.200}: is there twice", archive)
+            raise DataError(f"entry {entry.filename!r:.200}: appears twice", archive)
         names.add(name)
     # Entries that share their bytes let a small archive unpack to a huge one.
     end = 0
@@ -144,13 +144,14 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
         return "is encrypted"
     if entry.file_size > max(_SMALL, MAX_RATIO * entry.compress_size):
         return (
-            f"unfolds {entry.compress_size:,} to {entry.file_size:,} bytes, over {MAX_RATIO}-fold"
+            f"unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes, "
+            f"more than {MAX_RATIO}-fold"
         )
     return None
 
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive: Path) -> None:
-    """One entry; `zipfile` checks its sum, we that it is not longer than it says."""
+    """One entry; `zipfile` checks its sum, this that it is not longer than its header says."""
     if entry.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         return
@@ -160,7 +161,9 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive:
         while chunk := packed.read(_CHUNK):
             written += len(chunk)
             if written > entry.file_size:
-                raise DataError(f"entry {entry.filename!r:.200}: longer than it says", archive)
+                raise DataError(
+                    f"entry {entry.filename!r:.200}: longer than its header says", archive
+                )
             file.write(chunk)
 
 

@@ -24,5 +24,5 @@ def scan(sources: Sources, ids: Ids) -> tuple[list[SourceFrame], list[Fault]]:
                 frame_id = ids.of(f"{NEGATIVE}_{path.stem}")
                 frames.append(SourceFrame(frame_id, split, path, file, negative=True))
             else:
-                faults.append(Fault("stray-file", file, None, "no image by its suffix"))
+                faults.append(Fault("stray-file", file, None, "not an image by its suffix"))
     return frames, faults

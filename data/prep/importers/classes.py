@@ -37,7 +37,7 @@ class Classes:
 
     @classmethod
     def read(cls, words: Sequence[str]) -> "Classes":
-        """Of the command line: NAME=SEVERITY each, or one YAML file.
+        """From words of the command line: NAME=SEVERITY each, or one YAML file.
 
         Raises:
             ConfigError: a word is neither, or a class is mapped to no severity.
@@ -59,12 +59,12 @@ class Classes:
         """The severity of each class.
 
         Raises:
-            DataError: a class is not mapped, or there twice; lists the names that are there.
+            DataError: a class is not mapped, or appears twice; lists the names of the set.
         """
         there = f"this set names {list(names)!r:.400}"
         folded = [_folded(name) for name in names]
         if len(set(folded)) != len(folded):
-            raise DataError(f"a class name is there twice, {there}", path)
+            raise DataError(f"a class name appears twice, {there}", path)
         unknown = [str(name) for name in names if _folded(name) not in self.mapping]
         if unknown:
             raise DataError(
@@ -93,7 +93,7 @@ def plain_yaml(path: Path) -> Any:
     recurses.
 
     Raises:
-        DataError: it is more than that, or cannot be read; names the line.
+        DataError: it is refused, or cannot be read; names the line.
     """
     # Bytes, not `files.read_text`: a YAML file may be UTF-16, which PyYAML detects.
     data = files.read_bytes(path, DataError, most_bytes=_MAX_YAML_BYTES)
@@ -117,4 +117,4 @@ def _demand_plain(data: bytes, path: Path) -> None:
             depth -= 1
         if isinstance(event, yaml.AliasEvent) or depth > _MAX_YAML_DEPTH:
             line = event.start_mark.line + 1 if event.start_mark else None
-            raise DataError("aliases and deep nesting are refused", path, line)
+            raise DataError("aliases and deep nesting are not allowed", path, line)

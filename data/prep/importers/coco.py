@@ -69,7 +69,7 @@ def _scan_file(
         path = _locate(image["file_name"], folders)
         annotations = annotations_of.pop(image["id"], [])
         if path is None:
-            detail = f"image {image['file_name']!r:.120} is not there"
+            detail = f"image {image['file_name']!r:.120} does not exist"
             faults.append(Fault("orphan-label", name, None, detail))
             continue
         if path in used:

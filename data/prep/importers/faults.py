@@ -22,14 +22,14 @@ RULES: dict[str, str] = {
     "duplicate-row": "dropped: the second of two equal rows",
     "two-classes": "dropped: the milder of two rows with one box and two classes",
     "ignored-class": "dropped: the box, as the class mapping says `ignore`",
-    "no-final-newline": "accepted: the last row is read all the same",
+    "no-final-newline": "accepted: the last row is still read",
     "empty-label": "accepted: an accident-free frame",
     # files
     "no-usable-box": "left out: the frame, as its label names an accident but no usable box",
     "orphan-image": "left out: no label file, so not known to be accident-free",
     "orphan-label": "left out: a label file without its image",
     "same-name": "left out: a second image of the same name for one label file",
-    "stray-file": "left out: no image (in images) and no label (in labels) by its suffix",
+    "stray-file": "left out: by its suffix neither an image (in images) nor a label (in labels)",
     # pictures
     "size-mismatch": "left out: the picture has another size than its labels say",
     "empty-file": "left out: 0 bytes",
@@ -41,7 +41,7 @@ RULES: dict[str, str] = {
     "not-jpeg": "repaired: encoded as JPEG",
     "bad-jpeg-end": "repaired: encoded anew, as bytes follow its end or its end marker is missing",
     "duplicate-negative": "dropped: an exact copy of an earlier accident-free or accident frame",
-    "duplicate-frame": "kept, and told as a leak across splits: a copy of an earlier frame",
+    "duplicate-frame": "kept, and reported as a leak across splits: a copy of an earlier frame",
 }
 
 _WANTED = frozenset({"ignored-class"})

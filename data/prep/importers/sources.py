@@ -93,7 +93,7 @@ def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
     first by name.
 
     Raises:
-        DataError: a part is missing or there twice; lists what was found and what is expected.
+        DataError: a part is missing or not the only one; lists what was found and expected.
     """
     if len({root.name for root in roots}) < len(roots):
         raise DataError("two sources have the same name, rename one", roots[0])
@@ -212,7 +212,7 @@ def _demand_parts(
         names = ", ".join(_name_below(roots, path) for path in candidates[part])
         problems.append(f"{_EXPECTED[part]}: found {names or 'nothing'}")
     missing = [part for part in wanted if part in OPTIONAL and not candidates[part]]
-    hint = f". To go on without: --without {' '.join(missing)}" if missing else ""
+    hint = f". To build without: --without {' '.join(missing)}" if missing else ""
     raise DataError(
         f"needs each part once, at most {DEPTH} folders deep. {'; '.join(problems)}{hint}", roots[0]
     )
@@ -232,4 +232,4 @@ def _demand_folders(sources: Sources) -> None:
             folders += [accidents / "images", accidents / "labels"]
     for folder in folders:
         if folder is not None and not folder.is_dir():
-            raise DataError("no such folder, the set's layout demands it", folder)
+            raise DataError("no such folder, but the set's layout needs it", folder)

@@ -43,7 +43,7 @@ class _Columns(NamedTuple):
 
 
 def form(path: Path) -> Form | None:
-    """The form of a trace by its name and first line; None where it is no trace."""
+    """The form of a trace by its name and first line; None where it is not a trace."""
     suffix = path.suffix.lower()
     if suffix == ".up":
         return "mahimahi"
@@ -79,7 +79,7 @@ def read_uplink(path: Path) -> list[float]:
         elif kind == "mahimahi":
             uplink = _mahimahi(file, path)
         else:
-            raise DataError("no known form of a trace", path)
+            raise DataError("not a trace of a known form", path)
     if not any(uplink):
         raise DataError("no byte was sent in the uplink direction", path)
     return uplink

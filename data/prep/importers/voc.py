@@ -173,7 +173,7 @@ def _read(path: Path) -> _Annotation:
 
     def start(tag: str, _: dict[str, str]) -> None:
         if len(open_tags) > _MAX_DEPTH:
-            raise DataError("nested too deep", path, parser.CurrentLineNumber)
+            raise DataError("nested too deeply", path, parser.CurrentLineNumber)
         open_tags.append(tag)
         if open_tags == ["annotation", "object"]:
             annotation.objects.append(_Object(parser.CurrentLineNumber))
@@ -190,7 +190,7 @@ def _read(path: Path) -> _Annotation:
                 corners[key] = corners.get(key, "") + data.strip()
 
     def refuse(*_: Any) -> None:
-        raise DataError("a document type is refused", path, parser.CurrentLineNumber)
+        raise DataError("a document type is not allowed", path, parser.CurrentLineNumber)
 
     parser.StartElementHandler = start
     parser.EndElementHandler = lambda _: open_tags.pop()

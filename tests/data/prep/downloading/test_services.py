@@ -136,19 +136,19 @@ def test_a_busy_server_is_asked_again_and_not_for_ever(site, mine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "told"),
+    ("name", "error", "message"),
     [
         ("me/nothing", DataError, "404, no such set"),
         ("../../etc", ConfigError, "expected OWNER/NAME"),
         ("me", ConfigError, "expected OWNER/NAME"),
     ],
 )
-def test_a_set_that_is_not_there_is_named(site, mine, tmp_path, name, error, told):
-    with pytest.raises(error, match=told):
+def test_a_set_that_is_not_there_is_named(site, mine, tmp_path, name, error, message):
+    with pytest.raises(error, match=message):
         fetch_kaggle(name, tmp_path, mine, at_once)
 
 
-def test_refused_credentials_are_told_without_showing_them(site, tmp_path, capsys):
+def test_refused_credentials_are_reported_without_being_shown(site, tmp_path, capsys):
     wrong = kaggle({"KAGGLE_API_TOKEN": "TOKEN"}, f"{site.url}/api/v1")
     with pytest.raises(ConfigError, match="401") as caught:
         fetch_kaggle("me/set", tmp_path, wrong, at_once)

@@ -11,13 +11,13 @@ def test_a_mapping_can_be_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["minor=mild"], "expected moderate, severe or ignore"),
         (["a=severe", "b"], "NAME=SEVERITY"),
         (["nowhere.yaml"], "cannot be read"),
     ],
 )
-def test_a_mapping_that_says_nothing_is_refused(words, told):
-    with pytest.raises((ConfigError, DataError), match=told):
+def test_a_mapping_that_says_nothing_is_refused(words, message):
+    with pytest.raises((ConfigError, DataError), match=message):
         Classes.read(words)

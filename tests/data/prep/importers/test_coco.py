@@ -57,10 +57,10 @@ def test_a_byte_order_mark_is_no_fault(roboflow, tmp_path, encoding):
 
 def test_an_unknown_class_lists_what_is_there(roboflow, tmp_path, capsys):
     assert run(roboflow, tmp_path / "data", "--classes", "fatal=severe") == 1
-    told = capsys.readouterr().err
-    assert "unknown class 'minor'" in told
-    assert "--classes 'minor'=severe" in told
-    assert "['minor']" in told  # `accidents` is named by no annotation
+    message = capsys.readouterr().err
+    assert "unknown class 'minor'" in message
+    assert "--classes 'minor'=severe" in message
+    assert "['minor']" in message  # `accidents` is named by no annotation
 
 
 def test_an_ignored_class_leaves_a_frame_without_accident(roboflow, tmp_path):
@@ -96,7 +96,7 @@ def test_a_picture_of_another_size_than_its_labels_say_is_left_out(roboflow, tmp
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("[1, 2", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -115,13 +115,13 @@ def test_a_picture_of_another_size_than_its_labels_say_is_left_out(roboflow, tmp
         (coco([{"image_id": 0, "category_id": 1, "bbox": [1, 2, -3, 3]}]), "malformed-row"),
     ],
 )
-def test_coco_that_cannot_be_read_is_refused_by_name(roboflow, tmp_path, capsys, content, told):
+def test_coco_that_cannot_be_read_is_refused_by_name(roboflow, tmp_path, capsys, content, message):
     text = content if isinstance(content, str) else json.dumps(content)
     (roboflow / "train" / "_annotations.coco.json").write_text(text)
     assert run(roboflow, tmp_path / "data", *MAPPED) == 1
     err = capsys.readouterr().err
     assert "train/_annotations.coco.json" in err
-    assert re.search(told, err)
+    assert re.search(message, err)
 
 
 def test_a_file_name_may_not_lead_out_of_the_set(roboflow, tmp_path):

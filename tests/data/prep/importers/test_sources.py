@@ -56,7 +56,7 @@ def test_a_source_that_is_not_there_is_named():
         find_sources(Path("nowhere"))
 
 
-def test_the_zoom_trace_is_taken_of_several_and_the_others_are_told(source):
+def test_the_zoom_trace_is_taken_of_several_and_the_others_are_listed(source):
     other = source.trace.with_name("a_game.csv")
     other.write_text("DL_bitrate,UL_bitrate\n1,1\n")
     found = find_sources(source.root)

@@ -75,7 +75,7 @@ def test_other_text_is_no_trace(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("a.csv", "DL_bitrate,UL_bitrate\n1,2\n1,nan\n", r"a.csv:3: .*'nan'"),
         ("a.csv", "DL_bitrate,UL_bitrate\n1,-2\n", "a.csv:2: "),
@@ -88,8 +88,8 @@ def test_other_text_is_no_trace(tmp_path, text):
         ("a.up", "99999999999999\n", "31 days"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named(tmp_path, name, text, told):
-    with pytest.raises(DataError, match=told):
+def test_a_row_that_cannot_be_read_is_named(tmp_path, name, text, message):
+    with pytest.raises(DataError, match=message):
         read_uplink(write(tmp_path, name, text))
 
 

@@ -24,7 +24,7 @@ def test_class_names_map_to_severities_in_the_sources_order(tmp_path, names):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("names: [Accident]", r"this set names \['Accident'\]"),
         ("names: [moderate, severe, fatal]", "fatal"),
@@ -41,9 +41,9 @@ def test_class_names_map_to_severities_in_the_sources_order(tmp_path, names):
         ("names: [moderate, severe]\n#" + "x" * 70_000, "larger than 65,536 bytes"),
     ],
 )
-def test_a_data_yaml_that_cannot_be_trusted_is_refused(tmp_path, monkeypatch, text, told):
+def test_a_data_yaml_that_cannot_be_trusted_is_refused(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_data_yaml(write_yaml(tmp_path, text), "data.yaml")
     assert not (tmp_path / "owned").exists()
 

@@ -89,14 +89,14 @@ def test_a_truncated_jpeg_is_found_at_every_length(tmp_path, share, progressive)
         (jpeg(picture(0, 8, 48)), "image-size"),
     ],
 )
-def test_what_is_no_usable_picture_is_told_by_its_kind(tmp_path, content, kind):
+def test_an_unusable_picture_is_named_by_its_kind(tmp_path, content, kind):
     with pytest.raises(UnreadableImage) as caught:
         read(tmp_path, content)
     assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_a_rotated_jpeg_stands_as_opencv_shows_it(tmp_path, orientation):
+def test_a_rotated_jpeg_is_turned_as_opencv_turns_it(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     found = read(tmp_path, jpeg(picture(3), exif=exif, quality=95))
