@@ -63,16 +63,10 @@ def all_of(kind: str, name: str, count: int, total: int) -> Figure:
 def figures(study: Study) -> list[Figure]:
     """All demands on a full study. They are set for the trace that C0 was fitted to: on another
     one only the exact properties are demanded."""
-    demands = [
-        *_calibrated(study),
-        *_claims(study),
-        *_visual_deadline(study),
-        *_priority_source(study),
-        *_planners(study),
-        *_live(study),
-        *_forecast(study),
-        *_exact(study),
-    ]
+    demands = _calibrated(study) + _claims(study)
+    demands += _visual_deadline(study) + _priority_source(study)
+    demands += _planners(study) + _live(study) + _forecast(study)
+    demands += _exact(study)
     fitted_here = study["fitted_here"]
     return [
         replace(figure, demanded=fitted_here or figure.kind == "exactness") for figure in demands
@@ -124,8 +118,9 @@ def _claims(study: Study) -> list[Figure]:
         demands.append(all_of("calibration", f"{name} (C0, seeds)", count, c0["runs"]))
     for name, count in perturbed["must_hold"].items():
         demands.append(all_of("evidence", f"{name} (perturbed draws)", count, perturbed["draws"]))
-    claims = [name for name in c0["must_hold"] if name in links[0]]
-    links_where_all_hold = sum(all(link[name] for name in claims) for link in links)
+    links_where_all_hold = 0
+    for link in links:
+        links_where_all_hold += all(link[name] for name in c0["must_hold"])
     demands.append(
         all_of("evidence", "all of these on other links", links_where_all_hold, len(links))
     )

@@ -96,12 +96,10 @@ def planners(setting: Setting, events: Sequence[Event], link: Link) -> dict[str,
 
 def beyond_table(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, Any]]:
     """`dat`, `dat_plus`, `dat_live` and the clairvoyant bounds at burst, from capture."""
-    cases = [
-        (scale, deadline, arrival)
-        for (scale, deadline), arrival in itertools.product(
-            LINK_CASES, (SPREAD_ARRIVAL, SIMULTANEOUS_ARRIVAL)
-        )
-    ]
+    cases = []
+    for scale, deadline in LINK_CASES:
+        cases.append((scale, deadline, SPREAD_ARRIVAL))
+        cases.append((scale, deadline, SIMULTANEOUS_ARRIVAL))
     job = functools.partial(_beyond_run, setting, rates)
     rows: list[dict[str, Any]] = []
     for case, results in zip(cases, over_seeds(job, cases, seeds, "beyond the paper"), strict=True):

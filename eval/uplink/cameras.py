@@ -28,6 +28,10 @@ CROWDING = 5
 """The camera that crowds the link has this many times the events of another, in larger bursts."""
 
 
+COLUMNS = ("w_alarm", "on_time", "worst")
+"""Of a run: two of `Timeliness` for all cameras, and `on_time` of the worst one."""
+
+
 def camera_study(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, Any]]:
     """Several cameras on one link at 0.1x, from capture; `crowded` has one camera with five times
     the bursts of the others. `worst` is the worst of the cameras that do not crowd."""
@@ -40,11 +44,10 @@ def camera_study(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, A
     for case, runs in zip(cases, over_seeds(job, cases, seeds, "cameras"), strict=True):
         cameras, crowded = case
         for planner in runs[0]:
-            of_planner = [run[planner] for run in runs]
-            means = {
-                column: spread([run[column] for run in of_planner]) for column in of_planner[0]
-            }
-            rows.append({"cameras": cameras, "crowded": crowded, "planner": planner, **means})
+            row = {"cameras": cameras, "crowded": crowded, "planner": planner}
+            for column in COLUMNS:
+                row[column] = spread([run[planner][column] for run in runs])
+            rows.append(row)
     return rows
 
 

@@ -108,7 +108,11 @@ GROUPS: dict[str, dict[str, Claim]] = {
 
 def held(runs: Sequence[Runs], claims: Mapping[str, Claim]) -> dict[str, int]:
     """In how many runs each claim held."""
-    return {name: sum(claim(run) for run in runs) for name, claim in claims.items()}
+    counts = dict.fromkeys(claims, 0)
+    for run in runs:
+        for name, claim in claims.items():
+            counts[name] += claim(run)
+    return counts
 
 
 def held_by_group(runs: Sequence[Runs]) -> dict[str, dict[str, int]]:

@@ -1,6 +1,7 @@
 """The transmission study as text: every table, and what it is worth."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from eval.uplink.timeliness import COLUMNS, COLUMNS_FROM_CAPTURE
@@ -25,6 +26,8 @@ CLAIM_PREFIXES = {"must_hold": "", "strictly": "strictly: ", "fragile": "fragile
 
 Study = Mapping[str, Any]
 Row = Mapping[str, Any]
+Labels = Mapping[str, Callable[[Row], str]]
+"""The first columns of a table: by head, the words for a row."""
 
 
 def report(study: Study) -> str:
@@ -54,8 +57,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _titles(columns: Sequence[str]) -> list[str]:
-    return [TITLES[column] for column in columns]
+def _titles(labels: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The heads of a table: those of its labels, then those of its figures."""
+    return list(labels) + [TITLES[column] for column in columns]
 
 
 def _number(column: str, value: float | None) -> str:
@@ -75,6 +79,15 @@ def _spreads(row: Row, columns: Sequence[str] = COLUMNS) -> list[str]:
     return [_spread(column, row.get(column)) for column in columns]
 
 
+def _table_of_spreads(labels: Labels, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> str:
+    """One line a row: its labels, then mean and deviation of its figures."""
+    lines = []
+    for row in rows:
+        cells = [label(row) for label in labels.values()]
+        lines.append(cells + _spreads(row, columns))
+    return _table(_titles(list(labels), columns), lines)
+
+
 def table_3(study: Study) -> str:
     """Table 3, ours with the paper's figure in brackets."""
     rows = []
@@ -92,34 +105,36 @@ def table_3(study: Study) -> str:
         f"Mean ± standard deviation over {study['seeds']} seeds, the paper's figure in brackets. "
         f"{CALIBRATION}"
     )
-    return _section("Table 3", explanation, _table(["Method", *_titles(COLUMNS)], rows))
+    return _section("Table 3", explanation, _table(_titles(["Method"], COLUMNS), rows))
 
 
 def _fig_5(study: Study) -> str:
-    rows = [[f"{row['visual_deadline']:g}", *_spreads(row)] for row in study["fig5"]]
     explanation = (
         "DAT, burst, 0.25x. A visual's age counts from capture: counted from queue entry, no "
         "deadline of 1 s or more could ever bind."
     )
-    table = _table(["D_vis (s)", *_titles(COLUMNS)], rows)
+    labels: Labels = {"D_vis (s)": lambda row: f"{row['visual_deadline']:g}"}
+    table = _table_of_spreads(labels, study["fig5"])
     return _section("Fig. 5: visual deadline", explanation, table)
 
 
 def _fig_6(study: Study) -> str:
-    rows = [[row["source"], row["method"], *_spreads(row)] for row in study["fig6"]]
     explanation = (
         "Burst, 0.25x. Predicted priorities have 1.17 % wrong levels (1 - SevAcc of Table 1) and "
         "scores with noise of 0.1, our choice; W-Alarm is weighted by the true ones in all rows."
     )
-    table = _table(["Priorities", "Method", *_titles(COLUMNS)], rows)
+    labels: Labels = {"Priorities": itemgetter("source"), "Method": itemgetter("method")}
+    table = _table_of_spreads(labels, study["fig6"])
     return _section("Fig. 6: source of priorities", explanation, table)
 
 
 def _settings(study: Study) -> str:
-    rows = []
-    for row in study["settings"]:
-        rows.append([row["pattern"], f"{row['scale']:g}x", row["method"], *_spreads(row)])
-    table = _table(["Arrivals", "Bandwidth", "Method", *_titles(COLUMNS)], rows)
+    labels: Labels = {
+        "Arrivals": itemgetter("pattern"),
+        "Bandwidth": lambda row: f"{row['scale']:g}x",
+        "Method": itemgetter("method"),
+    }
+    table = _table_of_spreads(labels, study["settings"])
     return f"## All arrival patterns and bandwidth scales\n\n{table}"
 
 
@@ -155,16 +170,11 @@ def _other_links(study: Study) -> str:
         "DAT / Priority-Only at burst, 0.25x, one run each, and how many of the orderings that "
         "must hold do."
     )
-    table = _table(["Link", "Hold", *_titles(COLUMNS)], rows)
+    table = _table(_titles(["Link", "Hold"], COLUMNS), rows)
     return _section("Links that C0 was not fitted to", explanation, table)
 
 
 def _beyond(study: Study) -> str:
-    columns = COLUMNS_FROM_CAPTURE
-    rows = []
-    for row in study["beyond"]:
-        link = f"{row['scale']:g}x, {row['visual_deadline']:g} s"
-        rows.append([link, row["arrival"], row["planner"], *_spreads(row, columns)])
     explanation = (
         "Burst. `dat` is Algorithm 1, `dat_plus` selects the visuals of a slot optimally, short "
         "slots never send what is larger than one slot, `dat_live` does not wait for slots; with a "
@@ -172,18 +182,22 @@ def _beyond(study: Study) -> str:
         "alerts only. No scheduler beats the clairvoyant bounds (visuals within 0.5 s; mean delay "
         "when all are delivered)."
     )
-    table = _table(["Bandwidth, D_vis", "Burst arrives", "Planner", *_titles(columns)], rows)
+    labels: Labels = {
+        "Bandwidth, D_vis": lambda row: f"{row['scale']:g}x, {row['visual_deadline']:g} s",
+        "Burst arrives": itemgetter("arrival"),
+        "Planner": itemgetter("planner"),
+    }
+    table = _table_of_spreads(labels, study["beyond"], COLUMNS_FROM_CAPTURE)
     return _section("Beyond the paper, counted from capture", explanation, table)
 
 
 def _forecast(study: Study) -> str:
-    columns = COLUMNS_FROM_CAPTURE
-    rows = [[row["case"], *_spreads(row, columns)] for row in study["forecast"]]
     explanation = (
         "Burst, 0.25x, counted from capture: the bandwidth that the planner is given differs from "
         "what the link carries."
     )
-    table = _table(["Planner, bandwidth", *_titles(columns)], rows)
+    labels: Labels = {"Planner, bandwidth": itemgetter("case")}
+    table = _table_of_spreads(labels, study["forecast"], COLUMNS_FROM_CAPTURE)
     return _section("A wrong bandwidth", explanation, table)
 
 
@@ -198,7 +212,7 @@ def _cameras(study: Study) -> str:
         "Burst, 0.1x, counted from capture. Where one camera crowds the link, the last column is "
         "the worst of the others."
     )
-    titles = ["Cameras", "Load", "Planner", TITLES["w_alarm"], TITLES["on_time"]]
+    titles = _titles(["Cameras", "Load", "Planner"], ("w_alarm", "on_time"))
     table = _table([*titles, "worst camera's (%)"], rows)
     return _section("Several cameras on one link", explanation, table)
 
@@ -225,8 +239,9 @@ def my_link(rows: Sequence[Row], events: int, seconds: int) -> str:
     for row in rows:
         cells = [row["planner"]]
         cells += [_number(column, row[column]) for column in COLUMNS_FROM_CAPTURE]
-        lines.append([*cells, str(row["no_alert"])])
-    table = _table(["Planner", *_titles((*COLUMNS_FROM_CAPTURE, "no_alert"))], lines)
+        cells.append(str(row["no_alert"]))
+        lines.append(cells)
+    table = _table(_titles(["Planner"], (*COLUMNS_FROM_CAPTURE, "no_alert")), lines)
     return (
         f"# What this link would have done\n\n{events} events over {seconds} s of bandwidth "
         f"(repeated if the events last longer), delays counted from capture.\n\n{table}"
@@ -238,9 +253,9 @@ def real_link(rows: Sequence[Row], events: int, seconds: int) -> str:
     lines = []
     for row in rows:
         for link in ("simulated", "real"):
-            cells = [_number(column, row[link][column]) for column in COLUMNS]
-            lines.append([row["scheme"], link, *cells])
-    table = _table(["Scheme", "Link", *_titles(COLUMNS)], lines)
+            figures = [_number(column, row[link][column]) for column in COLUMNS]
+            lines.append([row["scheme"], link, *figures])
+    table = _table(_titles(["Scheme", "Link"], COLUMNS), lines)
     return (
         f"Burst, 0.25x, {events} events in {seconds} s, delays from capture. Real: TCP over "
         f"loopback in a network namespace, shaped by tbf.\n\n{table}"
