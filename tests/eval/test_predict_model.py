@@ -68,14 +68,14 @@ def learn_by_heart(folder: Path, instructions: Path) -> None:
     """Build the tiny model and train all of it on the four answers."""
     import torch
 
-    from eval.answers import local
+    from eval.answers.model import encode, load
     from train.mllm import tiny_model
 
     torch.set_num_threads(1)
     answers = [learnt(i) for i in range(PICTURES)]
     tiny_model.build(folder, [SYSTEM, task_prompt(SENT, None), *answers] * 5, 384, 112 * 112, 0)
-    model, processor = local.load(str(folder), None, None)
-    encoded = dict(local.encode(processor, read_asks(instructions, "raw")))
+    model, processor = load(str(folder), None, None)
+    encoded = dict(encode(processor, read_asks(instructions, "raw")))
     targets = processor.tokenizer(
         [f"{text}<|im_end|>" for text in answers], padding=True, padding_side="right"
     )
@@ -251,11 +251,11 @@ def test_constrained_decoding_makes_any_choice_of_tokens_keep_the_schema(model: 
     """Random scores in place of a model's; rows end at different lengths and are padded."""
     import torch
 
-    from eval.answers import local
     from eval.answers.constrained import AnswerConstraint
+    from eval.answers.model import ends_of, load
 
-    loaded = local.load(str(model), None, None)
-    (end, pad), rows = local.ends_of(loaded.model), 8
+    loaded = load(str(model), None, None)
+    (end, pad), rows = ends_of(loaded.model), 8
     constraint = AnswerConstraint(loaded, rows)
     torch.manual_seed(0)
     tokens = torch.zeros((rows, 1), dtype=torch.long)
@@ -274,10 +274,10 @@ def test_constrained_decoding_makes_any_choice_of_tokens_keep_the_schema(model: 
 def test_a_token_that_leaves_the_schema_is_noticed(model: Path) -> None:
     import torch
 
-    from eval.answers import local
     from eval.answers.constrained import AnswerConstraint
+    from eval.answers.model import load
 
-    loaded = local.load(str(model), None, None)
+    loaded = load(str(model), None, None)
     constraint = AnswerConstraint(loaded, 1)
     scores = torch.zeros(1, len(loaded.processor.tokenizer))
     constraint(torch.tensor([[0]]), scores)

@@ -17,8 +17,10 @@ from dat_runtime.event import question
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Size
 from eval import proof
-from eval.answers import local
 from eval.answers.likelihood import likelihood, read_questions, spread
+from eval.answers.model import Loaded, encode, load
+from eval.proving.demands import Performance, demand_better
+from eval.proving.prove import merge, prove
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch")
@@ -72,7 +74,7 @@ def train_adapter(root: Path) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    loaded = local.load(str(root / "base"), None, None)
+    loaded = load(str(root / "base"), None, None)
     targets = r".*language_model.*\.(q_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     model = get_peft_model(loaded.model, LoraConfig(r=8, lora_alpha=32, target_modules=targets))
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), 1e-2)
@@ -88,10 +90,10 @@ def train_adapter(root: Path) -> None:
         state_base(made, manifest.digest(root / "base"))
 
 
-def training_batch(loaded: local.Loaded, root: Path) -> dict[str, Any]:
+def training_batch(loaded: Loaded, root: Path) -> dict[str, Any]:
     """All samples, prompts and answers, the prompt without loss."""
     questions = read_questions(root / "instructions", "raw", "val")
-    encoded = dict(local.encode(loaded.processor, [q.ask for q in questions]))
+    encoded = dict(encode(loaded.processor, [q.ask for q in questions]))
     texts = [f"{q.answer}<|im_end|>" for q in questions]
     new = loaded.processor.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
     prompt, ids = encoded["input_ids"], new["input_ids"]
@@ -178,14 +180,14 @@ def test_an_adapter_of_noise_scores_no_better(root, capsys) -> None:
 
 def test_tampered_merged_weights_are_noticed(root) -> None:
     def tampered(model: Any) -> Any:
-        merged = proof.merge(model)
+        merged = merge(model)
         merged.model.language_model.layers[1].mlp.down_proj.weight.data *= 1.02
         return merged
 
-    loaded = local.load(str(root / "base"), None, None)
+    loaded = load(str(root / "base"), None, None)
     questions = read_questions(root / "instructions", "raw", "val")
     with pytest.raises(ModelError, match="merged weights differ from the adapter on its base"):
-        proof.prove(loaded, root / "lora", questions, lambda line: None, merge=tampered)
+        prove(loaded, root / "lora", questions, lambda line: None, merge=tampered)
 
 
 def test_an_adapter_of_another_base_is_refused_by_name(root, capsys) -> None:
@@ -198,7 +200,7 @@ def test_an_adapter_of_another_base_is_refused_by_name(root, capsys) -> None:
     assert "was trained for base at revision" in told
     assert "other-base" in told
     with pytest.raises(ModelError, match="was trained for base, not for Some/Model"):
-        local.load("Some/Model", "0" * 40, root / "lora")
+        load("Some/Model", "0" * 40, root / "lora")
 
 
 def test_an_adapter_of_another_prompt_version_is_refused(root, capsys) -> None:
@@ -213,7 +215,7 @@ def test_an_adapter_of_another_prompt_version_is_refused(root, capsys) -> None:
 
 def test_the_loss_is_that_of_the_model_itself(root) -> None:
     """Transformers' own loss over all tokens of a batch is the mean over them."""
-    loaded = local.load(str(root / "base"), None, None)
+    loaded = load(str(root / "base"), None, None)
     questions = read_questions(root / "instructions", "raw", "val")
     with torch.inference_mode():
         expected = loaded.model(**training_batch(loaded, root)).loss.item()
@@ -232,19 +234,19 @@ def test_samples_are_spread_over_the_severities(root) -> None:
 
 def test_an_answer_of_another_form_that_no_longer_parses_is_not_worse(root) -> None:
     questions = read_questions(root / "instructions", "raw", "val")
-    given = likelihood(local.load(str(root / "base"), None, None), questions, 8)
+    given = likelihood(load(str(root / "base"), None, None), questions, 8)
     likelier = given._replace(log_probs=[v + 1 for v in given.log_probs])
-    other, broken = proof.Outcome(given, ["{}"] * SAMPLES), proof.Outcome(likelier, ["{"] * SAMPLES)
-    report = proof.demand_better(other, broken, questions, root / "lora")
+    other, broken = Performance(given, ["{}"] * SAMPLES), Performance(likelier, ["{"] * SAMPLES)
+    report = demand_better(other, broken, questions, root / "lora")
     assert report["answers"]["parse"]["difference"]["value"] == -1
 
 
 def test_worse_answers_are_refused_though_the_truth_is_likelier(root) -> None:
     questions = read_questions(root / "instructions", "raw", "val")
-    loaded = local.load(str(root / "base"), None, None)
+    loaded = load(str(root / "base"), None, None)
     given = likelihood(loaded, questions, 8)
     likelier = given._replace(log_probs=[v + 1 for v in given.log_probs])
-    right = proof.Outcome(given, [q.answer for q in questions])
-    broken = proof.Outcome(likelier, ["no JSON"] * SAMPLES)
+    right = Performance(given, [q.answer for q in questions])
+    broken = Performance(likelier, ["no JSON"] * SAMPLES)
     with pytest.raises(ModelError, match="gives worse answers than its base: schema"):
-        proof.demand_better(right, broken, questions, root / "lora")
+        demand_better(right, broken, questions, root / "lora")

@@ -126,17 +126,23 @@ def test_a_faulty_prediction_is_named_by_file_and_line(
     ("line", "reason"),
     [
         (truth("a"), "image 'a' is already on line 1"),
-        (truth(""), "image_id and image must be strings"),
-        (truth("c", width=0), "width and height must be positive integers"),
-        (truth("c", height="80"), "width and height must be positive integers"),
-        (truth("c", accidents=None), "accidents must be an array"),
-        (truth("c", 5), "an accident must be an object"),
-        (truth("c", {**ACCIDENT, "severity": "none"}), "severity must be one of"),
-        (truth("c", {**ACCIDENT, "severity": ["severe"]}), "severity must be one of"),
-        (truth("c", {**ACCIDENT, "bbox": [1, 2, 3]}), "bbox must be four numbers"),
-        (truth("c", {**ACCIDENT, "bbox": [1, 2, 3, float("nan")]}), "is no box inside 100 x 80"),
-        (truth("c", {**ACCIDENT, "bbox": [50, 10, 10, 40]}), "is no box inside 100 x 80"),
-        (truth("c", {**ACCIDENT, "bbox": [10, 10, 101, 40]}), "is no box inside 100 x 80"),
+        (truth(""), "image_id is '', expected a text that is not empty"),
+        (truth("c", width=0), "width is 0, expected a whole number from 1"),
+        (truth("c", height="80"), "height is '80', expected a whole number from 1"),
+        (truth("c", accidents=None), "accidents is None, expected a list"),
+        (truth("c", 5), "accident: 5 is not an object"),
+        (truth("c", {**ACCIDENT, "severity": "none"}), "severity is 'none', expected one of"),
+        (
+            truth("c", {**ACCIDENT, "severity": ["severe"]}),
+            "severity is ['severe'], expected one of",
+        ),
+        (truth("c", {**ACCIDENT, "bbox": [1, 2, 3]}), "bbox is [1, 2, 3], expected a list of 4"),
+        (
+            truth("c", {**ACCIDENT, "bbox": [1, 2, 3, float("nan")]}),
+            "[1, 2, 3, nan] is not a box inside 100 x 80",
+        ),
+        (truth("c", {**ACCIDENT, "bbox": [50, 10, 10, 40]}), "is not a box inside 100 x 80"),
+        (truth("c", {**ACCIDENT, "bbox": [10, 10, 101, 40]}), "is not a box inside 100 x 80"),
         ("null", "is not a JSON object"),
         ("not JSON", "is not JSON"),
     ],
@@ -231,15 +237,24 @@ def test_scores_on_other_frames_are_no_measure(
     assert "scores 2 frames, these are 3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"n": 2, "sev_f1": {"value": null}}', None])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no sev_f1 to compare with"),
+        ("{}", "has no sev_f1 to compare with"),
+        ('{"n": 2, "sev_f1": {"value": null}}', "has no sev_f1 to compare with"),
+        (None, "cannot be read"),
+    ],
+)
 def test_scores_that_cannot_be_compared_with_are_named(
-    folder: Folder, capsys: pytest.CaptureFixture[str], content: str | None
+    folder: Folder, capsys: pytest.CaptureFixture[str], content: str | None, reason: str
 ) -> None:
     other = folder.path / "shipped.json"
     if content is not None:
         other.write_text(content)
     assert folder.run("--require", f"sev_f1>=@{other}") == 1
-    assert "shipped.json: has no sev_f1 to compare with" in capsys.readouterr().err
+    assert f"shipped.json: {reason}" in capsys.readouterr().err
     assert not (folder.path / "out").exists()
 
 

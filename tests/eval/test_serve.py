@@ -6,18 +6,19 @@ import pytest
 import yaml
 
 from eval import serve
+from eval.answers.server import read_config
 
 
 def test_the_shipped_settings_are_read() -> None:
     path = Path(serve.__file__).parents[1] / "configs/endpoints/serve.yaml"
-    assert serve.read_config(path) == yaml.safe_load(path.read_text("utf-8"))
+    assert read_config(path) == yaml.safe_load(path.read_text("utf-8"))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (None, "cannot be read"),
-        ("{", "cannot be read"),
+        ("{", "is not YAML"),
         ("- 1", "expected LLaMA-Factory's keys"),
         ("template: llama3", "with template: qwen2_vl"),
     ],

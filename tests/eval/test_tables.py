@@ -16,13 +16,15 @@ from dat_runtime.answer import dump, target
 from dat_runtime.manifest import verify
 from dat_runtime.prompt import task_prompt
 from dat_runtime.stage import Stage
+from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box, Severity, Size
-from eval import tables
 from eval.answers import usage
-from eval.tables import assemble, main, measured_on
-from eval.understanding import formats
-from eval.understanding.metrics import Frame
+from eval.paper import printed
+from eval.tables import main
+from eval.understanding import formats, grids
+from eval.understanding.assembly import assemble, measured_on
 from eval.understanding.priorities import calibration, priorities
+from eval.understanding.terminal import terminal
 
 SIZE = Size(100, 80)
 EVIL = '{"<script>alert(1)</script>": "</pre><img src=http://evil.example/x>"}'
@@ -170,8 +172,7 @@ def test_a_second_run_does_nothing(
 
 def test_the_papers_figures_are_those_printed_in_it() -> None:
     """Typed again from Tables 1 and 2, by column."""
-    paper = json.loads(Path(tables.__file__).with_name("paper.json").read_text("utf-8"))
-    columns = {m: [row[m] for row in paper["table_1"]] for m in formats.COLUMNS_1}
+    columns = {m: [row[m] for row in printed.table(1)] for m in grids.COLUMNS_1}
     assert columns == {
         "count_em": [0.7898, 0.8086, 0.9630, 0.9550],
         "count_mae": [0.2150, 0.1943, 0.0370, 0.0500],
@@ -180,7 +181,7 @@ def test_the_papers_figures_are_those_printed_in_it() -> None:
         "bbox_miou": [0.1671, 0.5440, 0.5312, 0.6833],
         "recall_50": [0.0070, 0.6871, 0.5809, 0.8483],
     }
-    columns = {m: [row[m] for row in paper["table_2"]] for m in formats.COLUMNS_2}
+    columns = {m: [row[m] for row in printed.table(2)] for m in grids.COLUMNS_2}
     assert columns == {
         "parse": [1.0, 1.0, 1.0],
         "schema": [0.9983, 0.9831, 1.0],
@@ -247,7 +248,7 @@ def test_rows_are_compared_in_words(evaluation: Evaluation) -> None:
 
 def transmission(path: Path) -> Path:
     """A Table 3 of two rows, as `eval.transmission` writes it."""
-    figures = {m: {"mean": 0.0525, "std": 0.0002} for m in formats.COLUMNS_3}
+    figures = {m: {"mean": 0.0525, "std": 0.0002} for m in grids.COLUMNS_3}
     paper = {"w_alarm": 0.0531, "vtr_05": 98.33, "vtr_1": 99.17, "avg_visual_delay": 0.1081}
     row = {"block": "B. burst, 0.25x", "method": "DAT", **figures, "paper": paper}
     json_only = {**row, "method": "JSON-Only", "avg_visual_delay": None}
@@ -404,7 +405,7 @@ def test_without_any_true_box_the_tables_still_stand(evaluation: Evaluation) -> 
     assert evaluation.run() == 0
     assert row_of(evaluation.tables, "table_1", "raw-none")["ours"]["recall_50"]["value"] is None
     assert "No true box." in evaluation.page
-    assert formats.terminal(evaluation.tables)
+    assert terminal(evaluation.tables)
 
 
 def test_breakdown_groups_true_boxes_by_severity_and_size(evaluation: Evaluation) -> None:
@@ -549,7 +550,7 @@ def test_what_the_answers_took_is_shown(
 
 
 def test_calibration_compares_answered_with_true_priority() -> None:
-    frames = [Frame("a", "", 100, 80, ((10, 10, 50, 40),), ("severe",))] * 3
+    frames = [Frame("a", "", SIZE, (Accident(Box(10, 10, 50, 40, SIZE), "severe"),))] * 3
     bold = json.loads(good(1)) | {"score": 1.0}
     true, said = priorities(frames, [good(0 + 1), json.dumps(bold), "no JSON"])
     found = calibration(true, said)

@@ -1,7 +1,6 @@
-"""The metrics against scikit-learn, brute force and counting by hand."""
+"""The metrics against scikit-learn and counting by hand."""
 
 import json
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,23 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from dat_runtime.answer import dump, target
-from dat_runtime.types import Accident, Box, Size
+from dat_runtime.truth import Frame
+from dat_runtime.types import Accident, Box, Severity, Size
+from eval.statistics import bootstrap
 from eval.understanding import metrics
-from eval.understanding.metrics import OVERALL, Frame, Measures
+from eval.understanding.metrics import OVERALL, Measures
 
 SIZE = Size(100, 80)
 
 
-def frame(*accidents: tuple[list[int], str], image_id: str = "a") -> Frame:
-    boxes = tuple(tuple(map(float, box)) for box, _ in accidents)
-    return Frame(image_id, "", SIZE.width, SIZE.height, boxes, tuple(s for _, s in accidents))
+def frame(*accidents: tuple[list[int], Severity], image_id: str = "a") -> Frame:
+    return Frame(
+        image_id, "", SIZE, tuple(Accident(Box(*box, frame=SIZE), s) for box, s in accidents)
+    )
 
 
-def answer(*accidents: tuple[list[int], str]) -> str:
-    return dump(target([Accident(Box(*box, frame=SIZE), s) for box, s in accidents]))  # type: ignore[arg-type]
+def answer(*accidents: tuple[list[int], Severity]) -> str:
+    return dump(target([Accident(Box(*box, frame=SIZE), s) for box, s in accidents]))
 
 
 def values(frames: list[Frame], texts: list[str | None]) -> dict[str, float | None]:
@@ -105,55 +107,6 @@ def test_the_matching_is_the_best_not_the_greedy_one() -> None:
     assert m.iou.tolist() == pytest.approx([0.6, 7 / 13])
 
 
-def brute_force(ious: np.ndarray) -> float:
-    """The greatest sum over all one-to-one matchings."""
-    if ious.shape[0] > ious.shape[1]:
-        ious = ious.T
-    rows = range(ious.shape[0])
-    return max(
-        sum(ious[r, c] for r, c in zip(rows, chosen, strict=True))
-        for chosen in permutations(range(ious.shape[1]), len(rows))
-    )
-
-
-def random_boxes(rng: np.random.Generator, n: int) -> np.ndarray:
-    corner = rng.integers(0, 40, (n, 2))
-    return np.hstack([corner, corner + rng.integers(1, 40, (n, 2))]).astype(float)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), min_size=1, max_size=6),
-    st.integers(0, 2**32 - 1),
-)
-def test_matching_equals_brute_force(shapes: list[tuple[int, int]], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    true = [random_boxes(rng, t) for t, _ in shapes]
-    found = [random_boxes(rng, p) for _, p in shapes]
-    counts = np.array(shapes)
-    matched = metrics.matched_iou(np.vstack(true), counts[:, 0], np.vstack(found), counts[:, 1])
-    per_frame = np.split(matched, np.cumsum(counts[:, 0])[:-1])
-    for t, p, ious in zip(true, found, per_frame, strict=True):
-        best = brute_force(metrics.iou(t, p)) if len(t) and len(p) else 0.0
-        assert ious.sum() == pytest.approx(best)
-        assert (ious > 0).sum() <= min(len(t), len(p))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_iou_equals_the_runtimes(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = random_boxes(rng, 3), random_boxes(rng, 2)
-    size = Size(100, 100)
-    one_by_one = [[Box(*x, frame=size).iou(Box(*y, frame=size)) for y in b] for x in a]
-    assert metrics.iou(a, b) == pytest.approx(np.array(one_by_one))
-
-
-def test_empty_and_reversed_boxes_overlap_nothing() -> None:
-    degenerate = np.array([[5, 5, 5, 9], [9, 9, 2, 2]], dtype=float)
-    assert metrics.iou(degenerate, np.array([[0, 0, 10, 10]], dtype=float)).tolist() == [[0], [0]]
-
-
 def measures_of(true: list[int], said: list[int]) -> Measures:
     n = len(true)
     return Measures(
@@ -182,9 +135,11 @@ def noisy(n: int, seed: int, quality: float) -> tuple[list[Frame], list[str | No
     """Frames with one or two boxes; an answer is right with probability `quality`."""
     rng = np.random.default_rng(seed)
     truth = np.random.default_rng(0)
-    frames, texts = [], []
+    both: list[tuple[list[int], Severity]] = [(LEFT, "severe"), (RIGHT, "moderate")]
+    frames: list[Frame] = []
+    texts: list[str | None] = []
     for i in range(n):
-        boxes = [(LEFT, "severe"), (RIGHT, "moderate")][: int(truth.integers(1, 3))]
+        boxes = both[: int(truth.integers(1, 3))]
         frames.append(frame(*boxes, image_id=str(i)))
         texts.append(answer(*boxes) if rng.random() < quality else "no JSON")
     return frames, texts
@@ -203,10 +158,11 @@ def test_the_interval_of_a_rate_is_the_binomials() -> None:
 
 def test_blocks_of_frames_give_the_same_interval() -> None:
     """More frames than blocks: the block bootstrap agrees with the binomial's width."""
-    n = 3 * metrics.MAX_BLOCKS
+    n = 3 * bootstrap.MAX_BLOCKS
     rng = np.random.default_rng(5)
     quantities = metrics.per_frame(measures_of([0] * n, (rng.random(n) < 0.1).astype(int).tolist()))
-    spread = metrics.resample(quantities)["sev_acc"].std()
+    resampled = metrics.from_sums(bootstrap.resampled_sums(quantities))
+    spread = resampled["sev_acc"].std()
     assert spread == pytest.approx((0.1 * 0.9 / n) ** 0.5, rel=0.1)
 
 
