@@ -8,6 +8,7 @@ from dat_runtime.answer import dump, target
 from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box, Size
 from eval.understanding import metrics
+from eval.understanding.matching import iou
 from tests.eval.detection_scene import CLASSES, FRAMES, SIDE, Scene, coco, wide
 
 
@@ -35,7 +36,7 @@ def test_iou_equals_faster_coco_evals(seed: int) -> None:
         np.array(list(map(wide, found)), float),
         np.zeros(len(found), np.uint8),
     )
-    ours = metrics.iou(np.array(true, float), np.array(found, float))
+    ours = iou(np.array(true, float), np.array(found, float))
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
