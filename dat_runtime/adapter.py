@@ -1,12 +1,12 @@
 """Checking a LoRA adapter before anything loads it: configuration, names, shapes, finite values.
 
-The safetensors format: 8 bytes, little-endian: the length of the header; the header, JSON: name ->
-{"dtype", "shape", "data_offsets": [begin, end]}, plus "__metadata__"; then the data.
+A safetensors file holds the length of its header in 8 bytes, little-endian; the header, a JSON
+object of name -> {"dtype", "shape", "data_offsets": [begin, end]} and "__metadata__"; the data.
 """
 
+import math
 import re
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dat_runtime.errors import ModelError
-from dat_runtime.files import parse
+from dat_runtime.fields import NAME, Rule, checked, list_of, one_of, whole
+from dat_runtime.files import parse, read_json
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -26,8 +27,32 @@ MAX_RANK = 1024
 _EXPONENTS = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 """dtype -> the integers of its width, and the bits that are all set in NaN and infinity."""
 
-_NAME = re.compile(r"(base_model\.model\.[\w.]+)\.lora_([AB])\.weight")
+_WEIGHT_NAME = re.compile(r"(base_model\.model\.[\w.]+)\.lora_([AB])\.weight")
+"""How PEFT names the two factors of a module (Eq. 5: W + B A)."""
+
 _CHUNK = 1 << 20
+
+_TENSOR = {
+    "dtype": one_of(_EXPONENTS),
+    "shape": list_of(whole(0)),
+    "data_offsets": list_of(whole(0), 2, 2),
+}
+
+
+def _is_model_name(value: object) -> bool:
+    """A name such as `Qwen/Qwen2.5-VL-7B-Instruct`, and no path of the machine that trained it."""
+    if not isinstance(value, str) or not value:
+        return False
+    return not value.startswith(("/", ".", "~")) and "\\" not in value
+
+
+_CONFIG = {
+    "peft_type": Rule(lambda v: v == "LORA", "LORA"),
+    "base_model_name_or_path": Rule(_is_model_name, "a model's name, not a path"),
+    "revision": NAME,
+    "r": whole(1, MAX_RANK),
+}
+"""The fields of PEFT's `adapter_config.json` that are read; it holds many more."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +93,10 @@ def read_adapter(folder: Path) -> Adapter:
             start = file.tell()
             for tensor in tensors:
                 _check_finite(file, start, tensor)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except OSError as error:  # read in pieces here, and not by `files`: weights are large
+        raise ModelError(f"cannot be read ({error.strerror})", path) from None
     except ValueError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(str(error), path) from None
     return Adapter(
         base=base,
         revision=revision,
@@ -90,7 +115,7 @@ def read_header(file: BinaryIO, file_bytes: int) -> tuple[Tensor, ...]:
             tensors do not cover the data exactly.
     """
     prefix = file.read(8)
-    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+    length = int.from_bytes(prefix, "little") if len(prefix) == 8 else 0
     if not 2 <= length <= min(MAX_HEADER_BYTES, file_bytes - 8):
         raise ValueError(f"no header of 2 to {MAX_HEADER_BYTES} bytes")
     try:
@@ -100,53 +125,51 @@ def read_header(file: BinaryIO, file_bytes: int) -> tuple[Tensor, ...]:
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     header.pop("__metadata__", None)
-    tensors = sorted((_tensor(n, v) for n, v in header.items()), key=lambda t: t.begin)
-    at = 0
+    tensors = [_tensor(name, entry) for name, entry in header.items()]
+    tensors.sort(key=lambda tensor: tensor.begin)
+    # Each begins where the one before ends: no overlap, and no gap in which anything could hide.
+    end = 0
     for tensor in tensors:
-        if tensor.begin != at:
-            raise ValueError(f"{tensor.name}: data begins at {tensor.begin}, expected {at}")
-        at = tensor.end
-    if at != file_bytes - 8 - length:
-        raise ValueError(f"{file_bytes - 8 - length} bytes of data, the header states {at}")
+        if tensor.begin != end:
+            raise ValueError(f"{tensor.name}: data begins at {tensor.begin}, expected {end}")
+        end = tensor.end
+    data_bytes = file_bytes - 8 - length
+    if end != data_bytes:
+        raise ValueError(f"{data_bytes} bytes of data, the header states {end}")
     return tuple(tensors)
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name:.80}: not a tensor entry")
-    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _EXPONENTS:
-        raise ValueError(f"{name:.80}: dtype {dtype!r:.20}, expected {', '.join(_EXPONENTS)}")
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        raise ValueError(f"{name:.80}: shape or data_offsets are no lists of whole numbers")
-    width = np.dtype(_EXPONENTS[dtype][0]).itemsize
-    if offsets[1] - offsets[0] != _elements(shape) * width:
-        raise ValueError(f"{name:.80}: {offsets[1] - offsets[0]} bytes for {dtype} {shape}")
-    return Tensor(name, dtype, tuple(shape), *offsets)
+    """The tensor that an entry of the header describes, with as many bytes as its shape needs."""
+    entry = checked(value, _TENSOR, f"{name:.80}")
+    dtype, shape = entry["dtype"], entry["shape"]
+    begin, end = entry["data_offsets"]
+    integers, _ = _EXPONENTS[dtype]
+    expected_bytes = _elements(shape) * np.dtype(integers).itemsize
+    if end - begin != expected_bytes:
+        raise ValueError(
+            f"{name:.80}: {end - begin} bytes for {dtype} {shape}, expected {expected_bytes}"
+        )
+    return Tensor(name, dtype, tuple(shape), begin, end)
 
 
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
-
-
-def _elements(shape: tuple[int, ...] | list[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+def _elements(shape: Sequence[int]) -> int:
+    """The number of values in a tensor; exact, however long the shape's numbers are."""
+    return math.prod(shape)
 
 
 def _check_pairs(tensors: tuple[Tensor, ...], rank: int) -> None:
     """Every module has an A of shape (rank, in) and a B of shape (out, rank), and nothing else."""
     modules: dict[str, set[str]] = {}
     for tensor in tensors:
-        match = _NAME.fullmatch(tensor.name)
+        match = _WEIGHT_NAME.fullmatch(tensor.name)
         if match is None:
             raise ValueError(f"{tensor.name:.80}: not the name of a LoRA weight")
         module, side = match.groups()
         modules.setdefault(module, set()).add(side)
-        inner = tensor.shape[0 if side == "A" else -1] if len(tensor.shape) == 2 else None
-        if inner != rank or 0 in tensor.shape:
+        # The rank is the inner side of the product B A.
+        rank_axis = 0 if side == "A" else 1
+        if len(tensor.shape) != 2 or tensor.shape[rank_axis] != rank or 0 in tensor.shape:
             raise ValueError(f"{tensor.name:.80}: shape {list(tensor.shape)} at rank {rank}")
     for module, sides in modules.items():
         if len(sides) != 2:
@@ -156,10 +179,11 @@ def _check_pairs(tensors: tuple[Tensor, ...], rank: int) -> None:
 
 
 def _check_finite(file: BinaryIO, start: int, tensor: Tensor) -> None:
-    kind, exponent = _EXPONENTS[tensor.dtype]
+    integers, exponent = _EXPONENTS[tensor.dtype]
     file.seek(start + tensor.begin)
     for chunk in _chunks(file, tensor.end - tensor.begin):
-        if np.any(np.frombuffer(chunk, kind) & exponent == exponent):
+        # IEEE 754: all bits of the exponent are set in NaN and infinity, and in nothing else.
+        if np.any(np.frombuffer(chunk, integers) & exponent == exponent):
             raise ValueError(f"{tensor.name:.80}: holds NaN or infinity")
 
 
@@ -174,25 +198,9 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 def _read_config(path: Path) -> tuple[str, str, int]:
     """Base model, its revision and the rank, from `adapter_config.json` (PEFT)."""
+    config = read_json(path, ModelError, most_bytes=MAX_CONFIG_BYTES, strict=True)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise ValueError(f"larger than {MAX_CONFIG_BYTES} bytes")
-        config = parse(content.decode("utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+        checked(config, _CONFIG, "", further_keys=True)
     except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ModelError(f"{path}: peft_type is not LORA")
-    base, revision, rank = (config.get(k) for k in ("base_model_name_or_path", "revision", "r"))
-    if not isinstance(base, str) or not base or base.startswith(("/", ".", "~")) or "\\" in base:
-        raise ModelError(
-            f"{path}: base_model_name_or_path is {base!r:.80}, expected a model's name"
-        )
-    if not isinstance(revision, str) or not revision:
-        raise ModelError(f"{path}: revision of the base model is not stated")
-    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
-        raise ModelError(f"{path}: r is {rank!r:.20}, expected 1 to {MAX_RANK}")
-    return base, revision, rank
+        raise ModelError(str(error), path) from None
+    return config["base_model_name_or_path"], config["revision"], config["r"]

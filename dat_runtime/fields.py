@@ -1,13 +1,14 @@
 """What a field of a JSON or YAML document may hold, and how a wrong one is named.
 
     number(low, high)     an int or a float that a float holds; never true or false, NaN or infinity
-    whole(low, high)      an int; 2.0 is none
+    above(low, high)      such a number, greater than low
+    whole(low, high)      an int; 2.0 is not one
     SHARE                 a number from 0 to 1
     TEXT, NAME            a text, a text that is not empty
     FLAG                  true or false
     one_of(values)        one of some texts
     optional(rule)        what the rule allows, or null
-    LIST                  a list of anything
+    LIST, OBJECT          a list of anything, an object of anything
     list_of(rule, n, m)   a list of n to m values that the rule allows each
 
 `checked` takes an object with the keys that are stated and no others, and raises on the first field
@@ -68,10 +69,11 @@ def number(low: float = -_LARGEST, high: float = _LARGEST) -> Rule:
     )
 
 
-def above(low: float) -> Rule:
-    """A finite number greater than `low`."""
+def above(low: float, high: float = _LARGEST) -> Rule:
+    """A finite number greater than `low` and at most `high`."""
+    bound = f" up to {high:g}" if high < _LARGEST else ""
     return Rule(
-        lambda v: type(v) in (int, float) and low < v <= _LARGEST, f"a number above {low:g}"
+        lambda v: type(v) in (int, float) and low < v <= high, f"a number above {low:g}{bound}"
     )
 
 

@@ -36,8 +36,8 @@ def read_bytes(
         with path.open("rb") as file:
             content = file.read(-1 if most_bytes is None else most_bytes + 1)
     except FileNotFoundError as cause:
-        told = f"is missing: {missing}" if missing else f"cannot be read ({cause.strerror})"
-        raise error(told, path) from None
+        problem = f"is missing: {missing}" if missing else f"cannot be read ({cause.strerror})"
+        raise error(problem, path) from None
     except OSError as cause:
         raise error(f"cannot be read ({cause.strerror})", path) from None
     if most_bytes is not None and len(content) > most_bytes:
@@ -50,12 +50,14 @@ def read_text(
     error: type[DatError] = DataError,
     *,
     missing: str = "",
+    broken: str = "",
     most_bytes: int | None = None,
 ) -> str:
     """The text of a UTF-8 file.
 
     Args:
         error, missing, most_bytes: as in `read_bytes`.
+        broken: what to do about a file that is not UTF-8, for its message.
 
     Raises:
         DatError: of the kind `error`: as `read_bytes`, or not UTF-8; then with the line.
@@ -65,7 +67,11 @@ def read_text(
         return content.decode("utf-8")
     except UnicodeDecodeError as cause:
         line = content.count(b"\n", 0, cause.start) + 1
-        raise error("is not UTF-8", path, line) from None
+        raise error("is not UTF-8" + _advice(broken), path, line) from None
+
+
+def _advice(text: str) -> str:
+    return f": {text}" if text else ""
 
 
 def read_json(
@@ -73,6 +79,7 @@ def read_json(
     error: type[DatError] = DataError,
     *,
     missing: str = "",
+    broken: str = "",
     most_bytes: int | None = None,
     strict: bool = False,
 ) -> Any:
@@ -80,16 +87,17 @@ def read_json(
 
     Args:
         error, missing, most_bytes: as in `read_text`.
+        broken: what to do about a file that is not JSON or not UTF-8, for its message.
         strict: as `parse` reads it: no duplicate key, NaN or Infinity.
 
     Raises:
         DatError: of the kind `error`: as `read_text`, or the text is not JSON.
     """
-    text = read_text(path, error, missing=missing, most_bytes=most_bytes)
+    text = read_text(path, error, missing=missing, broken=broken, most_bytes=most_bytes)
     try:
         return parse(text) if strict else json.loads(text)
     except (ValueError, RecursionError) as cause:
-        raise error(f"is not JSON ({cause})", path) from None
+        raise error(f"is not JSON ({cause}){_advice(broken)}", path) from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -115,7 +123,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def _value(line: str) -> Any:
-    """`json.loads` of a line, a fifth quicker where no white space is around the value."""
+    """`json.loads` of a line, quicker for one without white space around its value."""
     try:
         value, end = _decode(line)
     except ValueError:

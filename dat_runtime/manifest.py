@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dat_runtime import fields
 from dat_runtime.draw import DRAWING_VERSION
 from dat_runtime.errors import ManifestError
 from dat_runtime.files import read_json, write_json
@@ -26,7 +27,14 @@ from dat_runtime.schema import SCHEMA_VERSION
 NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
 
-_TABLES = ("inputs", "config", "versions", "outputs")
+_FIELDS = {
+    "kind": fields.TEXT,
+    "inputs": fields.OBJECT,
+    "config": fields.OBJECT,
+    "code": fields.TEXT,
+    "versions": fields.OBJECT,
+    "outputs": fields.OBJECT,
+}
 
 
 @dataclass(frozen=True)
@@ -64,15 +72,14 @@ def read(folder: Path, kind: str | None = None) -> Manifest:
         ManifestError: there is none, it cannot be read, or it is of another kind.
     """
     path = folder / NAME
-    value = read_json(path, ManifestError, missing=f"run the stage that makes {folder}")
+    advice = f"make {folder} again"
+    value = read_json(
+        path, ManifestError, missing=f"run the stage that makes {folder}", broken=advice
+    )
     try:
-        manifest = Manifest(**value)
-        if not isinstance(manifest.kind, str) or not isinstance(manifest.code, str):
-            raise TypeError("kind and code must be texts")
-        if not all(isinstance(vars(manifest)[table], dict) for table in _TABLES):
-            raise TypeError(f"{', '.join(_TABLES)} must be objects")
-    except TypeError as error:
-        raise ManifestError(f"is not a manifest ({error}): make {folder} again", path) from None
+        manifest = Manifest(**fields.checked(value, _FIELDS, ""))
+    except ValueError as error:
+        raise ManifestError(f"is not a manifest ({error}): {advice}", path) from None
     if kind is not None and manifest.kind != kind:
         raise ManifestError(f"{folder} holds {manifest.kind!r}, expected {kind!r}")
     return manifest
@@ -96,14 +103,15 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
             f"{folder} was made with versions {manifest.versions}, this library has {VERSIONS}: "
             "make it again, or use the library it was made with"
         )
-    found = file_digests(folder)
+    present = file_digests(folder)
     for name, sha in manifest.outputs.items():
-        if name not in found:
+        if name not in present:
             raise ManifestError(f"{folder / name} is missing, {NAME} lists it")
-        if found[name] != sha:
+        if present[name] != sha:
             raise ManifestError(f"{folder / name} changed since it was written (sha256 differs)")
-    if extra := sorted(found.keys() - manifest.outputs.keys()):
-        raise ManifestError(f"{folder / extra[0]} is not listed in {NAME}")
+    unlisted = sorted(present.keys() - manifest.outputs.keys())
+    if unlisted:
+        raise ManifestError(f"{folder / unlisted[0]} is not listed in {NAME}")
     return manifest
 
 

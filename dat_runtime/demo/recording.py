@@ -1,13 +1,14 @@
 """The packaged frame and what was recorded about it."""
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from dat_runtime.files import read_json
 from dat_runtime.types import Box, Detection, Size
 
 FRAME = Path(str(resources.files("dat_runtime.demo") / "frame.jpg"))
+RECORDING = FRAME.with_name("recording.json")
 WAITING = Path(str(resources.files("dat_runtime.demo") / "waiting.jsonl"))
 
 
@@ -33,12 +34,15 @@ class Recording:
 
 
 def read_recording() -> Recording:
-    value = json.loads((FRAME.parent / "recording.json").read_text("utf-8"))
-    frame = Size(*value["frame"])
+    """The packaged recording."""
+    value = read_json(RECORDING)
+    width, height = value["frame"]
+    frame = Size(width, height)
     detections = []
-    for one in value["detections"]:
-        x1, y1, x2, y2 = one["bbox"]
-        detections.append(Detection(Box(x1, y1, x2, y2, frame), one["severity"], one["confidence"]))
+    for recorded in value["detections"]:
+        x1, y1, x2, y2 = recorded["bbox"]
+        box = Box(x1, y1, x2, y2, frame)
+        detections.append(Detection(box, recorded["severity"], recorded["confidence"]))
     return Recording(
         by=value["by"],
         frame=frame,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dat_runtime.errors import DataError, DatError
+from dat_runtime.errors import DatError
+from dat_runtime.files import read_text
 
 if TYPE_CHECKING:
     import httpx
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_RESPONSE_BYTES = 1 << 20
 MAX_ANSWER_TOKENS = 1024
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+"""Status codes that may pass: timeouts, too many requests, a server or gateway in trouble."""
 
 
 class AssessmentError(DatError):
@@ -31,13 +33,13 @@ class Assessor(Protocol):
         """The answer about one image, boxes in its pixels.
 
         Raises:
-            AssessmentError: there is none.
+            AssessmentError: there is no answer.
         """
         ...
 
 
 class Reply(NamedTuple):
-    """An endpoint's answer, and what it says that it cost; `None` where it says nothing."""
+    """An endpoint's answer and the tokens that it states; `None` where it states none."""
 
     text: str
     prompt_tokens: int | None
@@ -57,12 +59,7 @@ class RecordedAssessor:
         Raises:
             DataError: the file cannot be read as UTF-8 text.
         """
-        try:
-            return cls(path.read_text("utf-8"))
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", path) from None
-        except UnicodeDecodeError:
-            raise DataError("is not UTF-8 text", path) from None
+        return cls(read_text(path))
 
     def assess(self, png: bytes, system: str, prompt: str) -> str:
         return self._text
@@ -82,8 +79,8 @@ class EndpointAssessor:
             field out, for endpoints that refuse it.
 
     Raises:
-        ValueError: the address is none, or not http or https; the key is no header's text, or
-            would travel in the clear.
+        ValueError: the address is not valid, or not http or https; the key has characters that a
+            header cannot carry, or would travel unencrypted.
     """
 
     def __init__(
@@ -113,15 +110,15 @@ class EndpointAssessor:
         return self.ask(png, system, prompt).text
 
     def ask(self, png: bytes, system: str, prompt: str) -> Reply:
-        """The answer about one image, boxes in its pixels, with its tokens.
+        """The answer about one image, boxes in its pixels, with the number of its tokens.
 
         Raises:
-            AssessmentError: there is none.
+            AssessmentError: there is no answer.
         """
         import httpx
 
-        body = _request(self._model, png, system, prompt) | self._fields
-        body = {name: value for name, value in body.items() if value is not None}
+        fields = _request(self._model, png, system, prompt) | self._fields
+        body = {name: value for name, value in fields.items() if value is not None}
         try:
             return self._answered(body)
         except (httpx.InvalidURL, UnicodeError) as error:
@@ -135,6 +132,7 @@ class EndpointAssessor:
         with httpx.Client(headers=self._headers) as client:
             for attempt in range(self._tries):
                 if attempt:
+                    # Random, so that many nodes do not come back at the same moment.
                     time.sleep(self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
                 if time.monotonic() > deadline:
                     break
@@ -155,8 +153,9 @@ class EndpointAssessor:
     ) -> tuple[int, bytes]:
         """Status and content, within the limits of size and time."""
         content = bytearray()
-        patience = deadline - time.monotonic()
-        with client.stream("POST", self._url, json=body, timeout=patience) as response:
+        remaining = deadline - time.monotonic()
+        with client.stream("POST", self._url, json=body, timeout=remaining) as response:
+            # Raw and uncompressed (see accept-encoding): the limit counts what is held in memory.
             for chunk in response.iter_raw():
                 content += chunk
                 if len(content) > MAX_RESPONSE_BYTES:
@@ -167,7 +166,7 @@ class EndpointAssessor:
 
 
 def without_userinfo(url: str) -> str:
-    """The address as it may be shown and stored: without `user:password@`."""
+    """The address without `user:password@`, so that it may be shown and stored."""
     return re.sub(r"^(\w+://)?.*@", r"\1", url, flags=re.DOTALL)
 
 
@@ -186,7 +185,7 @@ def _require_address(url: str, api_key: str | None) -> None:
     if not api_key:
         return
     if not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError(f"the key for {name} holds characters that no key has")
+        raise ValueError(f"the key for {name} has characters that a header cannot carry")
     if address.scheme != "https" and not _is_loopback(address.host):
         raise ValueError(
             f"a key goes to https and loopback addresses only, not to {name}: "
@@ -224,7 +223,7 @@ def _answer(content: bytes, url: str) -> Reply:
         response = json.loads(content)
         text = response["choices"][0]["message"]["content"]
     except (ValueError, RecursionError, KeyError, IndexError, TypeError):
-        raise AssessmentError(f"{url}: the response is no chat completion") from None
+        raise AssessmentError(f"{url}: the response is not a chat completion") from None
     if not isinstance(text, str):
         raise AssessmentError(f"{url}: the response holds no text")
     return Reply(text, _tokens(response, "prompt_tokens"), _tokens(response, "completion_tokens"))
@@ -233,4 +232,6 @@ def _answer(content: bytes, url: str) -> Reply:
 def _tokens(response: dict[str, Any], name: str) -> int | None:
     usage = response.get("usage")
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if type(count) is int and 0 <= count < 2**53 else None
+    if type(count) is int and 0 <= count < 2**53:  # what JSON numbers carry exactly (RFC 8259, 6)
+        return count
+    return None

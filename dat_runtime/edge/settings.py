@@ -1,4 +1,4 @@
-"""`gate.json`: what a gate's model answers, how its answers are read, and what becomes of a frame.
+"""`gate.json`: what a gate's model answers, how its answers are read, and how frames are routed.
 
 {"version": 2, "model": "gate.onnx", "classes": ["moderate", "severe"], "imgsz": 640,
  "nms_iou": 0.7, "keep": 0.25, "low": 0.25, "high": null, "calibration": null, "budget": null}
@@ -6,7 +6,6 @@
 
 import itertools
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,18 @@ from dat_runtime.cascade import (
     Signal,
 )
 from dat_runtime.errors import ModelError
-from dat_runtime.files import parse
+from dat_runtime.fields import (
+    OBJECT,
+    SHARE,
+    Rule,
+    above,
+    checked,
+    list_of,
+    number,
+    optional,
+    shown,
+)
+from dat_runtime.files import read_json
 from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
 
 GATE_FILE = "gate.json"
@@ -32,13 +42,66 @@ MODEL_SUFFIXES = (".onnx", ".xml")
 
 MAX_KNOTS = 1000
 STRIDE = 32
+"""The coarsest of a YOLO model's three grids: the side of its input is a multiple of it."""
+
 MAX_IMGSZ = 4096
 MAX_NUMBER = 1e9
 """No weight, bias, price or cost that was fitted comes near; larger ones would overflow."""
 
 MIN_COST = 1 / MAX_NUMBER
 _MAX_FILE_BYTES = 1 << 20
-_MODEL_NAME = re.compile(rf"\w[\w.-]{{0,90}}({'|'.join(map(re.escape, MODEL_SUFFIXES))})", re.ASCII)
+
+_MODEL_SUFFIX = "|".join(map(re.escape, MODEL_SUFFIXES))
+_MODEL_NAME = re.compile(rf"\w[\w.-]{{0,90}}({_MODEL_SUFFIX})", re.ASCII)
+"""A file beside gate.json: without a folder, not hidden, of bounded length."""
+
+_CLASS_LISTS = ([ONE_CLASS], list(SEVERITIES), list(reversed(SEVERITIES)))
+_NUMBER = number(-MAX_NUMBER, MAX_NUMBER)
+_COST = number(MIN_COST, MAX_NUMBER)
+_KNOTS = list_of(SHARE, 1, MAX_KNOTS)
+
+_GATE = {
+    "version": Rule(lambda v: v == GATE_VERSION, str(GATE_VERSION)),
+    "model": Rule(
+        lambda v: isinstance(v, str) and _MODEL_NAME.fullmatch(v) is not None,
+        "the name of an .onnx or .xml file",
+    ),
+    "classes": Rule(
+        lambda v: v in _CLASS_LISTS, f'{list(SEVERITIES)} in the model\'s order, or ["{ONE_CLASS}"]'
+    ),
+    "imgsz": Rule(
+        lambda v: type(v) is int and STRIDE <= v <= MAX_IMGSZ and v % STRIDE == 0,
+        f"a multiple of {STRIDE} from {STRIDE} to {MAX_IMGSZ}",
+    ),
+    "nms_iou": SHARE,
+    "keep": SHARE,
+    "low": SHARE,
+    "high": optional(SHARE),
+    "calibration": optional(OBJECT),
+    "budget": optional(OBJECT),
+}
+_LOGISTIC = {
+    "method": Rule(lambda v: v == "logistic", "logistic"),
+    "weight": above(0, MAX_NUMBER),
+    "bias": _NUMBER,
+    "signals": Rule(
+        lambda v: isinstance(v, dict) and len(v) <= MAX_KNOTS,
+        f"an object of at most {MAX_KNOTS} signals",
+    ),
+}
+_SIGNAL = {"weight": _NUMBER, "missing": _NUMBER}
+_ISOTONIC = {
+    "method": Rule(lambda v: v == "isotonic", "isotonic"),
+    "scores": _KNOTS,
+    "probabilities": _KNOTS,
+}
+_BUDGET = {"load": SHARE, "price": _NUMBER, "costs": OBJECT, "low_at_most": SHARE}
+_COSTS = {
+    "miss": _COST,
+    "false_alarm": _COST,
+    # At one half an answer says no more than a coin does, and no price of a call is useful.
+    "mllm_error": Rule(lambda v: SHARE.holds(v) and v < 0.5, "a number from 0, less than 0.5"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +111,7 @@ class GateSettings:
     Attributes:
         classes: per class of the model its severity, or `None` for the class "accident".
         imgsz: side of the model's square input, pixels.
-        nms_iou: a box that overlaps a better one of its class by more is dropped.
+        nms_iou: a box is dropped when it overlaps a better one of its class by more than this.
         routing: which detections are kept, and which frames the MLLM is asked about.
         model: the file beside it; its suffix names the engine.
     """
@@ -61,7 +124,7 @@ class GateSettings:
 
     @property
     def keep(self) -> float:
-        """τ_g of Eq. 2: detections from this confidence on are drawn and told to the MLLM."""
+        """τ_g of Eq. 2: detections from this confidence on are drawn and listed for the MLLM."""
         return self.routing.keep
 
     @property
@@ -70,6 +133,7 @@ class GateSettings:
         return [severity or ONE_CLASS for severity in self.classes]
 
     def as_json(self) -> dict[str, Any]:
+        """The content of the file."""
         band, budget = self.routing.band, self.routing.budget
         return {
             "version": GATE_VERSION,
@@ -91,146 +155,99 @@ class GateSettings:
         Raises:
             ModelError: there is no such file, or a field is missing, unknown or out of range.
         """
-        try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise ModelError(f"{path}: larger than {_MAX_FILE_BYTES} bytes")
-            value = parse(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ModelError(f"{path} is missing: expected a folder made by `train.gate`") from None
-        except (ValueError, OSError) as error:
-            raise ModelError(f"{path}: not JSON ({error})") from None
+        value = read_json(
+            path,
+            ModelError,
+            missing="expected a folder made by `train.gate`",
+            most_bytes=_MAX_FILE_BYTES,
+            strict=True,
+        )
         try:
             return _settings(value)
         except ValueError as error:
-            raise ModelError(f"{path}: {error}") from None
+            raise ModelError(str(error), path) from None
 
 
 def _settings(value: object) -> GateSettings:
-    names = [
-        "version",
-        "model",
-        "classes",
-        "imgsz",
-        "nms_iou",
-        "keep",
-        "low",
-        "high",
-        "calibration",
-        "budget",
-    ]
-    if isinstance(value, dict) and value.get("version") not in (None, GATE_VERSION):
+    if isinstance(value, dict) and value.get("version", GATE_VERSION) != GATE_VERSION:
+        # Asked first: another version may have other keys, and they would be named instead.
         raise ValueError(
-            f"version is {value['version']!r:.20}, this library reads {GATE_VERSION}: "
+            f"version is {shown(value['version'])}, this library reads {GATE_VERSION}: "
             "make the gate again"
         )
-    entry = _object(value, names, "gate.json")
-    classes = _classes(entry["classes"])
-    imgsz, model = entry["imgsz"], entry["model"]
-    if type(imgsz) is not int or not STRIDE <= imgsz <= MAX_IMGSZ or imgsz % STRIDE:
-        raise ValueError(f"imgsz is {imgsz!r:.20}, expected a multiple of {STRIDE} to {MAX_IMGSZ}")
-    if not isinstance(model, str) or not _MODEL_NAME.fullmatch(model):
-        raise ValueError(f"model is {model!r:.80}, expected the name of an .onnx or .xml file")
+    gate = checked(value, _GATE, "")
     return GateSettings(
-        classes=classes,
-        imgsz=imgsz,
-        nms_iou=_share(entry, "nms_iou"),
-        routing=_routing(entry),
-        model=model,
+        classes=tuple([None if name == ONE_CLASS else name for name in gate["classes"]]),
+        imgsz=gate["imgsz"],
+        nms_iou=float(gate["nms_iou"]),
+        routing=_routing(gate),
+        model=gate["model"],
     )
 
 
-def _classes(value: object) -> tuple[Severity | None, ...]:
-    if value == [ONE_CLASS]:
-        return (None,)
-    if not isinstance(value, list) or sorted(map(str, value)) != sorted(SEVERITIES):
-        expected = f'{list(SEVERITIES)} in the model\'s order, or ["{ONE_CLASS}"]'
-        raise ValueError(f"classes are {value!r:.80}, expected {expected}")
-    return tuple(value)
+def _routing(gate: dict[str, Any]) -> Routing:
+    low, high = float(gate["low"]), gate["high"]
+    if high is not None:
+        high = float(high)
+        if high < low:
+            raise ValueError(f"low ({low}) is above high ({high})")
+    return Routing(
+        keep=float(gate["keep"]),
+        band=Band(low, high),
+        calibration=_calibration(gate["calibration"]),
+        budget=_budget(gate["budget"]),
+    )
 
 
-def _routing(entry: Mapping[str, Any]) -> Routing:
-    low = _share(entry, "low")
-    high = None if entry["high"] is None else _share(entry, "high")
-    if high is not None and high < low:
-        raise ValueError(f"low ({low}) is above high ({high})")
-    calibration = _calibration(entry["calibration"])
-    return Routing(_share(entry, "keep"), Band(low, high), calibration, _budget(entry["budget"]))
-
-
-def _calibration(value: object) -> Calibration | None:
+def _calibration(value: dict[str, Any] | None) -> Calibration | None:
     if value is None:
         return None
-    method = value.get("method") if isinstance(value, dict) else None
+    method = value.get("method")
     if method == "logistic":
-        entry = _object(value, ["method", "weight", "bias", "signals"], "calibration")
-        if not isinstance(entry["signals"], dict) or len(entry["signals"]) > MAX_KNOTS:
-            raise ValueError("signals of the calibration are no object")
+        entry = checked(value, _LOGISTIC, "calibration")
         signals = {name: _signal(name, part) for name, part in entry["signals"].items()}
-        weight = _number(entry, "weight")
-        if weight <= 0:
-            raise ValueError(f"weight is {weight}, expected more than 0")
-        return Logistic(weight, _number(entry, "bias"), signals)
+        return Logistic(float(entry["weight"]), float(entry["bias"]), signals)
     if method == "isotonic":
-        entry = _object(value, ["method", "scores", "probabilities"], "calibration")
+        entry = checked(value, _ISOTONIC, "calibration")
         scores, probabilities = _rising(entry, "scores"), _rising(entry, "probabilities")
         if len(scores) != len(probabilities):
-            raise ValueError("calibration has not as many scores as probabilities")
+            raise ValueError(
+                f"calibration: {len(scores)} scores and {len(probabilities)} probabilities, "
+                "expected as many scores as probabilities"
+            )
         return Isotonic(scores, probabilities)
-    raise ValueError(f"calibration is {value!r:.60}, expected method logistic or isotonic, or null")
+    raise ValueError(
+        f"calibration is {shown(value)}, expected method logistic or isotonic, or null"
+    )
 
 
 def _signal(name: str, value: object) -> Signal:
-    entry = _object(value, ["weight", "missing"], f"signal {name!r:.40}")
-    return Signal(_number(entry, "weight"), _number(entry, "missing"))
+    entry = checked(value, _SIGNAL, f"signal {shown(name)}")
+    return Signal(float(entry["weight"]), float(entry["missing"]))
 
 
-def _rising(entry: Mapping[str, Any], name: str) -> tuple[float, ...]:
-    values = entry[name]
-    if not isinstance(values, list) or not 1 <= len(values) <= MAX_KNOTS:
-        raise ValueError(f"{name} of the calibration: expected 1 to {MAX_KNOTS} numbers")
-    numbers = tuple(_share({name: value}, name) for value in values)
-    if any(b < a for a, b in itertools.pairwise(numbers)):
-        raise ValueError(f"{name} of the calibration do not rise")
-    return numbers
+def _rising(entry: dict[str, Any], name: str) -> tuple[float, ...]:
+    knots = tuple(map(float, entry[name]))
+    if any(after < before for before, after in itertools.pairwise(knots)):
+        raise ValueError(f"calibration: {name} do not rise")
+    return knots
 
 
-def _budget(value: object) -> Budget | None:
+def _budget(value: dict[str, Any] | None) -> Budget | None:
     if value is None:
         return None
-    entry = _object(value, ["load", "price", "costs", "low_at_most"], "budget")
-    costs = _object(entry["costs"], ["miss", "false_alarm", "mllm_error"], "costs")
-    if _share(costs, "mllm_error") >= 0.5:
-        raise ValueError(f"mllm_error is {costs['mllm_error']}, expected less than 0.5")
-    if min(_number(costs, "miss"), _number(costs, "false_alarm")) < MIN_COST:
-        raise ValueError(f"a miss and a false alarm must cost {MIN_COST:g} or more")
+    budget = checked(value, _BUDGET, "budget")
+    costs = checked(budget["costs"], _COSTS, "costs")
     return Budget(
-        load=_share(entry, "load"),
-        price=_number(entry, "price"),
-        costs=Costs(**{name: float(costs[name]) for name in costs}),
-        low_at_most=_share(entry, "low_at_most"),
+        load=float(budget["load"]),
+        price=float(budget["price"]),
+        costs=Costs(
+            miss=float(costs["miss"]),
+            false_alarm=float(costs["false_alarm"]),
+            mllm_error=float(costs["mllm_error"]),
+        ),
+        low_at_most=float(budget["low_at_most"]),
     )
-
-
-def _object(value: object, names: list[str], what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or value.keys() != set(names):
-        raise ValueError(f"{what}: expected an object with the keys {', '.join(names)}")
-    return value
-
-
-def _number(entry: Mapping[str, Any], name: str) -> float:
-    value = entry[name]
-    if type(value) not in (int, float) or not -MAX_NUMBER <= value <= MAX_NUMBER:
-        raise ValueError(
-            f"{name} is {value!r:.40}, expected a number from {-MAX_NUMBER:g} to {MAX_NUMBER:g}"
-        )
-    return float(value)
-
-
-def _share(entry: Mapping[str, Any], name: str) -> float:
-    value = _number(entry, name)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value!r}, expected a number in [0, 1]")
-    return value
 
 
 def _calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
@@ -241,4 +258,4 @@ def _calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
         return {"method": "isotonic", "scores": scores, "probabilities": probabilities}
     if calibration is None:
         return None
-    raise TypeError(f"{type(calibration).__name__} has no form in gate.json")
+    raise TypeError(f"{type(calibration).__name__} cannot be written to gate.json")
