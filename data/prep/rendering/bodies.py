@@ -200,7 +200,7 @@ class _Mesh:
             np.array(high),
             np.array(low),
         ]
-        centre = np.mean([*low, *high], axis=0)
+        centre = np.mean(low + high, axis=0)
         for face in faces[:5]:
             self._add(group, face, paint, centre)
         self._add(group, faces[5], UNDERSIDE, centre)
@@ -224,8 +224,9 @@ class _Mesh:
         # A point of the vehicle behind the face, for the direction of the normal.
         inside = np.array([0.0, face[:, 1].mean() * 0.5, face[:, 2].mean() * 0.7 + 0.2])
         if np.ptp(face[:, 2]) < 0.01:  # a level face: a bottom (below 0.6 m) or a top
-            is_bottom = face[0, 2] < 0.6
-            inside[2] = face[0, 2] + (1 if is_bottom else -1)
+            height = face[0, 2]
+            is_bottom = height < 0.6
+            inside[2] = height + 1 if is_bottom else height - 1
         self._add(group, quad, colour, inside, lamp)
 
     def wheel(self, x: float, y: float, radius: float) -> None:

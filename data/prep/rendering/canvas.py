@@ -119,7 +119,7 @@ def noise_tile(smooth: int) -> NDArray[np.float32]:
     Made once and cut at random: cheaper than fresh noise for every frame.
     """
     rng = np.random.default_rng(smooth)
-    side = NOISE_SIDE // smooth + 2  # two more, as the division may have left a rest
+    side = NOISE_SIDE // smooth + 2  # + 2: the division may leave a remainder
     tile = rng.standard_normal((side, side), dtype=np.float32)
     if smooth > 1:
         tile = cv2.resize(tile, None, fx=smooth, fy=smooth, interpolation=cv2.INTER_CUBIC)

@@ -48,13 +48,13 @@ def _shots(
 ) -> Iterator[tuple[int, int, places.Place, np.random.Generator]]:
     """Clip number, frame number, place and generator of each of `count` frames.
 
-    Each has a seed of its own: how many frames there are changes none of them.
+    Each frame has a seed of its own, so a larger count does not change the first ones.
     """
     for i in range(count):
         clip, nth = divmod(i, FRAMES_PER_CLIP)
         if nth == 0:
             place = places.place(np.random.default_rng([seed, split, clip]), size)
-        # As of a video of which every seventh frame was kept, from a frame that differs by clip.
+        # Numbered as if every seventh frame of a video were kept, from one of the first seven on.
         frame = 7 * nth + clip % 7
         yield clip, frame, place, np.random.default_rng([seed, split, clip, nth + 1])
 

@@ -22,7 +22,7 @@ from data.prep.rendering.traffic import (
 from data.prep.rendering.vehicles import BODY, INDICATOR, Vehicle
 
 LITTER = ((25, 25, 25), (60, 60, 62), (225, 230, 225), (215, 220, 215), (160, 170, 170))
-"""BGR of what breaks off: tyres and dark plastic, then glass and lamps."""
+"""BGR of what breaks off: two dark ones for parts, the light ones for glass."""
 
 TYPICAL_SPAN = 6.5
 """Metres that a collision takes up."""
@@ -99,21 +99,28 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     first = random_vehicle(rng).at(middle, yaw + rng.normal(0, 0.15))
     second = random_car(rng)
     style = str(rng.choice(["rear", "side", "slant"], p=[0.12, 0.44, 0.44]))
-    turns = {  # radians between the two
+    # Radians between the two. All are drawn, whichever is used: later draws stay the same.
+    turns = {
         "rear": rng.normal(0, 0.2),
         "side": rng.uniform(1.1, 2.0),
         "slant": rng.uniform(0.5, 1.1),
     }
     second_yaw = yaw + rng.choice([-1, 1]) * turns[style]
-    bearing = second_yaw + rng.normal(0, 0.12 if style == "rear" else 0.3)
+    # How far the second one slides away from where it points: little when it drives up from behind.
+    sideways = 0.12 if style == "rear" else 0.3
+    bearing = second_yaw + rng.normal(0, sideways)
     dent = rng.uniform(0.4, 0.8)
-    pair = _meet(rng, first, second, second_yaw, bearing, dent)
+    first, second = _meet(rng, first, second, second_yaw, bearing, dent)
 
-    contact = _contact(*pair)
-    hazards_on = tuple(replace(vehicle, lit=(INDICATOR,)) for vehicle in pair)
-    debris = _debris(rng, contact, pair, count=int(rng.integers(30, 45)), spread=1.9)
-    skids = _skids(rng, pair[1]) if rng.random() < 0.75 else ()
-    smoke = rng.uniform(0.4, 0.6) if rng.random() < 0.65 else 0.0
+    contact = _contact(first, second)
+    hazards_on = (replace(first, lit=(INDICATOR,)), replace(second, lit=(INDICATOR,)))
+    debris = _debris(rng, contact, hazards_on, count=int(rng.integers(30, 45)), spread=1.9)
+    skids: tuple[Floats, ...] = ()
+    if rng.random() < 0.75:
+        skids = _skids(rng, second)
+    smoke = 0.0
+    if rng.random() < 0.65:
+        smoke = rng.uniform(0.4, 0.6)
     return Collision("moderate", hazards_on, debris, skids, smoke, fire=False, middle=contact)
 
 
@@ -122,36 +129,40 @@ def severe(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     overturned = rng.random() < 0.75
     alone = overturned and rng.random() < 0.3
     first = _first_wreck(rng, overturned)
-    roll = first.roll
-    first = first.at(middle, yaw + rng.uniform(-1.5, 1.5), roll)
+    first = first.at(middle, yaw + rng.uniform(-1.5, 1.5), first.roll)
     wrecks: tuple[Vehicle, ...] = (first,)
     if not alone:
         second = random_car(rng)
         second_yaw = yaw + rng.uniform(-1.2, 1.2)
+        # Two upright wrecks differ from a moderate collision by their deeper dents.
         dent = rng.uniform(0.4, 0.8) if overturned else rng.uniform(0.9, 1.4)
         bearing = second_yaw + rng.normal(0, 0.4)
         wrecks = _meet(rng, first, second, second_yaw, bearing, dent)
 
-    burning = bool(rng.random() < (0.55 if overturned else 0.9))
+    burning_share = 0.55 if overturned else 0.9
+    burning = bool(rng.random() < burning_share)
     smoke = 0.0
     if burning or rng.random() < 0.6:
         smoke = rng.uniform(0.5, 0.95)
     debris = _debris(rng, middle, wrecks, count=int(rng.integers(35, 70)), spread=2.4)
-    skids = _skids(rng, first) if rng.random() < 0.5 else ()
+    skids: tuple[Floats, ...] = ()
+    if rng.random() < 0.5:
+        skids = _skids(rng, first)
     centre = np.mean([wreck.position for wreck in wrecks], axis=0)
     return Collision("severe", wrecks, debris, skids, smoke, fire=burning, middle=centre)
 
 
 def _first_wreck(rng: np.random.Generator, overturned: bool) -> Vehicle:
     """A dented car, sometimes a truck; if overturned, rolled onto its roof or a side."""
-    kind = str(rng.choice(CARS if rng.random() < 0.85 else ("truck",)))
+    kind = "truck"
+    if rng.random() < 0.85:
+        kind = str(rng.choice(CARS))
     wreck = build(kind, random_colour(rng))
+    # Hit anywhere on the ellipse that its length and width span.
     angle = rng.uniform(0, 2 * np.pi)
-    hit = (
-        float(np.cos(angle) * wreck.width / 2),
-        float(np.sin(angle) * wreck.length / 2),
-    )
-    wreck = crush(wreck, rng, hit, rng.uniform(0.4, 0.9))
+    x = float(np.cos(angle) * wreck.width / 2)
+    y = float(np.sin(angle) * wreck.length / 2)
+    wreck = crush(wreck, rng, (x, y), rng.uniform(0.4, 0.9))
     roll = 0.0
     if overturned:
         on_roof = rng.random() < 0.6
@@ -192,7 +203,7 @@ def _meet(
             near = gap
         else:
             far = gap
-    # 15 cm further: the dents below take that much away.
+    # 15 cm further in: the dents take sheet metal away where they touch.
     second = second.at(aim - (near - 0.15) * way, yaw)
 
     contact = _contact(first, second)
@@ -225,7 +236,7 @@ def _debris(
         spread: sigma of the pieces' distance from `middle` in x and in y, metres.
     """
     body_colours = [wreck.colours[np.argmax(wreck.groups == BODY)] for wreck in wrecks]
-    colours = np.array([*LITTER, *body_colours], float)
+    colours = np.array(list(LITTER) + body_colours, float)
 
     offsets = rng.normal(0, spread, (count, 1, 2))
     length = rng.uniform(0.15, 0.42, count)

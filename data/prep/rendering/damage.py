@@ -30,11 +30,11 @@ def crush(
 
     # How much each corner takes part: a bell around the hit that is wider after a harder one.
     radius = 0.9 + 1.3 * depth
-    from_hit = (quads - np.array([*hit, HIT_HEIGHT])) / [radius, radius, 1.6]
+    from_hit = (quads - np.append(hit, HIT_HEIGHT)) / [radius, radius, 1.6]
     share = np.exp(-(from_hit**2).sum(axis=-1))[..., None]
 
     # Sheet metal goes inwards, in waves; near the middle of a vehicle "inwards" has no direction.
-    hit_distance = max(0.3, float(np.hypot(*hit)))
+    hit_distance = max(0.3, float(np.hypot(hit[0], hit[1])))
     inwards = -np.array([hit[0], hit[1], 0.0]) / hit_distance
     waves = np.sin(quads @ rng.uniform(-4, 4, (3, 3)) + rng.uniform(0, 6, 3))
     dent = inwards * depth + waves * depth * 0.3 * [1, 1, 0.7]

@@ -1,7 +1,7 @@
 """One frame: a place, its traffic, and the collisions with their boxes.
 
-The same generator gives the same pixels. So a draw that is added, left out or moved changes every
-frame, and with them what every number in the documents was measured on.
+A seed gives the same pixels every time. Adding, removing or reordering a random draw changes every
+frame, and so what the figures in the documents were measured on.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ import numpy as np
 
 from dat_runtime.draw import Image
 from dat_runtime.types import Accident, Box, Severity
-from data.prep.rendering import weather
 from data.prep.rendering.camera import Camera
 from data.prep.rendering.canvas import Canvas
 from data.prep.rendering.collisions import Collision, collision
@@ -29,7 +28,7 @@ from data.prep.rendering.places import Place
 from data.prep.rendering.plumes import fire, plume, smoke
 from data.prep.rendering.traffic import parked, traffic
 from data.prep.rendering.vehicles import Vehicle
-from data.prep.rendering.weather import Conditions
+from data.prep.rendering.weather import Conditions, finish
 
 Spans = tuple[float, float]
 """Lowest and highest longer side of a collision's box, as shares of the frame's side."""
@@ -44,12 +43,14 @@ MOST_COLLISIONS = 7
 def ordinary(rng: np.random.Generator, place: Place) -> Image:
     """A frame without accidents, with what is easily taken for one.
 
-    That is cars parked close together, queues, litter, pedestrians and exhaust.
+    Such as cars parked close together, queues, litter, pedestrians and exhaust.
     """
-    cars = parked(rng, place) if rng.random() < 0.2 else []
+    cars: list[Vehicle] = []
+    if rng.random() < 0.2:
+        cars += parked(rng, place)
     density = 1 / rng.uniform(12, 50)
     most = int(rng.integers(1, 8))
-    cars = cars + traffic(rng, place, cars, density, most)
+    cars += traffic(rng, place, cars, density, most)
     canvas = _start(place)
     shadows(canvas, place.camera, place.weather, cars)
     clutter(canvas, place.camera, rng, place.layout)
@@ -98,7 +99,8 @@ def _apart(
     collisions: list[Collision] = []
     boxes: list[Box] = []
     for severity in severities:
-        for _ in range(8 if collisions else 25):
+        tries = 8 if collisions else 25
+        for _ in range(tries):
             candidate = collision(rng, place, severity, spans)
             box = extent(place.camera, candidate)
             if _fits(place.camera, candidate, box, boxes, spans):
@@ -163,9 +165,10 @@ def _occlude_a_little(canvas: Canvas, rng: np.random.Generator, weather: Conditi
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Collision) -> None:
     """The smoke and fire of a collision; dark and high smoke only if it is severe."""
     if burning.smoke:
-        is_severe = burning.severity == "severe"
-        grey = rng.uniform(25, 70) if is_severe else 200
-        foot, height = plume(camera, burning.middle, 6 if is_severe else 3.5)
+        grey, metres = 200.0, 3.5
+        if burning.severity == "severe":
+            grey, metres = rng.uniform(25, 70), 6.0
+        foot, height = plume(camera, burning.middle, metres)
         smoke(canvas, rng, foot, height, grey, burning.smoke)
     if burning.fire:
         foot, height = plume(camera, burning.middle, 1.6)
@@ -183,4 +186,4 @@ def _finished(canvas: Canvas, rng: np.random.Generator, place: Place) -> Image:
     """The frame as it is recorded, sometimes with the recorder's text."""
     if rng.random() < 0.4:
         stamp(canvas, rng)
-    return weather.finish(canvas, place.camera, rng, place.weather)
+    return finish(canvas, place.camera, rng, place.weather)

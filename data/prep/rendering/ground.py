@@ -152,8 +152,9 @@ def _markings(
         solid = at_edge or (divides and lanes > 2)  # not to be crossed
         colour = middle_colour if divides else white
         for start, end in _runs(_outside(points, others)):
-            drawn = end - start if solid else dash
-            step = drawn if solid else dash + gap
+            drawn, step = dash, dash + gap
+            if solid:
+                drawn = step = end - start
             for s in range(start, end, step):
                 stop = min(end, s + drawn)
                 _line(texture, points[s:stop:3], colour, 0.15)

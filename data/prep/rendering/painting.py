@@ -1,4 +1,4 @@
-"""Vehicles in the picture: their quads, their shadows, and the light that they throw ahead."""
+"""Vehicles in the picture: their quads, their shadows, and the pools of their headlights."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,6 @@ from data.prep.rendering.weather import Conditions
 CLOSEST = 1.0
 """Metres. A vehicle with a nearer corner is left out: the projection would tear its quads."""
 
-SOFT_BELOW = 0.35
-"""A weaker shadow is that of a bright sky: below a vehicle and all around it, and blurred."""
-
 LAMP_COLOURS = {
     HEADLAMP: (190.0, 235.0, 255.0),
     REAR_LAMP: (30.0, 30.0, 255.0),
@@ -47,7 +44,7 @@ def paint_all(
     """Paint vehicles from far to near, so that the nearer ones hide the others."""
     if not vehicles:
         return
-    middles = np.array([[*vehicle.position, 0.6] for vehicle in vehicles])
+    middles = np.array([np.append(vehicle.position, 0.6) for vehicle in vehicles])
     for i in np.argsort(-camera.depth(middles), kind="stable"):
         paint(canvas, camera, vehicles[i], weather.sun, owners[i])
         if HEADLAMP in vehicles[i].lit:
@@ -74,8 +71,9 @@ def paint(canvas: Canvas, camera: Camera, vehicle: Vehicle, sun: Floats, owner: 
     shown = np.clip(vehicle.colours * light[:, None], 0, 255).tolist()
     points = fixed(pixels)
 
-    # Of a whole body the quads that face the camera never hide one another within a group. Dented
-    # sheet may show its back, and hides other sheet: all of it is painted, from far to near.
+    # A group of an undamaged vehicle is about convex: quads that face the camera do not hide one
+    # another. Dented sheet metal may show its back and hide other parts: all of it is painted, from
+    # far to near.
     farness = camera.depth(middles)
     dented = vehicle.crushed & ~np.isin(vehicle.groups, (WHEEL, DISC))
     for group in _back_to_front(camera, vehicle):
@@ -90,15 +88,15 @@ def paint(canvas: Canvas, camera: Camera, vehicle: Vehicle, sun: Floats, owner: 
 
 def _back_to_front(camera: Camera, vehicle: Vehicle) -> list[int]:
     """The groups of quads, those furthest from the camera first."""
-    # The camera's position in the vehicle's axes; `placed` lifted what went below the ground.
+    # The camera's position in the vehicle's axes. `lift` is what `placed` adds to the heights.
     rotation = vehicle.rotation()
     lift = -(vehicle.quads @ rotation.T)[..., 2].min()
-    origin = np.array([*vehicle.position, lift])
+    origin = np.append(vehicle.position, lift)
     eye = rotation.T @ (camera.position - origin)
-    is_ahead = eye[1] > vehicle.split
-    upper = [REAR, FRONT] if is_ahead else [FRONT, REAR]
-    looks_at_underside = eye[2] < 0.3
-    if looks_at_underside:  # it lies on its roof or side: wheels in front of everything
+    upper = [FRONT, REAR]
+    if eye[1] > vehicle.split:  # it looks at the front
+        upper = [REAR, FRONT]
+    if eye[2] < 0.3:  # it looks at the underside: the wheels are in front of everything
         return [*upper, BODY, WHEEL]
     return [WHEEL, BODY, DISC, *upper]
 
@@ -129,22 +127,27 @@ def _beam(canvas: Canvas, camera: Camera, vehicle: Vehicle) -> None:
 def shadows(
     canvas: Canvas, camera: Camera, weather: Conditions, vehicles: Sequence[Vehicle]
 ) -> None:
-    """Darken the ground where vehicles keep the light away; paint them after it."""
-    soft = weather.shadow < SOFT_BELOW
+    """Darken the ground where vehicles keep the light away; paint them after it.
+
+    In the sun a shadow falls to one side and has an edge. Under a clouded or night sky it lies
+    below the vehicle and a little around it, and is blurred.
+    """
     mask = np.zeros(canvas.owner.shape, np.uint8)
     for vehicle in vehicles:
         corners = vehicle.placed().reshape(-1, 3)
         if camera.depth(corners).min() < CLOSEST:
             continue
-        if soft:
-            feet = corners[:, :2]
-            feet = feet + (feet - vehicle.position) * 0.08
-        else:
-            # A point's shadow lies as far from its foot as it is high, times the cotangent of the
-            # sun's height; a low sun (sine below 0.3) would throw it across the whole road.
+        if weather.sunny:
+            # A point at height z casts its shadow z times the cotangent of the sun's height away;
+            # a low sun (sine below 0.3) would cast it across the whole road.
             slide = -weather.sun[:2] / max(weather.sun[2], 0.3)
             feet = corners[:, :2] + corners[:, 2:] * slide
+        else:
+            feet = corners[:, :2]
+            feet = feet + (feet - vehicle.position) * 0.08
         hull = convex(camera.project_ground(feet))
         cv2.fillConvexPoly(mask, fixed(hull), 255, cv2.LINE_8, SUBPIXEL)
-    mask = cv2.blur(mask, (9, 9) if soft else (3, 3))
-    canvas.shade(mask, 0.45 if soft else weather.shadow)
+    if weather.sunny:
+        canvas.shade(cv2.blur(mask, (3, 3)), weather.shadow)
+    else:
+        canvas.shade(cv2.blur(mask, (9, 9)), 0.45)

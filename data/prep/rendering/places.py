@@ -80,9 +80,9 @@ def _sky(
     rows = round(camera.horizon)
     if rows <= 0:
         return
-    sunny = weather.shadow > 0.35
-    top = np.array([225, 190, 150]) if sunny else np.array([205, 200, 195])
-    bottom = np.array([225, 222, 215])
+    bottom, top = np.array([225, 222, 215]), np.array([205, 200, 195])
+    if weather.sunny:
+        top = np.array([225, 190, 150])  # BGR: blue
     share = np.linspace(0, 1, rows)[:, None, None]
     canvas.image[:rows] = (top * (1 - share) + bottom * share).astype(np.uint8)
     paved[: rows + 2] = 0
@@ -100,8 +100,9 @@ def _sky(
 
 def _street_lamps(camera: Camera, rng: np.random.Generator, road: Road) -> tuple[Light, ...]:
     """Pools of light beside a road, 4.5 m in radius."""
-    is_sodium = rng.random() < 0.6
-    lamp = (120.0, 165.0, 190.0) if is_sodium else (170.0, 170.0, 165.0)
+    lamp = (170.0, 170.0, 165.0)  # white
+    if rng.random() < 0.6:
+        lamp = (120.0, 165.0, 190.0)  # BGR: yellowish
     blue, green, red = (0.6 * channel for channel in lamp)
     roadside = road.offset(road.width / 2 + 1)
     spacing = int(rng.integers(20 * POINTS_PER_METRE, 35 * POINTS_PER_METRE))

@@ -10,7 +10,7 @@ from data.prep.rendering.weather import COARSE
 
 def plume(camera: Camera, at: Floats, metres: float) -> tuple[Floats, float]:
     """Foot (x, y) and height, in pixels, of a plume `metres` high above the ground point `at`."""
-    source = np.array([*at, 0.8])  # about the height of a bonnet
+    source = np.append(at, 0.8)  # about the height of a bonnet
     depth = max(3.0, float(camera.depth(source)))  # none is drawn larger than it is at 3 m
     return camera.project(source), metres * camera.focal / depth
 

@@ -17,6 +17,8 @@ from data.prep.rendering.uplink_trace import uplink_trace
 
 NEGATIVE_SHARES = (268, 120, 120)
 """The paper's split of its negatives, in the order of SPLITS."""
+ROBOFLOW_NAMES = {"val": "valid"}
+"""A Roboflow export calls one split differently."""
 TRACE_SECONDS = 6000
 TRACE_STREAM = 99
 """Makes the trace's seed differ from those of the splits."""
@@ -41,9 +43,9 @@ def write_sets(folder: Path, seed: int, counts: Sequence[int], negatives: int) -
 
 
 def _write_accidents(with_boxes: Path, classes: Path, seed: int, split: int, count: int) -> None:
-    """One split's frames with boxes; some of them also stand in the set of classes."""
+    """One split's frames with boxes; some of them are also in the set of classes."""
     name = SPLITS[split]
-    target = with_boxes / ("valid" if name == "val" else name)
+    target = with_boxes / ROBOFLOW_NAMES.get(name, name)
     images, labels, copies = target / "images", target / "labels", classes / name / "Accident"
     for part in (images, labels, copies):
         part.mkdir(parents=True)

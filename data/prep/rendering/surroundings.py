@@ -62,9 +62,8 @@ def _building(
 
 def _wall(start: tuple[float, float], end: tuple[float, float], height: float) -> Floats:
     """An upright wall (4, 3) between two ground points, its foot first."""
-    foot_start, foot_end = [*start, 0.0], [*end, 0.0]
-    top_start, top_end = [*start, height], [*end, height]
-    return np.array([foot_start, foot_end, top_end, top_start])
+    (x1, y1), (x2, y2) = start, end
+    return np.array([[x1, y1, 0.0], [x2, y2, 0.0], [x2, y2, height], [x1, y1, height]])
 
 
 def _window(
@@ -91,10 +90,10 @@ def _plant(
     is_bush = rng.random() < 0.5
     if is_bush:
         height, radius = rng.uniform(0.6, 1.6), rng.uniform(0.7, 2)
-        crown = np.array([*at, height * 0.6])
+        crown = np.append(at, height * 0.6)
     else:
         height, radius = rng.uniform(3, 7), rng.uniform(1.5, 3)
-        crown = np.array([*at, height])
+        crown = np.append(at, height)
     pixels_per_metre = camera.focal / float(camera.depth(crown))
     middle, foot = camera.project(crown), camera.project_ground(at)
     reach = radius * pixels_per_metre

@@ -65,11 +65,12 @@ def parked(rng: np.random.Generator, place: Place) -> list[Vehicle]:
     """A row of cars parked close together beside the road, along it or at a slant."""
     road = place.layout.roads[0]
     slant = rng.choice([0.0, 0.6, 1.2])
-    along = slant == 0
+    if slant == 0:  # along the road a car takes its length
+        beside, spacing = 1.2, 5.4
+    else:  # at a slant a car takes its width
+        beside, spacing = 2.6, 2.3 / np.sin(slant)
     side = rng.choice([-1, 1])
-    line = road.offset(side * (road.width / 2 + (1.2 if along else 2.6)))
-    # A row along the road needs a car's length each, a slanted one a car's width.
-    spacing = 5.4 if along else 2.3 / np.sin(slant)
+    line = road.offset(side * (road.width / 2 + beside))
 
     in_focus = int(np.argmin(np.linalg.norm(line - place.camera.focus, axis=1)))
     start = in_focus + int(rng.integers(-30, 10))

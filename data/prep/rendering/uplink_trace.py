@@ -7,7 +7,7 @@ MEANS = (1.6e6, 1.05e6)
 """Down- and uplink, bytes per second."""
 
 SLOW, FAST = 180, 6
-"""Seconds over which the two overlaid changes of the link are forgotten: surroundings, and load."""
+"""Seconds after which the correlation of the link's slow and fast changes is down to 1/e."""
 
 
 def uplink_trace(rng: np.random.Generator, seconds: int) -> NDArray[np.int64]:

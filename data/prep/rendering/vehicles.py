@@ -9,8 +9,8 @@ from data.prep.rendering.camera import Floats
 from data.prep.rendering.canvas import convex
 
 WHEEL, BODY, DISC, FRONT, REAR = range(5)
-"""Groups of quads, painted one after the other in an order that depends on the camera's side:
-wheels, the body, the wheels' outer discs (in front of the body), and what rises above the body."""
+"""Groups of quads: wheels, body, the wheels' outer discs, and what rises above the body at the front
+and at the rear. Each is painted whole; which comes first depends on where the camera is."""
 
 NO_LAMP, HEADLAMP, REAR_LAMP, INDICATOR = range(4)
 

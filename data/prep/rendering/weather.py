@@ -10,14 +10,17 @@ from data.prep.rendering.camera import REFERENCE_SIDE, Camera, Floats
 from data.prep.rendering.canvas import Canvas, all_channels, blend, noise
 
 COARSE = 4
-"""Glow and smoke are blurred anyway: they are computed at a quarter of the frame's sides, which
-therefore are multiples of 4 pixels."""
+"""Glow and smoke are blurred anyway, so they are computed at a quarter of the frame's sides. The
+sides have to be multiples of it."""
 
 WEATHERS = {"clear": 0.34, "cloudy": 0.24, "rain": 0.12, "fog": 0.08, "snow": 0.08, "night": 0.14}
 """Kinds of weather, and how often a place has each."""
 
 NIGHT_BELOW = 0.7
 """Share of daylight: between a night's (0.4-0.6) and a day's (0.8-1.1)."""
+
+SUNNY_ABOVE = 0.35
+"""Share of light that a shadow takes: between an overcast day's (0.1-0.3) and a clear one's."""
 
 FOG_VISIBLE = 0.004
 """1/m: above what clear air has (up to 0.003), below a foggy day's (from 0.008)."""
@@ -31,11 +34,14 @@ class Conditions:
     """Light and weather at one place, and the sensor's quality.
 
     Attributes:
-        sun: unit vector from the ground towards the light. shadow: share of light that a shadow
-            takes. ambient: share of daylight, below `NIGHT_BELOW` at night. fog: share of light
-            lost on a short way, 1/m. rain, snow: strength in [0, 1]. tint: gain per BGR channel.
-            blur: sigma in pixels, for a frame of the reference side. grain: sigma of the sensor's
-            noise, in grey levels.
+        sun: unit vector from the ground towards the light.
+        shadow: share of the light that is missing in a shadow.
+        ambient: share of daylight, below `NIGHT_BELOW` at night.
+        fog: extinction of light, 1/m.
+        rain, snow: strength in [0, 1].
+        tint: gain per BGR channel.
+        blur: sigma in pixels, for a frame of the reference side.
+        grain: sigma of the sensor's noise, in grey levels.
     """
 
     sun: Floats
@@ -53,6 +59,11 @@ class Conditions:
     def night(self) -> bool:
         return self.ambient < NIGHT_BELOW
 
+    @property
+    def sunny(self) -> bool:
+        """Whether shadows have an edge and a direction; the moon casts none here."""
+        return self.shadow > SUNNY_ABOVE
+
 
 def conditions(rng: np.random.Generator) -> Conditions:
     """Light, weather and sensor of one place, drawn at random."""
@@ -65,10 +76,18 @@ def conditions(rng: np.random.Generator) -> Conditions:
     if kind in ("fog", "snow"):
         # The whole sky shines: light comes from above.
         sun = np.array([0.0, 0.0, 1.0])
-    shadow = rng.uniform(0.4, 0.6) if kind == "clear" else rng.uniform(0.1, 0.3)
-    ambient = rng.uniform(0.4, 0.6) if night else rng.uniform(0.8, 1.1)
 
-    fog = rng.uniform(0.008, 0.02) if kind == "fog" else rng.uniform(0, 0.003)
+    shadow_range, ambient_range, fog_range = (0.1, 0.3), (0.8, 1.1), (0.0, 0.003)
+    if kind == "clear":
+        shadow_range = (0.4, 0.6)
+    elif night:
+        ambient_range = (0.4, 0.6)
+    elif kind == "fog":
+        fog_range = (0.008, 0.02)
+    shadow = rng.uniform(*shadow_range)
+    ambient = rng.uniform(*ambient_range)
+    fog = rng.uniform(*fog_range)
+
     rain = snow = 0.0
     if kind == "rain" or (night and rng.random() < 0.3):
         rain = rng.uniform(0.4, 1.0)
@@ -97,8 +116,9 @@ def finish(canvas: Canvas, camera: Camera, rng: np.random.Generator, weather: Co
     sigma = weather.blur * canvas.scale
     if sigma > 0.25:  # narrower blurs change next to nothing
         image = cv2.GaussianBlur(image, (5, 5), sigma)
-    # At night `_lit` has darkened the picture already.
-    gain = weather.tint if weather.night else weather.tint * weather.ambient
+    gain = weather.tint
+    if not weather.night:  # at night `_lit` has darkened the picture already
+        gain = gain * weather.ambient
     exposed = cv2.multiply(image, _scalar(gain))
     grain = noise(rng, camera.size) * weather.grain
     return cv2.add(exposed, all_channels(grain), dtype=cv2.CV_8U)
@@ -152,7 +172,9 @@ def _fogged(image: Image, camera: Camera, weather: Conditions) -> Image:
     clear = np.exp(-weather.fog * distance)
     fog_by_row = (255 * (1 - clear)).astype(np.uint8)
     alpha = np.repeat(fog_by_row[:, None], camera.size, axis=1)
-    grey = 190 * (0.6 if weather.night else 1)
+    grey = 190.0
+    if weather.night:
+        grey *= 0.6
     return blend(image, np.full_like(image, grey), alpha)
 
 
