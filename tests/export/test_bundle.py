@@ -144,7 +144,7 @@ def test_changed_inputs_are_refused_and_nothing_is_written(
     ("files", "words"),
     [
         ({"weights": b"not safetensors at all"}, "adapter_model.safetensors: no header"),
-        ({"config": "{}"}, "peft_type is not LORA"),
+        ({"config": "{}"}, "peft_type is missing"),
         ({"config.yaml": "image_max_pixels: many"}, "image_max_pixels is 'many'"),
         ({"config.yaml": "[1, 2"}, "not YAML"),
     ],

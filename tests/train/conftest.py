@@ -12,8 +12,9 @@ from dat_runtime import answer
 from dat_runtime.event import question
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
-from train import base
 from train.mllm import tiny_model
+from train.mllm.base_training import task_texts
+from train.mllm.run_settings import RunSettings
 
 SIDE = 112
 
@@ -23,7 +24,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base folder as `train.base` leaves it, untrained."""
     out = tmp_path_factory.mktemp("models") / "base"
     with Stage(out, kind="base", inputs={}, config={}) as folder:
-        tiny_model.build(folder, base.task_texts(0, 50), 400, SIDE * SIDE, seed=0)
+        tiny_model.build(folder, task_texts(0, 50), 400, SIDE * SIDE, seed=0)
     return out
 
 
@@ -37,6 +38,20 @@ def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "boxed_train.json").write_text(json.dumps(samples))
         write_info(folder, "boxed_train")
     return out
+
+
+@pytest.fixture
+def settings(tiny_base: Path, instructions: Path) -> RunSettings:
+    """Of a run on the CPU that trains the tiny base on these instructions."""
+    return RunSettings(
+        model_name_or_path=str(tiny_base),
+        dataset_dir=str(instructions),
+        dataset="boxed_train",
+        image_max_pixels=SIDE * SIDE,
+        image_min_pixels=56 * 56,
+        cutoff_len=1024,
+        use_cpu=True,
+    )
 
 
 def write_sample(folder: Path, number: int, frame: Size | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 
 from dat_runtime import prompt
 from dat_runtime.errors import DataError
-from train import base
+from train.mllm.base_training import primer_texts
 
 
 def test_the_base_has_the_classes_of_the_7b(tiny_base):
@@ -54,4 +54,4 @@ def test_a_system_message_stands_before_the_image(tiny_base):
 def test_a_primer_without_samples_is_refused_by_name(tmp_path: Path):
     (tmp_path / "primer_train.json").write_text('[{"messages": []}]')
     with pytest.raises(DataError, match=r"primer_train\.json"):
-        list(base.primer_texts(tmp_path))
+        list(primer_texts(tmp_path))

@@ -9,6 +9,7 @@ from dat_runtime import manifest
 from dat_runtime.adapter import WEIGHTS, read_adapter
 from dat_runtime.errors import ModelError
 from train import lora
+from train.mllm.adapter_training import demand_change
 
 CONFIG = "configs/lora/smoke.yaml"
 
@@ -22,12 +23,12 @@ def arguments(base: Path, instructions: Path, out: Path, *overrides: str) -> lis
 def test_an_adapter_with_a_zero_matrix_is_refused(tmp_path, make_lora):
     config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "1"}
     folder = make_lora(config=json.dumps(config))
-    lora._demand_change(folder, read_adapter(folder))
+    demand_change(folder, read_adapter(folder))
     tensors = load_file(folder / WEIGHTS)
     (name,) = (key for key in tensors if ".lora_B." in key)
     save_file({**tensors, name: tensors[name] * 0}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="is all zeros, so the adapter changes nothing"):
-        lora._demand_change(folder, read_adapter(folder))
+        demand_change(folder, read_adapter(folder))
 
 
 def test_zeros_in_bfloat16_are_found_too(make_lora):
@@ -38,12 +39,13 @@ def test_zeros_in_bfloat16_are_found_too(make_lora):
     folder = make_lora(config=json.dumps(config))
     tensors = {k: v.to(torch.bfloat16) for k, v in load_file(folder / WEIGHTS).items()}
     save_file(tensors, folder / WEIGHTS)
-    lora._demand_change(folder, read_adapter(folder))
+    demand_change(folder, read_adapter(folder))
     save_file({k: v * 0 for k, v in tensors.items()}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="all zeros"):
-        lora._demand_change(folder, read_adapter(folder))
+        demand_change(folder, read_adapter(folder))
 
 
+@pytest.mark.slow
 def test_a_run_that_would_cut_a_sample_stops_before_training(
     tiny_base, instructions, tmp_path, capsys
 ):

@@ -7,9 +7,37 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dat_runtime.draw import MAX_PIXELS
+
 CONFIGS = Path("configs/lora")
+YAMLS = sorted(CONFIGS.glob("*.yaml"))
+PAPER = ("boxed.yaml", "raw.yaml")
 DEEPSPEED = sorted((CONFIGS / "deepspeed").glob("*.json"))
 QUANTIZED = {"quantization_bit", "quantization_method", "quantization_type", "double_quantization"}
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.name)
+def test_every_configuration_begins_with_its_command_and_is_read_by_llama_factory(path, tmp_path):
+    from llamafactory.hparams import get_train_args
+
+    assert path.read_text().startswith("# python -m train.")
+    config = yaml.safe_load(path.read_text())
+    own = {"output_dir": str(tmp_path / "none"), "use_cpu": True}
+
+    model, data, training, finetuning, _ = get_train_args({**config, **own})
+
+    assert data.template == "qwen2_vl"
+    assert training.seed == 7
+    if path.name in PAPER:
+        assert (training.learning_rate, data.cutoff_len, training.bf16) == (5e-5, 4096, True)
+        assert (finetuning.lora_rank, finetuning.lora_alpha) == (16, 32)
+        assert len(model.model_revision) == 40
+        assert model.image_max_pixels == MAX_PIXELS
+
+
+def test_boxed_and_raw_differ_by_their_data_alone():
+    boxed, raw = (yaml.safe_load(Path("configs/lora", name).read_text()) for name in PAPER)
+    assert {k for k in boxed if boxed[k] != raw[k]} == {"dataset", "output_dir"}
 
 
 def test_there_are_configurations_for_several_gpus() -> None:
@@ -32,7 +60,7 @@ def test_the_small_card_takes_the_recipe_of_the_large_one_in_four_bits() -> None
 
 
 def test_llama_factory_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
-    """So that its reading of every configuration (test_tuning.py) can fail."""
+    """So that its reading of every configuration (above) can fail."""
     from llamafactory.hparams import get_train_args
 
     config = yaml.safe_load((CONFIGS / "qlora.yaml").read_text())

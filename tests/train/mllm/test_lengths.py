@@ -1,7 +1,7 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,28 +14,16 @@ from train.mllm import lengths
 from train.mllm.lengths import Lengths
 
 
-@pytest.fixture
-def config(tiny_base: Path, instructions: Path) -> dict[str, Any]:
-    return {
-        "model_name_or_path": str(tiny_base),
-        "dataset_dir": str(instructions),
-        "dataset": "boxed_train",
-        "image_max_pixels": 112 * 112,
-        "image_min_pixels": 56 * 56,
-        "cutoff_len": 1024,
-    }
-
-
 def ignore(line: str) -> None:
     pass
 
 
-def test_tokens_are_counted_as_llama_factory_and_transformers_count_them(config):
+def test_tokens_are_counted_as_llama_factory_and_transformers_count_them(settings):
     from PIL import Image
 
-    folder = Path(config["dataset_dir"])
+    folder = Path(settings.dataset_dir)
     sample = json.loads((folder / "boxed_train.json").read_text())[0]
-    processor = lengths.load_processor(config["model_name_or_path"], "main")
+    processor = lengths.load_processor(settings.model_name_or_path, "main")
     user = sample["messages"][0]["content"].replace(
         "<image>", "<|vision_start|><|image_pad|><|vision_end|>"
     )
@@ -46,68 +34,68 @@ def test_tokens_are_counted_as_llama_factory_and_transformers_count_them(config)
     image = Image.open(folder / sample["images"][0])
     encoded = processor(images=[image], text=[text], return_tensors="pt")
 
-    found = lengths.measure(config, ignore)
+    measured = lengths.measure(settings, ignore)
 
-    assert found.tokens[0] == encoded["input_ids"].shape[1]
+    assert measured.tokens[0] == encoded["input_ids"].shape[1]
     assert (encoded["input_ids"] == processor.image_token_id).sum() == 16
-    assert found.image_tokens == (16,) * 16
-    assert "16 samples" in found.summary()
-    assert "none cut" in found.summary()
+    assert measured.image_tokens == (16,) * 16
+    assert "16 samples" in measured.summary()
+    assert "none cut" in measured.summary()
 
 
-def test_a_sample_that_would_be_cut_is_refused_by_name(config):
-    longest = max(lengths.measure(config, ignore).tokens)
-    lengths.measure({**config, "cutoff_len": longest}, ignore)
+def test_a_sample_that_would_be_cut_is_refused_by_name(settings):
+    longest = max(lengths.measure(settings, ignore).tokens)
+    lengths.measure(replace(settings, cutoff_len=longest), ignore)
 
     with pytest.raises(
         DataError,
         match=r"sample 'f0' of boxed_train has \d+ tokens.*of 16 samples in all.*raise cutoff_len",
     ):
-        lengths.measure({**config, "cutoff_len": longest - 1}, ignore)
+        lengths.measure(replace(settings, cutoff_len=longest - 1), ignore)
 
 
-def test_a_pixel_limit_that_would_shrink_an_image_is_refused(config):
+def test_a_pixel_limit_that_would_shrink_an_image_is_refused(settings):
     with pytest.raises(DataError, match=r"'f0'.*112 x 112.*image_max_pixels 10000"):
-        lengths.measure({**config, "image_max_pixels": 10_000}, ignore)
+        lengths.measure(replace(settings, image_max_pixels=10_000), ignore)
 
 
 @pytest.mark.parametrize("frame", [Size(640, 640), Size(1920, 600), Size(60, 60), Size(70, 400)])
-def test_an_image_at_its_model_frame_is_never_resized_again(config, tiny_base, frame):
+def test_an_image_at_its_model_frame_is_never_resized_again(settings, tiny_base, frame):
     from llamafactory.data.mm_plugin import get_mm_plugin
     from PIL import Image
 
-    sent = model_frame(frame, config["image_max_pixels"])
+    sent = model_frame(frame, settings.image_max_pixels)
     processor = lengths.load_processor(str(tiny_base), "main")
     picture = Image.new("RGB", (sent.width, sent.height))
     plugin = get_mm_plugin("qwen2_vl", image_token="<|image_pad|>")
-    limits = {k: config[k] for k in ("image_max_pixels", "image_min_pixels")}
+    limits = {key: getattr(settings, key) for key in ("image_max_pixels", "image_min_pixels")}
 
     (regular,) = plugin._regularize_images([picture], **limits)["images"]
     grid = processor.image_processor(images=[regular], return_tensors="pt")["image_grid_thw"]
 
     assert regular.size == (sent.width, sent.height)
     assert grid.tolist() == [[1, sent.height // 14, sent.width // 14]]
-    assert lengths.resize_problem(sent, processor.image_processor, config) is None
+    assert lengths.resize_problem(sent, processor.image_processor, settings) is None
 
 
-def test_an_image_off_the_grid_of_28_is_refused(config, tiny_base):
+def test_an_image_off_the_grid_of_28_is_refused(settings, tiny_base):
     processor = lengths.load_processor(str(tiny_base), "main")
-    problem = lengths.resize_problem(Size(100, 100), processor.image_processor, config)
+    problem = lengths.resize_problem(Size(100, 100), processor.image_processor, settings)
     assert problem is not None
     assert "112 x 112" in problem
 
 
-def test_an_unknown_data_set_is_refused_with_those_there_are(config):
+def test_an_unknown_data_set_is_refused_with_those_there_are(settings):
     with pytest.raises(DataError, match="no data set 'boxed'; there are: boxed_train"):
-        lengths.measure({**config, "dataset": "boxed"}, ignore)
+        lengths.measure(replace(settings, dataset="boxed"), ignore)
 
 
-def test_a_missing_image_is_refused_by_its_path(config, tmp_path):
+def test_a_missing_image_is_refused_by_its_path(settings, tmp_path):
     copy = tmp_path / "instructions"
-    shutil.copytree(config["dataset_dir"], copy)
+    shutil.copytree(settings.dataset_dir, copy)
     (copy / "images" / "f3.png").unlink()
     with pytest.raises(DataError, match=r"f3\.png: no picture"):
-        lengths.measure({**config, "dataset_dir": str(copy)}, ignore)
+        lengths.measure(replace(settings, dataset_dir=str(copy)), ignore)
 
 
 def test_the_histogram_holds_every_sample():

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,35 +9,33 @@ from benchmarks import lora_memory
 from dat_runtime.errors import ConfigError
 from train.mllm.memory import (
     Batch,
-    Recipe,
     estimate,
     layer_saved,
-    read_recipe,
     trained_weights,
     weight_bytes,
     worst_batch,
-    zero_stage,
 )
 from train.mllm.model_sizes import SEVEN_B, read_model
+from train.mllm.run_settings import RunSettings, read_settings
 
 TEXT, VISION = read_model(SEVEN_B)
 BATCH = Batch(4, 1704, 4 * 1280)
 
 
-def recipe(**keys: Any) -> Recipe:
+def settings(**keys: Any) -> RunSettings:
     config = yaml.safe_load(Path("configs/lora/boxed.yaml").read_text())
     fixed = {"lora_rank": 16, "lora_target": "all", "bf16": True}
-    return read_recipe({**config, **fixed, **keys}, TEXT, cuda=True)
+    return read_settings({**config, **fixed, **keys})
 
 
 def test_the_7b_has_the_weights_that_its_files_hold() -> None:
     assert TEXT.linear + TEXT.other + VISION.linear + VISION.other == 8_292_166_656
-    assert weight_bytes(TEXT, VISION, recipe()) == 2 * 8_292_166_656
+    assert weight_bytes(TEXT, VISION, settings()) == 2 * 8_292_166_656
 
 
 def test_rank_16_on_every_linear_layer_trains_40_million_weights() -> None:
-    assert trained_weights(TEXT, VISION, recipe()) == 40_370_176
-    assert trained_weights(TEXT, VISION, recipe(lora_target="q_proj, v_proj")) == 5_046_272
+    assert trained_weights(TEXT, VISION, settings()) == 40_370_176
+    assert trained_weights(TEXT, VISION, settings(lora_target="q_proj, v_proj")) == 5_046_272
 
 
 def test_both_forms_of_config_json_give_the_same_sizes() -> None:
@@ -50,42 +47,33 @@ def test_both_forms_of_config_json_give_the_same_sizes() -> None:
 
 
 def test_the_loss_takes_three_copies_of_the_logits_in_float32() -> None:
-    found = estimate((TEXT, VISION), recipe(), BATCH)
-    assert found.moments["loss"] == 3 * 4 * 152_064 * 4 * 1704
-    parts = {**found.resident, **found.kept}
-    assert found.peak == sum(parts.values()) + found.moments["loss"]
-    assert f"{found.peak / 1e9:.2f} GB" in found.table()
+    estimated = estimate((TEXT, VISION), settings(), BATCH)
+    assert estimated.moments["loss"] == 3 * 4 * 152_064 * 4 * 1704
+    parts = {**estimated.resident, **estimated.kept}
+    assert estimated.peak == sum(parts.values()) + estimated.moments["loss"]
+    assert f"{estimated.peak / 1e9:.2f} GB" in estimated.table()
 
 
 def test_a_frozen_tower_that_is_kept_needs_gigabytes_more() -> None:
-    kept = estimate((TEXT, VISION), recipe(), BATCH, tower_kept=True).peak
-    assert kept - estimate((TEXT, VISION), recipe(), BATCH).peak > 25e9
+    kept = estimate((TEXT, VISION), settings(), BATCH, tower_kept=True).peak
+    assert kept - estimate((TEXT, VISION), settings(), BATCH).peak > 25e9
 
 
 def test_each_fix_makes_it_smaller() -> None:
-    full = estimate((TEXT, VISION), recipe(), BATCH).peak
-    assert estimate((TEXT, VISION), recipe(), Batch(2, 1704, 2 * 1280)).peak < full - 6e9
-    assert estimate((TEXT, VISION), recipe(quantization_bit=4), BATCH).peak < full - 10e9
-    without = recipe(disable_gradient_checkpointing=True)
+    full = estimate((TEXT, VISION), settings(), BATCH).peak
+    assert estimate((TEXT, VISION), settings(), Batch(2, 1704, 2 * 1280)).peak < full - 6e9
+    assert estimate((TEXT, VISION), settings(quantization_bit=4), BATCH).peak < full - 10e9
+    without = settings(disable_gradient_checkpointing=True)
     assert estimate((TEXT, VISION), without, BATCH).peak > full + 40e9
 
 
 def test_zero_divides_optimizer_then_gradients_then_weights() -> None:
-    alone = estimate((TEXT, VISION), recipe(), BATCH).resident
+    alone = estimate((TEXT, VISION), settings(), BATCH).resident
     parts = ("optimizer", "gradients", "weights")
     for stage, divided in ((1, 1), (2, 2), (3, 3)):
-        many = replace(recipe(), zero_stage=stage, world=4)
-        found = estimate((TEXT, VISION), many, BATCH).resident
-        assert [found[p] < alone[p] for p in parts] == [i < divided for i in range(3)]
-
-
-def test_the_stage_of_zero_is_read_from_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "z3.json"
-    path.write_text(json.dumps({"zero_optimization": {"stage": 3}}))
-    assert (zero_stage(str(path)), zero_stage(None)) == (3, 0)
-    path.write_text("{}")
-    with pytest.raises(ConfigError, match=r"z3\.json: no DeepSpeed configuration"):
-        zero_stage(str(path))
+        staged = replace(settings(), zero_stage=stage)
+        shared = estimate((TEXT, VISION), staged, BATCH, processes=4).resident
+        assert [shared[p] < alone[p] for p in parts] == [i < divided for i in range(3)]
 
 
 def test_the_worst_batch_pads_the_longest_and_holds_the_largest_images() -> None:
@@ -98,7 +86,7 @@ def test_what_a_layer_saves_is_what_can_be_counted_by_hand() -> None:
     h, k, i, heads = TEXT.hidden, TEXT.keys, TEXT.inner, TEXT.heads
     lora = 4 * (2 * h + i) + 4 * 16 * 7
     expected = 8 * h + 4 * (2 * h + 2 * k) + 4 * heads + 12 * i + lora
-    assert layer_saved(TEXT, recipe(bf16=False, lora_dropout=0), Batch(1, 8, 0)) == expected
+    assert layer_saved(TEXT, settings(bf16=False, lora_dropout=0), Batch(1, 8, 0)) == expected
 
 
 @pytest.mark.slow

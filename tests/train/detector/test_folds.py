@@ -24,7 +24,7 @@ def write_groups(data: Path, content: object = GROUPS) -> Path:
 @pytest.mark.parametrize("text", ["3", "0/3", "4/3", "1/1", "1/101", "-1/3", "a/b", "1/3/5", ""])
 def test_a_fold_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--fold is"):
-        Fold.of(text)
+        Fold.parse(text)
 
 
 @given(

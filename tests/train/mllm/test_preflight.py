@@ -1,6 +1,6 @@
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -8,32 +8,24 @@ from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ModelError
 from train import lora
 from train.mllm import preflight
+from train.mllm.run_settings import RunSettings
 
 COMMIT = "cc594898137f460bfe9f0759e9844b3ce807cfb5"
 OTHER = "0" * 40
 HUB = "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
-@pytest.fixture
-def config(tiny_base: Path, instructions: Path) -> dict[str, Any]:
-    return {
-        "model_name_or_path": str(tiny_base),
-        "dataset_dir": str(instructions),
-        "dataset": "boxed_train",
-        "image_max_pixels": 112 * 112,
-        "image_min_pixels": 56 * 56,
-        "cutoff_len": 1024,
-        "use_cpu": True,
-    }
-
-
 def ignore(line: str) -> None:
     pass
 
 
-def test_the_report_states_lengths_memory_disk_and_the_samples_hash(config, tmp_path) -> None:
-    report = preflight.check(config, tmp_path, ignore)
-    file = Path(config["dataset_dir"]) / "boxed_train.json"
+def of_base(name: str, revision: str = "main") -> RunSettings:
+    return RunSettings(model_name_or_path=name, model_revision=revision)
+
+
+def test_the_report_states_lengths_memory_disk_and_the_samples_hash(settings, tmp_path) -> None:
+    report = preflight.check(settings, tmp_path, ignore)
+    file = Path(settings.dataset_dir) / "boxed_train.json"
     assert report.dataset == manifest.digest(file)
     assert (tmp_path / "lengths.png").is_file()
     first, second = report.lines()
@@ -45,24 +37,23 @@ def test_the_report_states_lengths_memory_disk_and_the_samples_hash(config, tmp_
     assert kept["memory"]["peak"] == report.memory.peak
 
 
-def test_a_cut_sample_ends_the_check(config, tmp_path) -> None:
+def test_a_cut_sample_ends_the_check(settings, tmp_path) -> None:
     with pytest.raises(DataError, match="would be cut at cutoff_len 50"):
-        preflight.check({**config, "cutoff_len": 50}, tmp_path, ignore)
+        preflight.check(replace(settings, cutoff_len=50), tmp_path, ignore)
 
 
 def test_a_hub_name_needs_a_pinned_revision():
-    name = "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert preflight.base_folder(name, {"model_revision": COMMIT}) is None
+    assert preflight.base_folder(of_base(HUB, COMMIT)) is None
     with pytest.raises(ConfigError, match="pin the 40-digit commit"):
-        preflight.base_folder(name, {"model_revision": "main"})
+        preflight.base_folder(of_base(HUB))
 
 
 def test_a_base_that_is_no_qwen_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="neither a folder nor"):
-        preflight.base_folder(str(tmp_path / "missing"), {})
+        preflight.base_folder(of_base(str(tmp_path / "missing")))
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     with pytest.raises(ModelError, match="'llava', expected 'qwen2_5_vl'"):
-        preflight.base_folder(str(tmp_path), {})
+        preflight.base_folder(of_base(str(tmp_path)))
 
 
 def write_adapter(folder: Path, base: str, revision: str | None) -> Path:
@@ -74,27 +65,27 @@ def write_adapter(folder: Path, base: str, revision: str | None) -> Path:
 
 @pytest.mark.parametrize("key", preflight.EARLIER)
 def test_going_on_from_an_adapter_of_another_base_is_refused_by_name(tmp_path, tiny_base, key):
-    here = {"model_name_or_path": str(tiny_base)}
+    here = of_base(str(tiny_base))
     right = write_adapter(tmp_path / "right", "base", manifest.digest(tiny_base))
-    preflight.demand_same_base({**here, key: str(right)})
+    preflight.demand_same_base(replace(here, **{key: str(right)}))
     wrong = write_adapter(tmp_path / "wrong", HUB, COMMIT)
     with pytest.raises(ModelError, match=f"wrong was trained for {HUB} at revision {COMMIT}"):
-        preflight.demand_same_base({**here, key: str(wrong)})
-    hub = {"model_name_or_path": HUB, "model_revision": OTHER}
+        preflight.demand_same_base(replace(here, **{key: str(wrong)}))
+    hub = replace(of_base(HUB, OTHER), **{key: str(wrong)})
     with pytest.raises(ModelError, match=f"this base is {HUB} at {OTHER}"):
-        preflight.demand_same_base({**hub, key: str(wrong)})
-    preflight.demand_same_base({**hub, "model_revision": COMMIT, key: str(wrong)})
+        preflight.demand_same_base(hub)
+    preflight.demand_same_base(replace(hub, model_revision=COMMIT))
 
 
 def test_a_checkpoint_of_another_base_is_refused_by_its_name(tmp_path, tiny_base):
     """PEFT leaves the revision open in checkpoints."""
     wrong = write_adapter(tmp_path / "checkpoint-5", "/models/other", None)
-    config = {"model_name_or_path": str(tiny_base), "resume_from_checkpoint": str(wrong)}
+    going_on = replace(of_base(str(tiny_base)), resume_from_checkpoint=str(wrong))
     with pytest.raises(ModelError, match="was trained for /models/other, this base is"):
-        preflight.demand_same_base(config)
-    with pytest.raises(ModelError, match="holds no adapter of PEFT"):
-        preflight.demand_same_base({**config, "resume_from_checkpoint": str(tmp_path)})
-    preflight.demand_same_base({**config, "resume_from_checkpoint": True})
+        preflight.demand_same_base(going_on)
+    with pytest.raises(ModelError, match="does not hold an adapter of PEFT"):
+        preflight.demand_same_base(replace(going_on, resume_from_checkpoint=str(tmp_path)))
+    preflight.demand_same_base(replace(going_on, resume_from_checkpoint="True"))
 
 
 def test_a_cached_base_of_another_revision_is_refused_by_name(tmp_path, monkeypatch):
@@ -105,11 +96,12 @@ def test_a_cached_base_of_another_revision_is_refused_by_name(tmp_path, monkeypa
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConfigError, match=f"the cache holds revision {OTHER}.*pins {COMMIT}"):
-        preflight.base_folder(HUB, {"model_revision": COMMIT})
+        preflight.base_folder(of_base(HUB, COMMIT))
     (snapshots / COMMIT).mkdir()
-    assert preflight.base_folder(HUB, {"model_revision": COMMIT}) is None
+    assert preflight.base_folder(of_base(HUB, COMMIT)) is None
 
 
+@pytest.mark.slow
 def test_a_wrong_pixel_limit_stops_the_stage_and_leaves_nothing(
     tiny_base, instructions, tmp_path, capsys
 ) -> None:

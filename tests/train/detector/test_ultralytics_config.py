@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from dat_runtime.errors import ConfigError
+from tests.train.detector.tiny_gate import write_config
+from train.detector import dataset
+from train.detector.ultralytics_config import read_config
+
+CONFIGS = sorted(Path("configs/yolo").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_configuration_begins_with_the_command_that_runs_it(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert first.startswith(f"# python -m train.gate --config {path} --data ")
+    assert read_config(path)["model"].startswith("yolo12")
+
+
+def test_there_are_configurations() -> None:
+    assert {p.name for p in CONFIGS} >= {"smoke.yaml", "gate_1cls.yaml", "gate_2cls.yaml"}
+
+
+def test_the_two_gates_of_figure_4_differ_in_their_classes_alone() -> None:
+    one, two = (read_config(Path(f"configs/yolo/gate_{n}cls.yaml")) for n in (1, 2))
+    assert one.pop("single_cls") is True
+    assert one == two
+    assert dataset.names_of({"single_cls": True}) == ("accident",)
+    assert dataset.names_of(two) == ("moderate", "severe")
+
+
+def test_an_override_on_the_command_line_wins_and_keeps_its_type(tmp_path: Path) -> None:
+    path = write_config(tmp_path / "c.yaml")
+    config = read_config(path, ["epochs=3", "lr0=1e-3", "val=true", "device=0,1"])
+    assert (config["epochs"], config["lr0"], config["val"]) == (3, 0.001, True)
+    assert config["device"] == "0,1"
+
+
+def test_pretrained_weights_that_are_not_there_mean_training_from_the_definition(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read_config(write_config(tmp_path / "c.yaml", pretrained="absent.pt"))
+    assert config["pretrained"] is False
+    assert "absent.pt is not there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "complaint"),
+    [
+        ({"model": "-"}, [], "`model` among them"),
+        ({"data": "/elsewhere.yaml"}, [], "data is set by train.gate"),
+        ({}, ["project=x"], "project is set by train.gate"),
+        ({"imgsz": 100}, [], "multiple of 32"),
+        ({"imgsz": 0}, [], "multiple of 32"),
+        ({}, ["imgsz=-64"], "multiple of 32"),
+        ({}, ["hsv_s=["], "not YAML"),
+        ({}, ["epochs"], "expected key=value"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(
+    tmp_path: Path, changes: dict, overrides: list, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        read_config(write_config(tmp_path / "c.yaml", **changes), overrides)
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "!!python/object/apply:os.getcwd []"])
+def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        read_config(tmp_path / "c.yaml")
