@@ -9,7 +9,7 @@ from data.prep.rendering.camera import Floats
 from data.prep.rendering.canvas import convex
 
 WHEEL, BODY, DISC, FRONT, REAR = range(5)
-"""Groups of quads: wheels, body, the wheels' outer discs, and what rises above the body at the front
+"""Groups of quads: wheels, body, the wheels' outer discs, and what rises above the body, in front
 and at the rear. Each is painted whole; which comes first depends on where the camera is."""
 
 NO_LAMP, HEADLAMP, REAR_LAMP, INDICATOR = range(4)
