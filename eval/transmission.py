@@ -75,14 +75,14 @@ def _make_study(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     if not stage.up_to_date():
         trace = read_trace(args.trace)
         with stage as folder:
-            made = study(setting, trace, seeds, args.quick)
-            write_json(folder / "table3.json", made["table3"])
-            write_json(folder / "study.json", made)
-            (folder / "table3.md").write_text(report.table_3(made), "utf-8")
-            (folder / "study.md").write_text(report.report(made), "utf-8")
-            plots.draw_all(made, folder)
-    results: dict[str, Any] = read_json(args.out / "study.json")
-    return results
+            results = study(setting, trace, seeds, args.quick)
+            write_json(folder / "table3.json", results["table3"])
+            write_json(folder / "study.json", results)
+            (folder / "table3.md").write_text(report.table_3(results), "utf-8")
+            (folder / "study.md").write_text(report.report(results), "utf-8")
+            plots.draw_all(results, folder)
+    in_folder: dict[str, Any] = read_json(args.out / "study.json")
+    return in_folder
 
 
 def _make_my_link(args: argparse.Namespace, setting: Setting) -> None:

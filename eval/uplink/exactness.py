@@ -33,7 +33,7 @@ ORDER = "alert order is the optimum (N <= 7)"
 PROPERTIES = (BUDGET, JSON_FIRST, ALERTS, TIMES, SCALE, ARRAYS, ORDER)
 
 MOST_ENUMERATED = 7
-"""Events of which all orders are tried: a burst of C0 has at most so many."""
+"""Events of which all orders are tried: a burst of C0 has at most 7."""
 
 
 def exact_properties(setting: Setting, rates: Rates, seeds: int) -> dict[str, int]:

@@ -19,14 +19,14 @@ from eval.uplink.link import Link
 
 
 def least_weighted_alarm(priorities: Sequence[float], sizes: Sequence[float]) -> float:
-    """min over all orders of Σ S_i · (bytes until unit i is through): the first objective of Eq. 12
+    """min over all orders of Σ S_i · (bytes until unit i is sent): the first objective of Eq. 12
     when all JSON fits, times B. For N <= 8."""
     units = list(zip(priorities, sizes, strict=True))
     return min(weighted_alarm(order) for order in itertools.permutations(units))
 
 
 def weighted_alarm(in_order: Sequence[tuple[float, float]]) -> float:
-    """Σ S · bytes until through, of (S, bytes) in sending order."""
+    """Σ S · bytes until sent, of (S, bytes) in sending order."""
     total = 0.0
     alarm = 0.0
     for priority, size in in_order:
@@ -62,7 +62,7 @@ def best_by_enumeration(
 def best_by_milp(
     weights: Sequence[float], sizes: Sequence[float], due: Sequence[float], sent: float = 0.0
 ) -> float:
-    """The same as a mixed-integer program: in order of deadline, every prefix is through in time.
+    """The same as a mixed-integer program: in order of deadline, every prefix is sent in time.
 
     A prefix's bound holds whether or not its last visual is chosen, since deadlines only grow.
     """
@@ -120,7 +120,7 @@ class Job(NamedTuple):
 
 def vtr_bound(events: Sequence[Event], link: Link, within: float) -> float:
     """No scheduler, even one that knows the whole future, delivers more visuals (percent of all
-    events) within so many seconds of capture: alerts cost nothing, visuals may be cut anywhere.
+    events) within `within` seconds of capture: alerts cost nothing, visuals may be cut anywhere.
 
     A set is feasible when, for each pair of a capture and a deadline, the visuals inside need no
     more bytes than the link carries between the two.

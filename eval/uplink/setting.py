@@ -25,7 +25,7 @@ Spread = tuple[float, float]
 
 @dataclass(frozen=True)
 class Arrivals:
-    """How events enter the queue: every so many seconds, U{a..b} of them together."""
+    """How events enter the queue: every `every` seconds, U{a..b} of them together."""
 
     every: float
     together: tuple[int, int]

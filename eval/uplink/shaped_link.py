@@ -92,7 +92,7 @@ def _sleep_until(moment: float) -> None:
 
 
 def _token_bucket(rate: float) -> list[str]:
-    """tbf's arguments for so many bytes of payload per second."""
+    """tbf's arguments for a rate in bytes of payload per second."""
     bits = max(LEAST_BITS_PER_S, round(8 * rate / PAYLOAD_SHARE))
     return f"tbf rate {bits}bit burst {BUCKET} limit 1000000".split()
 
@@ -119,7 +119,7 @@ def not_permitted() -> str | None:
 
 
 def experiment(setting: Setting, trace: Rates, seconds: int) -> tuple[list[Event], list[float]]:
-    """Bursts that fit into so many seconds, and the rates of the link at 0.25x."""
+    """Bursts that fit into the first `seconds` seconds, and the rates of the link at 0.25x."""
     rates = [rate * TABLE_3_SCALE for rate in window(trace, setting.trace)]
     events = draw(setting, "burst", seed=0)
     return [event for event in events if event.entered_at < seconds - LAST_ENTRY], rates
