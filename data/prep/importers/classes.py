@@ -108,7 +108,7 @@ def plain_yaml(path: Path) -> Any:
 
 
 def _demand_plain(data: bytes, path: Path) -> None:
-    """Read the file's events, which costs no more than its bytes, before any value is made."""
+    """Read the file's events, which takes no more than its bytes, before any value is built."""
     depth = 0
     for event in yaml.parse(data, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):

@@ -62,7 +62,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """`decoded` of an image file, of which at most 64 MiB are read."""
+    """`decoded` of an image file. Not read further than one byte past the limit of 64 MiB."""
     return decoded(file_bytes(path))
 
 
@@ -70,7 +70,7 @@ def decoded(data: bytes) -> Picture:
     """Decode the bytes of an image file.
 
     Raises:
-        UnreadableImage: it is empty, no image, too large by its header, or does not decode.
+        UnreadableImage: it is empty, not an image, too large by its header, or does not decode.
     """
     image = _opened(data)
     try:

@@ -1,7 +1,8 @@
 """The work on each picture, the same function on threads and on Ray, and what it need not redo.
 
-`pictures.jsonl` of a prepared set lists every picture of the source with what was found in it. The
-next build takes a picture whose bytes are unchanged from there, if the code is unchanged too.
+`pictures.jsonl` of a prepared set lists every picture of the source with its size, look and faults.
+The next build takes a picture whose bytes are unchanged from there, if the code is unchanged too
+(docs/decisions/006-pictures-by-content.md).
 """
 
 import hashlib
@@ -33,7 +34,7 @@ LEDGER = "pictures.jsonl"
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to prepare: an accident frame as it is, or a negative resampled and corrected."""
+    """One picture to prepare: an accident frame unchanged, a negative resampled and corrected."""
 
     source: Path
     target: Path
