@@ -9,7 +9,7 @@ Both decode the same batch in the same run, in turn, three times; the least coun
                         size (a made-up vocabulary: its real words are not needed for the time)
 """
 
-import argparse
+import json
 import random
 import string
 import time
@@ -17,22 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
-from eval.answers import local
 from eval.answers.asks import Ask, read_asks
 from eval.answers.constrained import AnswerConstraint
+from eval.answers.local import generate
+from eval.answers.model import Loaded, load
 
 ROUNDS = 3
 QWEN_VOCABULARY = 151_665
+"""Entries of Qwen2.5's tokenizer, its special tokens included."""
+SPACE = "Ġ"
+"""As a byte-level tokenizer writes a space in its vocabulary."""
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.constrained_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command("benchmarks.constrained_cost", __doc__)
     parser.add_argument("--instructions", type=Path, required=True)
     parser.add_argument("--inputs", choices=("boxed", "raw"), default="boxed")
     parser.add_argument("--model", required=True)
@@ -40,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=16)
     args = parser.parse_args(argv)
     batch = read_asks(args.instructions, args.inputs)[: args.frames]
-    loaded = local.load(args.model, None, args.adapter)
-    local.generate(loaded, batch[:1], 8, constrained=True)  # compile the grammar, warm up
+    loaded = load(args.model, None, args.adapter)
+    generate(loaded, batch[:1], 8, constrained=True)  # compile the grammar, warm up
     free, bound = [], []
     for _ in range(ROUNDS):
         free.append(per_token(loaded, batch, constrained=False))
@@ -57,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def per_token(loaded: local.Loaded, batch: Sequence[Ask], constrained: bool) -> float:
+def per_token(loaded: Loaded, batch: Sequence[Ask], constrained: bool) -> float:
     """Seconds per generated token of one batch."""
     import torch
 
     # On a CPU its own time: other work on the machine does not count.
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     started = clock()
-    answers = local.generate(loaded, batch, 200, constrained)
+    answers = generate(loaded, batch, 200, constrained)
     return (clock() - started) / sum(answer.completion_tokens or 0 for answer in answers)
 
 
@@ -74,18 +75,18 @@ def mask_time(loaded: Any, text: str) -> float:
 
     tokens = loaded.processor.tokenizer(text)["input_ids"]
     scores = torch.zeros(1, loaded.model.get_output_embeddings().weight.shape[0])
-    spent = []
+    times = []
     for _ in range(ROUNDS + 1):
         constraint = AnswerConstraint(loaded, 1)
         started = time.process_time()
         for token in [0, *tokens]:
             if torch.isinf(constraint(torch.tensor([[token]]), scores)).all():
                 raise DatError("the constraint refuses every token")
-        spent.append((time.process_time() - started) / (len(tokens) + 1))
-    return min(spent)
+        times.append((time.process_time() - started) / (len(tokens) + 1))
+    return min(times)
 
 
-def of_qwen_size(loaded: local.Loaded) -> Any:
+def of_qwen_size(loaded: Loaded) -> Any:
     """The model's tokenizer with made-up words up to Qwen2.5's size, and scores of that width."""
     from copy import deepcopy
 
@@ -94,15 +95,16 @@ def of_qwen_size(loaded: local.Loaded) -> Any:
     letters = string.ascii_letters + string.digits + '",:{}[]. '
     known = tokenizer.get_vocab()
     words: set[str] = set()
-    while len(words) < QWEN_VOCABULARY - len(tokenizer):
+    missing = QWEN_VOCABULARY - len(tokenizer)
+    while len(words) < missing:
         word = "".join(rng.choices(letters, k=rng.randint(3, 9)))
-        if word.replace(" ", "Ġ") not in known:
+        if word.replace(" ", SPACE) not in known:
             words.add(word)
     tokenizer = _with_words(tokenizer, sorted(words))
     head = Part(weight=Part(shape=(len(tokenizer), 0)))
     ends = loaded.model.generation_config
     model = Part(generation_config=ends, get_output_embeddings=lambda: head)
-    return local.Loaded(model, Part(tokenizer=tokenizer))
+    return Loaded(model, Part(tokenizer=tokenizer))
 
 
 class Part:
@@ -114,14 +116,12 @@ class Part:
 
 def _with_words(tokenizer: Any, words: Sequence[str]) -> Any:
     """Words in the vocabulary proper: added tokens would be special ones."""
-    import json
-
     from tokenizers import Tokenizer
 
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     special = len(tokenizer)
     for i, word in enumerate(words):
-        content["model"]["vocab"][word.replace(" ", "Ġ")] = special + i
+        content["model"]["vocab"][word.replace(" ", SPACE)] = special + i
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
     return tokenizer
 

@@ -1,4 +1,4 @@
-"""Scoring 100,000 answers against `json.loads` of the same, in the same run.
+"""Scoring 100,000 answers against `json.loads` of the same answers, in the same run.
 
     python -m benchmarks.score_speed [--answers 100000]
 
@@ -8,7 +8,6 @@ Two ratios of CPU time, each the least of three rounds (OMP_NUM_THREADS=1 for on
               line of both files and of every text
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -18,45 +17,44 @@ from pathlib import Path
 import numpy as np
 
 from dat_runtime.answer import dump, target
-from dat_runtime.types import SEVERITIES, Accident, Box, Size
-from eval.score import score_files
+from dat_runtime.command import command
+from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
 from eval.understanding.metrics import measure, score
 from eval.understanding.records import read_predictions, read_truth
+from eval.understanding.scores import score_files
 
 FRAME = Size(640, 640)
+ROUNDS = 3
 SHARE_FAULTY = 0.05
 """Answers that do not comply and so need the full examination."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.score_speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command("benchmarks.score_speed", __doc__)
     parser.add_argument("--answers", type=int, default=100_000)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         truth, predictions = write_files(Path(name), args.answers)
         frames = read_truth(truth)
-        found = read_predictions(predictions, frames)
-        texts = [text for text in found if text is not None]
-        lines = [line for f in (truth, predictions) for line in f.read_text("utf-8").splitlines()]
-        rounds = [
-            [
-                seconds(lambda: parse_all(texts)),
-                seconds(lambda: score(measure(frames, found))),
-                seconds(lambda: parse_all(lines)),
-                seconds(lambda: score_files(truth, predictions)),
-            ]
-            for _ in range(3)
-        ]
-    loads, scoring, loads_lines, command = np.min(rounds, axis=0)
+        answers = read_predictions(predictions, frames)
+        texts = [text for text in answers if text is not None]
+        lines = truth.read_text("utf-8").splitlines() + predictions.read_text("utf-8").splitlines()
+        rounds = []
+        for _ in range(ROUNDS):
+            rounds.append(
+                (
+                    seconds(lambda: parse_all(texts)),
+                    seconds(lambda: score(measure(frames, answers))),
+                    seconds(lambda: parse_all(lines)),
+                    seconds(lambda: score_files(truth, predictions)),
+                )
+            )
+    loads, scoring, loads_lines, whole = np.min(rounds, axis=0)
     print(f"{args.answers} answers, {SHARE_FAULTY:.0%} of them faulty")
     print(f"json.loads of the texts   {loads:6.2f} s")
     print(f"scoring                   {scoring:6.2f} s   {scoring / loads:.2f} x")
     print(f"json.loads of all lines   {loads_lines:6.2f} s")
-    print(f"command                   {command:6.2f} s   {command / (loads + loads_lines):.2f} x")
+    print(f"command                   {whole:6.2f} s   {whole / (loads + loads_lines):.2f} x")
     return 0
 
 
@@ -68,7 +66,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def parse_all(texts: Sequence[str]) -> None:
-    """`json.loads` of each; the few that are no JSON cost their attempt."""
+    """`json.loads` of each; the few that are not JSON cost their attempt."""
     for text in texts:
         try:
             json.loads(text)
@@ -82,25 +80,33 @@ def write_files(folder: Path, answers: int) -> tuple[Path, Path]:
     truth, predictions = folder / "truth.jsonl", folder / "predictions.jsonl"
     with truth.open("w", encoding="utf-8") as t, predictions.open("w", encoding="utf-8") as p:
         for i in range(answers):
-            corners = rng.integers(4, 500, (rng.choice(4, p=[0.2, 0.4, 0.3, 0.1]), 2))
+            count = rng.choice(4, p=[0.2, 0.4, 0.3, 0.1])
+            corners = rng.integers(4, 500, (count, 2))
             boxes = np.hstack([corners, corners + rng.integers(10, 130, corners.shape)])
             severities = [SEVERITIES[k] for k in rng.integers(0, 2, len(boxes))]
-            said = [
-                Accident(Box(*map(int, b), frame=FRAME), s)
-                for b, s in zip(boxes + rng.integers(-3, 4, boxes.shape), severities, strict=True)
-            ]
-            text = dump(target(said))
-            if rng.random() < SHARE_FAULTY:
-                text = rng.choice([text[:-2], f"```json\n{text}\n```", text.replace("1,", "3,")])
+            text = answer(rng, boxes + rng.integers(-3, 4, boxes.shape), severities)
             accidents = [
-                {"bbox": b.tolist(), "severity": s} for b, s in zip(boxes, severities, strict=True)
+                {"bbox": box.tolist(), "severity": severity}
+                for box, severity in zip(boxes, severities, strict=True)
             ]
-            size = {"image": f"images/test/{i}.jpg", "width": 640, "height": 640}
-            record = {"image_id": str(i), **size, "accidents": accidents}
-            t.write(json.dumps(record) + "\n")
-            answer = {"image_id": str(i), "text": str(text), "latency_s": 0.5}
-            p.write(json.dumps(answer) + "\n")
+            frame = {"image_id": str(i), "image": f"images/test/{i}.jpg"}
+            frame |= {"width": FRAME.width, "height": FRAME.height, "accidents": accidents}
+            t.write(json.dumps(frame) + "\n")
+            p.write(json.dumps({"image_id": str(i), "text": text, "latency_s": 0.5}) + "\n")
     return truth, predictions
+
+
+def answer(rng: np.random.Generator, boxes: np.ndarray, severities: Sequence[Severity]) -> str:
+    """An answer that states the boxes; one of `SHARE_FAULTY` is cut, fenced or miscounts."""
+    accidents = []
+    for corners, severity in zip(boxes.tolist(), severities, strict=True):
+        x1, y1, x2, y2 = corners
+        accidents.append(Accident(Box(x1, y1, x2, y2, FRAME), severity))
+    text = dump(target(accidents))
+    if rng.random() < SHARE_FAULTY:
+        faulty = [text[:-2], f"```json\n{text}\n```", text.replace("1,", "3,")]
+        text = str(rng.choice(faulty))
+    return text
 
 
 if __name__ == "__main__":

@@ -90,8 +90,7 @@ def quoted(text: str | None) -> str:
 def _picture(frame: Frame, text: str | None, folder: Path) -> str:
     rectangles = []
     for accident in frame.accidents:
-        box = accident.box
-        rectangles.append(_rectangle((box.x1, box.y1, box.x2, box.y2), "true"))
+        rectangles.append(_rectangle(accident.box[:4], "true"))
     for stated in _stated_accidents(frame, text):
         rectangles.append(_rectangle(stated["bbox"], f"said {stated['severity']}"))
     return (

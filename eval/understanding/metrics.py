@@ -112,8 +112,7 @@ def measure(frames: Sequence[Frame], texts: Sequence[str | None]) -> Measures:
         true_counts.append(len(frame.accidents))
         true_severities.append(_CODE[highest_severity(frame.severities)])
         for accident in frame.accidents:
-            box = accident.box
-            true += (box.x1, box.y1, box.x2, box.y2)
+            true += accident.box[:4]
     box_counts = np.array(true_counts, dtype=np.int64)
     return Measures(
         verdicts=np.array(verdicts, dtype=bool).reshape(-1, 4),
