@@ -317,7 +317,7 @@ def test_a_split_without_usable_frames_is_refused(source, tmp_path, capsys):
 def test_the_output_may_not_lie_in_the_source_nor_around_it(source, capsys, where):
     before = hashes(source.root)
     assert build(source, source.root / where) == 1
-    assert "may not lie in each other" in capsys.readouterr().err
+    assert "may not lie inside each other" in capsys.readouterr().err
     assert hashes(source.root) == before
 
 
