@@ -51,7 +51,11 @@ def write(folder: Path, name: str, seed: int, count: int, size: int) -> None:
 
 
 def dataset_info() -> dict[str, Any]:
-    """LLaMA-Factory's description of both parts."""
+    """LLaMA-Factory's description of both parts.
+
+    The same in form as that of the instruction data (`instructions.sharegpt`), but apart from it:
+    through that module the gate's code would count as what decides this folder.
+    """
     columns = {"messages": "messages", "system": "system", "images": "images"}
     tags = {
         "role_tag": "role",

@@ -56,7 +56,7 @@ def layout(rng: np.random.Generator, camera: Camera, snowy: bool) -> Layout:
         _line(paved, road.centre[::EVERY_TWO_METRES], 255, road.width)
     texture = _terrain(rng, snowy)
     for road in roads:
-        # A verge, then a kerb, both wider than the road that is laid over them.
+        # A wide strip beside the road and a narrow lighter one; the road is laid over both.
         centre = road.centre[::EVERY_TWO_METRES]
         _line(texture, centre, _grey(rng, 120, 170), road.width + rng.uniform(2, 6))
         _line(texture, centre, _grey(rng, 150, 200), road.width + 0.9)

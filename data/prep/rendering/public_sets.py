@@ -1,8 +1,10 @@
 """Rendered frames and a trace laid out exactly as the two public image sets and the 5G trace.
 
-accidents-detection/{train,valid,test}/{images,labels}, data.yaml     a Roboflow export
-accident-detection-from-cctv-footage/data/{train,val,test}/{Accident,Non Accident}
-5g-traffic/zoom_1s.csv
+The three in one folder:
+
+    accidents-detection/data.yaml, {train,valid,test}/{images,labels}/
+    accident-detection-from-cctv-footage/data/{train,val,test}/{Accident,Non Accident}/
+    5g-traffic/zoom_1s.csv
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-MEANS = (1.6e6, 1.05e6)
+MEDIANS = (1.6e6, 1.05e6)
 """Down- and uplink, bytes per second."""
 
 SLOW, FAST = 180, 6
@@ -13,14 +13,14 @@ SLOW, FAST = 180, 6
 def uplink_trace(rng: np.random.Generator, seconds: int) -> NDArray[np.int64]:
     """(seconds, 2): down- and uplink, bytes per second; bursty, with dips to almost nothing."""
     series = np.empty((seconds, 2))
-    for column, mean in enumerate(MEANS):
+    for column, median in enumerate(MEDIANS):
         slow = _autoregressive(rng, seconds, SLOW) * 0.32
         fast = _autoregressive(rng, seconds, FAST) * 0.22
-        level = mean * np.exp(slow + fast)
+        level = median * np.exp(slow + fast)
         # Once in SLOW seconds, on average, the link is all but lost for 2 to 8 seconds.
         for start in np.flatnonzero(rng.random(seconds) < 1 / SLOW):
             level[start : start + rng.integers(2, 9)] *= rng.uniform(0.0, 0.06)
-        series[:, column] = np.minimum(level, 2.2 * mean)
+        series[:, column] = np.minimum(level, 2.2 * median)
     return series.astype(np.int64)
 
 
