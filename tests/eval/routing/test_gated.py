@@ -85,10 +85,10 @@ def test_a_gate_differs_from_itself_by_nothing_and_from_a_better_one_by_its_erro
 def test_the_gate_runs_over_every_frame_of_a_split(tmp_path: Path) -> None:
     write_split(tmp_path, SCORES)
     truth = read_truth(tmp_path / "truth_test.jsonl", pictures=True)
-    found = gated(truth, detections("gate", tmp_path, truth, BrightnessDetector()))
-    assert found.score == pytest.approx(SCORES, abs=0.01)
-    assert found.accident.tolist() == [bool(t) for t in TRUTH]
-    assert found.severe.tolist() == [True, False, True, False, False, False, False]
+    scored = gated(truth, detections("gate", tmp_path, truth, BrightnessDetector()))
+    assert scored.score == pytest.approx(SCORES, abs=0.01)
+    assert scored.accident.tolist() == [bool(t) for t in TRUTH]
+    assert scored.severe.tolist() == [True, False, True, False, False, False, False]
 
 
 def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def score_line(**changes: object) -> str:
         (score_line(score="-"), r":1: score of eval.gating: score is missing"),
         (score_line(score=float("nan")), r":1: .*score is nan"),
         (score_line(score=1.5), r":1: .*score is 1.5"),
+        (score_line(score="0.5"), r":1: .*score is '0.5'"),
+        (score_line(accident=1), r":1: .*accident is 1, expected true or false"),
     ],
 )
 def test_scores_of_another_kind_are_refused_with_file_and_line(
