@@ -28,7 +28,7 @@ _EXPONENTS = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2"
 """dtype -> the integers of its width, and the bits that are all set in NaN and infinity."""
 
 _WEIGHT_NAME = re.compile(r"(base_model\.model\.[\w.]+)\.lora_([AB])\.weight")
-"""How PEFT names the two factors of a module (Eq. 5: W + B A)."""
+"""How PEFT names the two factors of a module (Eq. 5: ΔW = λ B A)."""
 
 _CHUNK = 1 << 20
 
@@ -167,7 +167,7 @@ def _check_pairs(tensors: tuple[Tensor, ...], rank: int) -> None:
             raise ValueError(f"{tensor.name:.80}: not the name of a LoRA weight")
         module, side = match.groups()
         modules.setdefault(module, set()).add(side)
-        # The rank is the inner side of the product B A.
+        # Eq. 6: A has r rows, B has r columns.
         rank_axis = 0 if side == "A" else 1
         if len(tensor.shape) != 2 or tensor.shape[rank_axis] != rank or 0 in tensor.shape:
             raise ValueError(f"{tensor.name:.80}: shape {list(tensor.shape)} at rank {rank}")

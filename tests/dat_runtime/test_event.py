@@ -4,9 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from dat_runtime.draw import boxed_image, encode_jpeg, representative_roi, resize
+from dat_runtime.answer import in_frame
+from dat_runtime.draw import boxed_image, encode_jpeg, model_frame, representative_roi, resize
 from dat_runtime.event import event_of, question
 from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.schema import check
 from dat_runtime.types import Box, Detection, Size
 
 FRAME = Size(350, 175)
@@ -112,3 +114,85 @@ def test_half_a_character_in_the_summary_goes_out_as_a_question_mark() -> None:
     event = event_of("e", IMAGE, DETECTIONS, answer(summary="x \ud800"), SENT)
     assert event.source == "mllm"
     assert json.loads(event.json)["answer"]["summary"] == "x ?"
+
+
+def random_answer(rng: np.random.Generator, frame: Size) -> str:
+    """A compliant answer, its boxes of any size down to one pixel and anywhere in the frame."""
+    accidents = []
+    for _ in range(rng.integers(0, 4)):
+        width, height = rng.integers(1, [frame.width + 1, frame.height + 1])
+        if rng.random() < 0.3:
+            width, height = 1, 1
+        x = rng.integers(0, frame.width - width + 1)
+        y = rng.integers(0, frame.height - height + 1)
+        severity = "severe" if rng.random() < 0.5 else "moderate"
+        bbox = [int(v) for v in (x, y, x + width, y + height)]
+        accidents.append({"bbox": bbox, "severity": severity})
+    severities = {accident["severity"] for accident in accidents}
+    highest = next((s for s in ("severe", "moderate") if s in severities), "none")
+    level = int(highest == "severe")
+    score = round(0.5 * level + 0.49 * float(rng.random()), 2)
+    value = {"count": len(accidents), "severity": highest, "level": level, "score": score}
+    return json.dumps(value | {"accidents": accidents, "summary": "Two cars."})
+
+
+def spoiled(rng: np.random.Generator, text: str, frame: Size) -> str:
+    """The answer with one thing wrong in it."""
+    value = json.loads(text)
+    if value["accidents"] and rng.random() < 0.5:
+        outside = [[0, 0, frame.width + 1, 1], [-1, 0, 1, 1], [1, 0, 1, 1], [0, 0, 1.5, 1]]
+        value["accidents"][0]["bbox"] = outside[rng.integers(len(outside))]
+        return json.dumps(value)
+    changes = [{"count": 9}, {"score": 2}, {"level": 1 - value["level"]}, {"summary": 3}, {"x": 1}]
+    return json.dumps(value | changes[rng.integers(len(changes))])
+
+
+@pytest.mark.parametrize("camera", [Size(200, 160), Size(97, 61), Size(57, 400), Size(1000, 52)])
+def test_an_answer_is_judged_alike_in_the_frame_it_was_given_in_and_in_the_cameras(
+    camera: Size,
+) -> None:
+    """Another way to the same event: move the text's boxes to the camera's frame, then check."""
+    rng = np.random.default_rng(camera.pixels)
+    image, sent = np.zeros((camera.height, camera.width, 3), np.uint8), model_frame(camera)
+    sources = {"mllm": 0, "gate": 0}
+    for i in range(400):
+        text = random_answer(rng, sent)
+        if i % 4 == 0:
+            text = spoiled(rng, text, sent)
+        event = event_of("e", image, [], text, sent)
+        moved = check(in_frame(text, sent, camera), camera.width, camera.height)
+        compliant = moved.rule and moved.schema and not moved.violation
+        assert event.source == ("mllm" if compliant else "gate")
+        sources[event.source] += 1
+        if not compliant:
+            continue
+        assert moved.assessment is not None
+        told = json.loads(event.json)["answer"]
+        again = check(json.dumps(told), camera.width, camera.height)
+        assert (again.schema, again.rule, again.violation) == (True, True, False)
+        pairs = zip(event.assessment.accidents, moved.assessment.accidents, strict=True)
+        for given, (ours, theirs) in zip(told["accidents"], pairs, strict=True):
+            assert ours.severity == theirs.severity == given["severity"]
+            assert ours.box[:4] == pytest.approx(theirs.box[:4], abs=1)
+            assert given["bbox"] == pytest.approx(theirs.box[:4], abs=1)
+            assert ours.box.frame == theirs.box.frame == camera
+    assert sources["mllm"] > 200
+    assert sources["gate"] > 50
+
+
+def test_a_box_that_was_moved_keeps_its_place_within_a_pixel_of_the_camera() -> None:
+    rng = np.random.default_rng(2)
+    camera = Size(1920, 1080)
+    sent = model_frame(camera)
+    scale = np.array([camera.width / sent.width, camera.height / sent.height] * 2)
+    image = np.zeros((camera.height, camera.width, 3), np.uint8)
+    for _ in range(10):
+        text = random_answer(rng, sent)
+        event = event_of("e", image, [], text, sent)
+        for sent_out, accident in zip(
+            json.loads(event.json)["answer"]["accidents"],
+            json.loads(text)["accidents"],
+            strict=True,
+        ):
+            exact = np.array(accident["bbox"]) * scale
+            assert sent_out["bbox"] == pytest.approx(exact, abs=1)

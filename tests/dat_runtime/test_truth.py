@@ -1,12 +1,14 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dat_runtime.errors import DataError
-from dat_runtime.truth import Frame, read_truth
+from dat_runtime.truth import Frame, read_split, read_truth
+from dat_runtime.types import Accident, Box, Size
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "image_id": "a",
     "image": "images/test/a.jpg",
     "width": 64,
@@ -21,9 +23,34 @@ def written(folder: Path, *records: object) -> Path:
     return path
 
 
+def accident(bbox: object, severity: object = "severe") -> dict[str, object]:
+    """A change of the record: its one accident."""
+    return {"accidents": [{"bbox": bbox, "severity": severity}]}
+
+
 def test_a_frame_comes_with_its_types(tmp_path: Path) -> None:
-    frame = Frame("a", "images/test/a.jpg", 64, 48, ((1, 2, 30, 40.5),), ("severe",))
-    assert read_truth(written(tmp_path, GOOD), pictures=True) == [frame]
+    size = Size(64, 48)
+    accident = Accident(Box(1, 2, 30, 40.5, size), "severe")
+    expected = Frame("a", "images/test/a.jpg", size, (accident,))
+    (frame,) = read_truth(written(tmp_path, GOOD), pictures=True)
+    assert frame == expected
+    assert frame.severities == ("severe",)
+
+
+def test_a_split_of_a_prepared_set_is_read_by_its_name(tmp_path: Path) -> None:
+    written(tmp_path, GOOD).rename(tmp_path / "truth_val.jsonl")
+    assert [frame.image_id for frame in read_split(tmp_path, "val")] == ["a"]
+    written(tmp_path, GOOD | {"image": "../a.jpg"}).rename(tmp_path / "truth_val.jsonl")
+    with pytest.raises(DataError, match="inside the folder"):
+        read_split(tmp_path, "val")
+
+
+def test_further_keys_and_labels_without_a_picture_are_allowed(tmp_path: Path) -> None:
+    accident = GOOD["accidents"][0] | {"track": 7}
+    record = GOOD | {"weather": "rain", "accidents": [accident]}
+    del record["image"]
+    (frame,) = read_truth(written(tmp_path, record))
+    assert (frame.image, len(frame.accidents)) == ("", 1)
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
@@ -38,18 +65,29 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
         ({"image_id": "b\\a"}, "a file's name"),
         ({"image_id": ".."}, "a file's name"),
         ({"image_id": "a\x00"}, "a file's name"),
-        ({"image_id": 3}, "strings"),
+        ({"image_id": 3}, "image_id is 3, expected a text that is not empty"),
+        ({"image_id": ""}, "image_id is '', expected a text that is not empty"),
+        ({"image": None}, "image is None, expected a text"),
         ({"image": "/etc/passwd"}, "inside the folder"),
         ({"image": "images/../../a.jpg"}, "inside the folder"),
         ({"image": ""}, "inside the folder"),
-        ({"width": 64.0}, "positive integers"),
-        ({"accidents": {}}, "an array"),
-        ({"accidents": [{"bbox": [1, 2, 30, 40], "severity": "minor"}]}, "severity must be"),
-        ({"accidents": [{"bbox": [1, 2, 30, 40], "severity": []}]}, "severity must be"),
-        ({"accidents": [{"bbox": [1, 2, 30], "severity": "severe"}]}, "four numbers"),
-        ({"accidents": [{"bbox": [1, 2, 30, True], "severity": "severe"}]}, "four numbers"),
-        ({"accidents": [{"bbox": [1, 2, 65, 40], "severity": "severe"}]}, "no box inside"),
-        ({"accidents": [{"bbox": [1, 2, 30, float("nan")], "severity": "severe"}]}, "no box"),
+        ({"width": 64.0}, "width is 64.0, expected a whole number from 1"),
+        ({"width": True}, "width is True, expected a whole number from 1"),
+        ({"height": 0}, "height is 0, expected a whole number from 1"),
+        ({"accidents": {}}, "accidents is {}, expected a list"),
+        ({"accidents": [3]}, "accident: 3 is not an object with the keys bbox, severity"),
+        ({"accidents": [{"bbox": [1, 2, 30, 40]}]}, "accident: severity is missing"),
+        (accident([1, 2, 30, 40], "minor"), "severity is 'minor', expected one of moderate"),
+        (accident([1, 2, 30, 40], []), "severity is .., expected one of moderate"),
+        (accident([1, 2, 30]), "expected a list of 4 numbers"),
+        (accident([1, 2, 30, True]), "expected a list of 4 numbers"),
+        (accident("1234"), "expected a list of 4 numbers"),
+        (accident([1, 2, 65, 40]), "is not a box inside 64 x 48"),
+        (accident([-1, 2, 30, 40]), "is not a box inside 64 x 48"),
+        (accident([30, 2, 30, 40]), "is not a box inside 64 x 48"),
+        (accident([1, 2, 30, 10**400]), "is not a box inside 64 x 48"),
+        (accident([1, 2, 30, float("inf")]), "is not a box inside 64 x 48"),
+        (accident([1, 2, 30, float("nan")]), "is not a box inside 64 x 48"),
         ({}, "already on line 1"),
     ],
 )

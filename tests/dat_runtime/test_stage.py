@@ -1,0 +1,235 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dat_runtime.stage
+from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
+from dat_runtime.manifest import NAME, read, verify
+from dat_runtime.stage import ROOT, sources
+from tests.dat_runtime.stage_folders import change, make, stage
+
+
+def test_a_stage_is_up_to_date_until_its_recipe_changes(tmp_path: Path) -> None:
+    given, code = tmp_path / "input.txt", tmp_path / "code.py"
+    given.write_text("1")
+    code.write_text("x = 1")
+    recipe: dict[str, Any] = {"inputs": {"given": given}, "code": [code]}
+    out = make(tmp_path / "out", **recipe)
+    assert stage(out, **recipe).up_to_date()
+    assert not stage(out, **recipe, config={"n": 2}).up_to_date()
+    given.write_text("2")
+    assert not stage(out, **recipe).up_to_date()
+    given.write_text("1")
+    code.write_text("x = 2")
+    assert not stage(out, **recipe).up_to_date()
+
+
+def fail(out: Path, error: BaseException, **changes: Any) -> None:
+    with stage(out, **changes) as folder:
+        (folder / "checkpoint").write_text("1")
+        raise error
+
+
+def test_bad_input_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    before = (out / NAME).read_bytes()
+    with pytest.raises(DataError):
+        fail(out, DataError("bad line"), config={"n": 2})
+    assert (out / NAME).read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def cut_off(out: Path, **changes: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fail(out, KeyboardInterrupt(), **changes)
+
+
+def test_a_stage_that_was_cut_off_starts_clean_unless_it_can_resume(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cut_off(out)
+    assert not stage(out).resumes
+    with stage(out) as folder:
+        assert not (folder / "checkpoint").exists()
+
+    other = tmp_path / "other"
+    cut_off(other, resumable=True)
+    assert not stage(other, resumable=True, config={"n": 2}).resumes
+    again = stage(other, resumable=True)
+    assert again.resumes
+    with again as folder:
+        assert (folder / "checkpoint").read_text() == "1"
+
+
+def test_a_training_that_failed_keeps_its_checkpoints(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DatError), stage(out, resumable=True) as folder:  # noqa: PT012
+        (folder / "checkpoint").write_text("step 100")
+        raise DatError("out of memory")
+    with stage(out, resumable=True) as folder:
+        assert (folder / "checkpoint").read_text() == "step 100"
+
+
+def test_a_refusal_on_the_way_to_resume_loses_no_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cut_off(out, resumable=True)
+    with pytest.raises(ConfigError), stage(out, resumable=True):
+        raise ConfigError("the disk is full: free some")
+    with stage(out, resumable=True) as folder:
+        assert (folder / "checkpoint").read_text() == "1"
+
+
+def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    with stage(out, config={"n": 2}) as folder:
+        (folder / "only.txt").write_text("only")
+    assert sorted(p.name for p in out.iterdir()) == [NAME, "only.txt"]
+
+
+def test_a_folder_that_no_stage_made_is_never_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "photos"
+    out.mkdir()
+    (out / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(ManifestError, match="was not made by a stage"):
+        make(out)
+    assert (out / "holiday.jpg").read_bytes() == b"mine"
+
+
+def write_module(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_change_in_an_indirectly_imported_module_makes_a_stage_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "tree"
+    monkeypatch.setattr(dat_runtime.stage, "ROOT", root)
+    entry = write_module(root / "train" / "a.py", "from data.prep import b\nimport torch\n")
+    late = "def f():\n    try:\n        pass\n    finally:\n        import dat_runtime.c\n"
+    write_module(root / "data" / "prep" / "b.py", late)
+    deep = write_module(root / "dat_runtime" / "c.py", "from dat_runtime.d import x\n")
+    write_module(root / "dat_runtime" / "d.py", "x = 1\n")
+    alone = write_module(root / "dat_runtime" / "alone.py", "")
+    extra = write_module(root / "train" / "a.json", "{}")
+    out = make(tmp_path / "out", code=[entry, extra])
+
+    alone.write_text("y = 1")
+    assert stage(out, code=[entry, extra]).up_to_date()
+    (root / "dat_runtime" / "d.py").write_text("x = 2\n")
+    assert not stage(out, code=[entry, extra]).up_to_date()
+    (root / "dat_runtime" / "d.py").write_text("x = 1\n")
+    deep.write_text("from dat_runtime.d import x, y\n")
+    assert not stage(out, code=[entry, extra]).up_to_date()
+    deep.write_text("from dat_runtime.d import x\n")
+    assert stage(out, code=[entry, extra]).up_to_date()
+    extra.write_text("[]")
+    assert not stage(out, code=[entry, extra]).up_to_date()
+
+
+def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
+    started = time.process_time()
+    found = {p.relative_to(ROOT).as_posix() for p in sources([Path("data/prep/instruct.py")])}
+    assert time.process_time() - started < 0.25  # 0.02 on a free core
+    assert found >= {
+        "data/prep/instruct.py", "dat_runtime/event.py", "dat_runtime/draw.py",
+        "dat_runtime/prompt.py", "dat_runtime/edge/detector.py",
+    }  # fmt: skip
+    assert not found & {
+        "dat_runtime/stage.py", "dat_runtime/manifest.py", "dat_runtime/errors.py",
+        "dat_runtime/command.py", "data/__init__.py",
+    }  # fmt: skip
+    room = {p.name for p in Path("data/prep/rendering").glob("[!_]*.py")}
+    primer = {p.name for p in sources([Path("data/prep/primer.py")])}
+    assert primer >= room - {"clips.py", "public_sets.py", "uplink_trace.py"}
+    scenes = {p.name for p in sources([Path("data/prep/scenes.py")])}
+    assert scenes >= room - {"primer_samples.py"}
+
+
+def cut_off_at_the_move(out: Path, **changes: Any) -> Path:
+    """A whole folder under the name of an unfinished one."""
+    partial = out.with_name(f"{out.name}.partial")
+    make(out.with_name("elsewhere"), **changes).rename(partial)
+    return partial
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_whole_folder_whose_move_was_cut_off_is_moved(tmp_path: Path, resumable: bool) -> None:
+    out = tmp_path / "out"
+    make(out, config={"n": 0})
+    cut_off_at_the_move(out)
+    assert not stage(out, config={"n": 2}).up_to_date()
+    assert stage(out, resumable=resumable).up_to_date()
+    assert verify(out).config == {"n": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_changed_before_its_move_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (cut_off_at_the_move(out) / "b.txt").write_text("changed")
+    assert not stage(out).up_to_date()
+    assert not out.exists()
+    verify(make(out))
+
+
+def test_an_input_that_was_tampered_with_is_refused_by_name(tmp_path: Path) -> None:
+    data = make(tmp_path / "data")
+    change(data)
+    with pytest.raises(ManifestError, match=r"data/b\.txt changed"):
+        make(tmp_path / "out", inputs={"data": data})
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from dat_runtime.stage import Stage
+with Stage(Path(sys.argv[1]), kind="data", inputs={}, config={"n": 1}) as folder:
+    (folder / "mine.txt").write_text("first")
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_run_that_writes_the_same_folder_is_refused_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(out)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT,
+    ) as first:  # fmt: skip
+        assert first.stdin
+        assert first.stdout
+        assert first.stdout.readline() == "writing\n"
+        with pytest.raises(ManifestError, match=r"another run is writing .*out"):
+            make(out)
+        first.stdin.write("\n")
+        first.stdin.flush()
+        assert first.wait(30) == 0
+    assert list(verify(out).outputs) == ["mine.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_lock_of_a_process_that_died_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / ".out.lock").write_bytes(b"")
+    make(tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_in_the_manifests_place_and_a_file_in_a_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "odd" / NAME).mkdir(parents=True)
+    with pytest.raises(ManifestError, match=r"manifest\.json: cannot be read"):
+        read(tmp_path / "odd")
+    with pytest.raises(ManifestError, match="was not made by a stage"):
+        make(tmp_path / "odd")
+    (tmp_path / "out.partial").write_text("a file")
+    with pytest.raises(ManifestError, match=r"out\.partial: no folder can be made"):
+        make(tmp_path / "out", resumable=True)
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(ManifestError, match="cannot be"):
+        make(tmp_path / "file" / "out")
