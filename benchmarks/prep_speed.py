@@ -3,13 +3,12 @@
     python -m benchmarks.prep_speed --source SRC [--rounds 3]
 
 Each round times both, one after the other, in one process: the bare loop (Pillow: decode, resize to
-640 x 640, encode at the same quality in memory, on the same number of threads) and the whole
-build with its checks, hashes, leak search, card and report. On a machine that others use too the
-cores' time is the steadier ratio. Also: a run after one label changed,
-and the peak memory with ten times the pictures, each in a process of its own.
+640 x 640, encode at the same quality in memory, on the same number of threads) and the whole build
+with its checks, hashes, leak search, card and report. On a machine that others use too the cores'
+time is the steadier ratio. Also measured: a run after one label changed, and the peak memory with
+ten times the pictures, each in a process of its own.
 """
 
-import argparse
 import io
 import json
 import os
@@ -24,20 +23,46 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from dat_runtime.command import command
+from dat_runtime.files import write_json
+from dat_runtime.truth import SPLITS
 from data.prep import build
-from data.prep.importers.sources import SPLITS, Sources, find_sources
+from data.prep.importers.sources import Sources, find_sources
 
 _SIDE = 640
 
 
+class Seconds(NamedTuple):
+    """How long a piece of work took."""
+
+    clock: float
+    cores: float
+    """Of all cores together."""
+
+
+def now() -> Seconds:
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def since(started: Seconds) -> Seconds:
+    ended = now()
+    return Seconds(ended.clock - started.clock, ended.cores - started.cores)
+
+
 def pictures_of(sources: Sources) -> list[Path]:
-    folders = [sources.accident_folder(split) / "images" for split in SPLITS]
-    folders += [folder for split in SPLITS if (folder := sources.negative_folder(split))]
-    return [p for folder in folders for p in sorted(folder.iterdir()) if p.suffix == ".jpg"]
+    """The JPEGs of the accident frames and the negatives."""
+    pictures: list[Path] = []
+    accidents = [sources.accident_folder(split) / "images" for split in SPLITS]
+    negatives = [sources.negative_folder(split) for split in SPLITS]
+    for folder in accidents + negatives:
+        if folder is not None:
+            pictures += sorted(folder.glob("*.jpg"))
+    return pictures
 
 
 def bare(path: Path) -> int:
@@ -48,21 +73,21 @@ def bare(path: Path) -> int:
     return len(buffer.getvalue())
 
 
-def bare_loop(paths: Sequence[Path]) -> tuple[float, float]:
-    """Seconds on the clock, and of all cores together."""
-    started = time.perf_counter(), time.process_time()
+def bare_loop(paths: Sequence[Path]) -> Seconds:
+    """How long the loop takes that does nothing but decode, resize and encode."""
+    started = now()
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as threads:
         list(threads.map(bare, paths))
-    return time.perf_counter() - started[0], time.process_time() - started[1]
+    return since(started)
 
 
-def prepared(source: Path, out: Path) -> tuple[float, float]:
-    """Seconds of a whole build, likewise."""
-    started = time.perf_counter(), time.process_time()
+def prepared(source: Path, out: Path) -> Seconds:
+    """How long a whole build takes."""
+    started = now()
     with redirect_stdout(io.StringIO()):
         if build.main(["--source", str(source), "--out", str(out)]):
             raise SystemExit("the build failed")
-    return time.perf_counter() - started[0], time.process_time() - started[1]
+    return since(started)
 
 
 def multiplied(source: Path, copies: int, target: Path) -> Path:
@@ -74,7 +99,7 @@ def multiplied(source: Path, copies: int, target: Path) -> Path:
         with Image.open(image) as opened:
             pixels = np.asarray(opened.convert("RGB")).copy()
         for n in range(1, copies):
-            pixels[:8, 8 * n : 8 * n + 8] ^= 255
+            pixels[:8, 8 * n : 8 * n + 8] ^= 255  # a block that no earlier copy has inverted
             Image.fromarray(pixels).save(image.with_name(f"{image.stem}x{n}.jpg"), quality=90)
             shutil.copy(label, label.with_name(f"{label.stem}x{n}.txt"))
     return target
@@ -82,54 +107,71 @@ def multiplied(source: Path, copies: int, target: Path) -> Path:
 
 def peak_memory(source: Path, out: Path) -> int:
     """MB of a build in a process of its own."""
-    command = [sys.executable, "-m", "data.prep.build", "--source", source, "--out", out]
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
+    arguments = ["--source", str(source), "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data.prep.build", *arguments], stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("the build failed")
-    return usage.ru_maxrss // (1024 if sys.platform != "darwin" else 1024 * 1024)
+    units_in_a_mb = 1024 * 1024 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss // units_in_a_mb
+
+
+def throughput(paths: Sequence[Path], source: Path, work: Path, rounds: int) -> dict[str, Any]:
+    """The build's throughput in shares of the bare loop's, round by round."""
+    by_clock, by_cores = [], []
+    for n in range(rounds):
+        loop = bare_loop(paths)
+        whole = prepared(source, work / f"data{n}")
+        by_clock.append(loop.clock / whole.clock)
+        by_cores.append(loop.cores / whole.cores)
+        print(
+            f"[prep_speed] bare {len(paths) / loop.clock:,.0f}/s, build "
+            f"{len(paths) / whole.clock:,.0f}/s: ratio {by_clock[-1]:.2f} by the clock, "
+            f"{by_cores[-1]:.2f} by the cores' time",
+            flush=True,
+        )
+    return {
+        "ratios": by_clock,
+        "ratio": statistics.median(by_clock),
+        "ratios_of_cores_time": by_cores,
+        "ratio_of_cores_time": statistics.median(by_cores),
+    }
+
+
+def rerun_share(source: Path, work: Path) -> float:
+    """The time of a run after one label changed, in shares of the first run's."""
+    copy = work / "source"
+    shutil.copytree(source, copy)
+    first = prepared(copy, work / "again")
+    label = next(find_sources(copy).accidents.glob("train/labels/*.txt"))
+    label.write_text(label.read_text() + "\n")
+    return prepared(copy, work / "again").clock / first.clock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prep_speed", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = command("benchmarks.prep_speed", __doc__)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--copies", type=int, default=10, help="for the memory; 1 leaves it out")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
     paths = pictures_of(find_sources(args.source))
-    result: dict[str, object] = {"pictures": len(paths), "threads": os.cpu_count()}
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        clock, cores = [], []
-        for n in range(args.rounds):
-            loop, whole = bare_loop(paths), prepared(args.source, folder / f"data{n}")
-            clock.append(loop[0] / whole[0])
-            cores.append(loop[1] / whole[1])
-            print(
-                f"[prep_speed] bare {len(paths) / loop[0]:,.0f}/s, build "
-                f"{len(paths) / whole[0]:,.0f}/s: ratio {clock[-1]:.2f} by the clock, "
-                f"{cores[-1]:.2f} by the cores' time",
-                flush=True,
-            )
-        result |= {"ratios": clock, "ratio": statistics.median(clock)}
-        result |= {"ratios_of_cores_time": cores, "ratio_of_cores_time": statistics.median(cores)}
-        mine = folder / "source"
-        shutil.copytree(args.source, mine)
-        first = prepared(mine, folder / "again")[0]
-        label = next(find_sources(mine).accidents.glob("train/labels/*.txt"))
-        label.write_text(label.read_text() + "\n")
-        result["rerun_share"] = prepared(mine, folder / "again")[0] / first
+    result: dict[str, Any] = {"pictures": len(paths), "threads": os.cpu_count()}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        result |= throughput(paths, args.source, work, args.rounds)
+        result["rerun_share"] = rerun_share(args.source, work)
         if args.copies > 1:
-            large = multiplied(args.source, args.copies, folder / "large")
+            large = multiplied(args.source, args.copies, work / "large")
             result["copies"] = args.copies
-            result["peak_mb"] = peak_memory(args.source, folder / "small_out")
-            result["peak_mb_large"] = peak_memory(large, folder / "large_out")
+            result["peak_mb"] = peak_memory(args.source, work / "small_out")
+            result["peak_mb_large"] = peak_memory(large, work / "large_out")
     result["own_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps(result, indent=1))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.out, result)
     return 0
 
 
