@@ -89,15 +89,23 @@ def judge(text: str, width: int, height: int) -> Verdict:
 
 _read = json.JSONDecoder().raw_decode
 _fields = itemgetter("count", "severity", "level", "score", "accidents", "summary")
+_accident_fields = itemgetter("bbox", "severity")
 
 
 def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
-    """The answer, if a quick look shows that it meets everything; `None` calls for `_examine`."""
+    """The answer, if a quick look shows that it meets everything; `None` calls for `_examine`.
+
+    Nearly every answer of a tuned model is compliant, and `_examine` takes several times as long.
+    The quick look may refuse what `_examine` allows, such as white space around the value, and
+    never allows what it refuses; a property test holds the two together.
+    """
     try:
         answer, end = _read(text)
         count, severity, level, score, accidents, summary = _fields(answer)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    # The six fields of the schema and no others, each of its type. `type(...) is int` refuses true,
+    # which is an int to Python, and 2.0, which `_examine` allows.
     if not (
         end == len(text)
         and len(answer) == 6
@@ -109,12 +117,15 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
         and len(summary) <= _SUMMARY_LENGTH
     ):
         return None
+
     highest = "none"
     for accident in accidents:
-        if not (type(accident) is dict and len(accident) == 2 and "bbox" in accident):
+        # Two fields and no others; four whole numbers that make a box inside the frame.
+        try:
+            bbox, kind = _accident_fields(accident)
+        except (KeyError, TypeError):
             return None
-        bbox, kind = accident["bbox"], accident.get("severity")
-        if not (type(bbox) is list and len(bbox) == 4):
+        if not (len(accident) == 2 and type(bbox) is list and len(bbox) == 4):
             return None
         x1, y1, x2, y2 = bbox
         if not (
@@ -127,11 +138,16 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
             highest = kind
         elif kind != "moderate":
             return None
+
+    # The rule: the highest severity, level 1 exactly when it is severe, the score in the level's
+    # range (Eq. 4). A NaN, which `_read` lets pass, is in neither range.
     if severity != highest or level != (severity == "severe"):
         return None
     if not (GAMMA <= score <= 1 if level else 0 <= score < GAMMA):
         return None
-    # Without escapes each colon is a key's or the summary's: one more belongs to a duplicate key.
+
+    # A dict forgets duplicate keys, so colons are counted: one a field and accident field, and the
+    # summary's own. A further one belongs to a duplicate. With escapes the count would not hold.
     if "\\" in text or text.count(":") != 6 + 2 * count + summary.count(":"):
         return None
     return answer  # type: ignore[no-any-return]
@@ -171,7 +187,6 @@ def is_integer(value: object) -> bool:
 
 _INTEGER = fields.Rule(is_integer, "an integer")
 
-
 _ANSWER = {
     "count": _INTEGER,
     "severity": fields.one_of(_OVERALL),
@@ -201,25 +216,29 @@ def _schema_problems(value: object) -> list[str]:
 def accidents_of(value: dict[str, Any]) -> list[dict[str, Any]]:
     """The accidents of a parsed answer that are objects, whatever else is wrong with it."""
     accidents = value.get("accidents")
-    return [a for a in accidents if isinstance(a, dict)] if isinstance(accidents, list) else []
+    if not isinstance(accidents, list):
+        return []
+    return [accident for accident in accidents if isinstance(accident, dict)]
 
 
 def _rule_problems(value: object) -> list[str]:
     """Contradictions between the fields that are there (Eq. 4 among them)."""
     if not isinstance(value, dict) or not value.keys() & _ANSWER.keys():
-        return ["nothing of the answer is there"]
+        return ["it has none of the answer's fields"]
     problems = []
     if isinstance(value.get("accidents"), list):
         if "count" in value and not _equals(value["count"], len(value["accidents"])):
             problems.append("count is not the number of accidents")
         severities = [a.get("severity") for a in accidents_of(value)]
         known = [s for s in severities if s in ("moderate", "severe")]
-        if "severity" not in value:
-            pass
-        elif (value["severity"] == "none") != (not value["accidents"]):
-            problems.append("severity is not none exactly when there are no accidents")
-        elif (known or not value["accidents"]) and value["severity"] != highest_severity(known):
-            problems.append("severity is not the highest of the accidents'")
+        if "severity" in value:
+            is_none = value["severity"] == "none"
+            has_accidents = bool(value["accidents"])
+            if is_none == has_accidents:
+                problems.append("severity is not none exactly when there are no accidents")
+            elif (known or not has_accidents) and value["severity"] != highest_severity(known):
+                # With accidents of unknown severity only, nothing is known of the highest.
+                problems.append("severity is not the highest of the accidents'")
     if value.keys() >= {"level", "severity"} and (
         _equals(value["level"], 1) != (value["severity"] == "severe")
     ):
@@ -258,7 +277,7 @@ def _bound_problems(value: object, width: int, height: int) -> list[str]:
 
 
 FAR = 10**9
-"""Typed numbers end here: integers of any length are JSON, but do not fit a float."""
+"""Typed numbers are cut off here: integers of any length are JSON, but do not fit a float."""
 
 
 def is_box(value: Any) -> bool:
@@ -279,5 +298,6 @@ def _assessment(value: dict[str, Any], frame: Size) -> Assessment:
         level=int(value["level"]),
         score=float(max(-FAR, min(value["score"], FAR))),
         accidents=accidents,
-        summary=value["summary"].encode("utf-8", "replace").decode("utf-8"),  # half a character
+        # Half a character (a lone surrogate), which JSON allows and UTF-8 does not, becomes "?".
+        summary=value["summary"].encode("utf-8", "replace").decode("utf-8"),
     )

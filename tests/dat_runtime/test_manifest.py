@@ -11,6 +11,7 @@ from tests.dat_runtime.stage_folders import change, make, stage
 
 def test_a_finished_folder_verifies_and_lists_its_files(tmp_path: Path) -> None:
     out = make(tmp_path / "out")
+    assert NAME == "manifest.json"
     assert sorted(verify(out, "data").outputs) == ["b.txt", "deep/a.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
