@@ -146,5 +146,5 @@ def _add_details(
     tables["calibration"] = {}
     for row in rows:
         tables["breakdown"][row.name] = breakdown.breakdown(frames, row.measures, luma)
-        both = priorities.priorities(frames, row.texts)
-        tables["calibration"][row.name] = priorities.calibration(*both)
+        true, stated = priorities.priorities(frames, row.texts)
+        tables["calibration"][row.name] = priorities.calibration(true, stated)

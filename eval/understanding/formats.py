@@ -43,8 +43,9 @@ def comma_separated(tables: Tables) -> str:
     for name in UNDERSTANDING:
         writer.writerows(_understanding_lines(tables, name))
     for row in tables["by_split"]:
+        label = ["by_split", row["row"], row["frames"]]
         for metric in COLUMNS_1:
-            writer.writerow(["by_split", row["row"], row["frames"], *_scored(row["ours"], metric)])
+            writer.writerow(label + _scored(row["ours"], metric))
     for name, usage in tables["usage"].items():
         for metric in ("answered", "prompt_tokens", "completion_tokens", "usd", "generation_s"):
             writer.writerow(["usage", name, "ours", "", metric, usage[metric], "", ""])
@@ -108,7 +109,7 @@ def html_tables(tables: Tables) -> str:
 
 
 def html_table(grid: Grid) -> str:
-    """A grid that has the column "Source": what stands before it names a group of rows."""
+    """A grid that has the column "Source": the columns before it name a group of rows."""
     source = grid.columns.index("Source")
     first_figure = source + (2 if "n" in grid.columns else 1)
     columns = [grid.columns[0], "Source", *grid.columns[first_figure:]]

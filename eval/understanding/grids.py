@@ -100,9 +100,10 @@ def _understanding(tables: Tables, name: str) -> Grid:
         if ours:
             rows.append([*label, "ours", str(ours["n"]), *_with_bounds(ours, columns)])
         else:
-            rest = [""] * (len(columns) - 1)
-            rows.append([*label, "ours", "", row["note"], *rest])
-    return Grid(TITLES[name], ["MLLM", "Input", "Tuning", "Source", "n", *columns.values()], rows)
+            empty = [""] * (len(columns) - 1)
+            rows.append([*label, "ours", "", row["note"], *empty])
+    heads = ["MLLM", "Input", "Tuning", "Source", "n", *columns.values()]
+    return Grid(TITLES[name], heads, rows)
 
 
 def _with_bounds(scores: Mapping[str, Any], metrics: Iterable[str]) -> list[str]:
@@ -121,8 +122,8 @@ def _by_split(lines: list[dict[str, Any]]) -> Grid:
     rows = []
     for line in lines:
         ours = line["ours"]
-        cells = _with_bounds(ours, COLUMNS_1)
-        rows.append([line["row"], line["frames"], str(ours["n"]), *cells])
+        label = [line["row"], line["frames"], str(ours["n"])]
+        rows.append(label + _with_bounds(ours, COLUMNS_1))
     return Grid("Table 1 by split", ["Row", "Source", "n", *COLUMNS_1.values()], rows)
 
 

@@ -196,8 +196,8 @@ def _calibration(by_row: Mapping[str, Any]) -> str:
         rows.append([f"{name}: MAE {error}", "all", str(agreement["frames"]), "", ""])
         for part in agreement["bins"]:
             bounds = f"{part['low']:.1f}–{part['high']:.1f}"
-            means = f"{part['said']:.2f}", f"{part['true']:.2f}"
-            rows.append(["", bounds, str(part["frames"]), *means])
+            stated, true = f"{part['said']:.2f}", f"{part['true']:.2f}"
+            rows.append(["", bounds, str(part["frames"]), stated, true])
     explanation = (
         "<p>Priority S of Eq. 7: what the answer states against what the labels call for. "
         "A calibrated row has equal means in every bin.</p>"
