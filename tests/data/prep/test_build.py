@@ -280,7 +280,7 @@ def test_boxes_of_a_rotated_frame_are_of_the_upright_picture(source, tmp_path):
         assert 0x0112 not in image.getexif()
 
 
-def test_a_copy_in_another_split_is_kept_and_told(source, tmp_path):
+def test_a_copy_in_another_split_is_kept_and_reported(source, tmp_path):
     plant_copied_frames(source)
     build(source, tmp_path / "data")
     assert report_of(tmp_path / "data")["exact_copies_across_splits"] == 1
