@@ -1,4 +1,4 @@
-"""A bundle: the gate, the adapter and the versions that belong together, as shipped to a node.
+"""A bundle: a gate and an adapter that belong together, with their versions, as shipped to a node.
 
 manifest.json  README.md
 gate/          gate.json, and the model that it names: .onnx, or .xml and .bin
@@ -25,9 +25,11 @@ def gate_files(model: str) -> tuple[str, ...]:
 
 
 def bundle_files(model: str) -> frozenset[str]:
-    """All that a bundle with that gate may hold beside its manifest, and has to."""
-    gate = (f"gate/{name}" for name in gate_files(model))
-    return frozenset({"README.md", *gate, *(f"adapter/{name}" for name in ADAPTER_FILES)})
+    """The files of a bundle with that gate, beside its manifest: all of them and no others."""
+    files = {"README.md"}
+    files.update(f"gate/{name}" for name in gate_files(model))
+    files.update(f"adapter/{name}" for name in ADAPTER_FILES)
+    return frozenset(files)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def open_bundle(folder: Path) -> Bundle:
     """The bundle in a folder, after all of it was checked; nothing in it is executed.
 
     Raises:
-        ManifestError: a file is missing, changed, a link, or none of a bundle's files; or the
+        ManifestError: a file is missing, changed, a link, or does not belong in a bundle; or the
             bundle was made with other versions of prompt, schema or drawing.
         ModelError: the gate or the adapter is broken.
     """
@@ -61,7 +63,7 @@ def open_bundle(folder: Path) -> Bundle:
     verified = manifest.verify(folder, KIND)
     max_pixels = verified.config.get("max_pixels")
     if type(max_pixels) is not int or max_pixels < 1:
-        raise ManifestError(f"{folder / manifest.NAME}: config holds no max_pixels")
+        raise ManifestError("config holds no max_pixels", folder / manifest.NAME)
     return Bundle(
         manifest=verified,
         detector=YoloDetector.load(folder / "gate"),
@@ -72,23 +74,25 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def _check_files(folder: Path) -> frozenset[str]:
-    """Refuse what is no bundle's file before anything but gate.json is read; the files it has."""
+    """The bundle's files, after all that does not belong was refused; only gate.json is read."""
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a folder")
-    found = set()
+    present = set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ManifestError(f"{path} is not a plain file")
         if path.is_file():
-            found.add(name)
+            present.add(name)
         elif name not in ("gate", "adapter"):
-            raise ManifestError(f"{path} does not belong into a bundle")
-    if f"gate/{GATE_FILE}" not in found:
+            raise ManifestError(f"{path} does not belong in a bundle")
+    if f"gate/{GATE_FILE}" not in present:
         raise ManifestError(f"{folder / 'gate' / GATE_FILE} is missing")
     allowed = bundle_files(GateSettings.read(folder / "gate" / GATE_FILE).model)
-    if extra := sorted(found - allowed - {manifest.NAME}):
-        raise ManifestError(f"{folder / extra[0]} does not belong into a bundle")
-    if missing := sorted((allowed | {manifest.NAME}) - found):
+    extra = sorted(present - allowed - {manifest.NAME})
+    if extra:
+        raise ManifestError(f"{folder / extra[0]} does not belong in a bundle")
+    missing = sorted((allowed | {manifest.NAME}) - present)
+    if missing:
         raise ManifestError(f"{folder / missing[0]} is missing")
     return allowed

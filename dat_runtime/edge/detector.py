@@ -19,10 +19,13 @@ from dat_runtime.errors import ModelError
 from dat_runtime.types import Box, Detection, Size
 
 MIN_CONFIDENCE = 0.01
-"""Detections below are never reported: no threshold in use is lower."""
+"""Detections of less confidence are not reported: no threshold in use is as low."""
 
 MAX_DETECTIONS = 300
+"""As in Ultralytics, whose validation measures the gate."""
+
 _GREY = 114
+"""The grey around a frame, as in the training (Ultralytics' LetterBox)."""
 
 
 class Detector(Protocol):
@@ -35,7 +38,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How a frame lies in the model's square input: scaled, centred, the rest grey."""
+    """How a frame lies in the model's square input: scaled, centred, with grey around it."""
 
     frame: Size
     side: int
@@ -52,6 +55,7 @@ class Letterbox:
         """Where the frame's top left corner lies, `(x, y)`."""
         inner = self.inner
         x, y = (self.side - inner.width) / 2, (self.side - inner.height) / 2
+        # As Ultralytics' LetterBox: of an odd rest the smaller half lies left and above.
         return round(x - 0.1), round(y - 0.1)
 
     def apply(self, image: Image) -> Image:
@@ -79,24 +83,34 @@ def suppress(boxes: Floats, scores: Floats, classes: NDArray[np.intp], iou: floa
     """Greedy NMS within each class: the indices that stay, best first, at most `MAX_DETECTIONS`.
 
     A box is dropped when it overlaps a better one of its class by more than `iou`.
+
+    Args:
+        boxes: (n, 4) as x1, y1, x2, y2.
+        scores, classes: (n,).
     """
+    # Stable: of equal scores the earlier box is the better one, on every machine.
     order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes[order].T
     area = (x2 - x1) * (y2 - y1)
-    of_class = classes[order]
+    box_class = classes[order]
+
     alive = np.ones(len(order), bool)
     stays: list[int] = []
-    for i in range(len(order)):
-        if not alive[i]:
+    for best in range(len(order)):
+        if not alive[best]:
             continue
-        stays.append(int(order[i]))
+        stays.append(int(order[best]))
         if len(stays) == MAX_DETECTIONS:
             break
-        width = np.minimum(x2[i], x2[i + 1 :]) - np.maximum(x1[i], x1[i + 1 :])
-        height = np.minimum(y2[i], y2[i + 1 :]) - np.maximum(y1[i], y1[i + 1 :])
+        # Whoever is still alive behind this box is no better: it goes if it shows the same.
+        behind = slice(best + 1, None)
+        width = np.minimum(x2[best], x2[behind]) - np.maximum(x1[best], x1[behind])
+        height = np.minimum(y2[best], y2[behind]) - np.maximum(y1[best], y1[behind])
         overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        union = area[i] + area[i + 1 :] - overlap
-        alive[i + 1 :] &= (overlap <= iou * union) | (of_class[i + 1 :] != of_class[i])
+        union = area[best] + area[behind] - overlap
+        # Multiplied, not divided: two empty boxes have a union of 0.
+        is_apart = overlap <= iou * union
+        alive[behind] &= is_apart | (box_class[behind] != box_class[best])
     return stays
 
 
@@ -127,12 +141,13 @@ class YoloDetector:
         settings = GateSettings.read(folder / GATE_FILE)
         path = folder / settings.model
         engine = load_engine(path, threads)
-        if problem := _signature_problem(engine, settings):
-            raise ModelError(f"{path}: {problem}")
+        problem = _signature_problem(engine, settings)
+        if problem is not None:
+            raise ModelError(problem, path)
         detector = cls(engine, settings)
         grey = np.full((settings.imgsz, settings.imgsz, 3), _GREY, np.uint8)
         if not np.isfinite(detector.infer(model_input(grey))).all():
-            raise ModelError(f"{path}: the model answers with NaN or infinity")
+            raise ModelError("the model answers with NaN or infinity", path)
         return detector
 
     def detect(self, image: Image) -> tuple[Detection, ...]:
@@ -142,7 +157,7 @@ class YoloDetector:
             image: uint8 BGR of shape (height, width, 3).
 
         Raises:
-            ValueError: the image is not that.
+            ValueError: the image is of another type or shape, or empty.
             ModelError: the model failed on it.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -170,20 +185,20 @@ class YoloDetector:
         """
         best = output[4:].max(axis=0)
         likely = np.flatnonzero(best > MIN_CONFIDENCE)
+        # Every comparison with NaN is false: unchecked, a broken model would see empty roads only.
         if not (np.isfinite(best).all() and np.isfinite(output[:4, likely]).all()):
             raise ModelError(f"{self.settings.model}: the model answers with NaN or infinity")
         scores, classes = best[likely], output[4:, likely].argmax(axis=0)
         centre, half = output[:2, likely].T, output[2:4, likely].T / 2
         boxes = np.concatenate((centre - half, centre + half), axis=1, dtype=np.float32)
         stays = suppress(boxes, scores, classes, self.settings.nms_iou)
-        return tuple(
-            Detection(
-                Box(float(x1), float(y1), float(x2), float(y2), letterbox.frame),
-                self.settings.classes[classes[i]],
-                float(scores[i]),
-            )
-            for (x1, y1, x2, y2), i in zip(letterbox.invert(boxes[stays]), stays, strict=True)
-        )
+        detections = []
+        for corners, i in zip(letterbox.invert(boxes[stays]), stays, strict=True):
+            x1, y1, x2, y2 = map(float, corners)
+            box = Box(x1, y1, x2, y2, letterbox.frame)
+            severity = self.settings.classes[classes[i]]
+            detections.append(Detection(box, severity, float(scores[i])))
+        return tuple(detections)
 
 
 def _signature_problem(engine: Engine, settings: GateSettings) -> str | None:
@@ -191,12 +206,12 @@ def _signature_problem(engine: Engine, settings: GateSettings) -> str | None:
     inputs, outputs, side = engine.inputs, engine.outputs, settings.imgsz
     if len(inputs) != 1 or len(outputs) != 1:
         return f"{len(inputs)} inputs and {len(outputs)} outputs, expected one of each"
-    anchors = sum((side // stride) ** 2 for stride in (8, 16, 32))
+    anchors = sum((side // stride) ** 2 for stride in (8, 16, 32))  # a prediction for each cell
     expected = {
         "input": (inputs[0], Tensor("float32", (1, 3, side, side))),
         "output": (outputs[0], Tensor("float32", (1, 4 + len(settings.classes), anchors))),
     }
-    for name, (found, wanted) in expected.items():
-        if found != wanted:
-            return f"{name} is {found.type} {found.shape}, expected {wanted.type} {wanted.shape}"
+    for name, (actual, wanted) in expected.items():
+        if actual != wanted:
+            return f"{name} is {actual.type} {actual.shape}, expected {wanted.type} {wanted.shape}"
     return None

@@ -1,7 +1,7 @@
 """What runs a gate's model on the CPU: ONNX Runtime for `.onnx`, OpenVINO for `.xml` and `.bin`.
 
-An engine is a loaded model with one input and what its file says of shapes; the detector around it
-is the same for all.
+An engine is a loaded model that states its inputs and outputs; the detector around it is the same
+for both.
 """
 
 import sys
@@ -60,19 +60,22 @@ def load_engine(path: Path, threads: int) -> Engine:
         ModelError: a file of it is missing or too large, the engine's library is not installed, or
             it cannot load the model.
     """
-    for file in (path.with_name(name) for name in model_files(path.name)):
+    for name in model_files(path.name):
+        file = path.with_name(name)
         if not file.is_file():
-            raise ModelError(f"{file} is missing, the model has to consist of it")
-        if file.stat().st_size > (limit := _MAX_BYTES[file.suffix]):
-            raise ModelError(f"{file}: larger than {limit} bytes")
+            raise ModelError(f"{file} is missing: part of the model is missing")
+        limit = _MAX_BYTES[file.suffix]
+        if file.stat().st_size > limit:
+            raise ModelError(f"larger than {limit} bytes", file)
     return OpenVino(path, threads) if path.suffix == ".xml" else OnnxRuntime(path, threads)
 
 
 def silent_openvino() -> Any:
     """The module `openvino`, imported without its telemetry.
 
-    Else its import alone reports to its makers and writes into the home folder, with no switch but
-    a file there. Without the package `openvino_telemetry` it does neither, nor does NNCF.
+    The import alone would report to its makers and write into the home folder, and only a file
+    there can switch that off. Where the package `openvino_telemetry` cannot be imported, neither
+    OpenVINO nor NNCF does it.
 
     Raises:
         ImportError: it is not installed.
@@ -127,15 +130,16 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            # Else some processors would answer in bfloat16, and not what was measured.
+            # By default some processors compute in bfloat16, with other answers than were measured.
             "INFERENCE_PRECISION_HINT": "f32",
-            # Threads that are pinned wait for their core when the MLLM or the uplink has it.
+            # A pinned thread would wait for its core while the MLLM or the uplink uses it.
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            # By name: with another content `read_model` would try the readers of all formats.
+            # The reader is named: `read_model` would try the readers of all formats on a file
+            # that holds something else.
             reader = openvino.frontend.FrontEndManager().load_by_framework("ir")
-            # Not mapped: a mapped file that is cut short later would kill the process.
+            # Not memory-mapped: a mapped file that is cut short later would kill the process.
             model = reader.convert(reader.load(str(path), enable_mmap=False))
             self.inputs = tuple(self._tensor(port) for port in model.inputs)
             self.outputs = tuple(self._tensor(port) for port in model.outputs)
@@ -152,5 +156,5 @@ class OpenVino:
         return Tensor("float32" if kind == "f32" else kind, tuple(lengths))
 
     def run(self, blob: Floats) -> Floats:
-        # The request's own memory holds the answer, so what is handed out has to be a copy.
+        # A copy: the answer lies in the request's own memory, which the next one overwrites.
         return np.array(self._request.infer([blob], share_inputs=True)[0], np.float32)
