@@ -16,14 +16,12 @@ from dat_runtime.answer import dump, target
 from dat_runtime.manifest import verify
 from dat_runtime.prompt import task_prompt
 from dat_runtime.stage import Stage
-from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box, Severity, Size
 from eval.answers import usage
 from eval.paper import printed
 from eval.tables import main
 from eval.understanding import formats, grids
 from eval.understanding.assembly import assemble, measured_on
-from eval.understanding.priorities import calibration, priorities
 from eval.understanding.terminal import terminal
 
 SIZE = Size(100, 80)
@@ -547,16 +545,6 @@ def test_what_the_answers_took_is_shown(
     shown = capsys.readouterr().out
     assert "ms per token" in shown
     assert max(map(len, shown.splitlines())) <= 100
-
-
-def test_calibration_compares_answered_with_true_priority() -> None:
-    frames = [Frame("a", "", SIZE, (Accident(Box(10, 10, 50, 40, SIZE), "severe"),))] * 3
-    bold = json.loads(good(1)) | {"score": 1.0}
-    true, said = priorities(frames, [good(0 + 1), json.dumps(bold), "no JSON"])
-    found = calibration(true, said)
-    assert (found["frames"], found["without"]) == (2, 1)
-    assert found["mae"] == pytest.approx((said[1] - true[1]) / 2, abs=0.01)
-    assert [b["frames"] for b in found["bins"]] == [2]
 
 
 def test_without_scores_the_tables_are_the_papers() -> None:
