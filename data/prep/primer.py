@@ -23,6 +23,7 @@ from dat_runtime.command import command
 from dat_runtime.draw import PATCH, encode_png
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
+from data.prep.instructions.dataset_info import dataset_info
 from data.prep.rendering.primer_samples import samples
 
 LARGEST = 6 * PATCH
@@ -50,30 +51,6 @@ def write(folder: Path, name: str, seed: int, count: int, size: int) -> None:
     files.write_atomically(folder / f"primer_{name}.json", text)
 
 
-def dataset_info() -> dict[str, Any]:
-    """LLaMA-Factory's description of both parts.
-
-    The same in form as that of the instruction data (`instructions.sharegpt`), but apart from it:
-    through that module the gate's code would count as what decides this folder.
-    """
-    columns = {"messages": "messages", "system": "system", "images": "images"}
-    tags = {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-    }
-    info = {}
-    for name in ("train", "val"):
-        info[f"primer_{name}"] = {
-            "file_name": f"primer_{name}.json",
-            "formatting": "sharegpt",
-            "columns": columns,
-            "tags": tags,
-        }
-    return info
-
-
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("data.prep.primer", __doc__)
@@ -99,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Even seeds for training, odd ones for validation: no picture is in both.
             write(folder, "train", 2 * options.seed, options.count, options.size)
             write(folder, "val", 2 * options.seed + 1, max(1, options.count // 20), options.size)
-            files.write_json(folder / "dataset_info.json", dataset_info())
+            info = dataset_info(["primer_train", "primer_val"])
+            files.write_json(folder / "dataset_info.json", info)
     return 0
 
 

@@ -12,6 +12,7 @@ from dat_runtime import answer
 from dat_runtime.event import question
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
+from data.prep.instructions.dataset_info import dataset_info
 from train.mllm import tiny_model
 from train.mllm.base_training import task_texts
 from train.mllm.run_settings import RunSettings
@@ -76,20 +77,4 @@ def write_sample(folder: Path, number: int, frame: Size | None = None) -> dict[s
 
 
 def write_info(folder: Path, *names: str) -> None:
-    columns = {"messages": "messages", "images": "images", "system": "system"}
-    tags = {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-    }
-    info = {
-        name: {
-            "file_name": f"{name}.json",
-            "formatting": "sharegpt",
-            "columns": columns,
-            "tags": tags,
-        }
-        for name in names
-    }
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+    (folder / "dataset_info.json").write_text(json.dumps(dataset_info(names)))

@@ -5,7 +5,6 @@ and raw. Image, prompt and answer count the pixels of the image that the model s
 """
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from dat_runtime.event import Question, question
 from dat_runtime.files import write_json
 from dat_runtime.truth import SPLITS, Frame, read_split
 from dat_runtime.types import Accident
+from data.prep.instructions.dataset_info import dataset_info
 from data.prep.instructions.guides import Gates, Guide, Tally, write_tallies
 
 INPUTS = ("boxed", "raw")
@@ -93,23 +93,3 @@ def sample(frame: Frame, asked: Question, path: str) -> dict[str, Any]:
         "frame": [asked.frame.width, asked.frame.height],
         "original": [frame.size.width, frame.size.height],
     }
-
-
-def dataset_info(names: Iterable[str]) -> dict[str, Any]:
-    """LLaMA-Factory's description of data sets; that of `name` lies in `<name>.json`."""
-    columns = {"messages": "messages", "images": "images", "system": "system"}
-    tags = {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-    }
-    info = {}
-    for name in names:
-        info[name] = {
-            "file_name": f"{name}.json",
-            "formatting": "sharegpt",
-            "columns": columns,
-            "tags": tags,
-        }
-    return info

@@ -11,8 +11,9 @@ from dat_runtime.errors import DataError
 from dat_runtime.event import Question
 from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box, Size
+from data.prep.instructions.dataset_info import dataset_info
 from data.prep.instructions.guides import from_labels
-from data.prep.instructions.sharegpt import dataset_info, sample, write_split
+from data.prep.instructions.sharegpt import sample, write_split
 
 CAMERA, SEEN = Size(200, 100), Size(56, 28)
 

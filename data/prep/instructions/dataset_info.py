@@ -1,0 +1,24 @@
+"""LLaMA-Factory's `dataset_info.json`: where each data set lies, and what its fields are called."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def dataset_info(names: Iterable[str]) -> dict[str, Any]:
+    """The description of data sets in the ShareGPT form; that of `name` lies in `<name>.json`."""
+    columns = {"messages": "messages", "images": "images", "system": "system"}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+    }
+    info = {}
+    for name in names:
+        info[name] = {
+            "file_name": f"{name}.json",
+            "formatting": "sharegpt",
+            "columns": columns,
+            "tags": tags,
+        }
+    return info
