@@ -7,15 +7,15 @@ from typing import Any
 from dat_runtime.files import parse
 from dat_runtime.priority import level_of, target_score
 from dat_runtime.schema import FAR, accidents_of, is_box, is_integer
-from dat_runtime.types import Accident, Assessment, Size, highest_severity
+from dat_runtime.types import Accident, Assessment, Size, highest_severity, reading_order
 
 
 def in_frame(text: str, source: Size, target: Size) -> str:
-    """The answer with its boxes carried from frame `source` to frame `target`, whole pixels.
+    """The answer with its boxes moved from frame `source` to frame `target`, whole pixels.
 
-    The verdict of `check` stays: a box inside its frame keeps at least one pixel inside the other,
-    one that is outside or empty stays so, and all else is as it was. A text that does not parse, or
-    whose frames are equal, comes back unchanged.
+    The verdict of `check` stays the same: a box inside its frame keeps at least one pixel inside
+    the other, a box that is outside or empty stays so, and nothing else changes. A text that does
+    not parse, or whose frames are equal, comes back unchanged.
     """
     if source == target:
         return text
@@ -28,40 +28,52 @@ def in_frame(text: str, source: Size, target: Size) -> str:
     for accident in accidents_of(value):
         bbox: Any = accident.get("bbox")
         if is_box(bbox):
-            carried = _carried if all(map(is_integer, bbox)) else _carried_fractions
-            x1, x2 = carried(bbox[0], bbox[2], source.width, target.width)
-            y1, y2 = carried(bbox[1], bbox[3], source.height, target.height)
+            # Fractions fail the schema, and have to fail it in the other frame too.
+            moved = _moved if all(map(is_integer, bbox)) else _moved_fractions
+            x1, x2 = moved(bbox[0], bbox[2], source.width, target.width)
+            y1, y2 = moved(bbox[1], bbox[3], source.height, target.height)
             accident["bbox"] = [x1, y1, x2, y2]
     return json.dumps(value, ensure_ascii=False)
 
 
-def _carried(low: float, high: float, source: int, target: int) -> tuple[float, float]:
+def _moved(low: float, high: float, source: int, target: int) -> tuple[float, float]:
     """Both ends of a box along one axis, whole pixels, in the other frame."""
-    start, end = (_coordinate(v, source, target) for v in (low, high))
-    if 0 <= low < high <= source and end - start < 1:
+    start = _coordinate(low, source, target)
+    end = _coordinate(high, source, target)
+    is_inside = 0 <= low < high <= source
+    if is_inside and end - start < 1:
+        # Rounding took the last pixel of a sliver: an empty box would be a violation.
         start = min(start, target - 1)
         end = start + 1
     return start, end
 
 
 def _coordinate(value: float, source: int, target: int) -> int:
-    """Never falls as `value` rises; what is outside stays outside."""
-    there = round(max(-FAR, min(value, FAR)) * target / source)
+    """A coordinate in the other frame: outside stays outside, and the order of two is kept."""
+    moved = round(_bounded(value) * target / source)
     if value < 0:
-        return min(there, -1)
-    return max(there, target + 1) if value > source else there
+        return min(moved, -1)
+    if value > source:
+        return max(moved, target + 1)
+    return moved
 
 
-def _carried_fractions(low: float, high: float, source: int, target: int) -> tuple[float, float]:
+def _moved_fractions(low: float, high: float, source: int, target: int) -> tuple[float, float]:
     """Both ends unrounded, a hair's breadth inward: fractions stay fractions, and in order."""
-    start, end = (max(-FAR, min(v, FAR)) * target / source for v in (low, high))
+    start = _bounded(low) * target / source
+    end = _bounded(high) * target / source
     return start + 2**-20, end - 2**-20
+
+
+def _bounded(value: float) -> float:
+    return max(-FAR, min(value, FAR))
 
 
 def as_json(assessment: Assessment) -> dict[str, Any]:
     """The assessment as the JSON object of a compliant answer."""
     accidents = [
-        {"bbox": list(a.box.pixels()), "severity": a.severity} for a in assessment.accidents
+        {"bbox": list(accident.box.pixels()), "severity": accident.severity}
+        for accident in assessment.accidents
     ]
     return {
         "count": assessment.count,
@@ -83,7 +95,7 @@ def target(accidents: Sequence[Accident]) -> Assessment:
 
     Accidents are listed severe first, then from left to right, so that one frame has one answer.
     """
-    ordered = tuple(sorted(accidents, key=lambda a: (a.severity != "severe", a.box.x1, a.box.y1)))
+    ordered = tuple(sorted(accidents, key=reading_order))
     severity = highest_severity([a.severity for a in ordered])
     return Assessment(
         count=len(ordered),
@@ -98,8 +110,11 @@ def target(accidents: Sequence[Accident]) -> Assessment:
 def _summary(accidents: Sequence[Accident]) -> str:
     if not accidents:
         return "No accident."
-    severe = sum(a.severity == "severe" for a in accidents)
-    parts = [
-        f"{n} {s}" for n, s in ((severe, "severe"), (len(accidents) - severe, "moderate")) if n
-    ]
+    severe = sum(accident.severity == "severe" for accident in accidents)
+    moderate = len(accidents) - severe
+    parts = []
+    if severe:
+        parts.append(f"{severe} severe")
+    if moderate:
+        parts.append(f"{moderate} moderate")
     return f"Accidents: {', '.join(parts)}."

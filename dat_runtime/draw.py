@@ -1,4 +1,4 @@
-"""Pictures: the model's frame, the boxed image, ROI crops (Eq. 2 and after), encoding.
+"""Pictures: the model's frame, the boxed image, ROI crops (after Eq. 2), encoding.
 
 Images are `uint8` arrays of shape (height, width, 3), BGR. No function changes its input.
 """
@@ -23,7 +23,7 @@ COLOURS: dict[Severity | None, tuple[int, int, int]] = {
     "severe": (0, 0, 255),
     None: (255, 0, 255),
 }
-"""BGR: orange, red, and magenta where the gate says nothing of severity; the prompt names them."""
+"""BGR: orange, red, and magenta for an unknown severity; the prompt names them."""
 
 PATCH = 28
 """Qwen2.5-VL's vision unit: 14-pixel patches merged 2 x 2."""
@@ -41,6 +41,8 @@ def size_of(image: Image) -> Size:
 
 def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN_PIXELS) -> Size:
     """The size at which Qwen2.5-VL sees a frame: sides are multiples of 28 within the pixel limits.
+
+    After `smart_resize` of the Qwen2-VL image processor in Transformers.
 
     An image stored at this size is left alone by LLaMA-Factory, Transformers and servers, so the
     pixels that an answer counts are the pixels of the image that was sent (see
@@ -81,15 +83,18 @@ def boxed_image(image: Image, detections: Sequence[Detection]) -> Image:
     """Î = Draw(I, D⁺): a copy of the image with each detection framed in its severity's colour.
 
     Lines are one hundredth of the shorter side, at least one pixel, and lie inside the box, so no
-    pixel outside a box changes. The least confident is drawn first: the surest stays on top.
+    pixel outside a box changes. The least confident is drawn first: the most confident ends on top.
     """
     boxed = image.copy()
     line = max(1, round(min(image.shape[:2]) / 100))
     for detection in sorted(detections, key=lambda d: d.confidence):
         x1, y1, x2, y2 = detection.box.to(size_of(image)).pixels()
         colour = COLOURS[detection.severity]
-        for inset in range(min(line, (min(x2 - x1, y2 - y1) + 1) // 2)):
-            top_left, bottom_right = (x1 + inset, y1 + inset), (x2 - 1 - inset, y2 - 1 - inset)
+        # A thick line is drawn as nested thin ones: cv2 would put half of its width outside.
+        innermost = (min(x2 - x1, y2 - y1) + 1) // 2
+        for inset in range(min(line, innermost)):
+            top_left = (x1 + inset, y1 + inset)
+            bottom_right = (x2 - 1 - inset, y2 - 1 - inset)
             cv2.rectangle(boxed, top_left, bottom_right, colour, 1, cv2.LINE_8)
     return boxed
 
@@ -98,18 +103,20 @@ def roi_crop(image: Image, detection: Detection, margin: float = 0.1) -> Image:
     """I_roi = Crop(I, R): the detection with a margin (share of its sides), inside the frame."""
     x1, y1, x2, y2 = detection.box.to(size_of(image)).pixels()
     dx, dy = round((x2 - x1) * margin), round((y2 - y1) * margin)
-    return image[max(0, y1 - dy) : y2 + dy, max(0, x1 - dx) : x2 + dx].copy()
+    left, top = max(0, x1 - dx), max(0, y1 - dy)  # a negative index would count from the end
+    return image[top : y2 + dy, left : x2 + dx].copy()
 
 
 def representative_roi(
     image: Image, detections: Sequence[Detection], quality: int = 75
 ) -> bytes | None:
-    """The one ROI that an event keeps, as JPEG: a severe one if any, then the smallest in bytes.
+    """The one ROI that an event keeps, as JPEG: of the severe ones if any, the smallest in bytes.
 
-    One of unknown severity may be severe, and counts as such.
+    Unknown severity counts as severe.
     """
-    severe = [d for d in detections if d.severity != "moderate"]
-    crops = [encode_jpeg(roi_crop(image, d), quality) for d in severe or detections]
+    severe = [detection for detection in detections if detection.severity != "moderate"]
+    candidates = severe or detections
+    crops = [encode_jpeg(roi_crop(image, detection), quality) for detection in candidates]
     return min(crops, key=len, default=None)
 
 

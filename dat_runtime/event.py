@@ -1,6 +1,6 @@
 """One frame from its detections to an event with three units: JSON, ROI and boxed image.
 
-Between `question` and `event_of` stands the MLLM; both ends are pure.
+`question` is what the MLLM is asked, and `event_of` takes its answer; both are pure.
 """
 
 import json
@@ -27,7 +27,7 @@ from dat_runtime.schema import Check, check
 from dat_runtime.types import Accident, Assessment, Detection, Size
 
 Source = Literal["mllm", "gate"]
-"""Who says what an event says."""
+"""Whose assessment an event carries."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Event:
 
     Attributes:
         id: unique at its node.
-        assessment: what the event says, boxes in pixels of the original frame.
+        assessment: count, severities, score and boxes, in pixels of the original frame.
         source: "mllm", or "gate" when there was no compliant answer.
         check: the verdict on the answer, boxes in the frame in which it was given; `None` when
             there was no answer.
@@ -73,7 +73,7 @@ class Event:
     captured_at: float
 
     def pending(self) -> PendingEvent:
-        """What the scheduler knows of the event: its priority and the sizes of its units."""
+        """The event as the scheduler sees it: its priority and the sizes of its units."""
         return PendingEvent(
             id=self.id,
             priority=self.priority,
@@ -89,12 +89,11 @@ def question(
 ) -> Question:
     """What to ask about a frame: boxed with the kept detections D⁺, or raw (`None`, Table 1).
 
-    The frame is brought to the model's size first and the boxes are drawn after, so that their
-    lines keep their width.
+    The frame is resized first and the boxes are drawn after, so that their lines keep their width.
     """
     frame = model_frame(size_of(image), max_pixels)
-    seen = boxed_image(resize(image, frame), detections or ())
-    return Question(encode_png(seen), SYSTEM, task_prompt(frame, detections), frame)
+    boxed = boxed_image(resize(image, frame), detections or ())
+    return Question(encode_png(boxed), SYSTEM, task_prompt(frame, detections), frame)
 
 
 def event_of(
@@ -107,8 +106,8 @@ def event_of(
 ) -> Event:
     """The event of a frame whose question was answered.
 
-    An answer that is not fully compliant does not reach the cloud: the gate's detections then make
-    the event, as they do when no answer came, so that an alert goes out in any case.
+    An answer that is not fully compliant does not reach the cloud: the event is then made from the
+    gate's detections, as it is when no answer came, so that an alert goes out in any case.
 
     Args:
         id: unique at this node.
@@ -120,10 +119,10 @@ def event_of(
     """
     size = size_of(image)
     verdict = None if answer is None else check(answer, frame.width, frame.height)
-    told = _compliant(verdict)
+    compliant = _compliant(verdict)
     source: Source
-    if told is not None:
-        assessment, source = _moved(told, size), "mllm"
+    if compliant is not None:
+        assessment, source = _moved(compliant, size), "mllm"
     else:
         assessment, source = _from_gate(detections, size), "gate"
     priority = semantic_priority(assessment.level, assessment.score)
@@ -148,13 +147,19 @@ def _compliant(verdict: Check | None) -> Assessment | None:
 
 def _moved(assessment: Assessment, frame: Size) -> Assessment:
     """The assessment with its boxes in another frame of the same picture."""
-    accidents = tuple(Accident(a.box.to(frame), a.severity) for a in assessment.accidents)
+    accidents = tuple(
+        Accident(accident.box.to(frame), accident.severity) for accident in assessment.accidents
+    )
     return replace(assessment, accidents=accidents)
 
 
 def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
-    """What the gate alone says; unknown severity counts as severe."""
-    return target([Accident(d.box.to(size).clipped(), d.severity or "severe") for d in detections])
+    """The assessment of the gate alone; unknown severity counts as severe."""
+    accidents = []
+    for detection in detections:
+        box = detection.box.to(size).clipped()
+        accidents.append(Accident(box, detection.severity or "severe"))
+    return target(accidents)
 
 
 def _alert(

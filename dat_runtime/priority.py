@@ -37,14 +37,16 @@ def level_of(severity: str) -> int:
 def target_score(accidents: Sequence[Accident]) -> float:
     """r = φ(l, z) of Eq. 4 as training target, a function of the labels, two decimals.
 
-    z is the extent of the scene: the share of the frame that the accident boxes cover (summed,
-    at most 1), with its square root taken so that small boxes still differ, half as much again for
-    each further accident, at most 1. Level 0 maps it to [0.05, 0.45], level 1 to [0.55, 0.95]:
-    inside Eq. 4's ranges with a margin. A frame without accidents has score 0.
+    z is the extent of the scene: the square root of the share of the frame that the accident boxes
+    cover, half as much again for each further accident, at most 1. Level 0 maps it to [0.05, 0.45],
+    level 1 to [0.55, 0.95]: inside Eq. 4's ranges with a margin. A frame without accidents has
+    score 0.
     """
     if not accidents:
         return 0.0
-    share = sum(a.box.area / a.box.frame.pixels for a in accidents)
-    extent = min(1.0, math.sqrt(min(1.0, share)) * (1 + 0.5 * (len(accidents) - 1)))
-    base = 0.55 if any(a.severity == "severe" for a in accidents) else 0.05
+    share = sum(accident.box.area / accident.box.frame.pixels for accident in accidents)
+    side = math.sqrt(min(1.0, share))  # with the share itself small boxes would hardly differ
+    extent = min(1.0, side * (1 + 0.5 * (len(accidents) - 1)))
+    is_severe = any(accident.severity == "severe" for accident in accidents)
+    base = 0.55 if is_severe else 0.05
     return round(base + 0.4 * extent, 2)

@@ -1,14 +1,14 @@
 """The task prompt p_t (Eq. 3): one template for training, evaluation and the field.
 
 The system message holds what never changes, so a server can cache it before the image; the user
-message holds the image's size and, for boxed images, the gate's detections, so that they stand
-close to the image and to the answer (`docs/decisions/003-prompt.md`). Coordinates are pixels of
-the image that is sent.
+message holds the image's size and, for boxed images, the gate's detections, which so come between
+the image and the answer (`docs/decisions/003-prompt.md`). Coordinates are pixels of the image that
+is sent.
 """
 
 from collections.abc import Sequence
 
-from dat_runtime.types import Detection, Size
+from dat_runtime.types import Detection, Size, reading_order
 
 PROMPT_VERSION = 1
 """Changes whenever a character of a prompt would; adapters state theirs."""
@@ -25,7 +25,7 @@ SYSTEM = (
 )
 
 _LEGEND = {True: "orange moderate, red severe", False: "magenta"}
-"""The colours of `draw.COLOURS`: of a gate that tells severities apart, of one that does not."""
+"""The colours of `draw.COLOURS`: of a gate that knows severities, and of one that does not."""
 
 
 def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
@@ -42,10 +42,10 @@ def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
         return words
     if not detections:
         return f"{words} The gate found no box."
-    told = {d.severity is not None for d in detections}
-    legend = [colours for known, colours in _LEGEND.items() if known in told]
-    ordered = sorted(detections, key=lambda d: (d.severity != "severe", d.box.x1, d.box.y1))
+    knows_severity = {d.severity is not None for d in detections}
+    legend = [colours for known, colours in _LEGEND.items() if known in knows_severity]
     listed = "; ".join(
-        f"{d.label} {d.confidence:.2f} {list(d.box.to(frame).pixels())}" for d in ordered
+        f"{d.label} {d.confidence:.2f} {list(d.box.to(frame).pixels())}"
+        for d in sorted(detections, key=reading_order)
     )
     return f"{words} Gate boxes ({', '.join(legend)}): {listed}"

@@ -124,6 +124,11 @@ class Assessment:
     summary: str
 
 
+def reading_order(item: Accident | Detection) -> tuple[bool, float, float]:
+    """Sorts accidents, in answers and prompts alike: severe first, then from left to right."""
+    return item.severity != "severe", item.box.x1, item.box.y1
+
+
 def highest_severity(severities: Sequence[str]) -> OverallSeverity:
     """The overall severity of a frame: the highest of its accidents', `none` when it has none."""
     if "severe" in severities:
