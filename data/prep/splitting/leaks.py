@@ -130,8 +130,8 @@ def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
 
     clips = _numbered(frame.source.clip for frame in kept)
     contents = _numbered(frame.content for frame in kept)
-    # The wider radius finds the pairs of every kind; the kind is that of the first rule that holds,
-    # so the strongest is written last.
+    # The wider radius finds the pairs of the other three kinds. A pair has the strongest kind whose
+    # rule holds, so the strongest is written last.
     for pairs in looks.alike(bits, looks.SAME_PLACE, engine):
         first, second, distance = pairs.astype(np.int64).T
         kinds = np.full(len(pairs), -1)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 
 from dat_runtime import answer, schema
@@ -15,25 +14,7 @@ from dat_runtime.truth import SPLITS, read_split
 from dat_runtime.types import Size
 from data.prep import instruct
 from data.prep.instructions.sharegpt import INPUTS
-
-SIZES = {"square": (640, 640), "wide": (1280, 360), "tall": (300, 700), "tiny": (60, 60)}
-
-
-def write_data(out: Path, sizes: dict[str, tuple[int, int]] = SIZES) -> Path:
-    """As `data.prep.build` leaves it: in every split, one frame of each size with one accident."""
-    with Stage(out, kind="data", inputs={}, config={}) as folder:
-        for split in SPLITS:
-            (folder / "images" / split).mkdir(parents=True)
-            lines = []
-            for name, (width, height) in sizes.items():
-                image = f"images/{split}/{name}.jpg"
-                cv2.imwrite(str(folder / image), np.full((height, width, 3), 90, np.uint8))
-                bbox = [width // 5, height // 4, width // 2, height // 2]
-                accidents = [{"bbox": bbox, "severity": "moderate"}]
-                line = {"image_id": name, "image": image, "width": width, "height": height}
-                lines.append(json.dumps(line | {"accidents": accidents}))
-            (folder / f"truth_{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return out
+from tests.data.prep.prepared_builder import write_data
 
 
 def run(tmp_path: Path, gate: Path, *options: str) -> int:

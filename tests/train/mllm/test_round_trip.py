@@ -16,7 +16,7 @@ from dat_runtime.types import Box, Size
 from data.prep import instruct
 from eval.answers.asks import read_asks
 from eval.answers.model import encode
-from tests.data.prep.test_instruct import SIZES, write_data
+from tests.data.prep.prepared_builder import SIZES, write_data
 
 PATCH = 14
 

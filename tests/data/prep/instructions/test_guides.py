@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from dat_runtime.edge.settings import GateSettings
@@ -17,6 +15,7 @@ from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Severity, Si
 from data.prep import instruct
 from data.prep.instructions.guides import Tally
 from tests.conftest import SIDE, constant_gate
+from tests.data.prep.prepared_builder import write_data
 
 FRAME = Size(100, 100)
 NAMES = ("a", "b", "c", "d")
@@ -25,18 +24,7 @@ NAMES = ("a", "b", "c", "d")
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Four frames a part, each with one moderate accident in its upper left quarter."""
-    with Stage(tmp_path / "data", kind="data", inputs={}, config={}) as folder:
-        for split in SPLITS:
-            (folder / "images" / split).mkdir(parents=True)
-            lines = []
-            for name in NAMES:
-                image = f"images/{split}/{name}.jpg"
-                cv2.imwrite(str(folder / image), np.full((100, 100, 3), 90, np.uint8))
-                accidents = [{"bbox": [0, 0, 50, 50], "severity": "moderate"}]
-                record = {"image_id": name, "image": image, "width": 100, "height": 100}
-                lines.append(json.dumps(record | {"accidents": accidents}))
-            (folder / f"truth_{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return tmp_path / "data"
+    return write_data(tmp_path / "data", dict.fromkeys(NAMES, (100, 100)), [0, 0, 50, 50])
 
 
 def make_gate(out: Path, data: Path, confidence: float, left_out: Any = None) -> Path:
