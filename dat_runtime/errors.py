@@ -28,7 +28,7 @@ class ConfigError(DatError):
 
 
 class DataError(DatError):
-    """Input data is not what it should be."""
+    """Input data is missing, broken, or contradicts itself."""
 
 
 class ModelError(DatError):

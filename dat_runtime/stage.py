@@ -1,8 +1,8 @@
-"""Output folders: written beside, moved into place when whole, with a manifest that readers verify.
+"""Output folders: written under another name, moved into place when whole, with a manifest.
 
-Every command of the bench that makes something makes one folder, through `Stage`. Its manifest
-(`manifest`) states what decided the content, the source code included: the command's own module and
-all of this repository that it imports.
+Every command that makes something makes one folder, through `Stage`. The folder's manifest
+(`manifest`) states what decided its content, the source code included: the command's own module and
+all that it imports from this repository.
 """
 
 import ast
@@ -30,7 +30,7 @@ except ImportError:  # not on this system: two runs at once are not noticed
     fcntl = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Below it lies the code of the stages."""
+"""The folder that holds this package and those of the stages."""
 
 _APART = frozenset(
     Path(__file__).resolve().with_name(name)
@@ -39,34 +39,34 @@ _APART = frozenset(
 """Modules that decide how a folder is written and how a command is called, not what is in it."""
 
 BAD_INPUT = (ConfigError, DataError, ManifestError)
-"""What a stage raises about its input: starting again with it would fail the same way."""
+"""What a stage raises about its input: with the same input it would fail the same way again."""
 
 
 def peak_memory_bytes() -> int:
     """The largest resident set so far, of this process or of one that it waited for."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(w).ru_maxrss for w in who)
-    return peak * (1 if sys.platform == "darwin" else 1024)
+    peak = max(resource.getrusage(one).ru_maxrss for one in who)
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def sources(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
     """The given Python files and all of this repository that they import, at whatever depth.
 
     Imports are read, not run, those inside functions too. `__init__.py` of packages, which are
-    empty, and the modules of folders, errors and command lines do not count.
+    empty, and the modules `_APART` do not count.
     """
-    found: set[Path] = set()
+    read: set[Path] = set()
     ahead = [Path(entry).resolve() for entry in entries]
     while ahead:
         path = ahead.pop()
-        if path in found:
+        if path in read:
             continue
-        found.add(path)
+        read.add(path)
         for name in _imports(path):
             module = _module(name, root)
             if module is not None:
                 ahead.append(module)
-    return sorted(found)
+    return sorted(read)
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -79,6 +79,7 @@ def _imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        # Only blocks of statements hold imports; expressions, most of the tree, are left out.
         for block in ("body", "orelse", "finalbody", "handlers", "cases"):
             inner = getattr(node, block, ())
             ahead += inner if isinstance(inner, list) else ()
@@ -91,12 +92,15 @@ def _module(name: str, root: Path) -> Path | None:
 
 
 def _code_digest(files: Iterable[str | Path]) -> str:
-    """Of Python files with all that they import, and of other files as they are."""
+    """sha256 over Python files with all that they import, and over other files alone."""
     modules: list[Path] = []
     others: list[Path] = []
     for file in map(Path, files):
-        (modules if file.suffix == ".py" else others).append(file)
-    digests = map(digest, sources(modules, ROOT) + others)
+        if file.suffix == ".py":
+            modules.append(file)
+        else:
+            others.append(file)
+    digests = [digest(path) for path in sources(modules, ROOT) + others]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -109,18 +113,19 @@ class Stage:
         with stage as folder:
             ...write into folder...
 
-    The work happens in `<out>.partial`, which becomes `out` when the block ends well and is removed
-    when it raises an error about its input, unless it went on with what was there. When the block
-    is cut off, or a training in it fails, it stays: a `resumable` stage finds its checkpoints there
-    at the next start with the same recipe, any other starts clean.
-    A whole folder whose move was cut off is moved at the next start. Input folders are verified
-    before the work begins; a second run that writes the same folder is refused.
-    A folder that no stage made is never replaced. Either outcome is told on stdout, with the time
+    The work is done in `<out>.partial`. When the block ends well, that becomes `out`. When the
+    block raises an error about its input, it is removed, unless the run had resumed what was there.
+    When the block is cut off, or a training in it fails, it stays: a `resumable` stage finds its
+    checkpoints there at the next start with the same recipe, any other stage starts clean. A whole
+    folder whose move was cut off is moved at the next start.
+
+    Input folders are verified before the work begins. A second run that writes the same folder is
+    refused, and a folder that no stage made is never replaced. The end is printed, with the time
     taken and the peak memory.
 
     Args:
-        code: the module that does the work; what it imports of this repository counts with it.
-            Files that are not Python count as they are.
+        code: the module that does the work; all that it imports from this repository counts too.
+            Of files that are not Python the content counts.
     """
 
     def __init__(
@@ -138,11 +143,11 @@ class Stage:
         self.partial = out.with_name(out.name + ".partial")
         self._inputs = list(inputs.values())
         self._lock = _Lock(out)
-        self._went_on = False
+        self._resumed = False
         self._manifest = Manifest(
             kind=kind,
             inputs={name: digest(path) for name, path in sorted(inputs.items())},
-            config=json.loads(json.dumps(config)),
+            config=json.loads(json.dumps(config)),  # as it will be read: tuples become lists
             code=_code_digest(code),
             versions=VERSIONS,
             outputs={},
@@ -187,8 +192,8 @@ class Stage:
             if (path / NAME).is_file():
                 manifest.verify(path)
         with self._lock.kept_unless_raised():
-            self._went_on = self.resumes
-            if not self._went_on:
+            self._resumed = self.resumes
+            if not self._resumed:
                 self._start_clean()
         return self.partial
 
@@ -218,23 +223,29 @@ class Stage:
                 outputs = file_digests(self.partial)
                 manifest.write(self.partial, replace(self._manifest, outputs=outputs))
                 _replace_folder(self.partial, self.out)
-                seconds, peak = time.monotonic() - self._started, peak_memory_bytes() >> 20
+                seconds = time.monotonic() - self._started
+                peak = peak_memory_bytes() >> 20
                 print(
                     f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
                     flush=True,
                 )
-            elif not self._went_on and (
-                isinstance(error, BAD_INPUT) or (isinstance(error, DatError) and not self.resumable)
-            ):
+            elif not self._resumed and self._is_worthless_after(error):
                 shutil.rmtree(self.partial, ignore_errors=True)
         finally:
             self._lock.release()
+
+    def _is_worthless_after(self, error: BaseException) -> bool:
+        """Whether the unfinished folder holds nothing that the next start could use."""
+        if isinstance(error, BAD_INPUT):
+            return True
+        return isinstance(error, DatError) and not self.resumable
 
 
 class _Lock:
     """Lets one process at a time write an output folder: a lock on a file beside it.
 
-    A process that ends, however, leaves it free. Where files cannot be locked, nothing is.
+    The lock ends with its process, even one that is killed. Where the system or the file system
+    has no locks, two runs at once are not noticed.
     """
 
     def __init__(self, out: Path):
@@ -249,7 +260,7 @@ class _Lock:
             self._file = self._open()
 
     def _open(self) -> IO[bytes] | None:
-        """The locked file; `None` when its last holder removed it in between."""
+        """The locked file; `None` when its last holder removed it before the lock was taken."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = self._path.open("wb")
@@ -260,11 +271,11 @@ class _Lock:
         except BlockingIOError:
             file.close()
             raise ManifestError(f"another run is writing {self._out}: wait for its end") from None
-        except OSError:
-            return file  # a file system without locks
+        except OSError:  # a file system without locks
+            return file
         if os.fstat(file.fileno()).st_nlink:
             return file
-        file.close()
+        file.close()  # unlinked between open and lock: another process may hold a new file
         return None
 
     def __exit__(self, *_: object) -> None:
@@ -272,7 +283,7 @@ class _Lock:
 
     @contextmanager
     def kept_unless_raised(self) -> Iterator[None]:
-        """Take it for longer than the block, which gives it back when it raises."""
+        """Hold the lock beyond the block, or give it back when the block raises."""
         self.__enter__()
         try:
             yield
