@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
+        # Python flushes stdout once more at its end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -32,23 +34,27 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     demo = commands.add_parser(
-        "demo", help="one frame from the gate to the plan, in words", allow_abbrev=False
+        "demo", help="show one frame's way from the gate to the plan", allow_abbrev=False
     )
-    demo.add_argument("--bundle", type=Path, help="run this bundle's gate (else: recorded)")
+    demo.add_argument("--bundle", type=Path, help="run this bundle's gate (default: recorded)")
     demo.add_argument("--frame", type=Path, help="a JPEG or PNG (needs --bundle)")
     demo.add_argument("--answer", type=Path, help="a file that holds the MLLM's answer")
     demo.add_argument("--endpoint", help="ask an OpenAI-compatible server, http://host:port/v1")
     demo.add_argument("--model", help="the model's name at the endpoint")
-    demo.add_argument("--bandwidth", type=float, help="bytes per second (else: 200 kB/s and 20)")
+    demo.add_argument("--bandwidth", type=float, help="bytes per second (default: 200e3 and 20e3)")
     demo.add_argument("--out", type=Path, help="save boxed.jpg, roi.jpg and event.json here")
 
     plan = commands.add_parser(
-        "plan", help="what to send of a batch, in which order", allow_abbrev=False
+        "plan", help="print what to send from a batch of events, in order", allow_abbrev=False
     )
-    plan.add_argument("events", type=Path, help="JSON lines, one waiting event each")
+    plan.add_argument("events", type=Path, help="a file of JSON lines, one waiting event each")
     plan.add_argument("--bandwidth", type=float, required=True, help="bytes per second")
-    plan.add_argument("--interval", type=float, default=1.0, help="seconds to plan (1)")
-    plan.add_argument("--visual-deadline", type=float, default=1.5, help="D_vis, seconds (1.5)")
+    plan.add_argument(
+        "--interval", type=float, default=1.0, help="seconds to plan for (default: 1)"
+    )
+    plan.add_argument(
+        "--visual-deadline", type=float, default=1.5, help="D_vis, seconds (default: 1.5)"
+    )
     plan.add_argument(
         "--policy", default="dat", help="dat (Algorithm 1, the default), dat_plus or dat_live"
     )
@@ -87,7 +93,7 @@ def _verify(args: argparse.Namespace) -> int:
     bundle = open_bundle(args.bundle)
     gate, adapter = bundle.detector.settings, bundle.adapter
     versions = ", ".join(f"{name} {number}" for name, number in bundle.manifest.versions.items())
-    print(f"bundle    {args.bundle}: whole, every file as its manifest states")
+    print(f"bundle    {args.bundle}: complete, every file as its manifest states")
     print(f"gate      {' and '.join(gate.names)}, {gate.imgsz} px, {gate.model} loads")
     print(f"routing   {_routing_words(gate.routing)}; boxes from {gate.keep:g}")
     print(
@@ -102,8 +108,9 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _routing_words(routing: "Routing") -> str:
-    (low, high), score = routing.band, "score" if routing.calibration is None else "probability"
-    words = f"the MLLM is asked from {score} {low:.3g} on"
+    low, high = routing.band
+    quantity = "score" if routing.calibration is None else "probability"
+    words = f"the MLLM is asked from {quantity} {low:.3g} on"
     if high is not None:
         words += f", and from {high:.3g} on the gate answers itself"
     if routing.budget is not None:
@@ -117,21 +124,21 @@ def _demo(args: argparse.Namespace) -> int:
     if args.frame and not args.bundle:
         raise ConfigError("--frame needs --bundle: the recorded detections fit one frame only")
     if args.answer and args.endpoint:
-        raise ConfigError("--answer and --endpoint exclude each other")
+        raise ConfigError("--answer and --endpoint exclude each other: give one of them")
     if bool(args.endpoint) != bool(args.model):
         raise ConfigError("--endpoint and --model belong together")
-    for line in show(
-        Choices(
-            bundle=args.bundle,
-            frame=args.frame,
-            answer=args.answer,
-            endpoint=args.endpoint,
-            model=args.model,
-            api_key=os.environ.get("OPENAI_API_KEY"),
-            bandwidths=(200e3, 20e3) if args.bandwidth is None else (args.bandwidth,),
-            out=args.out,
-        )
-    ):
+    choices = Choices(
+        bundle=args.bundle,
+        frame=args.frame,
+        answer=args.answer,
+        endpoint=args.endpoint,
+        model=args.model,
+        api_key=os.environ.get("OPENAI_API_KEY"),
+        out=args.out,
+    )
+    if args.bandwidth is not None:
+        choices = replace(choices, bandwidths=(args.bandwidth,))
+    for line in show(choices):
         print(line, flush=True)
     return 0
 

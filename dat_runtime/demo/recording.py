@@ -1,4 +1,4 @@
-"""The packaged frame and what was recorded about it."""
+"""The packaged frame, and what a gate and an MLLM said about it."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -17,7 +17,7 @@ class Recording:
     """What was said about the packaged frame.
 
     Attributes:
-        by: what made the recording, in words.
+        by: what the recording was made with, in words.
         frame: the size of the packaged frame.
         detections: of the gate.
         threshold: of the gate, τ_g.

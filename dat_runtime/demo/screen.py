@@ -23,12 +23,19 @@ from dat_runtime.schedule import VISUAL_DEADLINE, PendingEvent, plan
 from dat_runtime.types import Detection, Size
 
 WIDTH = 90
+"""Columns of the screen; every line keeps within it."""
+
 INTERVAL = 1.0
 EVENT_ID = "this frame"
 
 _MARGIN = 18
+"""Columns of a step's name; its words begin after it."""
+
 _COLUMN = 44
+"""Columns of one plan; two lie side by side, with a margin of two."""
+
 _KINDS = {"json": "JSON", "roi": "ROI", "box": "boxed image"}
+_UNITS = {"alert": ("json",), "visual": ("roi", "box")}
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate said, what becomes of the frame, and what the MLLM may see of it."""
+    """What the gate detected in the frame, how the frame is routed, and the MLLM's pixel limit."""
 
     name: str
     detections: tuple[Detection, ...]
@@ -67,24 +74,24 @@ def show(choices: Choices) -> Iterator[str]:
     """The lines of the demo, each at most `WIDTH` columns, as the work goes on.
 
     Raises:
-        ConfigError: the endpoint's address or the bandwidth is none; `out` cannot be written.
+        ConfigError: the endpoint's address or the bandwidth is not valid; `out` cannot be written.
         DatError: a file cannot be used; nothing is saved then.
     """
     image = read_frame(choices.frame or FRAME)
     recording = None if choices.frame else read_recording()
-    seen = _gate(image, choices, recording)
+    look = _gate(image, choices, recording)
     yield "DAT: from one camera frame to what the uplink carries"
     yield from _said("frame", _frame_words(image, choices, recording))
-    yield from _said("1 gate      Eq.1", _gate_words(seen))
-    if seen.decision == "drop":
+    yield from _said("1 gate      Eq.1", _gate_words(look))
+    if look.decision == "drop":
         return
-    if seen.decision == "ask":
-        asked = question(image, seen.kept, seen.max_pixels)
-        yield from _said("2 boxed     Eq.2", _question_words(asked, seen))
-        event, words = _ask(image, seen, asked, choices, recording)
+    if look.decision == "ask":
+        asked = question(image, look.kept, look.max_pixels)
+        yield from _said("2 boxed     Eq.2", _question_words(asked, look))
+        event, words = _ask(image, look, asked, choices, recording)
         yield from _said("3 MLLM      Eq.3", words)
     else:
-        event = event_of(EVENT_ID, image, seen.kept, None, size_of(image))
+        event = event_of(EVENT_ID, image, look.kept, None, size_of(image))
     yield from _said("4 check     Eq.4", _check_words(event))
     yield from _said("5 priority  Eq.7", _priority_words(event))
     yield from _said("6 event", _event_words(event))
@@ -93,14 +100,16 @@ def show(choices: Choices) -> Iterator[str]:
     yield from _said("7 plan      Eq.12", _plan_words(waiting))
     yield from _plans(waiting, choices.bandwidths)
     if choices.out:
-        _save(choices.out, event)
-        yield f"saved in {choices.out}: boxed.jpg, event.json" + (", roi.jpg" if event.roi else "")
+        saved = _save(choices.out, event)
+        yield f"saved in {choices.out}: {', '.join(saved)}"
 
 
 def _said(step: str, words: str) -> Iterator[str]:
-    lines = textwrap.wrap(words, WIDTH - _MARGIN, break_on_hyphens=False)
-    for i, line in enumerate(lines):
-        yield f"{step if i == 0 else '':<{_MARGIN}}{line}"
+    """The lines of a step: its name beside the first one only."""
+    name = step
+    for line in textwrap.wrap(words, WIDTH - _MARGIN, break_on_hyphens=False):
+        yield f"{name:<{_MARGIN}}{line}"
+        name = ""
 
 
 def _frame_words(image: Image, choices: Choices, recording: Recording | None) -> str:
@@ -118,9 +127,9 @@ def _frame_words(image: Image, choices: Choices, recording: Recording | None) ->
 def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
     if choices.bundle:
         bundle = open_bundle(choices.bundle)
-        found = bundle.detector.detect(image)
+        detections = bundle.detector.detect(image)
         settings = bundle.detector.settings
-        return Gate(settings.model, found, settings.routing, bundle.max_pixels)
+        return Gate(settings.model, detections, settings.routing, bundle.max_pixels)
     if recording is None:
         raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")
     keep = recording.threshold
@@ -128,46 +137,47 @@ def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
     return Gate("recorded", recording.detections, routing, recording.max_pixels)
 
 
-def _gate_words(seen: Gate) -> str:
-    score = gate.trigger_score(seen.detections)
-    band, value = seen.routing.band, f"highest {score:.2f}"
-    if seen.routing.calibration is not None:
-        value += f", as a probability {seen.routing.probability(score):.2f}"
-    if seen.decision == "drop":
+def _gate_words(look: Gate) -> str:
+    score = gate.trigger_score(look.detections)
+    band, value = look.routing.band, f"highest {score:.2f}"
+    if look.routing.calibration is not None:
+        value += f", as a probability {look.routing.probability(score):.2f}"
+    if look.decision == "drop":
         return (
-            f"({seen.name}) {value} < {band.low:.3g}: the frame is dropped here; the MLLM and the "
+            f"({look.name}) {value} < {band.low:.3g}: the frame is dropped here; the MLLM and the "
             "uplink never hear of it"
         )
-    boxes = ", ".join(f"{d.label} {d.confidence:.2f}" for d in seen.kept) or "no box"
-    if seen.decision == "report":
+    boxes = ", ".join(f"{d.label} {d.confidence:.2f}" for d in look.kept) or "no box"
+    if look.decision == "report":
         return (
-            f"({seen.name}) {boxes}; {value} >= {band.high:.3g}: sure enough, the gate answers "
+            f"({look.name}) {boxes}; {value} >= {band.high:.3g}: sure enough, the gate answers "
             "itself and the MLLM is not asked"
         )
-    return f"({seen.name}) {boxes}; {value} >= {band.low:.3g}: the frame goes on"
+    return f"({look.name}) {boxes}; {value} >= {band.low:.3g}: the frame goes on"
 
 
-def _question_words(asked: Question, seen: Gate) -> str:
+def _question_words(asked: Question, look: Gate) -> str:
     return (
-        f"{len(seen.kept)} boxes drawn on the frame at {asked.frame.width} x "
+        f"{len(look.kept)} boxes drawn on the frame at {asked.frame.width} x "
         f"{asked.frame.height}, {_kb(len(asked.png))} PNG for the MLLM; the prompt lists them too"
     )
 
 
 def _ask(
-    image: Image, seen: Gate, asked: Question, choices: Choices, recording: Recording | None
+    image: Image, look: Gate, asked: Question, choices: Choices, recording: Recording | None
 ) -> tuple[Event, str]:
-    """The event, and what the MLLM said, or why it said nothing."""
+    """The event, and what the MLLM answered, or why it gave no answer."""
     assessor = _assessor(choices, recording, asked.frame)
     answer, words = None, "none given (--endpoint or --answer)"
     if assessor is not None:
         try:
             answer = assessor.assess(asked.png, asked.system, asked.prompt)
+            # A model may answer with half a character, which no terminal prints.
             printable = answer.encode("utf-8", "replace").decode("utf-8")
             words = textwrap.shorten(printable, 4 * (WIDTH - _MARGIN), placeholder=" ...")
         except AssessmentError as error:
             words = f"no answer: {error}"
-    return event_of(EVENT_ID, image, seen.kept, answer, asked.frame), words
+    return event_of(EVENT_ID, image, look.kept, answer, asked.frame), words
 
 
 def _assessor(choices: Choices, recording: Recording | None, frame: Size) -> Assessor | None:
@@ -185,18 +195,19 @@ def _assessor(choices: Choices, recording: Recording | None, frame: Size) -> Ass
 
 def _check_words(event: Event) -> str:
     if event.check is None:
-        return "nothing to check: the gate's detections make the event"
+        return "nothing to check: the event is made from the gate's detections"
     if event.source == "mllm":
         return "JSON, fits the schema, no contradiction, every number in bounds"
     problems = "; ".join(event.check.problems)
-    return f"refused, the gate's detections make the event instead: {problems}"[:300]
+    words = f"refused, the event is made from the gate's detections instead: {problems}"
+    return words[:300]
 
 
 def _priority_words(event: Event) -> str:
-    said = event.assessment
+    answer = event.assessment
     return (
-        f"S = {BETA} * level {said.level} + {1 - BETA} * score {said.score:g} "
-        f"= {event.priority:.3f}   ({said.severity})"
+        f"S = {BETA} * level {answer.level} + {1 - BETA} * score {answer.score:g} "
+        f"= {event.priority:.3f}   ({answer.severity})"
     )
 
 
@@ -209,7 +220,7 @@ def _event_words(event: Event) -> str:
 
 
 def _plan_words(waiting: Sequence[PendingEvent]) -> str:
-    others = ", ".join(f"{e.id} {e.priority:.2f}" for e in waiting[1:])
+    others = ", ".join(f"{event.id} {event.priority:.2f}" for event in waiting[1:])
     return (
         f"Algorithm 1, {INTERVAL:g} s ahead, with three waiting events (S of {others}): alerts by "
         f"S per byte, then each one's smaller visual, if done within {VISUAL_DEADLINE:g} s"
@@ -231,22 +242,27 @@ def _plan_column(waiting: Sequence[PendingEvent], bandwidth: float) -> list[str]
     lines = [f"at {bandwidth / 1000:g} kB/s"]
     for t in planned:
         lines.append(f"{t.done_at:6.3f} s  {t.event_id:<11} {_KINDS[t.kind]:<11} {_kb(t.size):>8}")
-    for kinds, name in ((("json",), "alert"), (("roi", "box"), "visual")):
+    for name, kinds in _UNITS.items():
         sent = {t.event_id for t in planned if t.kind in kinds}
-        if held := [e.id for e in waiting if e.id not in sent]:
-            lines.append(f"not yet: {name} of {', '.join(held)}"[: _COLUMN - 2])
+        held = [event.id for event in waiting if event.id not in sent]
+        if held:
+            words = f"not yet: {name} of {', '.join(held)}"
+            lines.append(words[: _COLUMN - 2])
     return lines
 
 
-def _save(out: Path, event: Event) -> None:
+def _save(out: Path, event: Event) -> list[str]:
+    """Write the event's units into a folder; the names of the files."""
+    contents = {"boxed.jpg": event.boxed, "event.json": event.json + b"\n"}
+    if event.roi is not None:
+        contents["roi.jpg"] = event.roi
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "boxed.jpg", event.boxed)
-        if event.roi is not None:
-            write_atomically(out / "roi.jpg", event.roi)
-        write_atomically(out / "event.json", event.json + b"\n")
+        for name, content in contents.items():
+            write_atomically(out / name, content)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from None
+    return list(contents)
 
 
 def _kb(size: int) -> str:

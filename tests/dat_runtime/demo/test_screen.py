@@ -87,7 +87,7 @@ def test_a_bundle_s_gate_looks_at_a_frame_of_one_s_own(
     text = told(capsys, "--bundle", bundle_folder, "--frame", frame, "--out", out)
     assert "severe 0.90; highest 0.90 >= 0.25" in text
     assert "none given" in text
-    assert "the gate's detections make the event" in text
+    assert "the event is made from the gate's detections" in " ".join(text.split())
     assert "recorded" not in text
     event = json.loads((out / "event.json").read_text())
     assert (event["source"], event["answer"]["count"]) == ("gate", 1)
@@ -132,7 +132,10 @@ def test_an_answer_that_breaks_the_rules_is_refused_in_words(
 ) -> None:
     (tmp_path / "answer.txt").write_text("I see an accident. " * 50)
     text = told(capsys, "--answer", tmp_path / "answer.txt")
-    assert "refused, the gate's detections make the event instead: parse:" in text
+    told_in_one_line = " ".join(text.split())
+    assert (
+        "refused, the event is made from the gate's detections instead: parse:" in told_in_one_line
+    )
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
