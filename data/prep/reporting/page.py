@@ -132,7 +132,7 @@ def _leaks(folder: Path, report: Mapping[str, Any]) -> str:
     rows = {where: [twins[where][kind] for kind in KINDS] for where in twins}
     parts = [
         "<h2>Leaks between splits</h2><p>Frames of one split with a twin in another, by the "
-        "strongest kind. Near: the same picture, even if encoded anew, resized, mirrored, grey or "
+        "strongest kind. Near: the same picture, even if encoded again, resized, mirrored, grey or "
         "noisy. Same-source: augmented copies by Roboflow's names. Same-clip: one clip by name and "
         f"one place by looks.</p>{_table('frames of', KINDS, rows)}"
         f"<p>{leaks['groups']:,} groups of frames that belong together, the largest of "

@@ -2,8 +2,8 @@
 
 Two frames are linked, by the first that holds:
     exact        the same pixels
-    near         the same picture, also when encoded anew, resized, mirrored, turned by 90 degrees,
-                 grey or noisy (`looks.SAME_PICTURE`)
+    near         the same picture, also when encoded again, resized, mirrored, turned by 90
+                 degrees, grey or noisy (`looks.SAME_PICTURE`)
     same-source  augmented copies of one image, by Roboflow's names (`<image>.rf.<digest>`)
     same-clip    one clip by their names, and one place by their looks (`looks.SAME_PLACE`)
 """
