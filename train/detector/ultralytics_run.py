@@ -57,6 +57,7 @@ def quiet(log: Path, work: Path) -> Iterator[None]:
 
 
 def _log_to(stream: Any, logger: Any) -> None:
+    """Turn the logger's terminal handlers to a stream; handlers of other kinds stay."""
     for handler in logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(stream)
@@ -68,7 +69,7 @@ def train(
     """Train until `best.pt` is there, from the checkpoint of an earlier start if one is.
 
     Args:
-        data: data.yaml of the linked data, two folders below `folder`.
+        data: `work/data/data.yaml` of the folder, see `link_data`.
         config: Ultralytics' keys.
 
     Returns:
