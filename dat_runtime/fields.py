@@ -141,11 +141,14 @@ def checked(
     """
     # Files of a hundred thousand lines are read this way, and nearly every object ends here.
     if type(value) is dict and (further_keys or len(value) == len(rules)):
-        for key, rule in rules.items():
-            if key not in value or not rule.holds(value[key]):
-                break
-        else:
-            return value
+        try:
+            for key, rule in rules.items():
+                if not rule.holds(value[key]):
+                    break
+            else:
+                return value
+        except KeyError:
+            pass  # named below
     for problem in problems(value, rules, where, optional_keys, further_keys=further_keys):
         raise ValueError(problem)
     return value  # type: ignore[return-value]
