@@ -39,7 +39,7 @@ def make_adapter(
     state_base(folder / CONFIG, settings)
     adapter = read_adapter(folder)
     demand_change(folder, adapter)
-    write_atomically(folder / "README.md", model_card.lora_card(config, adapter, report))
+    write_atomically(folder / "README.md", model_card.lora_card(settings, adapter, report))
     write_yaml(folder / "config.yaml", dict(config))
     write_json(folder / "run.json", report)
     shutil.rmtree(work)

@@ -11,6 +11,7 @@ from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_json, write_yaml
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size
 from train.mllm import tiny_model, tuning
+from train.mllm.run_settings import read_settings
 
 VOCABULARY = 640
 """Entries of the tokenizer besides the special tokens; 256 of them are the bytes."""
@@ -26,16 +27,15 @@ def make_base(folder: Path, primer: Path, config: Mapping[str, Any], name: str) 
         config: LLaMA-Factory's keys.
         name: the progress lines begin with it.
     """
+    settings = read_settings(config)
     untrained, work = folder / "untrained", folder / "work"
     # `processor_config.json` is written last: with it the model of an earlier start is whole.
     if not (untrained / "processor_config.json").is_file():
         shutil.rmtree(untrained, ignore_errors=True)
         print(f"[{name}] tokenizer and untrained model", flush=True)
         with tuning.output_into(folder / tuning.LOG):
-            texts = [*primer_texts(primer), *task_texts(config["seed"])]
-            tiny_model.build(
-                untrained, texts, VOCABULARY, config["image_max_pixels"], config["seed"]
-            )
+            texts = [*primer_texts(primer), *task_texts(settings.seed)]
+            tiny_model.build(untrained, texts, VOCABULARY, settings.image_max_pixels, settings.seed)
     paths = {
         "model_name_or_path": str(untrained),
         "dataset_dir": str(primer),

@@ -5,6 +5,7 @@ from typing import Any
 
 from dat_runtime.adapter import Adapter
 from dat_runtime.manifest import VERSIONS
+from train.mllm.run_settings import RunSettings
 
 APACHE = "Qwen2.5-VL-7B-Instruct"
 """The base whose licence is known here; those of its 3B and 72B versions differ."""
@@ -47,7 +48,7 @@ cameras, countries and weather its error is unknown until measured.
 """
 
 
-def lora_card(config: Mapping[str, Any], adapter: Adapter, report: Mapping[str, Any]) -> str:
+def lora_card(settings: RunSettings, adapter: Adapter, report: Mapping[str, Any]) -> str:
     """README.md of an adapter folder.
 
     Args:
@@ -59,10 +60,10 @@ def lora_card(config: Mapping[str, Any], adapter: Adapter, report: Mapping[str, 
         base=adapter.base,
         license="apache-2.0" if name_of_base == APACHE else "other",
         revision=adapter.revision,
-        dataset=config["dataset"],
+        dataset=settings.dataset,
         rank=adapter.rank,
-        alpha=config.get("lora_alpha", 2 * adapter.rank),
-        rate=config.get("learning_rate"),
+        alpha=settings.alpha,
+        rate=settings.learning_rate,
         steps=report.get("steps"),
         loss=report.get("loss", "not logged"),
         parameters=adapter.parameters,

@@ -4,8 +4,9 @@ A field is named as its key and has upstream's default: of LLaMA-Factory 0.9.5 (
 Transformers 5.6.0 (`training_args.py`). The defaults are written out, for to import either tool
 takes seconds; `tests/train/mllm/test_run_settings.py` compares them with the installed tools.
 
-Only the keys that decide about memory, disk, lengths and the base are here. LLaMA-Factory is given
-the whole configuration, and itself refuses a key that it does not know.
+Only the keys that we read are here: those that decide about memory, disk, lengths and the base, and
+those that the model card states. LLaMA-Factory is given the whole configuration, and itself refuses a
+key that it does not know.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ class RunSettings:
     # LLaMA-Factory's finetuning_args.py
     finetuning_type: str = "lora"
     lora_rank: int = 8
+    lora_alpha: int | None = None
     lora_dropout: float = 0.0
     lora_target: tuple[str, ...] = ("all",)
     freeze_vision_tower: bool = True
@@ -61,6 +63,8 @@ class RunSettings:
     optim: str = "adamw_torch_fused"
     bf16: bool = False
     use_cpu: bool = False
+    learning_rate: float = 5e-5
+    seed: int = 42
     resume_from_checkpoint: str | None = None
 
     zero_stage: int = 0
@@ -79,6 +83,11 @@ class RunSettings:
     def activation_bytes(self) -> int:
         """Bytes of one number of an activation."""
         return 2 if self.bf16 else 4
+
+    @property
+    def alpha(self) -> int:
+        """LoRA's scale; LLaMA-Factory takes twice the rank where the configuration states none."""
+        return self.lora_alpha or 2 * self.lora_rank
 
     def samples_a_step(self, processes: int) -> int:
         """Samples from which one step of the optimizer learns."""
@@ -163,6 +172,7 @@ _READ_AS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "cutoff_len": _WHOLE,
     "finetuning_type": _TEXT,
     "lora_rank": _WHOLE,
+    "lora_alpha": _WHOLE_OR_NONE,
     "lora_dropout": _NUMBER,
     "lora_target": (_words, "names of modules between commas, or all"),
     "freeze_vision_tower": _FLAG,
@@ -177,6 +187,8 @@ _READ_AS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "optim": _TEXT,
     "bf16": _FLAG,
     "use_cpu": _FLAG,
+    "learning_rate": _NUMBER,
+    "seed": _WHOLE,
     "resume_from_checkpoint": _PATH,
 }
 """How the value of a key is read, and what it should be, in words."""

@@ -3,6 +3,7 @@ import yaml
 
 from dat_runtime.adapter import Adapter
 from train.mllm.model_card import lora_card
+from train.mllm.run_settings import RunSettings
 
 REPORT = {"steps": 2, "loss": 0.5, "tokens": {"bins": [1, 2], "longest": 300}}
 
@@ -18,7 +19,7 @@ REPORT = {"steps": 2, "loss": 0.5, "tokens": {"bins": [1, 2], "longest": 300}}
 )
 def test_the_card_states_no_licence_that_the_base_may_not_have(base, licence):
     adapter = Adapter(base, "0" * 40, rank=2, tensors=2, parameters=64, dtypes=("float32",))
-    card = lora_card({"dataset": "boxed_train"}, adapter, REPORT)
+    card = lora_card(RunSettings(dataset="boxed_train"), adapter, REPORT)
     front = yaml.safe_load(card.split("---")[1])
     assert (front["base_model"], front["license"]) == (base, licence)
     assert "those of the data that it was tuned on" in card

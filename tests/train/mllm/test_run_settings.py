@@ -64,6 +64,11 @@ def test_a_shipped_configuration_is_read_whole() -> None:
     assert (settings.checkpointing, settings.full, settings.activation_bytes) == (True, False, 2)
 
 
+def test_alpha_is_twice_the_rank_unless_it_is_stated() -> None:
+    assert read_settings({"lora_rank": 16}).alpha == 32
+    assert read_settings({"lora_rank": 16, "lora_alpha": 8}).alpha == 8
+
+
 def test_targets_are_words_between_commas_or_a_list() -> None:
     assert read_settings({"lora_target": "q_proj, v_proj"}).lora_target == ("q_proj", "v_proj")
     assert read_settings({"lora_target": ["q_proj"]}).lora_target == ("q_proj",)
