@@ -157,10 +157,12 @@ class Budget:
     def band(self, price: float, reports: bool) -> Band:
         """The band at a price; `reports` false has no upper end."""
         low, high = cost_band(price, self.costs)
-        if reports and low >= high:
+        if reports and low >= high:  # no call pays: the gate drops or reports
             low = high = self.costs.indifferent
         low = max(0.0, min(low, self.low_at_most))
-        return Band(low, min(1.0, max(high, low)) if reports else None)
+        if not reports:
+            return Band(low, None)
+        return Band(low, min(1.0, max(high, low)))
 
 
 PAPER = Band(LOW_THRESHOLD, None)

@@ -71,9 +71,9 @@ def number(low: float = -_LARGEST, high: float = _LARGEST) -> Rule:
 
 def above(low: float, high: float = _LARGEST) -> Rule:
     """A finite number greater than `low` and at most `high`."""
-    bound = f" up to {high:g}" if high < _LARGEST else ""
     return Rule(
-        lambda v: type(v) in (int, float) and low < v <= high, f"a number above {low:g}{bound}"
+        lambda v: type(v) in (int, float) and low < v <= high,
+        f"a number above {low:g}{_range(-_LARGEST, high)}",
     )
 
 

@@ -34,11 +34,11 @@ def read_bytes(
     """
     try:
         with path.open("rb") as file:
-            content = file.read(-1 if most_bytes is None else most_bytes + 1)
-    except FileNotFoundError as cause:
-        problem = f"is missing: {missing}" if missing else f"cannot be read ({cause.strerror})"
-        raise error(problem, path) from None
+            # One byte over the limit is enough to see that the file is too large.
+            content = file.read() if most_bytes is None else file.read(most_bytes + 1)
     except OSError as cause:
+        if missing and isinstance(cause, FileNotFoundError):
+            raise error(f"is missing: {missing}", path) from None
         raise error(f"cannot be read ({cause.strerror})", path) from None
     if most_bytes is not None and len(content) > most_bytes:
         raise error(f"larger than {most_bytes:,} bytes", path)
@@ -127,8 +127,10 @@ def _value(line: str) -> Any:
     try:
         value, end = _decode(line)
     except ValueError:
-        return json.loads(line)
-    return value if end == len(line) else json.loads(line)
+        end = -1
+    if end == len(line):
+        return value
+    return json.loads(line)
 
 
 def read_yaml(path: Path, error: type[DatError] = ConfigError) -> Any:

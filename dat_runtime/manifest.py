@@ -61,7 +61,8 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if not path.is_dir():
         raise ManifestError(f"{path}: no such file or folder")
-    outputs = read(path).outputs if (path / NAME).is_file() else file_digests(path)
+    has_manifest = (path / NAME).is_file()
+    outputs = read(path).outputs if has_manifest else file_digests(path)
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 

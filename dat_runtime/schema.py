@@ -143,7 +143,9 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
     # range (Eq. 4). A NaN, which `_read` lets pass, is in neither range.
     if severity != highest or level != (severity == "severe"):
         return None
-    if not (GAMMA <= score <= 1 if level else 0 <= score < GAMMA):
+    if level and not GAMMA <= score <= 1:
+        return None
+    if not level and not 0 <= score < GAMMA:
         return None
 
     # A dict forgets duplicate keys, so colons are counted: one a field and accident field, and the
@@ -162,12 +164,11 @@ def _examine(text: str, width: int, height: int) -> tuple[Verdict, tuple[str, ..
     shape = _schema_problems(value)
     rules = _rule_problems(value)
     bounds = _bound_problems(value, width, height)
-    problems = (
-        *(f"schema: {p}" for p in shape),
-        *(f"rule: {p}" for p in rules),
-        *(f"bounds: {p}" for p in bounds),
-    )
-    return Verdict(True, not shape, not rules, bool(bounds), None if shape else value), problems
+    problems = [f"schema: {problem}" for problem in shape]
+    problems += [f"rule: {problem}" for problem in rules]
+    problems += [f"bounds: {problem}" for problem in bounds]
+    answer = None if shape else value
+    return Verdict(True, not shape, not rules, bool(bounds), answer), tuple(problems)
 
 
 def is_number(value: object) -> bool:

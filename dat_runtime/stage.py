@@ -81,14 +81,17 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         # Only blocks of statements hold imports; expressions, most of the tree, are left out.
         for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-            inner = getattr(node, block, ())
-            ahead += inner if isinstance(inner, list) else ()
+            inner = getattr(node, block, None)
+            if isinstance(inner, list):  # the body of a lambda is an expression
+                ahead += inner
 
 
 def _module(name: str, root: Path) -> Path | None:
     """The file of a module of this repository; None for any other name."""
-    path = root.joinpath(*name.split(".")).with_suffix(".py").resolve()
-    return path if path not in _APART and path.is_file() else None
+    path = (root / name.replace(".", "/")).with_suffix(".py").resolve()
+    if path in _APART or not path.is_file():
+        return None
+    return path
 
 
 def _code_digest(files: Iterable[str | Path]) -> str:

@@ -106,8 +106,8 @@ def make_lora(tmp_path: Path, base_folder: Path) -> Callable[..., Path]:
         named = {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}
         contents |= {named.get(k, k): v for k, v in files.items()}
         out = tmp_path / "lora-boxed"
-        told = {"instructions": {"classes": ["moderate", "severe"]}}
-        with Stage(out, kind="lora", inputs={"base": base_folder}, config=told) as folder:
+        stated = {"instructions": {"classes": ["moderate", "severe"]}}
+        with Stage(out, kind="lora", inputs={"base": base_folder}, config=stated) as folder:
             for name, content in contents.items():
                 data = content.encode() if isinstance(content, str) else content
                 (folder / name).write_bytes(data)

@@ -50,7 +50,9 @@ class Engine(Protocol):
 def model_files(model: str) -> tuple[str, ...]:
     """The files that make up a model of this file name, all in one folder."""
     path = Path(model)
-    return (model, path.with_suffix(".bin").name) if path.suffix == ".xml" else (model,)
+    if path.suffix == ".xml":  # OpenVINO keeps the weights beside the graph
+        return model, path.with_suffix(".bin").name
+    return (model,)
 
 
 def load_engine(path: Path, threads: int) -> Engine:
@@ -152,8 +154,10 @@ class OpenVino:
     @staticmethod
     def _tensor(port: Any) -> Tensor:
         kind = str(port.get_element_type().to_string())
-        lengths = (d.get_length() if d.is_static else None for d in port.get_partial_shape())
-        return Tensor("float32" if kind == "f32" else kind, tuple(lengths))
+        shape: list[int | None] = []
+        for dimension in port.get_partial_shape():
+            shape.append(dimension.get_length() if dimension.is_static else None)
+        return Tensor("float32" if kind == "f32" else kind, tuple(shape))
 
     def run(self, blob: Floats) -> Floats:
         # A copy: the answer lies in the request's own memory, which the next one overwrites.

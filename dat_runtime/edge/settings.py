@@ -176,8 +176,9 @@ def _settings(value: object) -> GateSettings:
             "make the gate again"
         )
     gate = checked(value, _GATE, "")
+    classes = gate["classes"]
     return GateSettings(
-        classes=tuple([None if name == ONE_CLASS else name for name in gate["classes"]]),
+        classes=(None,) if classes == [ONE_CLASS] else tuple(classes),
         imgsz=gate["imgsz"],
         nms_iou=float(gate["nms_iou"]),
         routing=_routing(gate),
