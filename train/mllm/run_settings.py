@@ -5,8 +5,8 @@ Transformers 5.6.0 (`training_args.py`). The defaults are written out, for to im
 takes seconds; `tests/train/mllm/test_run_settings.py` compares them with the installed tools.
 
 Only the keys that we read are here: those that decide about memory, disk, lengths and the base, and
-those that the model card states. LLaMA-Factory is given the whole configuration, and itself refuses a
-key that it does not know.
+those that the model card states. LLaMA-Factory is given the whole configuration, and itself refuses
+a key that it does not know.
 """
 
 from collections.abc import Callable, Mapping
