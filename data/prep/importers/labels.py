@@ -1,30 +1,25 @@
-"""YOLO label files of untrusted sources, with their faults found and repaired or refused.
+"""The rules that all layouts share for the boxes of one frame: repaired, dropped or refused.
 
-A row is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for a polygon, in fractions of the
-picture's width and height (Ultralytics' YOLO format). `merged` and `accident_of` hold the rules
-that rows of COCO and VOC files share with it; `faults.RULES` states them in words.
+`faults.RULES` states them in words. Rows of YOLO label files, COCO annotations and VOC objects all
+come here: `accident_of` judges the box of one, `merged` those of a frame together.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
-from data.prep.importers.classes import Mapped
 from data.prep.importers.faults import Fault
 
 UNIT = Size(1, 1)
 """The frame of normalised coordinates: `box.to(size)` gives pixels."""
 
-_MAX_BYTES = 1024 * 1024
-"""A row takes some 40 bytes, so this is over 20,000 boxes in one picture."""
 _SMALLEST_SIDE = 0.002
-"""Of the frame: 1.3 pixels of 640."""
+"""A share of the frame: 1.3 pixels of 640."""
 _FARTHEST_OUTSIDE = 0.5
-"""Of the frame: a box that reaches farther out is not one in fractions, but one in pixels, say."""
+"""A share of the frame: a box that reaches farther out is not in fractions; it may be in pixels."""
 _ROUNDING = 1e-6
-"""Sources write few decimals: half a unit in the sixth place is not outside."""
+"""A share of the frame: sources round coordinates to some decimals, so an edge this little outside
+is inside."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Row:
     accident: Accident | None
     """None where the row is dropped or refused; its faults say why."""
     faults: tuple[tuple[str, str], ...] = ()
-    """(kind, detail) of each."""
+    """(kind, detail) of each fault."""
 
 
 def no_accident(kind: str, detail: str) -> Row:
@@ -42,44 +37,10 @@ def no_accident(kind: str, detail: str) -> Row:
     return Row(None, ((kind, detail),))
 
 
-def read_labels(
-    path: Path, file: str, names: Sequence[Mapped]
-) -> tuple[tuple[Accident, ...], list[Fault]]:
-    """`parse_labels` of a file; one over a mebibyte is refused unread."""
-    if path.stat().st_size > _MAX_BYTES:
-        return (), [Fault("malformed-row", file, 1, f"the file is over {_MAX_BYTES >> 20} MiB")]
-    # Bytes that are not UTF-8 become text that is no number: a fault of their row, listed with the
-    # others, where `files.read_text` would stop at the first such file.
-    return parse_labels(path.read_text("utf-8-sig", errors="replace"), file, names)
-
-
-def parse_labels(
-    text: str, file: str, names: Sequence[Mapped]
-) -> tuple[tuple[Accident, ...], list[Fault]]:
-    """The accidents of one label file and the faults found in it, by line.
-
-    Boxes are in `UNIT`, inside it. `names` maps class ids to severities. Rows whose fault is
-    refused give no accident; the caller stops (`faults.refuse`).
-    """
-    if not text.strip():
-        return (), [Fault("empty-label", file, None, "no rows")]
-    lines = text.split("\n")
-    rows: list[Row] = []
-    numbers: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            rows.append(_read_row(line.split(), names))
-            numbers.append(number)
-    accidents, faults = merged(rows, file, numbers)
-    if not text.endswith("\n"):
-        faults.append(Fault("no-final-newline", file, len(lines), "the file ends inside a row"))
-    return accidents, faults
-
-
 def merged(
     rows: Sequence[Row], file: str, places: Sequence[int | str]
 ) -> tuple[tuple[Accident, ...], list[Fault]]:
-    """The accidents of one frame's rows, each box once, and their faults.
+    """The accidents that the rows of one frame give, each box once, and the faults of the rows.
 
     `places` says where each row is: its line, or in words where a file has no lines.
     """
@@ -113,35 +74,6 @@ def _rank(accident: Accident) -> int:
     return SEVERITIES.index(accident.severity)
 
 
-def _read_row(fields: list[str], names: Sequence[Mapped]) -> Row:
-    """What the fields of one row give."""
-    try:
-        numbers = [float(field) for field in fields]
-    except ValueError:
-        return no_accident("not-a-number", f"the row holds text: {_short(fields)}")
-    if not all(map(math.isfinite, numbers)):
-        return no_accident("not-a-number", f"the row holds NaN or infinity: {_short(fields)}")
-    class_id = numbers[0]
-    values = numbers[1:]
-    if class_id not in range(len(names)):  # 0.5 is in no range of whole numbers
-        known = ", ".join(f"{i} = {name}" for i, name in enumerate(names))
-        return no_accident("unknown-class", f"class {fields[0]}, data.yaml names {known}")
-    severity = names[int(class_id)]
-    if severity is None:
-        return no_accident("ignored-class", f"class {fields[0]}")
-    if len(values) == 4:
-        return accident_of(_box_of_centre(*values), severity)
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[::2], values[1::2]
-        box = Box(min(xs), min(ys), max(xs), max(ys), UNIT)
-        return accident_of(box, severity, polygon_points=len(xs))
-    return no_accident("malformed-row", f"{len(fields)} numbers: {_short(fields)}")
-
-
-def _box_of_centre(cx: float, cy: float, width: float, height: float) -> Box:
-    return Box(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2, UNIT)
-
-
 def box_of_pixels(x1: float, y1: float, x2: float, y2: float, size: Size) -> Box:
     """A box in pixels of a frame of that size, in `UNIT`."""
     return Box(x1 / size.width, y1 / size.height, x2 / size.width, y2 / size.height, UNIT)
@@ -167,7 +99,7 @@ def accident_of(box: Box, severity: Severity, polygon_points: int = 0) -> Row:
         faults.append(("not-normalised", edges))
         return Row(None, tuple(faults))
 
-    # Measured after clipping: of a large box that only touches the frame, nothing is left inside.
+    # Measured after clipping: a large box that only touches the frame has nothing inside it.
     clipped = box.clipped()
     shorter_side = min(clipped.x2 - clipped.x1, clipped.y2 - clipped.y1)
     if shorter_side < _SMALLEST_SIDE:
@@ -176,10 +108,3 @@ def accident_of(box: Box, severity: Severity, polygon_points: int = 0) -> Row:
     if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
         faults.append(("outside-frame", edges))
     return Row(Accident(clipped, severity), tuple(faults))
-
-
-def _short(fields: list[str]) -> str:
-    text = " ".join(fields)
-    if len(text) > 60:
-        text = text[:57] + "..."
-    return repr(text)

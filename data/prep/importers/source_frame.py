@@ -115,11 +115,6 @@ def by_stem(
     return files, faults
 
 
-def images_of(folder: Path, sources: Sources) -> tuple[dict[str, Path], list[Fault]]:
-    """The image files of a folder, as `by_stem` gives them."""
-    return by_stem(folder, SUFFIXES, sources)
-
-
 def left_without_boxes(accidents: Sequence[Accident], faults: Sequence[Fault]) -> bool:
     """Whether all boxes of a frame were dropped as too small.
 

@@ -1,7 +1,10 @@
+"""The rules of labels, seen through rows of YOLO label files."""
+
 import pytest
 
 from dat_runtime.types import Box
-from data.prep.importers.labels import UNIT, parse_labels, read_labels
+from data.prep.importers.labels import UNIT
+from data.prep.importers.yolo import parse_labels
 
 NAMES = ("moderate", "severe")
 
@@ -91,17 +94,3 @@ def test_a_row_that_cannot_be_repaired_is_refused_by_its_line(row, kind):
     accidents, faults = parse(f"1 0.5 0.5 0.5 0.5\n\n{row}\n")
     assert len(accidents) == 1
     assert faults == [(kind, 3)]
-
-
-def test_bytes_that_are_no_text_are_a_fault_and_no_crash(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"\xff\xfe\x00\x81\n")
-    _, faults = read_labels(path, "a.txt", NAMES)
-    assert [f.kind for f in faults] == ["not-a-number"]
-
-
-def test_a_huge_label_file_is_refused_unread(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"0 0.5 0.5 0.5 0.5\n" * 100_000)
-    _, faults = read_labels(path, "a.txt", NAMES)
-    assert [(f.kind, f.line) for f in faults] == [("malformed-row", 1)]

@@ -4,7 +4,9 @@ import pytest
 
 from dat_runtime.errors import DataError
 from data.prep.importers.classes import plain_yaml
-from data.prep.importers.yolo import read_data_yaml
+from data.prep.importers.yolo import read_data_yaml, read_labels
+
+NAMES = ("moderate", "severe")
 
 
 def write_yaml(tmp_path, text):
@@ -70,3 +72,17 @@ def test_a_download_key_is_reported_and_not_run(tmp_path, monkeypatch):
     _, faults = read_data_yaml(write_yaml(tmp_path, text), "set/data.yaml")
     assert [(f.kind, f.file) for f in faults] == [("download-key", "set/data.yaml")]
     assert not (tmp_path / "owned").exists()
+
+
+def test_bytes_that_are_not_text_are_a_fault_and_not_a_crash(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xff\xfe\x00\x81\n")
+    _, faults = read_labels(path, "a.txt", NAMES)
+    assert [f.kind for f in faults] == ["not-a-number"]
+
+
+def test_a_huge_label_file_is_refused_unread(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"0 0.5 0.5 0.5 0.5\n" * 100_000)
+    _, faults = read_labels(path, "a.txt", NAMES)
+    assert [(f.kind, f.line) for f in faults] == [("malformed-row", 1)]
