@@ -145,7 +145,7 @@ def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
     }  # fmt: skip
     room = {p.name for p in Path("data/prep/rendering").glob("[!_]*.py")}
     primer = {p.name for p in sources([Path("data/prep/primer.py")])}
-    assert primer >= room - {"clips.py", "public_sets.py", "uplink_trace.py"}
+    assert primer >= room - {"public_sets.py"}
     scenes = {p.name for p in sources([Path("data/prep/scenes.py")])}
     assert scenes >= room - {"primer_samples.py"}
 

@@ -26,7 +26,7 @@ NOISE_SIDE = 2048
 
 
 class Light(NamedTuple):
-    """Something that shines: a disc around (x, y), in pixels, and its BGR colour."""
+    """A light source: a disc around (x, y), in pixels, and its BGR colour."""
 
     x: float
     y: float
@@ -40,8 +40,8 @@ class Canvas:
 
     Attributes:
         image: uint8 (size, size, 3), BGR.
-        owner: uint8 (size, size); 0 where no collision is seen, else the collision's number.
-        lights: what shines; it glows when the frame is finished.
+        owner: uint8 (size, size); the number of the collision seen at a pixel, 0 for none.
+        lights: light sources; their glow is added when the frame is finished.
     """
 
     image: Image
@@ -61,7 +61,7 @@ class Canvas:
     def fill(self, polygon: Floats, colour: Colour, owner: int = 0) -> None:
         """Fill a convex polygon (n, 2), pixels, smooth at the edges.
 
-        What it hides loses its owner, unless it has the same.
+        The pixels below it get `owner`, whatever they had.
         """
         points = fixed(polygon)
         shade = tuple(float(c) for c in colour)
@@ -85,9 +85,8 @@ class Canvas:
 def fixed(polygon: Floats) -> NDArray[np.int32]:
     """Pixels in the fixed-point form that OpenCV draws with sub-pixel accuracy.
 
-    Pixel i covers [i, i + 1) here, while OpenCV puts its centre at i: hence the half pixel.
-    Far outside the frame points are held: OpenCV itself draws with 16 fractional bits, which leaves
-    32,767 whole pixels, and a point just in front of the camera can lie beyond.
+    Pixel i covers [i, i + 1) here, while OpenCV puts its centre at i: hence the half pixel. Points
+    far outside the frame are held at -4000 and 8000.
     """
     held = np.minimum(np.maximum(polygon, -4000), 8000)
     return np.rint((held - 0.5) * (1 << SUBPIXEL)).astype(np.int32)
@@ -95,7 +94,7 @@ def fixed(polygon: Floats) -> NDArray[np.int32]:
 
 def convex(points: Floats) -> NDArray[np.float32]:
     """The corners (m, 2) of the convex hull of points (n, 2)."""
-    # OpenCV takes single precision only, and puts an axis of length 1 between the two.
+    # OpenCV takes no double precision, and returns (m, 1, 2).
     return cv2.convexHull(np.asarray(points, np.float32))[:, 0]
 
 
@@ -105,7 +104,7 @@ def all_channels(grey: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def blend(below: Image, above: Image, alpha: Mask) -> Image:
-    """`above` over `below`, by `alpha`: 0 shows the one below, 255 the one above."""
+    """`above` over `below`, by `alpha`: 0 shows `below`, 255 shows `above`."""
     share = all_channels(alpha)
     kept = cv2.multiply(below, cv2.bitwise_not(share), scale=1 / 255)
     added = cv2.multiply(above, share, scale=1 / 255)
@@ -114,9 +113,9 @@ def blend(below: Image, above: Image, alpha: Mask) -> Image:
 
 @lru_cache(maxsize=4)
 def noise_tile(smooth: int) -> NDArray[np.float32]:
-    """A fixed tile of noise (NOISE_SIDE, NOISE_SIDE), of mean 0; grains are `smooth` pixels wide.
+    """A fixed tile of noise (NOISE_SIDE, NOISE_SIDE), with mean 0; grains are `smooth` pixels wide.
 
-    Made once and cut at random: cheaper than fresh noise for every frame.
+    Made once; frames take random parts of it, which is cheaper than fresh noise for each.
     """
     rng = np.random.default_rng(smooth)
     side = NOISE_SIDE // smooth + 2  # + 2: the division may leave a remainder
@@ -127,6 +126,6 @@ def noise_tile(smooth: int) -> NDArray[np.float32]:
 
 
 def noise(rng: np.random.Generator, side: int, smooth: int = 1) -> NDArray[np.float32]:
-    """Noise (side, side) of mean 0 and about unit variance: a random cut of the fixed tile."""
+    """Noise (side, side) with mean 0 and about unit variance: a random part of the fixed tile."""
     x, y = rng.integers(0, NOISE_SIDE - side, 2)
     return noise_tile(smooth)[y : y + side, x : x + side]

@@ -10,10 +10,10 @@ import numpy as np
 
 from dat_runtime.draw import Image
 from dat_runtime.types import Accident, Box, Severity
+from data.prep.rendering.aftermath import fire, marks, plume, scatter, smoke
 from data.prep.rendering.camera import Camera
 from data.prep.rendering.canvas import Canvas
 from data.prep.rendering.collisions import Collision, collision
-from data.prep.rendering.details import clutter, marks, scatter
 from data.prep.rendering.extents import (
     extent,
     hides,
@@ -25,7 +25,7 @@ from data.prep.rendering.extents import (
 from data.prep.rendering.foreground import occlude, stamp
 from data.prep.rendering.painting import paint_all, shadows
 from data.prep.rendering.places import Place
-from data.prep.rendering.plumes import fire, plume, smoke
+from data.prep.rendering.surroundings import clutter
 from data.prep.rendering.traffic import parked, traffic
 from data.prep.rendering.vehicles import Vehicle
 from data.prep.rendering.weather import Conditions, finish

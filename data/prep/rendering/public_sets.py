@@ -5,25 +5,42 @@ The three in one folder:
     accidents-detection/data.yaml, {train,valid,test}/{images,labels}/
     accident-detection-from-cctv-footage/data/{train,val,test}/{Accident,Non Accident}/
     5g-traffic/zoom_1s.csv
+
+The frames come in clips: a clip is one camera's place, and its frames show different traffic there.
+A place belongs to one split, because the split is part of every seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dat_runtime.draw import Image, encode_jpeg
 from dat_runtime.truth import SPLITS
 from dat_runtime.types import SEVERITIES, Accident
-from data.prep.rendering.clips import accident_frames, negative_frames
-from data.prep.rendering.uplink_trace import uplink_trace
+from data.prep.rendering import frames, places
+from data.prep.rendering.camera import REFERENCE_SIDE
+
+FRAMES_PER_CLIP = 3
+
+COLLISIONS = {0: 0.03, 1: 0.8, 2: 0.13, 3: 0.04}
+"""Numbers of collisions in a frame of the set with boxes, and how often each occurs."""
+
+NEGATIVES_FROM = 10
+"""Added to a split's number, so that no accident-free frame shows a place of the set with boxes."""
 
 NEGATIVE_SHARES = (268, 120, 120)
-"""The paper's split of its negatives, in the order of SPLITS."""
+"""The paper's split of its negatives (section 4.1), in the order of SPLITS."""
+
 ROBOFLOW_NAMES = {"val": "valid"}
 """A Roboflow export calls one split differently."""
+
 TRACE_SECONDS = 6000
+
 TRACE_STREAM = 99
 """Makes the trace's seed differ from those of the splits."""
+
 DATA_YAML = """train: ../train/images
 val: ../valid/images
 test: ../test/images
@@ -31,6 +48,12 @@ test: ../test/images
 nc: 2
 names: [moderate, severe]
 """
+
+TRACE_MEDIANS = (1.6e6, 1.05e6)
+"""Medians of downlink and uplink, bytes per second."""
+
+TRACE_SLOW, TRACE_FAST = 180, 6
+"""Seconds after which the correlation of the link's slow and fast changes is down to 1/e."""
 
 
 def write_sets(folder: Path, seed: int, counts: Sequence[int], negatives: int) -> None:
@@ -48,7 +71,8 @@ def _write_accidents(with_boxes: Path, classes: Path, seed: int, split: int, cou
     """One split's frames with boxes; some of them are also in the set of classes."""
     name = SPLITS[split]
     target = with_boxes / ROBOFLOW_NAMES.get(name, name)
-    images, labels, copies = target / "images", target / "labels", classes / name / "Accident"
+    images, labels = target / "images", target / "labels"
+    copies = classes / name / "Accident"
     for part in (images, labels, copies):
         part.mkdir(parents=True)
     for i, (stem, jpeg, accidents) in enumerate(accident_frames(seed, split, count)):
@@ -89,7 +113,7 @@ def _write_negatives(classes: Path, seed: int, negatives: int) -> None:
     originals = sorted((classes / "train" / "Non Accident").iterdir())
     every = max(1, len(originals) // 4)
     for i, original in enumerate(originals[::every][:4]):
-        # The last copy lies in another split: a leak for the checks to find.
+        # The last copy lies in another split than its original.
         split_of_copy = "test" if i == 3 else "train"
         copy = classes / split_of_copy / "Non Accident" / f"{original.stem}_copy{i:02d}.jpg"
         copy.write_bytes(original.read_bytes())
@@ -109,3 +133,76 @@ def _write_trace(folder: Path, seed: int) -> None:
 def _show_progress(what: str, done: int, count: int) -> None:
     if done % 60 == 0 or done == count:
         print(f"[source] {what}: {done}/{count} frames", flush=True)
+
+
+def accident_frames(
+    seed: int, split: int, count: int, size: int = REFERENCE_SIDE
+) -> Iterator[tuple[str, bytes, list[Accident]]]:
+    """`count` frames of the set with boxes: name, JPEG, accidents (see COLLISIONS)."""
+    for clip, frame, place, rng in _shots(seed, split, count, size):
+        many = int(rng.choice(list(COLLISIONS), p=list(COLLISIONS.values())))
+        severities = [SEVERITIES[i] for i in rng.integers(0, len(SEVERITIES), many)]
+        accidents: list[Accident] = []
+        if severities:
+            image, accidents = frames.accident(rng, place, severities)
+        else:
+            image = frames.ordinary(rng, place)
+        yield f"cam{split}{clip:03d}_{frame:04d}", _jpeg(image, place), accidents
+
+
+def negative_frames(
+    seed: int, split: int, count: int, size: int = REFERENCE_SIDE
+) -> Iterator[tuple[str, bytes]]:
+    """`count` accident-free frames: name, JPEG."""
+    for clip, frame, place, rng in _shots(seed, NEGATIVES_FROM + split, count, size):
+        yield f"test{split}{clip:02d}_{frame:04d}", _jpeg(frames.ordinary(rng, place), place)
+
+
+def _shots(
+    seed: int, split: int, count: int, size: int
+) -> Iterator[tuple[int, int, places.Place, np.random.Generator]]:
+    """Clip number, frame number, place and generator of each of `count` frames.
+
+    Each frame has a seed of its own, so a larger count does not change the first ones.
+    """
+    for i in range(count):
+        clip, nth = divmod(i, FRAMES_PER_CLIP)
+        if nth == 0:
+            place = places.place(np.random.default_rng([seed, split, clip]), size)
+        # Numbers as if every seventh frame of a video were kept, starting at one of the first seven.
+        frame = 7 * nth + clip % 7
+        yield clip, frame, place, np.random.default_rng([seed, split, clip, nth + 1])
+
+
+def _jpeg(image: Image, place: places.Place) -> bytes:
+    return encode_jpeg(image, place.weather.jpeg_quality)
+
+
+def uplink_trace(rng: np.random.Generator, seconds: int) -> NDArray[np.int64]:
+    """A made-up record of a mobile link: (seconds, 2), downlink and uplink, bytes per second.
+
+    It is bursty, with dips to almost nothing.
+    """
+    series = np.empty((seconds, 2))
+    for column, median in enumerate(TRACE_MEDIANS):
+        slow = _autoregressive(rng, seconds, TRACE_SLOW) * 0.32
+        fast = _autoregressive(rng, seconds, TRACE_FAST) * 0.22
+        level = median * np.exp(slow + fast)
+        # On average once in TRACE_SLOW seconds the link is almost lost, for 2 to 8 seconds.
+        for start in np.flatnonzero(rng.random(seconds) < 1 / TRACE_SLOW):
+            level[start : start + rng.integers(2, 9)] *= rng.uniform(0.0, 0.06)
+        series[:, column] = np.minimum(level, 2.2 * median)
+    return series.astype(np.int64)
+
+
+def _autoregressive(rng: np.random.Generator, steps: int, memory: float) -> NDArray[np.float64]:
+    """A series of unit variance whose correlation is down to 1/e after `memory` steps."""
+    keep = np.exp(-1 / memory)
+    noise = rng.standard_normal(steps)
+    series = np.empty(steps)
+    value = noise[0]
+    for t in range(steps):
+        # The second factor keeps the variance at 1: keep² + (1 - keep²).
+        value = keep * value + np.sqrt(1 - keep**2) * noise[t]
+        series[t] = value
+    return series

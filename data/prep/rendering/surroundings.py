@@ -1,10 +1,11 @@
-"""Buildings, trees and bushes around a road."""
+"""What surrounds a road and lies on it: buildings and plants; cones, litter and pedestrians."""
 
 import cv2
 import numpy as np
 
 from data.prep.rendering.camera import Camera, Floats
 from data.prep.rendering.canvas import Canvas, Mask, convex
+from data.prep.rendering.ground import Layout
 from data.prep.rendering.weather import Conditions
 
 
@@ -13,7 +14,7 @@ def surroundings(
 ) -> None:
     """Buildings, trees and bushes that do not hide the road, from far to near."""
     spots = rng.uniform([-45, 8], [45, 95], (36, 2))
-    town = rng.random()  # 0 in the country, 1 in a city: then half of it is buildings
+    town = rng.random()  # 0 in the country; 1 in a city, where half of the spots have a building
     nearest = camera.focus[1] * 0.4
     from_far_to_near = np.argsort(-spots[:, 1])
     for spot in spots[from_far_to_near]:
@@ -29,14 +30,14 @@ def surroundings(
 def _building(
     canvas: Canvas, camera: Camera, rng: np.random.Generator, at: Floats, paved: Mask
 ) -> None:
-    """A block with windows; `at` is the foot of its front's middle.
+    """A block with windows; `at` is the ground point at the middle of its front.
 
     It is left out if it would hide a part of the road.
     """
     width, length, height = rng.uniform(6, 14), rng.uniform(6, 12), rng.uniform(4, 16)
     left, right = at[0] - width / 2, at[0] + width / 2
     near, far = at[1], at[1] + length
-    # Of the two flanks the camera, at x = 0, sees the one on its side.
+    # The camera, at x = 0, sees the flank that is nearer to it.
     side = left if at[0] > 0 else right
     flank = _wall((side, near), (side, far), height)
     front = _wall((left, near), (right, near), height)
@@ -69,7 +70,7 @@ def _wall(start: tuple[float, float], end: tuple[float, float], height: float) -
 def _window(
     canvas: Canvas, camera: Camera, wall: Floats, u: float, z: float, colour: Floats
 ) -> None:
-    """A window 1.5 m high in a wall, from `u` on 0.12 of its length."""
+    """A window 1.5 m high: it starts at the share `u` of the wall's length and takes 0.12 of it."""
     start, end = wall[0], wall[1]
     left = start * (1 - u) + end * u
     right = start * (0.88 - u) + end * (u + 0.12)
@@ -108,7 +109,7 @@ def _plant(
 
 
 def leaf_colour(rng: np.random.Generator, weather: Conditions) -> Floats:
-    """Green, BGR; where it snows often white."""
+    """Green, BGR; often white where it snows."""
     if weather.snow and rng.random() < 0.6:
         return rng.uniform(150, 215) + rng.uniform(-6, 6, 3)
     return np.array([45, 90, 60]) * rng.uniform(0.6, 1.3) + rng.uniform(-12, 12, 3)
@@ -122,7 +123,7 @@ def leaves(
     colour: Floats,
     clumps: int,
 ) -> None:
-    """A crown of overlapping clumps, lighter at the top; what lies below is hidden.
+    """A crown of overlapping clumps, lighter at the top; it hides what lies behind it.
 
     Args:
         middle: (x, y) of the crown, `reach` its radius; pixels.
@@ -143,3 +144,47 @@ def _covers(outline: Floats, paved: Mask) -> bool:
     left, top = np.clip(outline.min(axis=0), 0, len(paved)).astype(int)
     right, bottom = np.clip(outline.max(axis=0) + 1, 0, len(paved)).astype(int)
     return bool(paved[top:bottom, left:right].any())
+
+
+def clutter(canvas: Canvas, camera: Camera, rng: np.random.Generator, layout: Layout) -> None:
+    """Cones, litter and pedestrians near the lanes: small things that are no accident."""
+    lanes = layout.lanes()
+    for _ in range(rng.integers(0, 4)):
+        lane = lanes[rng.integers(len(lanes))]
+        at = lane[rng.integers(len(lane))] + rng.normal(0, 3, 2)
+        pixels_per_metre = camera.focal / max(3.0, camera.depth_on_ground(at))
+        foot = camera.project_ground(at)
+        kind = rng.choice(["cone", "person", "litter"])
+        if kind == "cone":
+            half, height = 0.2 * pixels_per_metre, 0.75 * pixels_per_metre
+            triangle = np.array([[-half, 0], [half, 0], [0, -height]])
+            canvas.fill(foot + triangle, (40, 110, 235))
+        elif kind == "person":
+            _person(canvas, rng, foot, pixels_per_metre)
+        else:
+            _litter(canvas, rng, foot, pixels_per_metre)
+
+
+def _person(
+    canvas: Canvas, rng: np.random.Generator, foot: Floats, pixels_per_metre: float
+) -> None:
+    """Legs, a coat and a head, 1.76 m tall; `foot` in pixels."""
+    coat, legs = rng.uniform(20, 220, 3), rng.uniform(20, 120, 3)
+    half = 0.24 * pixels_per_metre
+    for low, high, colour in ((0, 0.85, legs), (0.8, 1.5, coat)):
+        corners = np.array([[-half, -low], [half, -low], [half, -high], [-half, -high]])
+        canvas.fill(foot + corners * [1, pixels_per_metre], colour)
+    head = foot - [0, 1.62 * pixels_per_metre]
+    centre = (int(head[0]), int(head[1]))
+    radius = max(1, int(0.14 * pixels_per_metre))
+    cv2.circle(canvas.image, centre, radius, (120, 150, 190), -1, cv2.LINE_AA)
+
+
+def _litter(
+    canvas: Canvas, rng: np.random.Generator, foot: Floats, pixels_per_metre: float
+) -> None:
+    """Five scraps in shades of grey; `foot` in pixels."""
+    for spot in foot + rng.normal(0, 0.5 * pixels_per_metre, (5, 2)):
+        scrap = spot + rng.uniform(-0.15, 0.15, (4, 2)) * pixels_per_metre
+        grey = rng.uniform(30, 220)
+        canvas.fill(convex(scrap), [grey, grey, grey])

@@ -1,17 +1,52 @@
-"""Smoke and fire above a point of the ground."""
+"""What a collision leaves in the picture: debris, skid marks, a stain, smoke and fire."""
 
 import cv2
 import numpy as np
 
 from data.prep.rendering.camera import Camera, Floats
-from data.prep.rendering.canvas import Canvas, Light, all_channels, blend, noise
+from data.prep.rendering.canvas import (
+    SUBPIXEL,
+    Canvas,
+    Light,
+    all_channels,
+    blend,
+    convex,
+    fixed,
+    noise,
+)
+from data.prep.rendering.collisions import Collision, Debris
 from data.prep.rendering.weather import COARSE
+
+
+def scatter(canvas: Canvas, camera: Camera, debris: Debris, owner: int) -> None:
+    """Paint debris; what lies near its collision gets `owner`."""
+    pixels = camera.project(debris.corners)
+    for corners, colour, near in zip(pixels, debris.colours, debris.near, strict=True):
+        canvas.fill(corners, colour, owner if near else 0)
+
+
+def marks(canvas: Canvas, camera: Camera, rng: np.random.Generator, collision: Collision) -> None:
+    """Skid marks and a stain, larger after a severe collision."""
+    mask = np.zeros(canvas.owner.shape, np.uint8)
+    # As wide as a tyre, 0.22 m.
+    width = max(1, round(0.22 * camera.focal / camera.depth_on_ground(collision.middle)))
+    for skid in collision.skids:
+        line = fixed(camera.project_ground(skid))
+        cv2.polylines(mask, [line], False, 220, width, cv2.LINE_AA, SUBPIXEL)
+
+    reach = 3.4 if collision.severity == "severe" else 2.4
+    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    stain = circle * rng.uniform(0.4, 1, (14, 1)) * reach
+    outline = convex(camera.project_ground(collision.middle + stain))
+    cv2.fillConvexPoly(mask, fixed(outline), 220, cv2.LINE_AA, SUBPIXEL)
+    canvas.shade(cv2.blur(mask, (3, 3)), 0.5)
 
 
 def plume(camera: Camera, at: Floats, metres: float) -> tuple[Floats, float]:
     """Foot (x, y) and height, in pixels, of a plume `metres` high above the ground point `at`."""
     source = np.append(at, 0.8)  # about the height of a bonnet
-    depth = max(3.0, float(camera.depth(source)))  # none is drawn larger than it is at 3 m
+    depth = max(3.0, float(camera.depth(source)))  # nearer plumes are drawn as large as at 3 m
     return camera.project(source), metres * camera.focal / depth
 
 
@@ -26,15 +61,15 @@ def smoke(
     """Blend a plume that rises `height` pixels from `foot` (x, y), drifting to one side.
 
     Args:
-        grey: its brightness in [0, 255]. density: 0 is none, 1 hides what lies behind.
+        grey: the smoke's brightness in [0, 255]. density: 0 is no smoke, 1 hides what lies behind.
     """
     side = canvas.image.shape[0] // COARSE
-    # Nothing of it reaches higher; a multiple of COARSE, so that both resolutions have this row.
+    # No smoke is drawn above this row; a multiple of COARSE, so that both resolutions have it.
     top = max(0, int((foot[1] - 1.5 * height) / COARSE)) * COARSE
     if top >= canvas.image.shape[0]:
         return
 
-    # Puffs from the foot upwards: the higher, the wider, the further drifted and the thinner.
+    # Puffs from the foot upwards: higher ones are wider, further to the side and thinner.
     layer = np.zeros((side, side), np.uint8)
     drift = rng.uniform(-0.6, 0.6)
     for t in np.sort(rng.uniform(0, 1, 26)):
@@ -56,7 +91,7 @@ def smoke(
 
 def fire(canvas: Canvas, rng: np.random.Generator, foot: Floats, height: float) -> None:
     """Flames of about `height` pixels above `foot`."""
-    # From the foot upwards narrower and, in BGR, from yellow to orange.
+    # Towards the tip the flames get narrower and turn from yellow to orange.
     for t in np.sort(rng.uniform(0, 1, 22)):
         x = foot[0] + rng.normal(0, height * 0.3 * (1.1 - t))
         y = foot[1] - height * t
