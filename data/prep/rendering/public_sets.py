@@ -169,7 +169,7 @@ def _shots(
         clip, nth = divmod(i, FRAMES_PER_CLIP)
         if nth == 0:
             place = places.place(np.random.default_rng([seed, split, clip]), size)
-        # Numbers as if every seventh frame of a video were kept, starting at one of the first seven.
+        # Numbers as if every seventh frame of a video were kept, from one of the first seven on.
         frame = 7 * nth + clip % 7
         yield clip, frame, place, np.random.default_rng([seed, split, clip, nth + 1])
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from data.prep.rendering.aftermath import scatter
 from data.prep.rendering.bodies import build
 from data.prep.rendering.collisions import moderate, severe
-from data.prep.rendering.details import scatter
 from data.prep.rendering.extents import extent, visible
 from data.prep.rendering.painting import paint
 from tests.data.prep.rendering.builders import SUN, a_camera, an_empty
