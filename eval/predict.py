@@ -5,14 +5,14 @@
     python -m eval.predict --instructions OUT/instructions --inputs boxed --model gpt-5 \\
         --endpoint https://host/v1 --out OUT/predictions/gpt-5        (key in OPENAI_API_KEY)
 
-Writes predictions.jsonl: image_id, text (boxes in original-frame pixels), latency_s (a batch's
-whole time for each of its frames), model_text (as generated, boxes in pixels of the image sent),
-prompt_tokens and completion_tokens; and usage.json: their sums, what they cost, and the frames to
-which no answer came, which count as failed. Greedy decoding, unconstrained unless --constrained.
+Writes predictions.jsonl: image_id, text (boxes in original-frame pixels), latency_s (for each frame
+the time of its whole batch), model_text (as generated, boxes in pixels of the image sent),
+prompt_tokens and completion_tokens. Writes usage.json: the sums of tokens, what they cost, and the
+frames without an answer, which count as failed. Decoding is greedy, and free unless --constrained.
 
-A run that was cut off goes on without asking twice. A whole run is not asked again; its missing
-answers are, and nothing else, with --ask-missing. Several --endpoint share the frames; --shard asks
-about one part, and eval.merge puts the parts together.
+A run that was cut off continues without asking about a frame twice. A complete run is not repeated;
+--ask-missing asks again about its missing answers, and about nothing else. Several --endpoint share
+the frames. --shard asks about one part of the frames, and eval.merge puts the parts together.
 """
 
 import argparse
@@ -88,31 +88,32 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--instructions", type=Path, required=True)
     add("--inputs", choices=("boxed", "raw"), required=True)
-    add("--part", choices=("val", "test"), default="test", help="frames asked about (test)")
+    add("--part", choices=("val", "test"), default="test", help="frames to ask about (test)")
     add("--model", required=True, help="folder, hub id, or name at the endpoint")
-    add("--revision", help="of a model on the hub")
+    add("--revision", help="revision of a model on the hub")
     add("--adapter", type=Path, help="LoRA adapter folder (train.lora)")
     add("--endpoint", action="append", metavar="URL", help="OpenAI-compatible server, such as "
         "http://host:8000/v1; give it again for each replica")  # fmt: skip
-    add("--settings", type=Path, help="of the endpoint: request fields, prices (YAML)")
-    add("--batch-size", type=int, default=16, help="frames asked at once, of each endpoint (16)")
-    add("--max-new-tokens", type=int, default=512, help="of an answer (512)")
-    add("--constrained", action="store_true", help="decode by the answer schema: a row of its own")
-    add("--shard", type=parse_shard, default=(1, 1), metavar="PART/PARTS", help="such as 1/4")
-    add("--ask-missing", action="store_true", help="of a whole run: ask again what is missing")
+    add("--settings", type=Path, help="YAML of the endpoint: request fields, prices")
+    add("--batch-size", type=int, default=16, help="frames at once, at each endpoint (16)")
+    add("--max-new-tokens", type=int, default=512, help="most tokens of an answer (512)")
+    add("--constrained", action="store_true", help="let the answer schema constrain decoding")
+    add("--shard", type=parse_shard, default=(1, 1), metavar="PART/PARTS",
+        help="one part of the frames, such as 1/4")  # fmt: skip
+    add("--ask-missing", action="store_true", help="ask again where a complete run has no answer")
     add("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     if args.endpoint and args.adapter:
         raise ConfigError("--endpoint serves its own adapter: name it with --model")
     if args.settings and not args.endpoint:
-        raise ConfigError("--settings are an endpoint's: name it with --endpoint")
+        raise ConfigError("--settings belong to an endpoint: name it with --endpoint")
     if args.batch_size < 1 or args.max_new_tokens < 1:
         raise ConfigError("--batch-size and --max-new-tokens must be at least 1")
     return args
 
 
 def _recipe(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    """What decides the answers; which replica gave one, and how many at once, does not."""
+    """What decides the answers. Of endpoints, neither the address nor the batch size does."""
     recipe = {
         "inputs": args.inputs,
         "part": args.part,

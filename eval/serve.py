@@ -1,11 +1,11 @@
-"""LLaMA-Factory's OpenAI-compatible server, on the loopback, seeing pictures where they are.
+"""LLaMA-Factory's OpenAI-compatible server, with the positions of pictures corrected.
 
     python -m eval.serve configs/endpoints/serve.yaml --port 8000
 
-With Transformers 5.6, LLaMA-Factory 0.9.5 does not tell Qwen2.5-VL at inference which tokens are
-picture, so the boxes that `llamafactory-cli api` answers are wrong. This is the same server with
-that one input added (`eval.answers.server`). vLLM does not have this fault, and is what serves a 7B
-at speed.
+With Transformers 5.6, LLaMA-Factory 0.9.5 does not pass to Qwen2.5-VL at inference which tokens
+belong to the picture, so `llamafactory-cli api` answers with wrong boxes. This is the same server
+with that one input added (`eval.answers.server`). vLLM does not have this fault: use it to serve a
+7B at speed.
 """
 
 from collections.abc import Sequence

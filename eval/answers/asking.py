@@ -1,6 +1,6 @@
-"""Asking about all frames of a row: each answer is on disk before the next question is put.
+"""Ask a model in this process, or servers, about all frames of a row.
 
-Both ways, a model in this process and servers, go on with the answers that an earlier run left.
+Each answer is written to disk as it comes, and a new run continues after those of an earlier one.
 """
 
 import json
@@ -93,7 +93,7 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
 
 
 def _request(row: Row, settings: Settings) -> Mapping[str, Any]:
-    """The fields of each chat request; those of the settings come last and win."""
+    """The fields of each chat request; those of the settings replace ours."""
     request: dict[str, Any] = {"max_tokens": row.max_new_tokens}
     if row.constrained:
         request["response_format"] = endpoint.JSON_SCHEMA_FORMAT
@@ -102,10 +102,10 @@ def _request(row: Row, settings: Settings) -> Mapping[str, Any]:
 
 
 def kept_records(path: Path) -> list[Record]:
-    """The whole records of an unfinished file; a last line that was cut off is not one."""
+    """The records of an unfinished file, without a last line that was cut off."""
     if not path.is_file():
         return []
-    # Read here, not by files.read_json_lines, which rightly refuses a line that is cut off.
+    # Not by files.read_json_lines: it refuses a line that is cut off, as it should elsewhere.
     *lines, _ = path.read_bytes().split(b"\n")
     return [json.loads(line) for line in lines]
 

@@ -16,7 +16,7 @@ class Ask:
 
     Attributes:
         image: PNG of exactly `frame`'s size.
-        frame: size of the image sent; answers count its pixels.
+        frame: size of the image sent; the boxes of an answer are in its pixels.
         original: size of the camera's frame.
     """
 
@@ -29,7 +29,7 @@ class Ask:
 
 
 class Answer(NamedTuple):
-    """What came back: the text as generated, seconds from asking to answer, tokens if counted."""
+    """What came back: the text as generated, the seconds it took, and its tokens if counted."""
 
     text: str
     seconds: float
@@ -69,9 +69,10 @@ def _ask(sample: dict[str, Any], instructions: Path) -> Ask:
 
 
 def record(ask: Ask, answer: Answer) -> dict[str, Any]:
-    """A line of predictions.jsonl: boxes of `text` in the camera's frame, of `model_text` as sent.
+    """A line of predictions.jsonl.
 
-    `latency_s` is the time from asking to answer: of a batch for each of its frames.
+    Boxes of `text` are in pixels of the camera's frame, those of `model_text` in pixels of the
+    image sent. `latency_s` is the time from question to answer; frames of a batch share its time.
     """
     return {
         "image_id": ask.id,

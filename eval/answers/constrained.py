@@ -10,7 +10,7 @@ from dat_runtime.schema import ANSWER_SCHEMA
 from eval.answers.model import Loaded, ends_of
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""As `dat_runtime.answer.dump` writes the training targets."""
+"""The white space of the training targets, as `dat_runtime.answer.dump` writes it."""
 
 
 class AnswerConstraint:
@@ -51,7 +51,7 @@ class AnswerConstraint:
     def _take(self, tokens: list[int]) -> None:
         """Let each row's matcher follow the token that was chosen for it."""
         for matcher, token in zip(self._matchers, tokens, strict=True):
-            # A whole answer takes nothing but its end, and after it come paddings.
+            # After a complete answer come only its end token and padding.
             if matcher.is_stopped():
                 continue
             if not matcher.consume_token(token):

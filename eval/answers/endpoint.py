@@ -20,13 +20,13 @@ GIVE_UP = 10
 """Failures in a row after which a server is no longer asked."""
 TRIES = 8
 TIMEOUT_S = 300.0
-"""Of one question: its tries, with the pauses between them, within five minutes."""
+"""Seconds for one question, all its tries and the pauses between them included."""
 
 JSON_SCHEMA_FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "answer", "schema": ANSWER_SCHEMA, "strict": True},
 }
-"""`response_format` with which OpenAI and vLLM constrain their decoding."""
+"""The `response_format` by which OpenAI and vLLM constrain decoding."""
 
 
 class Server(Protocol):
@@ -46,8 +46,9 @@ class Settings:
     """What one kind of server needs besides its address (`configs/endpoints/`).
 
     Attributes:
-        request: fields of the chat request; `None` leaves out one that the server refuses.
-        usd_per_million_tokens: of "prompt" and "completion"; empty when not known.
+        request: fields of the chat request; `None` leaves a field out, for a server that refuses
+            it.
+        usd_per_million_tokens: prices of "prompt" and "completion"; empty when not known.
     """
 
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +81,7 @@ def read_settings(path: Path) -> Settings:
 def servers(
     urls: Sequence[str], model: str, key: str | None, request: Mapping[str, Any]
 ) -> dict[str, Server]:
-    """One server per address; the addresses are those to show and store, without a password.
+    """One server per address; the keys are the addresses to show and store, without a password.
 
     Raises:
         ConfigError: an address is not one, is given twice, or must not be sent the key.
@@ -90,7 +91,7 @@ def servers(
         address = without_userinfo(url)
         if address in by_address:
             raise ConfigError(
-                "each --endpoint can be given once; --batch-size asks it more at a time"
+                "give each --endpoint once; to ask it more at a time, raise --batch-size"
             )
         try:
             by_address[address] = EndpointAssessor(
@@ -118,11 +119,11 @@ class _Job(NamedTuple):
 def answers(asks: Sequence[Ask], servers: Mapping[str, Server], at_once: int) -> Iterator[Outcome]:
     """Each question's outcome as it comes, `at_once` questions under way at each server.
 
-    The servers take from one list, so a faster one does more. A question that one server fails
-    goes to the others; a server that fails `GIVE_UP` in a row is asked no more.
+    The servers take from one list, so a faster one answers more. A question that one server fails
+    goes to the others. A server that fails `GIVE_UP` questions in a row is asked no more.
 
     Raises:
-        AssessmentError: no server is left. The answers so far are kept, and a new start goes on.
+        AssessmentError: no server is left. The answers so far are kept, and a new run continues.
     """
     pool = _Pool(servers, asks)
     try:
@@ -172,7 +173,7 @@ class _Pool:
     def _work(self, url: str) -> None:
         while not self.stopped.is_set() and url in self.alive():
             try:
-                # Not for ever: a question may come back from another server, and the end is seen.
+                # With a limit, to notice the end; and another server may give a question back.
                 job = self.waiting.get(timeout=0.05)
             except queue.Empty:
                 continue

@@ -17,7 +17,7 @@ from eval.answers.model import Loaded, encode
 
 Array = NDArray[np.float64]
 END = "<|im_end|>"
-"""With which Qwen2.5's chat template ends every message."""
+"""Qwen2.5's chat template ends every message with it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Question:
 
     Attributes:
         answer: the training target, boxes in pixels of the image sent.
-        truth: the same as the frame of a truth file, in these pixels.
+        truth: the same answer as the frame of a truth file, in the same pixels.
     """
 
     ask: Ask
@@ -78,13 +78,13 @@ def _question(ask: Ask, text: str) -> Question:
 
 
 def spread(questions: Sequence[Question], count: int) -> list[Question]:
-    """That many questions, evenly over the severities and, within one, over the file."""
+    """`count` questions, spread evenly over the severities and, within each, over the file."""
     groups: dict[str, list[Question]] = {}
     for question in questions:
         groups.setdefault(question.severity, []).append(question)
     chosen: list[Question] = []
     left = min(count, len(questions))
-    # The smallest group first: what it cannot give is shared among the groups after it.
+    # The smallest group first: what it cannot supply is shared among the groups after it.
     by_size = sorted(groups.values(), key=len)
     for i, group in enumerate(by_size):
         share = min(len(group), left // (len(by_size) - i))
@@ -106,7 +106,7 @@ def likelihood(loaded: Loaded, questions: Sequence[Question], batch_size: int) -
 
 
 def _batch(loaded: Loaded, questions: Sequence[Question]) -> tuple[Any, Any, NDArray[np.bool_]]:
-    """Log-probabilities and preferred tokens (n, answer tokens), and which of them are real."""
+    """Log-probabilities and preferred tokens (n, answer tokens), and which are not padding."""
     import torch
 
     encoded = dict(encode(loaded.processor, [q.ask for q in questions]))
@@ -128,7 +128,8 @@ def _batch(loaded: Loaded, questions: Sequence[Question]) -> tuple[Any, Any, NDA
     inputs = {name: tensor.to(loaded.model.device) for name, tensor in encoded.items()}
     length = new.shape[1]
     with torch.inference_mode():
-        # The logits at one token are those of the next: one more is kept in front, the last goes.
+        # The logits at one token predict the next one. So one more is kept in front of the answer,
+        # and the last is dropped.
         logits = loaded.model(**inputs, logits_to_keep=length + 1).logits[:, :-1].float()
         all_log_probs = logits.log_softmax(-1)
         log_probs = all_log_probs.gather(-1, new.to(logits.device)[..., None])[..., 0]

@@ -1,4 +1,4 @@
-"""A vision-language model in this process: how it is loaded, and how it is given its questions."""
+"""A vision-language model in this process: loading it, and turning questions into its inputs."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's server with the one input that it leaves out: which tokens are picture.
+"""LLaMA-Factory's server with the one input that it leaves out: which tokens are the picture's.
 
 With Transformers 5.6, LLaMA-Factory 0.9.5 does not give Qwen2.5-VL `mm_token_type_ids` at inference
 (in training it does). The picture then gets the positions of text, and the boxes are wrong.
@@ -38,7 +38,7 @@ def application(config: dict[str, Any]) -> Any:
 
 
 def _with_token_types(plugin: Any) -> Any:
-    """The template's plugin, whose inputs also say which tokens are picture."""
+    """The template's plugin, with inputs that also state which tokens are the picture's."""
 
     class WithTokenTypes(type(plugin)):  # type: ignore[misc]
         def get_mm_inputs(self, *, batch_ids: Any, processor: Any, **media: Any) -> dict[str, Any]:

@@ -36,13 +36,13 @@ def whole_recipe(parts: Sequence[Path], instructions: Path) -> dict[str, Any]:
     shared: dict[str, Any] | None = None
     seen: set[int] = set()
     for part in parts:
-        made = manifest.verify(part, "predictions")
-        if made.inputs["instructions"] != manifest.digest(instructions):
+        stated = manifest.verify(part, "predictions")
+        if stated.inputs["instructions"] != manifest.digest(instructions):
             raise ManifestError(f"{part} answers other instructions than {instructions}")
-        config = dict(made.config)
+        config = dict(stated.config)
         number, count = config.pop("shard", (1, 1))
         config["shards"] = count
-        recipe = {"config": config, "inputs": made.inputs, "code": made.code}
+        recipe = {"config": config, "inputs": stated.inputs, "code": stated.code}
         if shared is not None and recipe != shared:
             raise ManifestError(f"{part} was not made as {parts[0]} was: ask again the same way")
         if number in seen:
