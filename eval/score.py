@@ -3,12 +3,12 @@
     python -m eval.score --truth truth.jsonl --predictions predictions.jsonl --out DIR \\
         [--require METRIC>=VALUE ...]
 
-A VALUE may be `@scores.json`: the same metric in the scores of another adapter, such as the shipped
-one, on the same frames.
+A VALUE may be `@FILE`: the same metric in another adapter's scores.json, such as that of the
+shipped one, on the same frames.
 
-`DIR/scores.json`: `n`, `missing`, and per metric `{"value", "low", "high"}`: the value and its 95 %
-bootstrap interval, rates as fractions; all three are null where the metric is undefined (those of
-boxes, when the truth has none).
+`DIR/scores.json` holds `n`, `missing`, and per metric `{"value", "low", "high"}`: the value and its
+95 % bootstrap interval, rates as fractions. All three are null where the metric is undefined: the
+box metrics, when the truth has no box.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tables 1 and 2, ours beside the paper's, and Table 3 when it was made; then the report.
+"""Tables 1 and 2, ours beside the paper's; Table 3, if it was made; and the report.
 
     python -m eval.tables --instructions DIR --predictions DIR --out DIR \\
         [--data DIR] [--beside DIR] [--transmission DIR] [--profile smoke|paper] [--source NAME]
@@ -40,11 +40,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--show", type=Path, metavar="DIR", help="print the tables made before")
     parser.add_argument("--instructions", type=Path, help="folder with truth.jsonl and images/")
     parser.add_argument("--predictions", type=Path, help="folder with one folder per row")
-    parser.add_argument("--data", type=Path, help="prepared set of the instructions: its split")
+    parser.add_argument(
+        "--data", type=Path, help="prepared set of the instructions, which states the split"
+    )
     parser.add_argument("--beside", type=Path, help="evaluation on another split, with its --data")
     parser.add_argument("--transmission", type=Path, help="folder with table3.json, if made")
     parser.add_argument("--profile", choices=("smoke", "paper"), default="smoke")
-    parser.add_argument("--source", default="", help="name of the data sets; rendered scenes if ''")
+    parser.add_argument(
+        "--source", default="", help="name of the data sets (default: rendered scenes)"
+    )
     parser.add_argument("--out", type=Path, help="output folder")
     args = parser.parse_args(argv)
     needed = ("instructions", "predictions", "out")

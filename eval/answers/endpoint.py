@@ -91,7 +91,7 @@ def servers(
         address = without_userinfo(url)
         if address in by_address:
             raise ConfigError(
-                "give each --endpoint once; to ask it more at a time, raise --batch-size"
+                "each --endpoint can be given once; raise --batch-size to ask it more at a time"
             )
         try:
             by_address[address] = EndpointAssessor(

@@ -6,7 +6,7 @@ from typing import Any
 from dat_runtime.files import read_json
 
 FILE = Path(__file__).parents[1] / "paper.json"
-"""Decides what a stage writes: a stage that shows these figures names it among its code."""
+"""A stage that shows these figures lists this file in its `code`, so that a change remakes it."""
 
 
 def table(number: int) -> list[dict[str, Any]]:
@@ -16,7 +16,7 @@ def table(number: int) -> list[dict[str, Any]]:
     Tables 1 and 2 are fractions; Table 3 is in seconds and percent, as printed.
 
     Raises:
-        DataError: the file is missing or no JSON.
+        DataError: the file is missing or not JSON.
     """
     rows: list[dict[str, Any]] = read_json(FILE)[f"table_{number}"]
     return rows

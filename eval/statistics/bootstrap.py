@@ -1,9 +1,9 @@
-"""Bootstrap intervals, and balanced accuracy: what every measurement of the stage ends with.
+"""Bootstrap intervals, and balanced accuracy: statistics that all rooms share.
 
 An interval is the 2.5th to the 97.5th percentile of a statistic over samples that are drawn with
 replacement from the measured frames, as many as there are (the percentile bootstrap). A sample
 that leaves the statistic undefined, such as one without a true box, is left out. The seed is fixed:
-the same numbers of frames draw the same samples, which pairs the rows of a table.
+equally many frames give the same draws, which pairs the rows of a table.
 """
 
 from typing import NamedTuple
@@ -20,21 +20,21 @@ PRECISION_RESAMPLES = 1000
 """Where each resample takes the average precisions of a whole split anew (Fig. 4)."""
 
 NESTED_RESAMPLES = 200
-"""Where each resample fits a calibration and thresholds anew, which can take a second."""
+"""Where each resample fits a calibration and thresholds anew."""
 
 SEED = 20260
 
 ROUTING_SEED = 0
-"""Of the gate's and the cascade's resamples, with which the figures of docs/gate.md were made."""
+"""Seed of all draws in `eval/routing`; the figures of docs/gate.md were made with it."""
 
 PERCENTILES = (2.5, 97.5)
-"""They hold 95 % of the resamples between them."""
+"""95 % of the resamples lie between them."""
 
 MAX_BLOCKS = 2048
-"""More frames than this are dealt into so many blocks, which are drawn instead of frames."""
+"""More frames than this are dealt into this many blocks, which are drawn instead of frames."""
 
 _DRAWN_AT_ONCE = 2**20
-"""Frames in one batch of resamples: its weights are 8 MiB of floats, however many frames."""
+"""Draws in one batch of resamples: its weights, a float each, take 8 MiB."""
 
 
 class Interval(NamedTuple):
@@ -77,15 +77,18 @@ def mean_interval(values: Floats) -> Interval:
     return interval(float(values.mean()), resampled)
 
 
-def resampled_sums(quantities: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
-    """The sums over each resample's frames of what each frame has: (n, k) -> (resamples, k).
+def resampled_sums(quantities: Floats, resamples: int = RESAMPLES) -> Floats:
+    """The sums of each frame's quantities over the frames of each resample: (resamples, k).
 
     A metric that is a function of such sums costs one row of a matrix product per resample.
+
+    Args:
+        quantities: (n, k), k of each frame.
 
     More than `MAX_BLOCKS` frames are first dealt at random into that many blocks, which are drawn
     instead: the same interval in expectation, at a cost that no longer grows with the frames.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     if len(quantities) > MAX_BLOCKS:
         order = rng.permutation(len(quantities))
         starts = np.arange(MAX_BLOCKS) * len(quantities) // MAX_BLOCKS
@@ -105,9 +108,10 @@ def resampled_sums(quantities: Floats, resamples: int = RESAMPLES, seed: int = S
 
 
 def balanced_accuracy(reported: Bools, accident: Bools) -> Floats:
-    """Mean of the shares of accidents reported and of other frames not; over the last axis.
+    """The mean of two shares, over the last axis (frames).
 
-    NaN where there are no accidents, or nothing but accidents.
+    They are the share of accident frames that are reported, and the share of other frames that are
+    not. NaN where there are no accidents, or nothing but accidents.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = (reported & accident).sum(-1) / accident.sum(-1)

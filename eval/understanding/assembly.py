@@ -21,7 +21,7 @@ CONSTRAINED = "-constrained"
 
 
 def measured_on(profile: str, source: str, split: str = "") -> str:
-    """What our figures were measured on, in one sentence that goes with every table."""
+    """A sentence for every table: what our figures were measured on."""
     frames = f"frames of {source!r}" if source else "rendered scenes"
     if split:
         frames += f", {split} split"
@@ -94,7 +94,7 @@ def _label(name: str) -> tuple[str, str, str]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """The paper's rows last, in its order, so that the tuned one ends the list."""
+    """Our own rows, then the paper's in its order, so that the tuned one ends the list."""
     given = list(names)
     own = [name for name in given if name not in LABELS]
     return own + [name for name in LABELS if name in given]

@@ -21,9 +21,9 @@ fog and rain darken a day, and no public label says which is which."""
 
 
 def breakdown(frames: Sequence[Frame], measures: Measures, luma: Floats) -> list[dict[str, Any]]:
-    """What is right in each group; groups without members are left out.
+    """The scores of each group; groups without members are left out.
 
-    Plain shares, without intervals: the groups are small. By light: `frames` and `sev_acc` too.
+    There are no intervals: the groups are small. A group by light also has `frames` and `sev_acc`.
 
     Args:
         luma: (n,) of each frame, NaN where its picture is not there.

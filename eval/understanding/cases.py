@@ -22,7 +22,7 @@ TEXT_LENGTH = 700
 PROBLEMS = 5
 """Problems of an answer that are named."""
 _FAR = 10**5
-"""Coordinates of a drawing are cut to it: an answer may hold any number."""
+"""Coordinates in a drawing are clipped to it: an answer may hold any number."""
 
 
 def ranked(measures: Measures) -> list[int]:
@@ -109,7 +109,7 @@ def _stated_accidents(frame: Frame, text: str | None) -> list[dict[str, Any]]:
 
 
 def _rectangle(bbox: Sequence[float], kind: str) -> str:
-    # Cut as an integer first: one of a thousand digits has no float.
+    # Clipped before it becomes a float: an integer of a thousand digits has none.
     x1, y1, x2, y2 = (float(max(-_FAR, min(value, _FAR))) for value in bbox)
     return (
         f'<rect class="{kind}" x="{x1:g}" y="{y1:g}" '

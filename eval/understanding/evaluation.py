@@ -29,7 +29,7 @@ class Evaluation:
         rows: the folder of each row of answers.
         label: what the figures were measured on (`assembly.measured_on`).
         table_3: the rows of Table 3, if they were made.
-        split: of the prepared set, if it was named.
+        split: that of the prepared set, if `--data` named one.
         beside: tables.json of an evaluation on another split.
     """
 
@@ -42,7 +42,7 @@ class Evaluation:
 
 
 def rows_of(predictions: Path, instructions: Path) -> list[Path]:
-    """The folders of a folder of rows, cut-off runs of a stage left out.
+    """The folders of rows in a folder, without those that a stage has not finished.
 
     Raises:
         ConfigError: there is none.
@@ -130,7 +130,7 @@ def _states_usage(row: Path) -> bool:
 def _add_details(
     tables: Tables, rows: Sequence[page.Row], scores: Mapping[str, Any], given: Evaluation
 ) -> None:
-    """What the tables say beyond the scores: splits, comparisons, parts of the frames, priority."""
+    """Add what goes beyond scores: splits, comparisons, parts of the frames, priorities."""
     frames = rows[0].frames
     measures = {row.name: row.measures for row in rows}
     tables["split"] = None

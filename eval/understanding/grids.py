@@ -1,4 +1,4 @@
-"""`tables.json` as grids of text: what each format only lays out. Pure."""
+"""`tables.json` as grids of text, which each format lays out. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

@@ -11,8 +11,8 @@ from eval.statistics.bootstrap import Floats
 Counts = NDArray[np.int64]
 
 TRIED = 24
-"""Up to this many matchings of a frame are all tried: the frames of one shape together are then
-faster than SciPy's solver, which takes one frame at a time. 24 covers four boxes against four."""
+"""Up to this many matchings of a frame are all tried, for all frames of one shape at once; SciPy's
+solver takes one frame at a time. 24 covers four boxes against four."""
 
 
 def iou(a: Floats, b: Floats) -> Floats:
@@ -80,7 +80,7 @@ def _best(ious: Floats) -> Floats:
 
 
 def _hungarian(matrix: Floats) -> Floats:
-    """The same of one matrix, however large."""
+    """The same for one matrix (t, p) of any size."""
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(matrix, maximize=True)

@@ -1,8 +1,8 @@
 """The metrics of Tables 1 and 2, and their bootstrap intervals. Pure: arrays in, numbers out.
 
 Rules, stated once:
-    - an answer that does not meet the schema is a failed one, and so is a missing one. It is not an
-      exact count, its severity is wrong, it has no boxes (docs/decisions/004-failed-answers.md);
+    - an answer that does not meet the schema has failed, and so has a missing one: its count is not
+      exact, its severity is wrong, and it has no boxes (docs/decisions/004-failed-answers.md);
     - boxes are compared in pixels of the camera's frame, under the optimal one-to-one matching of
       each frame (`matching`); a true box that is not matched counts 0;
     - every metric is a function of sums over frames (`SUMS`), so that a resample is one weighted
@@ -34,10 +34,10 @@ METRICS = TABLE_1 + TABLE_2
 LOWER_IS_BETTER = ("count_mae", "viol")
 
 HIT = 0.5
-"""The IoU from which on a true box counts as found (Recall@0.5)."""
+"""A true box counts as found from this IoU on (Recall@0.5)."""
 
 _LARGEST = 10**9
-"""Counts and coordinates are cut to it: far beyond any frame, and exact in a float."""
+"""Counts and coordinates are clipped to it: far beyond any frame, and exact in a float."""
 
 _NO_ANSWER = Verdict(False, False, False, False, None)
 
@@ -88,7 +88,7 @@ def measure(frames: Sequence[Frame], texts: Sequence[str | None]) -> Measures:
     verdicts: list[bool] = []
     count_errors: list[float] = []
     severities: list[int] = []
-    predicted: list[float] = []  # flat coordinates: many lists kept would slow the collector
+    predicted: list[float] = []  # flat: many small lists would slow the garbage collector
     predicted_counts: list[int] = []
     for frame, text in zip(frames, texts, strict=True):
         verdict = _NO_ANSWER if text is None else judge(text, frame.size.width, frame.size.height)
@@ -126,18 +126,18 @@ def measure(frames: Sequence[Frame], texts: Sequence[str | None]) -> Measures:
 
 
 def _boxes(coordinates: list[float]) -> Floats:
-    """Boxes (m, 4) of a flat list, cut to what a float holds exactly."""
+    """Boxes (m, 4) of a flat list, clipped to what a float holds exactly."""
     try:
         array = np.array(coordinates, dtype=float)
     except OverflowError:  # an integer beyond any float: far outside the frame all the same
-        cut = [max(-_LARGEST, min(_LARGEST, value)) for value in coordinates]
-        array = np.array(cut, dtype=float)
+        clipped = [max(-_LARGEST, min(_LARGEST, value)) for value in coordinates]
+        array = np.array(clipped, dtype=float)
     return array.clip(-_LARGEST, _LARGEST).reshape(-1, 4)
 
 
 SUMS = ("n", "exact", "error", "iou", "hits", "boxes", *TABLE_2)
-"""Per-frame quantities whose sums give all metrics. After them come three per severity: frames that
-have it right, frames whose answer states it, frames whose truth it is."""
+"""Per-frame quantities whose sums give all metrics. Three per severity follow them: whether the
+answer states it rightly, whether the answer states it, whether the truth does."""
 
 
 def per_frame(m: Measures) -> Floats:
@@ -158,7 +158,8 @@ def per_frame(m: Measures) -> Floats:
     columns += list(m.verdicts.T)
     right = m.severity == m.true_severity
     for code in range(len(OVERALL)):
-        stated, true = m.severity == code, m.true_severity == code
+        stated = m.severity == code
+        true = m.true_severity == code
         columns += [right & true, stated, true]
     return np.column_stack(columns).astype(float)
 
@@ -168,8 +169,8 @@ def from_sums(sums: Floats) -> dict[str, Floats]:
     total = {name: sums[..., i] for i, name in enumerate(SUMS)}
     per_severity = sums[..., len(SUMS) :].reshape(*sums.shape[:-1], len(OVERALL), 3)
     right, stated, true = per_severity[..., 0], per_severity[..., 1], per_severity[..., 2]
-    # F1 of a severity is 2 TP / (2 TP + FP + FN), and what is below the line is stated + true.
-    # That is 0 only for a severity that does not occur, which the mean leaves out anyway.
+    # F1 of a severity is 2 TP / (2 TP + FP + FN), whose denominator is stated + true. It is 0 only
+    # for a severity that does not occur, which the mean leaves out anyway.
     f1 = 2 * right / np.maximum(stated + true, 1)
     occurs = true > 0
     n = total["n"]

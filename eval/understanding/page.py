@@ -28,7 +28,7 @@ REASONS = 5
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the tables, with what it is made of."""
+    """One row of the tables, with its frames, answers and measures."""
 
     name: str
     frames: Sequence[Frame]

@@ -1,4 +1,4 @@
-"""Reading `truth.jsonl` and `predictions.jsonl`; what is wrong is named by file and line."""
+"""Reading `truth.jsonl` and `predictions.jsonl`; errors name the file and the line."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

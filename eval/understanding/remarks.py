@@ -1,4 +1,4 @@
-"""What the figures of Tables 1-2 say, and what a reader must know to read them rightly."""
+"""Sentences beside Tables 1-2: how to read the figures, and how the rows compare."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations

@@ -24,7 +24,7 @@ class RequirementError(DatError):
 
 
 class Requirement(NamedTuple):
-    """A metric, `>=` or `<=`, and the bound; `source` and its frames if it is another's score."""
+    """A metric, `>=` or `<=`, and the bound; with the file it is from, the number of its frames."""
 
     metric: str
     comparison: str
@@ -34,7 +34,7 @@ class Requirement(NamedTuple):
 
 
 def parse_requirement(text: str) -> Requirement:
-    """`"sev_f1>=0.9"`, or `"sev_f1>=@shipped/scores.json"`: not below the shipped adapter's.
+    """Read `"sev_f1>=0.9"`, or `"sev_f1>=@shipped/scores.json"`: not below that file's.
 
     Raises:
         ConfigError: it is not of this form, or there is no such metric.
@@ -59,7 +59,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def demand_same_frames(requirement: Requirement, n: int) -> None:
-    """Scores on other frames say nothing about which adapter is better.
+    """Refuse scores on other frames: they do not show which adapter is better.
 
     Raises:
         ConfigError: the other scores are of another number of frames.

@@ -1,4 +1,4 @@
-"""Which split a score stands for: the published one, its part without twins, a leak-free one."""
+"""Which split a score is on: the published one, its part without twins, or a leak-free one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def by_split(
 
 
 def notes(split: Split, frames: int) -> list[str]:
-    """What a reader must know about the split."""
+    """The note about the split that goes with the tables."""
     note = f"Every score is on the {split.name} split unless it says otherwise: "
     if not split.twins:
         return [f"{note}no test frame has a twin in the training frames."]

@@ -49,7 +49,7 @@ def _understanding_lines(row: dict[str, Any], columns: Mapping[str, str]) -> Ite
     names = (row["model"].partition("2.5")[0], row["input"].partition(" ")[0], row["tuning"])
     label = ", ".join(name for name in names if name)
     paper, ours = row["paper"], row["ours"]
-    if len(label) >= LABEL:  # too long to stand beside figures
+    if len(label) >= LABEL:  # no room for figures beside it
         yield label
         label = ""
     if paper:
