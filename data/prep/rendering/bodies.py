@@ -46,7 +46,7 @@ COLOURS = (
 """Paints, BGR."""
 
 PAINT = (-1.0, -1.0, -1.0)
-"""Stands for the colour that `build` puts in: no colour is negative."""
+"""A placeholder for the colour that `build` puts in: no colour is negative."""
 
 WHEEL_CORNERS = 8
 
@@ -56,7 +56,7 @@ def build(kind: str, paint: tuple[float, ...]) -> Vehicle:
     bare = _unpainted(kind)
     colours = np.where(bare.colours < 0, np.array(paint), bare.colours)
     if kind == "truck" and sum(paint) > 330:
-        # A bright truck has a cargo box in its own colour, any other keeps the light grey one.
+        # The cargo box of a bright truck has a darker shade of its paint; others keep CARGO.
         colours[bare.groups == REAR] = 0.75 * np.array(paint)
     return replace(bare, colours=colours)
 
@@ -84,7 +84,10 @@ def _unpainted(kind: str) -> Vehicle:
 def _box_on_wheels(
     mesh: "_Mesh", kind: str, end: float, half: float, height: float
 ) -> tuple[list[Floats], float]:
-    """Van or bus: one block with windows; the faces of its body, and the vehicle's `split`."""
+    """Van or bus: one block with windows.
+
+    Returns the faces of the body, and the vehicle's `split`.
+    """
     body = mesh.block(BODY, (-end, end), (0.35, height), half, (-end, end - 0.35), half - 0.12)
     front, back, left, right = body[:4]
     mesh.decal(BODY, front, (0.08, 0.92, 0.5, 0.9), GLASS)
@@ -99,7 +102,10 @@ def _box_on_wheels(
 
 
 def _truck(mesh: "_Mesh", end: float, half: float, height: float) -> tuple[list[Floats], float]:
-    """Chassis, cab and cargo box; the faces of the chassis, and the y between cab and box."""
+    """Chassis, cab and cargo box.
+
+    Returns the faces of the chassis, and the vehicle's `split`, between cab and box.
+    """
     split = end - 2.1
     chassis = mesh.block(BODY, (-end, end), (0.45, 0.95), half, paint=CHASSIS)
     cab_span = (split + 0.1, end)
@@ -123,7 +129,7 @@ def _car(
     body = mesh.block(
         BODY, (-end, end), (0.28, waist), half, (-end + 0.08, end - 0.18), half - 0.06
     )
-    # How far the cabin begins from the rear end: a sedan has a boot, a pickup its bed.
+    # Metres from the rear end to the cabin: a sedan has a boot there, a pickup its bed.
     overhang = {"hatchback": 0.08, "sedan": 0.85, "suv": 0.1, "pickup": 2.1}[kind]
     rear_slope = 0.25 if kind == "pickup" else 0.45
     cabin = mesh.block(
@@ -144,7 +150,7 @@ def _car(
 
 
 def _lights(mesh: "_Mesh", body: list[Floats]) -> None:
-    """Lamps at the corners of the front and back faces; grille and number plate."""
+    """Add lamps at the corners of the front and back faces, a grille and a number plate."""
     front, back = body[0], body[1]
     for low, high in ((0.04, 0.24), (0.76, 0.96)):
         mesh.decal(BODY, front, (low, high, 0.5, 0.75), (215, 225, 225), HEADLAMP)
@@ -178,9 +184,9 @@ class _Mesh:
         """A block whose top may be smaller than its bottom.
 
         Args:
-            y: of the bottom, from back to front. z: from bottom to top.
+            y: back and front end of the bottom. z: heights of bottom and top.
             half: half the width of the bottom.
-            top_y, top_half: the same of the top; unless given, the bottom's.
+            top_y, top_half: the same for the top; by default those of the bottom.
 
         Returns:
             Its faces (4, 3): front, back, left, right, top, bottom.
@@ -209,7 +215,7 @@ class _Mesh:
         return faces
 
     def _underside(self, face: Floats) -> None:
-        """What an overturned vehicle shows: two sills, the exhaust, and the tank."""
+        """Add what shows when a vehicle lies overturned: two sills, the exhaust and the tank."""
         for patch in ((0.05, 0.95, 0.16, 0.22), (0.05, 0.95, 0.78, 0.84), (0.44, 0.56, 0.1, 0.9)):
             self.decal(BODY, face, patch, (105, 108, 112))
         self.decal(BODY, face, (0.62, 0.85, 0.06, 0.3), (82, 95, 110))
@@ -217,7 +223,7 @@ class _Mesh:
     def decal(
         self, group: int, face: Floats, patch: Patch, colour: Colour, lamp: int = NO_LAMP
     ) -> None:
-        """A patch on a face, painted over it because it comes later in the same group."""
+        """Add a patch on a face: it comes later in the group, so it is painted over the face."""
         u0, u1, v0, v1 = patch
         corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
         quad = np.array([on_quad(face, u, v) for u, v in corners])
@@ -231,7 +237,7 @@ class _Mesh:
 
     def wheel(self, x: float, y: float, radius: float) -> None:
         """A wheel on the ground whose outer side is at x: tread, inner and outer disc, hubs."""
-        # Turned by half a corner: the wheel stands on an edge.
+        # Turned by half a corner, so that the wheel rests on an edge of the polygon.
         angles = np.linspace(0, 2 * np.pi, WHEEL_CORNERS, endpoint=False) + np.pi / WHEEL_CORNERS
         ys = y + radius * np.cos(angles)
         zs = radius + radius * np.sin(angles)
@@ -244,7 +250,7 @@ class _Mesh:
             j = (i + 1) % WHEEL_CORNERS
             tread = np.stack([outer[i], outer[j], inner[j], inner[i]])
             self._add(WHEEL, tread, RUBBER, centre)
-        # The outer disc comes once more as DISC: it is painted again after the body.
+        # The outer disc is added a second time as DISC, which is painted after the body.
         for disc, group in ((outer, WHEEL), (inner, WHEEL), (outer, DISC)):
             for corners in ([0, 1, 2, 3], [0, 3, 4, 7], [4, 5, 6, 7]):  # an octagon as three quads
                 self._add(group, disc[corners], RUBBER, centre)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 REFERENCE_SIDE = 640
-"""Lengths in pixels are stated for a frame of this side, that of the public sets, and scaled."""
+"""Lengths in pixels are stated for a frame of this side, and scaled to the frame's."""
 
 NEAREST = 0.5
-"""Metres in front of the camera at which nearer points are held."""
+"""Metres. Points nearer to the camera, or behind it, are projected from this distance."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Camera:
     def project(self, points: Floats) -> Floats:
         """Pixels (..., 2) of points (..., 3).
 
-        Points at or behind the camera are held in front of it: a negative depth would mirror them
+        Points at or behind the camera get the depth `NEAREST`: a negative depth would mirror them
         into the picture.
         """
         depth = np.maximum(self.depth(points), NEAREST)

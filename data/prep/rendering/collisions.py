@@ -1,4 +1,4 @@
-"""Collisions: which vehicles hit one another, and how; what they lost, and what burns."""
+"""Collisions: which vehicles hit one another, and how; their debris, skid marks, smoke and fire."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,21 +21,22 @@ from data.prep.rendering.traffic import (
 )
 from data.prep.rendering.vehicles import BODY, INDICATOR, Vehicle
 
-LITTER = ((25, 25, 25), (60, 60, 62), (225, 230, 225), (215, 220, 215), (160, 170, 170))
-"""BGR of what breaks off: two dark ones for parts, the light ones for glass."""
+FRAGMENTS = ((25, 25, 25), (60, 60, 62), (225, 230, 225), (215, 220, 215), (160, 170, 170))
+"""BGR of what breaks off: two dark colours for parts, the light ones for glass."""
 
 TYPICAL_SPAN = 6.5
-"""Metres that a collision takes up."""
+"""Metres that a collision takes up, to judge how large it will look."""
 
 FARTHEST_APART = 14.0
-"""Metres before the aim at which no two vehicles touch: the longest is a bus of 10.5 m."""
+"""Metres between the aim and the other vehicle at which no two vehicles touch: the longest vehicle
+is a bus of 10.5 m."""
 
 
 @dataclass(frozen=True)
 class Debris:
     """Pieces on the ground: corners (n, 4, 3) in metres, colours (n, 3) BGR.
 
-    `near` (n,) says which lie close enough to belong to the collision's box.
+    `near` (n,) marks those close enough to belong to the collision's box.
     """
 
     corners: Floats
@@ -45,10 +46,11 @@ class Debris:
 
 @dataclass(frozen=True)
 class Collision:
-    """Vehicles that hit one another, what they lost, and what burns.
+    """Vehicles that hit one another, and what goes with it.
 
     Attributes:
-        skids: ground lines (n, 2), metres. smoke: 0 none .. 1 thick. fire: whether flames are seen.
+        skids: ground lines (n, 2), metres. smoke: from 0, none, to 1, thick. fire: whether it shows
+            flames.
         middle: (x, y) on the ground, metres.
     """
 
@@ -76,7 +78,7 @@ def collision(
 def _point_on_lane(
     rng: np.random.Generator, place: Place, share: tuple[float, float]
 ) -> tuple[Floats, int]:
-    """A lane and the number of one of its points, at the right distance from the camera."""
+    """A lane and the index of a point on it where a collision would have the right size."""
     camera = place.camera
     lanes = place.layout.lanes()
     for _ in range(80):
@@ -89,7 +91,7 @@ def _point_on_lane(
         span = TYPICAL_SPAN * camera.focal / camera.depth_on_ground(lane[i]) / camera.size
         if share[0] < span < share[1]:
             return lane, i
-    # Nowhere by chance: where the first lane comes closest to the middle of the frame.
+    # No draw fitted: the point where the first lane comes closest to the middle of the frame.
     lane = lanes[0]
     return lane, int(np.argmin(np.linalg.norm(lane - camera.focus, axis=1)))
 
@@ -99,14 +101,14 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     first = random_vehicle(rng).at(middle, yaw + rng.normal(0, 0.15))
     second = random_car(rng)
     style = str(rng.choice(["rear", "side", "slant"], p=[0.12, 0.44, 0.44]))
-    # Radians between the two. All are drawn, whichever is used: later draws stay the same.
+    # Radians between the two. All three are drawn, so that later draws do not depend on the style.
     turns = {
         "rear": rng.normal(0, 0.2),
         "side": rng.uniform(1.1, 2.0),
         "slant": rng.uniform(0.5, 1.1),
     }
     second_yaw = yaw + rng.choice([-1, 1]) * turns[style]
-    # How far the second one slides away from where it points: little when it drives up from behind.
+    # Radians between where the second one moves and where it points: few in a rear-end collision.
     sideways = 0.12 if style == "rear" else 0.3
     bearing = second_yaw + rng.normal(0, sideways)
     dent = rng.uniform(0.4, 0.8)
@@ -158,7 +160,7 @@ def _first_wreck(rng: np.random.Generator, overturned: bool) -> Vehicle:
     if rng.random() < 0.85:
         kind = str(rng.choice(CARS))
     wreck = build(kind, random_colour(rng))
-    # Hit anywhere on the ellipse that its length and width span.
+    # The hit is anywhere on the ellipse that the vehicle's length and width span.
     angle = rng.uniform(0, 2 * np.pi)
     x = float(np.cos(angle) * wreck.width / 2)
     y = float(np.sin(angle) * wreck.length / 2)
@@ -181,7 +183,7 @@ def _meet(
     bearing: float,
     depth: float,
 ) -> tuple[Vehicle, Vehicle]:
-    """`second` driven along `bearing` into `first` until they touch, both dented there.
+    """Drive `second` along `bearing` into `first` until they touch, and dent both there.
 
     Args:
         yaw: the heading of `second`. depth: of the dents, metres.
@@ -190,8 +192,8 @@ def _meet(
     aim = np.array(first.position) + off_middle * direction(first.yaw)
     way = direction(bearing)
 
-    # How far before the aim the second one stops: at `near` the outlines overlap by more than
-    # 0.05 m², at `far` they do not. Halved twelve times, 14 m are known to 4 mm.
+    # How far before the aim the second one stops, by bisection: at `near` the outlines overlap by
+    # more than 0.05 m², at `far` they do not. Twelve halvings of 14 m leave less than 4 mm.
     near, far = 0.0, FARTHEST_APART
     outline = first.footprint()
     moving = second.at((0, 0), yaw).footprint()
@@ -203,7 +205,7 @@ def _meet(
             near = gap
         else:
             far = gap
-    # 15 cm further in: the dents take sheet metal away where they touch.
+    # 15 cm further in than that: the two overlap.
     second = second.at(aim - (near - 0.15) * way, yaw)
 
     contact = _contact(first, second)
@@ -213,7 +215,7 @@ def _meet(
 
 
 def _contact(first: Vehicle, second: Vehicle) -> Floats:
-    """The middle (x, y) of the ground that both cover, or else of the two."""
+    """The middle (x, y) of the ground that both vehicles cover, else the middle between them."""
     area, shared = cv2.intersectConvexConvex(first.footprint(), second.footprint())
     if shared is None or area <= 0:
         return (np.array(first.position) + second.position) / 2
@@ -236,22 +238,22 @@ def _debris(
         spread: sigma of the pieces' distance from `middle` in x and in y, metres.
     """
     body_colours = [wreck.colours[np.argmax(wreck.groups == BODY)] for wreck in wrecks]
-    colours = np.array(list(LITTER) + body_colours, float)
+    colours = np.array(list(FRAGMENTS) + body_colours, float)
 
     offsets = rng.normal(0, spread, (count, 1, 2))
     length = rng.uniform(0.15, 0.42, count)
-    large = length[::6]  # a view: what it is given, `length` has
+    large = length[::6]  # a view: writing to it changes `length`
     large[:] = rng.uniform(0.4, 1.0, len(large)) * min(1, spread / 2)
     angle = rng.uniform(0, np.pi, count)
     width = length * rng.uniform(0.3, 0.8, count)
 
-    # Each piece is a rectangle, from its middle half its length along and half its width across.
+    # Each piece is a rectangle: its corners lie half its length along and half its width across.
     cos, sin = np.cos(angle), np.sin(angle)
     along = np.stack([cos, sin], axis=1) * length[:, None] / 2
     across = np.stack([-sin, cos], axis=1) * width[:, None] / 2
     rectangles = np.stack([-along - across, along - across, along + across, across - along], axis=1)
     flat = middle + offsets + rectangles
-    # Every corner is lifted on its own, the more the larger the piece: bent, not flat.
+    # Every corner is lifted by another height, higher for larger pieces: they are bent, not flat.
     lift = rng.uniform(0, 0.25, (count, 4, 1)) * np.minimum(1, 2 * length)[:, None, None]
 
     distance = np.hypot(offsets[:, 0, 0], offsets[:, 0, 1])
@@ -263,7 +265,7 @@ def _debris(
 
 
 def _skids(rng: np.random.Generator, vehicle: Vehicle) -> tuple[Floats, ...]:
-    """Two tyre marks that lead to a vehicle from behind, a little bent."""
+    """Two slightly bent tyre marks that lead to a vehicle from behind."""
     metres_back = np.linspace(0, rng.uniform(4, 10), 12)
     yaw = vehicle.yaw + rng.normal(0, 0.04) * metres_back
     steps = np.stack([np.sin(yaw) * metres_back, np.cos(yaw) * metres_back], axis=1)

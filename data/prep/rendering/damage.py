@@ -8,7 +8,7 @@ from data.prep.rendering.camera import Floats
 from data.prep.rendering.vehicles import DISC, WHEEL, Vehicle, on_quad
 
 CUTS = 3
-"""Each quad of a dented body becomes 3 x 3: one quad can bend at its corners only."""
+"""Each quad of a dented body becomes 3 x 3 quads: a single one can bend only at its corners."""
 
 HIT_HEIGHT = 0.8
 """Metres above the ground at which a vehicle is hit: between bumper and bonnet."""
@@ -28,12 +28,12 @@ def crush(
     soft = ~rigid
     quads = _subdivided(vehicle.quads[soft], CUTS)
 
-    # How much each corner takes part: a bell around the hit that is wider after a harder one.
+    # How much each corner moves: a bell curve around the hit, wider for a deeper dent.
     radius = 0.9 + 1.3 * depth
     from_hit = (quads - np.append(hit, HIT_HEIGHT)) / [radius, radius, 1.6]
     share = np.exp(-(from_hit**2).sum(axis=-1))[..., None]
 
-    # Sheet metal goes inwards, in waves; near the middle of a vehicle "inwards" has no direction.
+    # Sheet metal goes inwards, in waves. The 0.3 m avoid a division by zero in the middle.
     hit_distance = max(0.3, float(np.hypot(hit[0], hit[1])))
     inwards = -np.array([hit[0], hit[1], 0.0]) / hit_distance
     waves = np.sin(quads @ rng.uniform(-4, 4, (3, 3)) + rng.uniform(0, 6, 3))
@@ -42,7 +42,7 @@ def crush(
     above_bonnet = quads[..., 2] > BONNET
     dented[..., 2] -= depth * 0.3 * share[..., 0] * above_bonnet
 
-    # Grime: dented quads are darker, each by a share of its own.
+    # Grime: dented quads get darker, each to a different degree.
     uneven = rng.uniform(0.3, 1.0, (len(quads), 1))
     brightness = 1 - 0.5 * share.mean(axis=1) * uneven * min(1, depth)
     colours = np.repeat(vehicle.colours[soft], CUTS**2, axis=0) * brightness

@@ -1,4 +1,4 @@
-"""Boxes of collisions: by their geometry before painting, by their pixels after."""
+"""Boxes of collisions: from their geometry before painting, from their pixels after it."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from data.prep.rendering.vehicles import Vehicle
 
 
 def extent(camera: Camera, collision: Collision) -> Box:
-    """The box of a collision by its geometry alone, clipped to the frame.
+    """The box of a collision from its geometry alone, clipped to the frame.
 
     It holds the vehicles and the debris near them.
     """
@@ -25,14 +25,14 @@ def extent(camera: Camera, collision: Collision) -> Box:
 
 
 def unclipped_area(camera: Camera, collision: Collision) -> float:
-    """The area of the vehicles' box, the part outside the frame included; square pixels."""
+    """The area of the vehicles' box in square pixels, including the part outside the frame."""
     points = [vehicle.placed().reshape(-1, 3) for vehicle in collision.vehicles]
     pixels = np.concatenate([camera.project(part) for part in points])
     return float(np.prod(np.ptp(pixels, axis=0)))
 
 
 def visible(owner: Mask, number: int) -> Box | None:
-    """The bounds of what is seen of a collision; None if it is hidden altogether."""
+    """The bounds of the visible pixels of a collision; None if it has none."""
     x, y, width, height = cv2.boundingRect((owner == number).astype(np.uint8))
     if not width:
         return None
@@ -40,12 +40,12 @@ def visible(owner: Mask, number: int) -> Box | None:
 
 
 def longer_side(box: Box) -> float:
-    """The longer side as a share of the frame's."""
+    """The longer side of a box as a share of the frame's side."""
     return max(box.x2 - box.x1, box.y2 - box.y1) / box.frame.width
 
 
 def with_margin(box: Box) -> Box:
-    """The box, on each side larger by a twentieth of its length there."""
+    """The box with a margin on each side: a twentieth of its width or height."""
     dx, dy = 0.05 * (box.x2 - box.x1), 0.05 * (box.y2 - box.y1)
     return Box(box.x1 - dx, box.y1 - dy, box.x2 + dx, box.y2 + dy, box.frame)
 

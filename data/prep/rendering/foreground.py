@@ -1,4 +1,4 @@
-"""What comes between the camera and the road: branches, a pole, a sign; the recorder's text."""
+"""What is between the camera and the road: branches, a pole or a sign; the recorder's text."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ BOARDS = ((150, 80, 20), (60, 120, 30), (210, 210, 210), (40, 40, 190))
 
 
 def occlude(canvas: Canvas, rng: np.random.Generator, weather: Conditions) -> None:
-    """Something near the camera hides a part of the frame: branches, a pole, or a sign."""
+    """Hide a part of the frame by something near the camera: branches, a pole, or a sign."""
     kind = rng.choice(["branches", "pole", "sign"])
     if kind == "branches":
         _branches(canvas, rng, weather)
@@ -55,7 +55,7 @@ def _sign(canvas: Canvas, rng: np.random.Generator, x: float) -> None:
     left, right = x - half, x + half
     board = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     canvas.fill(board, BOARDS[rng.integers(len(BOARDS))])
-    border = board * 0.9 + board.mean(axis=0) * 0.1  # a tenth of the way to the middle
+    border = board * 0.9 + board.mean(axis=0) * 0.1  # a tenth of the way to the board's middle
     corners = border.astype(np.int32)
     cv2.polylines(canvas.image, [corners], True, (235, 235, 235), 1, cv2.LINE_AA)
 
@@ -67,7 +67,7 @@ def stamp(canvas: Canvas, rng: np.random.Generator) -> None:
     baseline = 24 if rng.random() < 0.5 else 628  # rows of a frame of the reference side
     corner = (int(10 * canvas.scale), int(baseline * canvas.scale))
     size = 0.55 * canvas.scale
-    # Light letters on a wider dark copy: legible on any ground.
+    # Light letters on a wider dark copy are legible on any background.
     for colour, thickness in ((20, 20, 20), 3), ((235, 235, 235), 1):
         cv2.putText(
             canvas.image, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, colour, thickness,

@@ -1,7 +1,7 @@
 """One frame: a place, its traffic, and the collisions with their boxes.
 
 A seed gives the same pixels every time. Adding, removing or reordering a random draw changes every
-frame, and so what the figures in the documents were measured on.
+frame, and with it the figures in the documents that were measured on the rendered sets.
 """
 
 from collections.abc import Sequence
@@ -31,19 +31,19 @@ from data.prep.rendering.vehicles import Vehicle
 from data.prep.rendering.weather import Conditions, finish
 
 Spans = tuple[float, float]
-"""Lowest and highest longer side of a collision's box, as shares of the frame's side."""
+"""Bounds of the longer side of a collision's box, in shares of the frame's side."""
 
 ALONE: Spans = (0.28, 0.52)
 ONE_OF_SEVERAL: Spans = (0.22, 0.42)
 
 MOST_COLLISIONS = 7
-"""Numbers of collisions whose pixels are counted; a frame has three at most."""
+"""The highest number of a collision whose pixels are counted; a frame has at most three."""
 
 
 def ordinary(rng: np.random.Generator, place: Place) -> Image:
-    """A frame without accidents, with what is easily taken for one.
+    """A frame without accidents, but with things that are easily mistaken for one.
 
-    Such as cars parked close together, queues, litter, pedestrians and exhaust.
+    Such things are cars parked close together, queues, litter, pedestrians and exhaust.
     """
     cars: list[Vehicle] = []
     if rng.random() < 0.2:
@@ -65,7 +65,7 @@ def ordinary(rng: np.random.Generator, place: Place) -> Image:
 def accident(
     rng: np.random.Generator, place: Place, severities: Sequence[Severity]
 ) -> tuple[Image, list[Accident]]:
-    """A frame with one collision for each severity, as far as there is room for them.
+    """A frame with one collision for each severity, as many as there is room for.
 
     A box covers the visible pixels of the collision's vehicles and of the debris near it.
 
@@ -94,7 +94,7 @@ def accident(
 def _apart(
     rng: np.random.Generator, place: Place, severities: Sequence[Severity]
 ) -> list[Collision]:
-    """Collisions of a fitting size whose boxes do not meet; empty when the first finds no room."""
+    """Collisions of the right size whose boxes do not meet; a severity without room has none."""
     spans = ALONE if len(severities) == 1 else ONE_OF_SEVERAL
     collisions: list[Collision] = []
     boxes: list[Box] = []
@@ -113,7 +113,7 @@ def _apart(
 def _fits(
     camera: Camera, candidate: Collision, box: Box, others: Sequence[Box], spans: Spans
 ) -> bool:
-    """Whether a collision lies in the frame, has the right size, and is apart from the others."""
+    """Whether a collision lies mostly in the frame, has the right size, and meets no other one."""
     if box.area <= 0.85 * unclipped_area(camera, candidate):
         return False
     if any(with_margin(box).iou(with_margin(other)) > 0 for other in others):
@@ -183,7 +183,7 @@ def _start(place: Place) -> Canvas:
 
 
 def _finished(canvas: Canvas, rng: np.random.Generator, place: Place) -> Image:
-    """The frame as it is recorded, sometimes with the recorder's text."""
+    """The frame as recorded, sometimes with the recorder's text."""
     if rng.random() < 0.4:
         stamp(canvas, rng)
     return finish(canvas, place.camera, rng, place.weather)

@@ -18,12 +18,13 @@ REACH = 45.0
 """The texture covers x in [-REACH, REACH], y in [0, 2 REACH], metres."""
 
 PER_METRE = 9
-"""Texture pixels."""
+"""Pixels of the texture for one metre of ground."""
 
 SIDE = int(2 * REACH * PER_METRE)
+"""Side of the texture, pixels."""
 
 EVERY_TWO_METRES = 2 * POINTS_PER_METRE
-"""Points of a line: enough for drawing wide lines, and for distances between roads."""
+"""A step in points of a line: fine enough to draw wide lines and to measure distances to roads."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def layout(rng: np.random.Generator, camera: Camera, snowy: bool) -> Layout:
         _line(paved, road.centre[::EVERY_TWO_METRES], 255, road.width)
     texture = _terrain(rng, snowy)
     for road in roads:
-        # A wide strip beside the road and a narrow lighter one; the road is laid over both.
+        # A wide strip and a narrow lighter one, both wider than the road, which is drawn over them.
         centre = road.centre[::EVERY_TWO_METRES]
         _line(texture, centre, _grey(rng, 120, 170), road.width + rng.uniform(2, 6))
         _line(texture, centre, _grey(rng, 150, 200), road.width + 0.9)
@@ -90,7 +91,7 @@ def _line(texture: Image | Mask, points: Floats, colour: object, width: float) -
 
 
 def _grey(rng: np.random.Generator, low: float, high: float) -> Colour:
-    """A grey between the two, a little tinted."""
+    """A slightly tinted grey between `low` and `high`."""
     bgr = rng.uniform(low, high) + rng.uniform(-6, 6, 3)
     return tuple(float(value) for value in bgr)
 
@@ -134,10 +135,10 @@ def _pave(rng: np.random.Generator, texture: Image, paved: Mask, snowy: bool) ->
 def _markings(
     rng: np.random.Generator, texture: Image, road: Road, others: list[Road], snowy: bool
 ) -> None:
-    """Edge lines, lane lines and the middle line, left out where another road crosses."""
+    """Edge lines, lane lines and the middle line, with gaps where another road crosses."""
     white = _grey(rng, 150 if snowy else 190, 235)
     middle_colour = (90.0, 190.0, 225.0) if rng.random() < 0.4 else white  # BGR: yellow
-    # In points: dashes of 2-4 m, gaps of 3-6 m.
+    # Lengths in points of the line: dashes of 2-4 m, gaps of 3-6 m.
     dash, gap = rng.choice([4, 6, 8]), rng.choice([6, 8, 12])
     lanes = road.ahead + road.back
     for i in range(lanes + 1):
@@ -161,7 +162,7 @@ def _markings(
 
 
 def _outside(points: Floats, roads: list[Road]) -> NDArray[np.bool_]:
-    """Which points lie on none of the roads, nor within 0.8 m of one."""
+    """Which points lie neither on one of the roads nor within 0.8 m of it."""
     free = np.ones(len(points), bool)
     for road in roads:
         centre = road.centre[::EVERY_TWO_METRES]
@@ -171,7 +172,7 @@ def _outside(points: Floats, roads: list[Road]) -> NDArray[np.bool_]:
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """[start, end) of each run of true values that is longer than two."""
+    """[start, end) of each run of more than two true values."""
     padded = np.concatenate([[0], mask.astype(np.int8), [0]])
     edges = np.flatnonzero(np.diff(padded))  # starts and ends take turns
     runs = []
@@ -187,7 +188,7 @@ def _crossings(rng: np.random.Generator, texture: Image, roads: tuple[Road, ...]
         return
     white = _grey(rng, 180, 230)
     road, other = roads
-    # 2.5 m before and after the junction, bars of 2 m along the road; all in points.
+    # In points of the line: 2.5 m before and after the junction, bars that are 2 m long.
     aside, half_bar = 5, 2
     for start, end in _runs(~_outside(road.centre, [other])):
         for s in (start - aside, end + aside):

@@ -41,7 +41,7 @@ def paint_all(
     vehicles: Sequence[Vehicle],
     owners: Sequence[int],
 ) -> None:
-    """Paint vehicles from far to near, so that the nearer ones hide the others."""
+    """Paint vehicles from far to near, so that near ones hide far ones."""
     if not vehicles:
         return
     middles = np.array([np.append(vehicle.position, 0.6) for vehicle in vehicles])
@@ -52,7 +52,7 @@ def paint_all(
 
 
 def paint(canvas: Canvas, camera: Camera, vehicle: Vehicle, sun: Floats, owner: int = 0) -> None:
-    """Paint a vehicle over what is there; its pixels get `owner`."""
+    """Paint a vehicle over the picture; its pixels get `owner`."""
     quads = vehicle.placed()
     if camera.depth(quads).min() < CLOSEST:
         return
@@ -87,8 +87,8 @@ def paint(canvas: Canvas, camera: Camera, vehicle: Vehicle, sun: Floats, owner: 
 
 
 def _back_to_front(camera: Camera, vehicle: Vehicle) -> list[int]:
-    """The groups of quads, those furthest from the camera first."""
-    # The camera's position in the vehicle's axes. `lift` is what `placed` adds to the heights.
+    """The groups of quads in the order of painting: the furthest from the camera comes first."""
+    # The camera's position in the vehicle's axes. `placed` raises a vehicle by `lift`.
     rotation = vehicle.rotation()
     lift = -(vehicle.quads @ rotation.T)[..., 2].min()
     origin = np.append(vehicle.position, lift)
@@ -102,7 +102,7 @@ def _back_to_front(camera: Camera, vehicle: Vehicle) -> list[int]:
 
 
 def _shine(canvas: Canvas, vehicle: Vehicle, pixels: Floats, facing: NDArray[np.bool_]) -> None:
-    """Paint switched-on lamps bright, and note them for the glow."""
+    """Paint lit lamps bright, and add them to the light sources that glow."""
     for lamp in vehicle.lit:
         colour = LAMP_COLOURS[lamp]
         for i in np.flatnonzero((vehicle.lamps == lamp) & facing):
@@ -113,7 +113,7 @@ def _shine(canvas: Canvas, vehicle: Vehicle, pixels: Floats, facing: NDArray[np.
 
 
 def _beam(canvas: Canvas, camera: Camera, vehicle: Vehicle) -> None:
-    """Pools of the headlamps' light on the ground ahead."""
+    """Add the pools of light that the headlamps throw on the ground ahead."""
     for metres_ahead, radius in ((2.5, 1.3), (5.0, 1.8)):
         ahead = direction(vehicle.yaw) * (vehicle.length / 2 + metres_ahead)
         pool = vehicle.position + ahead
@@ -127,10 +127,10 @@ def _beam(canvas: Canvas, camera: Camera, vehicle: Vehicle) -> None:
 def shadows(
     canvas: Canvas, camera: Camera, weather: Conditions, vehicles: Sequence[Vehicle]
 ) -> None:
-    """Darken the ground where vehicles keep the light away; paint them after it.
+    """Darken the ground where vehicles cast shadows. Call this before they are painted.
 
-    In the sun a shadow falls to one side and has an edge. Under a clouded or night sky it lies
-    below the vehicle and a little around it, and is blurred.
+    In the sun a shadow falls to one side and has an edge. Under clouds and at night it is a blurred
+    patch below and around the vehicle.
     """
     mask = np.zeros(canvas.owner.shape, np.uint8)
     for vehicle in vehicles:
@@ -138,8 +138,8 @@ def shadows(
         if camera.depth(corners).min() < CLOSEST:
             continue
         if weather.sunny:
-            # A point at height z casts its shadow z times the cotangent of the sun's height away;
-            # a low sun (sine below 0.3) would cast it across the whole road.
+            # The shadow of a point at height z lies z times the cotangent of the sun's elevation
+            # away. The bound of 0.3 on the sine limits the shadows of a low sun.
             slide = -weather.sun[:2] / max(weather.sun[2], 0.3)
             feet = corners[:, :2] + corners[:, 2:] * slide
         else:

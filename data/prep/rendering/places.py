@@ -20,7 +20,7 @@ class Place:
 
     Attributes:
         background: uint8 (size, size, 3), BGR. paved: uint8 (size, size), 255 where the road is.
-        street_lamps: their pools of light on the ground; none by day.
+        street_lamps: the pools of light below them; none by day.
     """
 
     camera: Camera
@@ -57,7 +57,7 @@ def place(rng: np.random.Generator, size: int) -> Place:
 
 
 def _camera(rng: np.random.Generator, size: int) -> Camera:
-    """Mostly beside or above the road, one in five nearly from the top."""
+    """A camera beside or above the road; one in five looks down steeply."""
     from_the_top = rng.random() < 0.2
     if from_the_top:
         distance = rng.uniform(17, 24)
@@ -66,7 +66,7 @@ def _camera(rng: np.random.Generator, size: int) -> Camera:
         distance = rng.uniform(15, 24)
         pitch = rng.uniform(0.3, 0.75)
     focal = rng.uniform(560, 820) * size / REFERENCE_SIDE
-    # The distance is that of the ground point in the middle of the frame.
+    # `distance` is from the camera to the ground point in the middle of the frame.
     return Camera(size, distance * np.sin(pitch), pitch, focal)
 
 
@@ -92,14 +92,14 @@ def _sky(
         width = rng.uniform(20, 90) * canvas.scale
         height = rng.uniform(6, 60) * canvas.scale
         colour = rng.uniform(90, 170) + rng.uniform(-15, 15, 3)
-        foot, roof = rows + 3, rows - height  # 3 rows down: no gap to the ground
+        foot, roof = rows + 3, rows - height  # 3 rows below the horizon: no gap to the ground
         corners = [[x, foot], [x, roof], [x + width, roof], [x + width, foot]]
         canvas.fill(np.array(corners), colour)
         x += width * rng.uniform(0.6, 1.3)
 
 
 def _street_lamps(camera: Camera, rng: np.random.Generator, road: Road) -> tuple[Light, ...]:
-    """Pools of light beside a road, 4.5 m in radius."""
+    """Pools of light beside a road, each with a radius of 4.5 m."""
     lamp = (170.0, 170.0, 165.0)  # white
     if rng.random() < 0.6:
         lamp = (120.0, 165.0, 190.0)  # BGR: yellowish

@@ -1,4 +1,4 @@
-"""Samples of the smoke job's base model: coloured boxes drawn on ordinary traffic, and questions.
+"""Samples for the smoke job's base model: coloured boxes drawn on ordinary traffic, and questions.
 
 Boxes are whole pixels of the image, right and bottom exclusive.
 """
@@ -17,11 +17,12 @@ from data.prep.rendering import frames, places
 COLOURS = {
     "orange": (0, 165, 255), "red": (0, 0, 255), "green": (0, 200, 0), "blue": (255, 60, 0),
 }  # fmt: skip
-"""BGR; orange and red as the boxed images have them."""
+"""BGR; orange and red are those of the boxed images (`dat_runtime.draw`)."""
 SHARES = (0.35, 0.35, 0.15, 0.15)
 """How often a drawn box has each colour."""
 WORDS = (*COLOURS, "moderate", "severe", "car", "lorry", "slow", "fast")
-"""Labels where no picture has to agree: a model that never met a word cannot learn to say it."""
+"""Labels for samples without a picture: the colours, and further words, so that the model sees them
+before it is tuned."""
 
 SYSTEMS = ("You look at road pictures and mark positions.", "Reply with a list.")
 TASKS = {"repeat": 0.45, "both": 0.3, "see": 0.2, "name": 0.05}
@@ -34,7 +35,7 @@ ASKS = {
 }
 PICTURES_PER_PLACE, SAMPLES_PER_PICTURE = 4, 10
 BOXES = {0: 0.1, 1: 0.45, 2: 0.3, 3: 0.15}
-"""Boxes of a sample, and how often it has so many."""
+"""Numbers of boxes in a sample, and how often each occurs."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def draw_marks(
     wanted = int(rng.choice(list(BOXES), p=list(BOXES.values())))
     boxes: list[Box] = []
     marks: list[Mark] = []
-    for _ in range(30):  # tries: three large boxes may leave no room for one another
+    for _ in range(30):  # attempts: three large boxes may leave no room for one another
         if len(marks) == wanted:
             break
         width, height = rng.integers(int(0.12 * size), int(0.5 * size), 2)
@@ -108,7 +109,7 @@ def paint(image: Image, marks: Sequence[Mark], line: int) -> None:
 def ask(rng: np.random.Generator, task: str, marks: Sequence[Mark]) -> str:
     """The user message, without the image.
 
-    A listed box comes with a number that means nothing, where the gate's lines have a confidence.
+    A listed box comes with a meaningless number, in the place of the confidence in a real prompt.
     """
     listed = []
     for mark in marks:
@@ -120,7 +121,10 @@ def ask(rng: np.random.Generator, task: str, marks: Sequence[Mark]) -> str:
 
 
 def answer(task: str, marks: Sequence[Mark]) -> str:
-    """How many boxes, the first one's label, and all; from left to right unless to be copied."""
+    """The number of boxes, the label of the first one, and all boxes.
+
+    They are sorted from left to right, unless the task is to copy them.
+    """
     is_copied = task in ("repeat", "name")
     ordered = marks if is_copied else sorted(marks, key=_from_left)
     boxes = [{"bbox_2d": list(mark.bbox), "label": mark.label} for mark in ordered]
@@ -129,7 +133,7 @@ def answer(task: str, marks: Sequence[Mark]) -> str:
 
 
 def _cut(rng: np.random.Generator, picture: Image, size: int) -> Image:
-    """A square part of a traffic picture, maybe mirrored, a little lighter or darker."""
+    """A square part of a traffic picture, mirrored or not, a little lighter or darker."""
     side = int(rng.integers(size, picture.shape[0] + 1))
     x, y = rng.integers(0, picture.shape[0] - side + 1, 2)
     part = picture[y : y + side, x : x + side]

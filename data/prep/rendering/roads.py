@@ -7,13 +7,13 @@ import numpy as np
 from data.prep.rendering.camera import Floats
 
 POINTS_PER_METRE = 2
-"""Lines have a point every half metre: counts of points become metres by it."""
+"""Lines have a point every half metre."""
 
 STEP = 1 / POINTS_PER_METRE
 """Metres from one point of a line to the next."""
 
 REACH = 80.0
-"""Metres that a road runs beyond its middle, in both directions."""
+"""Metres from a road's middle to either end."""
 
 SHARES = {"straight": 0.3, "curve": 0.2, "intersection": 0.32, "ramp": 0.18}
 """Kinds of road network, and how often a place has each."""
@@ -57,7 +57,7 @@ class Road:
 
 
 def random_roads(rng: np.random.Generator, kind: str, focus: Floats) -> tuple[Road, ...]:
-    """The roads of a network, the main one first; it runs close to `focus` (x, y)."""
+    """The roads of a network. The main road comes first and runs close to `focus` (x, y)."""
     lane_width = rng.uniform(3.1, 3.7)
     heading = rng.uniform(-1.3, 1.3)
     middle = focus + rng.uniform(-3, 3, 2)
@@ -73,7 +73,7 @@ def random_roads(rng: np.random.Generator, kind: str, focus: Floats) -> tuple[Ro
         lanes = int(rng.integers(1, 3))
         return main, Road(_arc(middle, turn, 0.0), lanes, lanes, lane_width)
     if kind == "ramp":
-        # One lane that leaves the main road's edge 15 m before its middle, and turns away.
+        # One lane that leaves the main road's edge 15 m before the road's middle, and turns away.
         side = rng.choice([-1, 1])
         edge = main.offset(side * (main.width / 2 - 0.5))
         start = edge[len(main.centre) // 2 - 15 * POINTS_PER_METRE]
@@ -86,10 +86,10 @@ def _arc(middle: Floats, heading: float, bend: float, behind: float = REACH) -> 
     """A line through `middle`, from `behind` metres before it to REACH metres beyond.
 
     Args:
-        heading: at `middle`, radians. bend: turn to the right, radians per metre: 1 / radius.
+        heading: at `middle`, radians. bend: the turn to the right per metre, radians: 1 / radius.
     """
     metres = np.arange(-behind, REACH, STEP)
-    # Not turned by more than 2 radians: a line that went on would come back across itself.
+    # Turned by at most 2 radians to either side, then straight on.
     angle = np.clip(heading + bend * metres, heading - 2.0, heading + 2.0)
     steps = np.stack([np.sin(angle), np.cos(angle)], axis=1) * STEP
     line = np.cumsum(steps, axis=0)

@@ -16,22 +16,22 @@ SHARES = {
     "hatchback": 0.24, "sedan": 0.28, "suv": 0.2, "pickup": 0.08, "van": 0.09, "truck": 0.07,
     "bus": 0.04,
 }  # fmt: skip
-"""Every kind of vehicle, and how often it drives by."""
+"""Every kind of vehicle, and how often it occurs."""
 
 MOST_ON_ROAD = 24
-"""Vehicles set on the road at most, before `traffic` keeps a random few of them."""
+"""The most vehicles that `traffic` places on the road, before it keeps some of them at random."""
 
 Discs = tuple[Floats, float]
-"""Circles that cover a vehicle: centres (n, 2) on the ground, and their radius; metres."""
+"""Circles along a vehicle: centres (n, 2) on the ground, and their radius; metres."""
 
 
 def traffic(
-    rng: np.random.Generator, place: Place, taken: Sequence[Vehicle], density: float, most: int = 8
+    rng: np.random.Generator, place: Place, taken: Sequence[Vehicle], density: float, most: int
 ) -> list[Vehicle]:
-    """At most `most` vehicles in their lanes, some queueing, none touching another or `taken`.
+    """At most `most` vehicles in their lanes, some in queues; none touches another or `taken`.
 
     Args:
-        density: vehicles per metre of a lane that flows.
+        taken: vehicles that are there already. density: vehicles per metre of a lane without queue.
     """
     on_road: list[Vehicle] = []
     busy = [_discs(vehicle) for vehicle in taken]
@@ -94,7 +94,7 @@ def random_vehicle(rng: np.random.Generator) -> Vehicle:
 
 
 def random_car(rng: np.random.Generator) -> Vehicle:
-    """A vehicle that is no truck or bus, at the origin."""
+    """A vehicle other than a truck or bus, at the origin."""
     kind = str(rng.choice(CARS))
     return build(kind, random_colour(rng))
 
@@ -114,11 +114,7 @@ def in_view(camera: Camera, point: Floats) -> bool:
 
 
 def _discs(vehicle: Vehicle) -> Discs:
-    """Discs along a vehicle that cover it.
-
-    A disc reaches 0.58 of the width: a little beyond the sides, so that neighbours cover the
-    rectangle's edges between their centres.
-    """
+    """Discs along a vehicle's length, a little wider than it; its corners stick out of them."""
     reach = max(0.0, vehicle.length - vehicle.width) / 2
     steps = np.linspace(-reach, reach, max(2, int(vehicle.length)))
     centres = np.array(vehicle.position) + steps[:, None] * direction(vehicle.yaw)

@@ -1,4 +1,4 @@
-"""Vehicles as small meshes of quads: their sizes, and where they are on the ground."""
+"""Vehicles as small meshes of quads: their sizes, and their place on the ground."""
 
 from dataclasses import dataclass, replace
 
@@ -9,8 +9,8 @@ from data.prep.rendering.camera import Floats
 from data.prep.rendering.canvas import convex
 
 WHEEL, BODY, DISC, FRONT, REAR = range(5)
-"""Groups of quads: wheels, body, the wheels' outer discs, and what rises above the body, in front
-and at the rear. Each is painted whole; which comes first depends on where the camera is."""
+"""Groups of quads: wheels, body, the outer discs of the wheels, and the parts above the body, front
+and rear. A group is painted as a whole; the order depends on where the camera is."""
 
 NO_LAMP, HEADLAMP, REAR_LAMP, INDICATOR = range(4)
 
@@ -32,9 +32,9 @@ class Vehicle:
         colours: (n, 3), BGR.
         groups: (n,), one of WHEEL .. REAR.
         lamps: (n,), one of NO_LAMP .. INDICATOR.
-        split: y of the plane between what is FRONT and what is REAR, metres.
-        position: (x, y) on the ground, metres. yaw: its heading, radians. roll: radians about its
-            length; pi is on its roof.
+        split: y of the plane between FRONT and REAR, metres.
+        position: (x, y) on the ground, metres. yaw: the heading, radians. roll: the turn about its
+            long axis, radians; pi is on the roof.
         lit: the lamps that are switched on.
     """
 
@@ -80,14 +80,14 @@ class Vehicle:
     def placed(self) -> Floats:
         """The quads in ground coordinates."""
         quads = self.quads @ self.rotation().T
-        # Rolling turns about the ground below its middle: what went below is lifted again.
+        # A roll about the ground point below the middle takes parts below the ground: lift them.
         quads[..., 2] -= quads[..., 2].min()
         quads[..., 0] += self.position[0]
         quads[..., 1] += self.position[1]
         return quads
 
     def footprint(self) -> NDArray[np.float32]:
-        """Corners (n, 2) of the convex ground area below it."""
+        """Corners (n, 2) of the convex area of ground below the vehicle."""
         return convex(self.placed()[..., :2].reshape(-1, 2))
 
 

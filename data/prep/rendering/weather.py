@@ -1,4 +1,4 @@
-"""Light and weather at a place, and what the sensor makes of them."""
+"""Light and weather at a place, and how the sensor records them."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,24 @@ from data.prep.rendering.camera import REFERENCE_SIDE, Camera, Floats
 from data.prep.rendering.canvas import Canvas, all_channels, blend, noise
 
 COARSE = 4
-"""Glow and smoke are blurred anyway, so they are computed at a quarter of the frame's sides. The
-sides have to be multiples of it."""
+"""Glow and smoke are blurred, so they are computed with a quarter of the frame's side. The side has
+to be a multiple of 4."""
 
 WEATHERS = {"clear": 0.34, "cloudy": 0.24, "rain": 0.12, "fog": 0.08, "snow": 0.08, "night": 0.14}
 """Kinds of weather, and how often a place has each."""
 
 NIGHT_BELOW = 0.7
-"""Share of daylight: between a night's (0.4-0.6) and a day's (0.8-1.1)."""
+"""Share of daylight: between a night (0.4-0.6) and a day (0.8-1.1)."""
 
 SUNNY_ABOVE = 0.35
-"""Share of light that a shadow takes: between an overcast day's (0.1-0.3) and a clear one's."""
+"""Share of the light missing in a shadow: between an overcast day (0.1-0.3) and a clear one
+(0.4-0.6)."""
 
 FOG_VISIBLE = 0.004
-"""1/m: above what clear air has (up to 0.003), below a foggy day's (from 0.008)."""
+"""1/m: more than in clear air (up to 0.003), less than on a foggy day (from 0.008)."""
 
 FURTHEST = 250.0
-"""Metres: fog is computed no further, for rays near the horizon never meet the ground."""
+"""Metres. Fog is computed up to this distance: rays at the horizon never meet the ground."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Conditions:
 
     @property
     def sunny(self) -> bool:
-        """Whether shadows have an edge and a direction; the moon casts none here."""
+        """Whether shadows have an edge and a direction; never at night."""
         return self.shadow > SUNNY_ABOVE
 
 
@@ -74,7 +75,7 @@ def conditions(rng: np.random.Generator) -> Conditions:
     level = np.cos(height)
     sun = np.array([np.cos(azimuth) * level, np.sin(azimuth) * level, np.sin(height)])
     if kind in ("fog", "snow"):
-        # The whole sky shines: light comes from above.
+        # The light comes from the whole sky: on average from above.
         sun = np.array([0.0, 0.0, 1.0])
 
     shadow_range, ambient_range, fog_range = (0.1, 0.3), (0.8, 1.1), (0.0, 0.003)
@@ -100,13 +101,13 @@ def conditions(rng: np.random.Generator) -> Conditions:
     blur = rng.uniform(0.3, 1.3)
     grain = rng.uniform(1.5, 5)
     if night:
-        grain += 4  # the sensor amplifies the little light that there is
+        grain += 4  # the sensor amplifies weak light and its noise
     jpeg_quality = int(rng.integers(50, 93))
     return Conditions(sun, shadow, ambient, fog, rain, snow, tint, blur, grain, jpeg_quality)
 
 
 def finish(canvas: Canvas, camera: Camera, rng: np.random.Generator, weather: Conditions) -> Image:
-    """The frame as the sensor gives it: light, fog, rain or snow, blur, tint, noise."""
+    """The frame as the sensor records it: light, fog, rain or snow, blur, tint, noise."""
     image = _lit(canvas, weather)
     if weather.fog > FOG_VISIBLE:
         image = _fogged(image, camera, weather)
@@ -125,7 +126,7 @@ def finish(canvas: Canvas, camera: Camera, rng: np.random.Generator, weather: Co
 
 
 def _lit(canvas: Canvas, weather: Conditions) -> Image:
-    """At night ambient light and pools of lamp light; by day lamps hardly glow."""
+    """Add the light of lamps: at night ambient light, pools and halos; by day faint halos only."""
     side = canvas.image.shape[0] // COARSE
     width_height = canvas.image.shape[1::-1]
 
@@ -139,13 +140,13 @@ def _lit(canvas: Canvas, weather: Conditions) -> Image:
         cv2.circle(glow, centre, radius, colour, -1)
     glow = cv2.GaussianBlur(glow, (0, 0), max(1.0, side / 45))
 
-    # The halo is light in the lens: it is added to whatever the picture shows there.
+    # A halo is light in the lens: it is added to the picture.
     halo = cv2.resize(glow, width_height)
     if not weather.night:
         return np.asarray(cv2.addWeighted(canvas.image, 1, halo, 0.45, 0), np.uint8)
 
-    # The pools are light on the things themselves: it multiplies their colour, as the ambient
-    # light does. That one is a little bluer than daylight.
+    # The pools are light on objects: it multiplies their colour, as the ambient light does. The
+    # ambient light at night is a little bluer than daylight.
     pools = cv2.GaussianBlur(glow, (0, 0), side / 18)
     lamp_light = cv2.resize(cv2.add(pools, glow), width_height)
     full = 255 * weather.ambient
@@ -155,19 +156,19 @@ def _lit(canvas: Canvas, weather: Conditions) -> Image:
 
 
 def _scalar(bgr: Floats | list[float], last: float = 1.0) -> Floats:
-    """One value per channel as OpenCV takes it: its scalars have four."""
+    """One value per channel in the form of an OpenCV scalar, which has four values."""
     return np.append(bgr, last)
 
 
 def _fogged(image: Image, camera: Camera, weather: Conditions) -> Image:
     """The picture behind fog, as if everything stood on the ground.
 
-    A row's rays meet the ground at one distance d; of the light e^(-fog d) comes through, by
-    Koschmieder's law.
+    The rays of a row meet the ground at one distance d. The share e^(-fog d) of the light comes
+    through (Koschmieder's law).
     """
     rows = np.arange(camera.size) + 0.5
     below_horizontal = camera.pitch + np.arctan((rows - camera.size / 2) / camera.focal)
-    # Rays at and above the horizon have no such distance: 0.03 rad keeps the quotient finite.
+    # Rays at and above the horizon never meet it: the 0.03 rad keep the quotient finite.
     distance = np.minimum(camera.height / np.sin(np.maximum(below_horizontal, 0.03)), FURTHEST)
     clear = np.exp(-weather.fog * distance)
     fog_by_row = (255 * (1 - clear)).astype(np.uint8)
