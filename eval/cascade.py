@@ -4,9 +4,9 @@
         --missed-severe 0.1 --out OUT/cascade
         [--validation OUT/predictions-val/boxed-lora --test OUT/predictions/boxed-lora]
 
-Fits on validation frames, judges on test frames. Writes gate.json, which export.bundle takes
-(--cascade) and the runtime obeys; cascade.{json,md}; reliability.png, load.png; with the MLLM's
-answers curve.png too: quality against load, beside random and top-score routing.
+Fits on validation frames and judges on test frames. Writes gate.json, which export.bundle takes
+(--cascade) and the runtime obeys; cascade.{json,md}; reliability.png and load.png. With the MLLM's
+answers it also draws curve.png: quality against load, beside random and top-score routing.
 """
 
 import argparse
@@ -77,10 +77,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "most; holds with 95 %% confidence on frames like the validation frames")  # fmt: skip
     add("--miss-cost", type=float, metavar="X", help="a missed accident costs as much as X false "
         "alarms (default: the odds against an accident, which is balanced accuracy)")  # fmt: skip
-    add("--calibration", choices=probabilities.METHODS, help="(default: the one with the least "
-        "cross-fitted loss)")  # fmt: skip
+    add("--calibration", choices=probabilities.METHODS, help="method (default: the one with the "
+        "least cross-fitted loss)")  # fmt: skip
     add("--validation", type=Path, help="row of eval.predict --part val: measures the MLLM's error")
-    add("--test", type=Path, help="row of eval.predict: draws the curve")
+    add("--test", type=Path, help="row of eval.predict about the test frames: draws the curve")
     add("--mllm-error", type=float, metavar="SHARE", help="the MLLM's error, where there is no "
         "--validation (default: 0)")  # fmt: skip
     add("--accident-share", type=float, metavar="SHARE", help="share of the cameras' frames with "
@@ -95,7 +95,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _demand_sense(args: argparse.Namespace) -> None:
-    """Raises `ConfigError` when a number is out of range, or two options exclude each other."""
+    """Raise `ConfigError` when a number is out of range, or two options exclude each other."""
     for name, top in (("load", 1.0), ("missed_severe", 1.0), ("mllm_error", MAX_MLLM_ERROR)):
         value = getattr(args, name)
         if value is not None and not 0 <= value <= top:

@@ -1,4 +1,4 @@
-"""What gates let through (Fig. 4): measured with the exported gates, as on an edge node.
+"""What gates let through (Fig. 4), measured with the exported gates, as on an edge node.
 
     python -m eval.gating --data runs/smoke/data --gate runs/smoke/gate --out runs/smoke/gating
     python -m eval.gating --data OUT/data --gate OUT/gate --gate OUT/gate-1cls --out OUT/gating
@@ -60,7 +60,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         required=True,
         action="append",
-        help="folder made by train.gate; repeat it for others, to be compared with the first",
+        help="folder made by train.gate; give it again for each gate to compare with the first",
     )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     return parser.parse_args(argv)

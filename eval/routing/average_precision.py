@@ -2,10 +2,10 @@
 
 COCO's rules (https://cocodataset.org/#detection-eval; the names are pycocotools' functions):
 
-    1. A class is measured on its own. Of a frame, its 100 most confident detections count.
-    2. At an IoU threshold each detection, most confident first, takes the true box it overlaps most
-       among those that no earlier one took (`evaluateImg`). A detection left without one is a false
-       positive.
+    1. Each class is measured by itself. Only the 100 most confident detections of a frame count.
+    2. At an IoU threshold each detection, most confident first, takes the true box that it overlaps
+       most among those that no earlier detection took and that it overlaps by at least the
+       threshold (`evaluateImg`). A detection that takes none is a false positive.
     3. Over the detections of all frames, most confident first, precision and recall are running
        shares. The precision at a recall is the best one at that recall or a higher one, and 0 at a
        recall that is never reached (`accumulate`).
@@ -70,9 +70,9 @@ def _match_class(
     box_counts: list[int] = []
     for number, (frame, in_frame) in enumerate(zip(frames, detections, strict=True)):
         true_boxes = [a.box for a in frame.accidents if severity in (None, a.severity)]
-        counted = [d for d in in_frame if severity in (None, d.severity)]
-        counted.sort(key=lambda d: -d.confidence)
-        counted = counted[:MAX_DETECTIONS]
+        of_class = [d for d in in_frame if severity in (None, d.severity)]
+        of_class.sort(key=lambda d: -d.confidence)
+        counted = of_class[:MAX_DETECTIONS]
         confidences += [d.confidence for d in counted]
         frame_numbers += [number] * len(counted)
         # A detector may answer in a frame of another size; boxes are compared in the truth's.

@@ -85,7 +85,8 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
             f"- Failed or missing answers of the MLLM, counted as wrong: {failed['val']} of the "
             f"validation frames, {failed['test']} of the test frames."
         )
-    if refused := rates["refused"]:
+    refused = rates["refused"]
+    if refused:
         lines.append(
             f"- In {refused} of {refused + rates['resamples']} resamples the load could not hold: "
             "it is near its limit."
@@ -103,7 +104,7 @@ def _thresholds(report: Mapping[str, Any]) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    """Three significant digits, so that a rare share is not printed as 0."""
+    """Percent with three significant digits, so that a rare share is not printed as 0."""
     return f"{100 * share:.3g} %"
 
 
@@ -144,7 +145,7 @@ def _curve(report: Mapping[str, Any]) -> list[str]:
     if "curve" not in report:
         return ["- Without the MLLM's answers (--test) there is no curve of quality against load."]
     curve = report["curve"]
-    # The load after the last one at which the loss may be larger than `NON_INFERIOR`.
+    # The first load from which on the loss is at most `NON_INFERIOR`.
     first_close = 0
     for i, loss in enumerate(curve["band_below_mllm"]["high"]):
         if loss > NON_INFERIOR:

@@ -1,4 +1,4 @@
-"""Does the load hold when accidents become rarer or more frequent than on the validation frames?"""
+"""Whether the load holds when accidents become rarer or more frequent than on validation frames."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from dat_runtime.cascade import LoadController, Routing
 from eval.routing.probabilities import Scored
+from eval.statistics.bootstrap import ROUTING_SEED
 
 FRAMES = 3000
 """Frames of each phase; the first third lets the controller settle and is not counted."""
@@ -14,10 +15,10 @@ FACTORS = (1.0, 0.25, 3.0)
 """Phases, as multiples of the usual odds of an accident."""
 
 WINDOW = 250
-"""Frames of one point in the plot; divides `FRAMES`."""
+"""Frames of one point in the plot; `FRAMES` is a multiple of it."""
 
 
-def drifted_loads(routing: Routing, test: Scored, usual: float, seed: int = 0) -> dict[str, Any]:
+def drifted_loads(routing: Routing, test: Scored, usual: float) -> dict[str, Any]:
     """Loads with fixed thresholds and under the controller, on a stream drawn from test frames.
 
     Args:
@@ -29,7 +30,7 @@ def drifted_loads(routing: Routing, test: Scored, usual: float, seed: int = 0) -
     """
     if routing.budget is None:
         raise ValueError("expected a routing with a budget")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(ROUTING_SEED)
     controller = LoadController(routing)
     with_accident = np.flatnonzero(test.accident)
     without = np.flatnonzero(~test.accident)

@@ -1,4 +1,4 @@
-"""Thresholds that meet what is wanted, fitted on validation frames and judged on test frames.
+"""Thresholds that meet a user's wishes, fitted on validation frames and judged on test frames.
 
 Every rate has a nested bootstrap interval: in each resample the MLLM's error, the calibration and
 the thresholds are fitted again on resampled validation frames, so an interval covers what the
@@ -23,7 +23,7 @@ RESAMPLES = bootstrap.NESTED_RESAMPLES
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the thresholds are to meet; `None` leaves the choice to the data or the paper.
+    """What the thresholds have to meet; `None` leaves the choice to the data or to the paper.
 
     Attributes:
         policy: one of `thresholds.POLICIES`.
@@ -150,8 +150,8 @@ def rates(routing: Routing, frames: Scored, accident_share: float | None) -> Rat
     """The rates of frames under a routing.
 
     Load and reports are weighted to the given share of accidents; the other rates do not depend on
-    it. The gate alone reports what costs less to report than to drop; without a budget, everything
-    that it would ask about.
+    it. `gate_alone` is the gate that reports what costs less to report than to drop; without a
+    budget it reports everything that the cascade would ask about.
     """
     p = frames.score
     if routing.calibration is not None:
@@ -215,9 +215,13 @@ def measured(
             continue
         drawn.append(rates(refitted, resampled(test, rng), share))
     defined = np.flatnonzero(~np.isnan(values))
-    lows, highs = bootstrap.bounds(np.array(drawn or [values])[:, defined])
+    # Where every resample was refused, the interval is the value alone.
+    samples = np.array(drawn) if drawn else np.array([values])
+    lows, highs = bootstrap.bounds(samples[:, defined])
     result: dict[str, Any] = {}
     for i, low, high in zip(defined, lows, highs, strict=True):
         interval = bootstrap.Interval(values[i], float(low), float(high))
         result[RATES[i]] = interval._asdict()
-    return result | {"resamples": len(drawn), "refused": refused}
+    result["resamples"] = len(drawn)
+    result["refused"] = refused
+    return result

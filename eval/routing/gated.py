@@ -30,7 +30,7 @@ RATES = (
     "mllm_load",
 )
 OWN_AP = ("mAP50", "mAP50-95")
-"""Over a gate's own classes: with one class and with two these are different tasks."""
+"""Over a gate's own classes: one class and two classes are different tasks."""
 
 ONE_CLASS_AP = ("one_class_mAP50", "one_class_mAP50-95")
 """With severities ignored: the same task for every gate."""
@@ -69,7 +69,7 @@ class Measured:
     samples: Samples
 
     def as_json(self) -> dict[str, Any]:
-        """Every measure with its interval, and the number of false positives."""
+        """Every measure with its interval, and the number of false-positive frames."""
         false_positives = {}
         for level, threshold in THRESHOLDS.items():
             triggered = self.frames.score >= threshold
@@ -160,8 +160,9 @@ def rates(
 ) -> dict[str, NDArray[np.float64]]:
     """The rates of Fig. 4 over the last axis (frames); NaN where a rate is undefined.
 
-    Suspect precision is the share of accident frames among those that trigger; false positives are
-    the share of accident-free frames that do; the MLLM load is the share of all frames that do.
+    Suspect precision is the share of accident frames among the frames that trigger. The false
+    positive rate is the share of accident-free frames that trigger. The MLLM load is the share of
+    all frames that trigger.
     """
     accidents_triggered = (triggered & accident).sum(-1)
     false_positives = (triggered & ~accident).sum(-1)

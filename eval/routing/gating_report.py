@@ -23,10 +23,10 @@ RATES = {
     "mllm_load": "MLLM load",
 }
 TASKS = (
-    "mAP over the classes of a gate is another task for one class than for two: a box of the wrong "
-    "severity is wrong for a gate of two classes and right for a gate of one. With severity left "
-    "out the task is the same for both; a box found twice, as moderate and as severe, then counts "
-    "as one false positive."
+    "mAP over a gate's own classes is a different task with one class than with two: a box of the "
+    "wrong severity is wrong for a gate of two classes and right for a gate of one. With severity "
+    "left out the task is the same for both; a box found twice, as moderate and as severe, then "
+    "counts as one false positive."
 )
 _COLOURS = ("#1b6ca8", "#d1495b", "#5aa469", "#e39c37")
 _FAINT = "#8a939c"
@@ -106,14 +106,15 @@ def _cell(interval: Mapping[str, float | None], sign: str = "") -> str:
 
 
 def _csv(report: Mapping[str, Any]) -> str:
-    """One line a measure; a difference names in `minus` the gate that was subtracted."""
+    """One line per measure; the line of a difference names the subtracted gate in `minus`."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["split", "gate", "minus", "measure", "threshold", "value", "low", "high"])
-    gates = {name: gate["splits"] for name, gate in report["gates"].items()}
-    for minus, splits_of in (("", gates), (report["compared_with"], report["differences"])):
-        for name, splits in splits_of.items():
-            writer.writerows(_csv_rows(name, minus, splits, report["thresholds"]))
+    thresholds = report["thresholds"]
+    for name, gate in report["gates"].items():
+        writer.writerows(_csv_rows(name, "", gate["splits"], thresholds))
+    for name, splits in report["differences"].items():
+        writer.writerows(_csv_rows(name, report["compared_with"], splits, thresholds))
     return file.getvalue()
 
 

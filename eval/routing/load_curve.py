@@ -17,9 +17,10 @@ from eval.statistics import bootstrap
 from eval.statistics.bootstrap import balanced_accuracy
 
 ROUTINGS = ("band", "entropy", "top_score", "random", "trigger")
-"""Which frames come first: `band` where a call is worth most; `entropy` where p is nearest to 0.5;
-`top_score` the most suspicious; `random` any. `trigger` ranks as `top_score` does, but drops every
-frame that the MLLM is not asked about and never reports it (DAT)."""
+"""Which frames come first. `band`: those for which a call is worth most. `entropy`: those whose p is
+nearest to 0.5. `top_score`: the most suspicious ones. `random`: any. `trigger` (DAT) ranks as
+`top_score` does, but drops every frame that the MLLM is not asked about; under the others the gate
+may report it."""
 
 LOADS = np.linspace(0, 1, 21)
 
@@ -28,7 +29,7 @@ _TIE = 1e-9
 that a threshold can be placed between them and every load can be met."""
 
 MAX_MLLM_ERROR = 0.49
-"""From 0.5 on no call would be worth its price: `Costs.mllm_error` must be below."""
+"""`Costs.mllm_error` must be below 0.5: from there on no call would be worth its price."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ def curves(
     method: str,
     mllm_error: Callable[[Scored], float],
     resamples: int = bootstrap.NESTED_RESAMPLES,
-    seed: int = bootstrap.ROUTING_SEED,
 ) -> Curves:
     """The curves with their resamples.
 
@@ -60,7 +60,7 @@ def curves(
         method: of calibration.
         mllm_error: from validation frames to the MLLM's error; called again in each resample.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(bootstrap.ROUTING_SEED)
     quality, load = _measured(validation, test, method, mllm_error, rng)
     drawn: dict[str, list[Floats]] = {name: [] for name in ROUTINGS}
     for _ in range(resamples):
@@ -75,7 +75,7 @@ def curves(
 def resampled(frames: Scored, rng: np.random.Generator) -> Scored:
     """As many frames drawn with replacement, those with and without an accident separately.
 
-    So no resample is without one of the kinds, which neither a fit nor balanced accuracy allows.
+    So every resample holds both kinds, as a fit and balanced accuracy need.
     """
     with_accident = np.flatnonzero(frames.accident)
     without = np.flatnonzero(~frames.accident)

@@ -28,6 +28,7 @@ from dat_runtime.cascade import (
     logit,
 )
 from dat_runtime.errors import DataError
+from eval.statistics.bootstrap import ROUTING_SEED
 
 Bools = NDArray[np.bool_]
 
@@ -42,7 +43,7 @@ NOT_RISING = (
 )
 BINS = 10
 MIN_PER_BIN = 15
-"""With fewer than `BINS` times as many frames there are fewer bins."""
+"""Frames that a bin holds at least; fewer than `BINS` times as many frames make fewer bins."""
 
 SIMULATED = 500
 """Sets of labels whose mean ECE is `Reliability.expected`."""
@@ -115,7 +116,7 @@ def _platt(frames: Scored) -> Logistic:
     """Logistic regression on log-odds: of the score, and two columns for each signal.
 
     A signal's columns are its log-odds, 0 where it is missing, and whether it is missing. So the
-    fit says what a signal is worth, and what its absence is.
+    fit says what a signal is worth, and what its absence means.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -144,7 +145,7 @@ def _platt(frames: Scored) -> Logistic:
 
 
 def _silence(fused: Logistic, name: str, frames: Scored) -> float:
-    """What to add in place of a signal that was never missing: with it, p is right on average."""
+    """The log-odds to add in place of a signal that was never missing: p is right on average."""
     from scipy.optimize import brentq
     from scipy.special import expit
 
@@ -206,7 +207,7 @@ def log_loss(p: Floats, accident: Bools) -> float:
     return float(-np.where(accident, np.log(inside), np.log1p(-inside)).mean())
 
 
-def cross_fitted(method: str, frames: Scored, seed: int = 0) -> Floats:
+def cross_fitted(method: str, frames: Scored) -> Floats:
     """Probabilities of each frame by a calibration that was fitted without it: (n,).
 
     Raises:
@@ -217,7 +218,7 @@ def cross_fitted(method: str, frames: Scored, seed: int = 0) -> Floats:
     # A fit sees all folds but one, and these must still hold `MIN_PER_KIND` frames of each kind.
     _demand_frames(frames, math.ceil(MIN_PER_KIND * FOLDS / (FOLDS - 1)))
     p = np.empty(len(frames))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=ROUTING_SEED)
     for fitted_on, held_out in folds.split(frames.score, frames.accident):
         calibration = fit(method, frames.take(fitted_on))
         others = frames.take(held_out)
@@ -243,8 +244,8 @@ class Reliability:
         ece: the expected calibration error: mean |share of accidents - mean p| over bins, weighted
             by their frames (Guo et al. 2017, section 2). Bins hold equally many frames
             here; of bins of equal width some could be nearly empty.
-        expected: the ECE that labels drawn from p itself would show with n frames, on average: what
-            even perfect probabilities would show.
+        expected: the mean ECE over labels drawn from p itself: what even perfect probabilities show
+            with n frames.
         log_loss, brier: proper scores, lower is better.
         bins: mean p, share of accidents and number of frames of each bin, rising.
     """
@@ -256,11 +257,12 @@ class Reliability:
     bins: tuple[tuple[float, float, int], ...]
 
 
-def reliability(p: Floats, accident: Bools, seed: int = 0) -> Reliability:
-    """Of probabilities (n,) and whether the frames show an accident (n,)."""
+def reliability(p: Floats, accident: Bools) -> Reliability:
+    """How reliable probabilities (n,) of an accident are, given which frames show one (n,)."""
     bin_count = max(1, min(BINS, len(p) // MIN_PER_BIN))
     bins = np.array_split(np.argsort(p, kind="stable"), bin_count)
-    simulated = np.random.default_rng(seed).uniform(size=(SIMULATED, len(p))) < p
+    rng = np.random.default_rng(ROUTING_SEED)
+    simulated = rng.uniform(size=(SIMULATED, len(p))) < p
     return Reliability(
         ece=float(_ece(p, accident[None], bins)[0]),
         expected=float(_ece(p, simulated, bins).mean()),

@@ -25,7 +25,7 @@ _SCORE = {
 MAX_SIGNALS = 16
 
 _ANY_SIZE = 10**6
-"""A frame's size is not known here; only an answer's count is read, and no box is checked."""
+"""In place of a frame's size, which is not known here: only an answer's count is used."""
 
 
 def read_scored(gating: Path, part: str, predictions: Path | None, signals: Path | None) -> Scored:
@@ -96,7 +96,8 @@ def read_mllm_reports(folder: Path, ids: Sequence[str], accident: Bools) -> tupl
     for _, image_id, text in read_texts(path):
         answer = judge(text, _ANY_SIZE, _ANY_SIZE).answer
         verdicts[image_id] = None if answer is None else answer["count"] > 0
-    if strangers := verdicts.keys() - set(ids):
+    strangers = verdicts.keys() - set(ids)
+    if strangers:
         raise DataError(
             f"{len(strangers)} frames of other parts, such as {min(strangers)!r}: the row must be "
             "about the frames that eval.gating scored (eval.predict --part val for validation)",
@@ -114,10 +115,11 @@ def read_mllm_reports(folder: Path, ids: Sequence[str], accident: Bools) -> tupl
 
 
 def read_signals(path: Path, ids: Sequence[str]) -> dict[str, Floats]:
-    """Per signal its scores (n,), NaN where a frame has none.
+    """The scores of each signal, (n,); NaN where a frame has none.
 
     Raises:
-        DataError: with file and line: no such columns, a score outside [0, 1], or a frame twice.
+        DataError: names the file and line: columns are missing, a score is outside [0, 1], or a
+            frame is listed twice; or no frame has a score.
     """
     rows: dict[str, list[float]] = {}
     try:

@@ -15,7 +15,7 @@ from dat_runtime.errors import ConfigError
 from eval.routing.probabilities import Bools
 
 POLICIES = ("trigger", "band", "entropy")
-"""`trigger`: no upper end (DAT). `band`: both ends. `entropy`: both, with equal costs."""
+"""`trigger`: a band without an upper end (DAT). `band`: both ends. `entropy`: equal costs too."""
 
 
 def reports(policy: str) -> bool:
@@ -64,7 +64,7 @@ def _mllm_mistakes(p: Floats, costs: Costs) -> Floats:
 
 
 CONFIDENCE = 0.95
-"""With which the bound on missed severe accidents holds on frames like the validation frames."""
+"""Of the bound on missed severe accidents, on frames like the validation frames."""
 
 
 def low_bound(p: Floats, severe: Bools, missed: float) -> float:
@@ -76,7 +76,7 @@ def low_bound(p: Floats, severe: Bools, missed: float) -> float:
     1 - `CONFIDENCE`. A share of 0 drops nothing.
 
     Raises:
-        ConfigError: too few severe frames for any k; says how many it takes.
+        ConfigError: too few severe frames for any k; states how many are needed.
     """
     from scipy.stats import binom
 
@@ -115,7 +115,7 @@ def fit_budget(
     Args:
         p: calibrated probabilities of n frames.
         weight: of the frames (`weights`).
-        may_report: (n,) which frames have a kept detection, so that the gate could report them.
+        may_report: (n,) which frames have a kept detection: without one the gate cannot report.
         load: the budget, a share of frames.
         reports: whether the gate may answer itself.
         low_at_most: see `Budget`.
@@ -129,20 +129,23 @@ def fit_budget(
     def load_at(price: float) -> float:
         return float(weight @ asked_about(p, may_report, budget.band(price, reports)))
 
-    # A little above it, so that no rounding leaves a frame in a band that should be empty.
+    # A little more, so that rounding cannot leave a frame in a band that should be empty.
     highest_price = costs.highest_useful_price(reports) * (1 + 1e-9) + 1e-9
     least_load = load_at(highest_price)
     # Half of the lightest frame is more than the rounding of a sum of weights, and less than one
     # frame too many.
     most_load = load + weight.min() / 2
     if least_load > most_load:
-        bound, both, more = "", "", ""
+        demand = f"a load of {load:.1%} cannot hold"
+        options = "Raise --load"
         if low_at_most < 1:
-            bound, both = " and the bound on missed severe accidents", "both "
-            more = " or --missed-severe"
+            demand = (
+                f"a load of {load:.1%} and the bound on missed severe accidents cannot both hold"
+            )
+            options = "Raise --load or --missed-severe"
         raise ConfigError(
-            f"a load of {load:.1%}{bound} cannot {both}hold on these frames: at least "
-            f"{least_load:.1%} are sent to the MLLM. Raise --load{more}, or train a better gate"
+            f"{demand} on these frames: at least {least_load:.1%} are sent to the MLLM. "
+            f"{options}, or train a better gate"
         )
     price = _least_price(lambda price: load_at(price) <= most_load, highest_price)
     return replace(budget, price=price)
@@ -187,7 +190,7 @@ def expected_cost(p: Floats, weight: Floats, band: Band, price: float, costs: Co
 def grid_gap(
     p: Floats, weight: Floats, budget: Budget, reports: bool = True, steps: int = 200
 ) -> float:
-    """How much more the closed-form band costs than the best band of a grid, as a share of it.
+    """How much more the closed-form band costs than a grid's best band, as a share of the latter.
 
     The grid holds the bands that the budget's bound on the lower end allows.
     """

@@ -37,7 +37,7 @@ def test_the_tables_have_a_row_for_each_split_threshold_and_gate() -> None:
         "0.25"
     ] * 2 + ["0.8"] * 2
     assert "0.667 [" in tables[1][2]
-    assert "another task for one class than for two" in parts[2]
+    assert "a different task with one class than with two" in parts[2]
 
 
 def test_a_gate_alone_is_compared_with_none() -> None:
