@@ -61,7 +61,7 @@ CASCADE_SET ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test test-fast lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -198,6 +198,9 @@ demo: setup  ## one frame from the camera to the plan, in words
 
 test: setup  ## the tests: CPU only, no network
 	@$(PY) -m pytest -m "not gpu" -n 2
+
+test-fast: setup  ## the tests that train nothing, in under a minute on two free cores
+	@$(PY) -m pytest -m "not gpu and not slow" -n 2
 
 lint: setup  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -44,6 +44,7 @@ def stages(tmp_path: Path, gate_folder: Path) -> Callable[..., list[str]]:
     return write
 
 
+@pytest.mark.slow
 def test_a_fitted_cascade_is_what_the_runtime_then_does(
     stages: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_fitted_cascade_is_what_the_runtime_then_does(
         assert phase["controlled"] == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_shares_of_rare_accidents_are_not_rounded_to_nothing(
     stages: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -49,6 +49,9 @@ def write_sample(folder: Path, number: int) -> dict[str, Any]:
     }
 
 
+pytestmark = pytest.mark.slow  # an adapter is trained for all of them
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Instructions, an untrained base, and an adapter of a few steps in `lora`."""

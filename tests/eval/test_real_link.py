@@ -25,6 +25,7 @@ def test_without_the_tools_the_comparison_is_skipped_with_the_reason(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not_permitted() is not None, reason=f"no namespaces: {not_permitted()}")
 def test_a_real_link_gives_what_the_simulator_says(arguments, tmp_path):
     assert main([*arguments, "--seconds", "9"]) == 0

@@ -110,12 +110,12 @@ def test_a_run_that_is_killed_gives_the_model_of_one_that_was_not(
     logged = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run([*command(data, config, whole), "--wandb"], env=logged, check=True)
-    running = subprocess.Popen(command(data, config, cut), stdout=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    while not running.stdout.readline().startswith("[gate] epoch 1/2"):
-        assert running.poll() is None
-    running.kill()
-    running.wait()
+    arguments = command(data, config, cut)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        while not running.stdout.readline().startswith("[gate] epoch 1/2"):
+            assert running.poll() is None
+        running.kill()
     assert not cut.exists()
     again = subprocess.run(
         command(data, config, cut), stdout=subprocess.PIPE, text=True, check=True

@@ -22,6 +22,7 @@ def run(gate: Path, data: Path, form: str, out: Path) -> int:
     return gate_export.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_an_int8_gate_is_a_whole_gate_and_states_what_it_costs(
     tmp_path: Path, make_lora: Any, base_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

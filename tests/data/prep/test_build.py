@@ -327,6 +327,7 @@ def test_an_unknown_flag_is_refused(source, tmp_path):
     assert caught.value.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not there")
 def test_the_real_frames_give_their_known_counts(tmp_path):
     assert main(["--source", str(REAL), "--out", str(tmp_path / "data")]) == 0

@@ -1,6 +1,7 @@
 """The curve of quality against load in a world whose probabilities are known."""
 
 import numpy as np
+import pytest
 
 from eval.routing import fitting, thresholds
 from eval.routing.fitting import Wanted
@@ -9,6 +10,7 @@ from eval.routing.probabilities import fit
 from tests.eval.routing.world import MLLM_ERROR, world
 
 
+@pytest.mark.slow
 def test_uncertainty_routing_beats_random_and_top_score_and_costs_little_quality() -> None:
     validation, test = world(1500, spread=4), world(1500, seed=1, spread=4)
     measured = curves(validation, test, "platt", error_of, resamples=60)

@@ -14,6 +14,7 @@ from tests.train.detector.bright_gate import SETTINGS, SIDE, bright_square_model
 from train.detector import int8
 
 
+@pytest.mark.slow
 def test_only_a_gate_in_float_is_quantized_and_its_head_decodes_in_float(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     data = write_data(tmp_path / "data")
