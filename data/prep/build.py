@@ -31,7 +31,7 @@ from data.prep.reporting.page import write_report
 from data.prep.splitting import assign, leaks
 
 SCALES = (1.0, 0.5, 0.25)
-"""Of the trace, as in Table 3."""
+"""Factors for the uplink trace, as in Table 3."""
 
 _SCANS = {"yolo": yolo.scan, "coco": coco.scan, "voc": voc.scan}
 
@@ -50,7 +50,7 @@ class Options:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The options as the manifest has them, with the name of the split that they give."""
+        """The options for the manifest, with the name of the split that they lead to."""
         config = asdict(self)
         config["classes"] = self.classes.mapping
         config["split"] = "leak-free" if self.leak_free else "published"
@@ -64,14 +64,15 @@ def parser() -> argparse.ArgumentParser:
     add("--source", type=Path, nargs="+", required=True, help="folders or zip files with the sets")
     add("--out", type=Path, required=True, help="folder to make")
     add("--strict", action="store_true", help="refuse every fault, repair none")
-    add("--seed", type=int, default=0, help="of the splits that are made here (default 0)")
+    add("--seed", type=int, default=0, help="seed of the splits that are made here (default 0)")
     add("--leak-free", action="store_true", help="make new splits by groups of frames that belong "
         "together, stratified by class, instead of keeping the published split")  # fmt: skip
     add("--negatives-by-clip", action="store_true", help="keep the negatives of a clip together")
     add("--classes", nargs="+", default=(), metavar="NAME=SEVERITY",
-        help="what a class means: moderate, severe or ignore; or one YAML file")  # fmt: skip
+        help="what each class means: moderate, severe or ignore; or one YAML file")  # fmt: skip
     add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
-    add("--scale", type=float, default=1.0, choices=SCALES, help="of the uplink trace (default 1)")
+    add("--scale", type=float, default=1.0, choices=SCALES,
+        help="factor for the uplink trace (default 1)")  # fmt: skip
     add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")
     add("--engine", default="threads", choices=ENGINES, help="ray: on a Ray cluster")
     return parser
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _folder_of(source: Path, out: Path) -> Path:
-    """The source itself, or where its archive is unpacked: once, beside the output folder."""
+    """The source itself; an archive is unpacked once, beside the output folder."""
     if not archive.is_archive(source):
         return source
     folder = out.with_name(f"{out.name}.unpacked") / source.stem
@@ -118,7 +119,7 @@ def _folder_of(source: Path, out: Path) -> Path:
 
 
 def _keep_apart(out: Path, sources: Sources) -> None:
-    """The output folder is replaced as a whole, so it may not touch the source."""
+    """Refuse an output folder inside the source or around it: the folder is replaced as a whole."""
     target = out.resolve()
     for part in (*sources.roots, *sources.parts.values()):
         source = part.resolve()
@@ -134,10 +135,11 @@ def build(
     memory: prepare.Memory,
     engine: Engine = "threads",
 ) -> dict[str, Any]:
-    """Write the set into `folder`; returns what is also in its `report.json`.
+    """Write the set into `folder`; returns the content of its `report.json`.
 
     Raises:
         DataError: a fault that is refused, with file and line; or a split without frames.
+        ConfigError: the source has no splits, and none are to be made.
     """
     # Scan: the frames of the source. Faults of labels stop the build before any picture is read.
     ids = Ids()
@@ -157,7 +159,7 @@ def build(
     faults = scan.faults + negative_faults + picture_faults(frames, pictures) + copies
     refuse(faults, sources.path, options.strict)
 
-    # Assign splits and find leaks: a split that is free of leaks needs the groups first.
+    # Assign splits and find leaks. A split that is free of leaks is made from the groups.
     if not options.leak_free:
         kept = assign.published(kept, options.negatives_by_clip, options.seed)
     links = leaks.find_links(kept, engine)

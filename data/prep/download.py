@@ -6,7 +6,7 @@
 
 Kaggle: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or ~/.kaggle/kaggle.json.
 Roboflow: ROBOFLOW_API_KEY. Read and accept each set's licence on its page first.
-A download that was cut off goes on where it stopped; what is there already is not fetched again.
+A download that was cut off continues where it stopped; a set that is there is not fetched again.
 """
 
 import os
@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         fetch_roboflow(args.name, args.out, roboflow(os.environ))
     else:
         service = kaggle(os.environ)
-        for name in PUBLIC if args.service == "public" else (args.name,):
+        names = (args.name,)
+        if args.service == "public":
+            names = PUBLIC
+        for name in names:
             fetch_kaggle(name, args.out, service)
     print(f"[download] done; next: python -m data.prep.build --source {args.out} --out OUT/data")
     return 0

@@ -4,8 +4,8 @@
 
 It gives the base model what a real MLLM already knows before it is tuned: reading where a drawn box
 is and which colour it has, and copying what the prompt says. Nothing of the accident task is in it:
-no accident is shown, and wording and answer format are others (`bbox_2d` and `label`, Qwen's
-grounding habit), so what LoRA adds later is its own.
+no accident is shown, and the wording and the answer format differ (`bbox_2d` and `label`, as in
+Qwen's grounding answers). So the tuning has to teach the accident task.
 
 Writes LLaMA-Factory's ShareGPT form: primer_train.json, primer_val.json, dataset_info.json and
 images/*.png. Boxes are whole pixels of the image, right and bottom exclusive.
@@ -46,7 +46,7 @@ def write(folder: Path, name: str, seed: int, count: int, size: int) -> None:
         rows.append({"system": system, "messages": messages, "images": paths})
         if (i + 1) % 500 == 0 or i + 1 == count:
             print(f"[primer] {name}: {i + 1}/{count} samples", flush=True)
-    # Lines without indentation, unlike `write_json`: there are some thousand samples.
+    # Without indentation, unlike `write_json`: there are some thousand samples.
     text = json.dumps(rows, indent=0) + "\n"
     files.write_atomically(folder / f"primer_{name}.json", text)
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cv2.setNumThreads(1)
         with stage as folder:
             (folder / "images").mkdir()
-            # Even seeds for training, odd ones for validation: no picture is in both.
+            # Even seeds for training, odd ones for validation: the two share no picture.
             write(folder, "train", 2 * options.seed, options.count, options.size)
             write(folder, "val", 2 * options.seed + 1, max(1, options.count // 20), options.size)
             info = dataset_info(["primer_train", "primer_val"])

@@ -2,8 +2,8 @@
 
     python -m data.prep.scenes --out runs/smoke/source
 
-The same importers read them, so the whole job runs where no data set is at hand. A rendered clip is
-one camera's place; its frames show other traffic there. No place is in two splits.
+The same importers read them, so the whole job runs without the public sets. A rendered clip is one
+camera's place; its frames show different traffic there. No place is in two splits.
 """
 
 from collections.abc import Sequence

@@ -16,8 +16,9 @@ MIN_SIDE = 10
 """Ultralytics skips smaller images."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-"""Pillow knows some forty more formats; each is code that meets untrusted bytes."""
-Image.init()  # registers every decoder now: Pillow does it lazily, which threads would race in
+"""Pillow knows nearly forty further formats, and each is more code that meets untrusted bytes."""
+# Registers the decoders before threads need them: Pillow does it lazily, without a lock.
+Image.init()
 
 _ORIENTATION = 0x0112
 """The tag of EXIF (and TIFF 6.0) that says how to turn the picture: 1 is upright, 2 to 8 are the
@@ -30,7 +31,7 @@ _16_TO_8_BITS = 257
 
 
 class UnreadableImage(Exception):
-    """The file gives no picture; `kind` is the fault's."""
+    """The file gives no picture; `kind` is the kind of its fault."""
 
     def __init__(self, kind: str, detail: str):
         super().__init__(detail)
@@ -50,7 +51,7 @@ class Picture:
 
     @property
     def size(self) -> Size:
-        """Of the upright picture."""
+        """The size of the upright picture."""
         return Size(*self.rgb.size)
 
     @property
@@ -62,7 +63,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """`decoded` of an image file. Not read further than one byte past the limit of 64 MiB."""
+    """`decoded` of an image file, of which at most one byte more than 64 MiB is read."""
     return decoded(file_bytes(path))
 
 
@@ -78,7 +79,7 @@ def decoded(data: bytes) -> Picture:
         rgb, repairs = _upright_rgb(image)
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
         raise UnreadableImage("corrupt-image", _named(error)) from None
-    # Pillow names a JPEG that holds further images MPO: it is encoded anew, without them.
+    # Pillow calls a JPEG that holds further images MPO; it is encoded anew, without them.
     if image.format != "JPEG":
         repairs.append(("not-jpeg", f"the content is {image.format}"))
     elif not data.endswith(_JPEG_END):
@@ -98,7 +99,7 @@ def _opened(data: bytes) -> Image.Image:
         raise UnreadableImage("image-size", f"header: {error}") from None
     except UnidentifiedImageError:
         raise UnreadableImage("not-an-image", f"begins with {data[:16]!r}") from None
-    except Exception as error:  # a decoder's own way to meet a broken header
+    except Exception as error:  # decoders raise various errors at a broken header
         raise UnreadableImage("corrupt-image", f"header: {_named(error)}") from None
     width, height = image.size
     if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
@@ -107,13 +108,13 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def file_bytes(path: Path) -> bytes:
-    """A file's content, cut off one byte past what an image may have."""
+    """A file's content, cut off one byte beyond the most that an image may have."""
     with path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
 
 
 def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]]:
-    """The picture as people see it, in 8-bit RGB, and what had to be done for it."""
+    """The picture upright and in 8-bit RGB, and the repairs that this took."""
     repairs = []
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation in range(2, 9):
@@ -122,7 +123,7 @@ def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]
     if image.mode not in ("RGB", "L"):
         repairs.append(("colour-mode", f"mode {image.mode}"))
     if image.mode == "I" or image.mode.startswith("I;16"):
-        # 16 bits a pixel: Pillow's own conversion would cut off what is above 255.
+        # 16 bits a pixel: Pillow's own conversion would clip all values above 255.
         tones = np.asarray(image).clip(0, 65535) // _16_TO_8_BITS
         image = Image.fromarray(tones.astype(np.uint8))
     if image.mode != "RGB":

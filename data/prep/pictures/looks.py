@@ -24,18 +24,18 @@ SAME_PICTURE = 48
 """Bits of 256 in which copies may differ. Measured: copies differ in at most 29, unrelated frames
 in 82 or more (`benchmarks/leak_recall.py`)."""
 SAME_PLACE = 72
-"""Bits in which frames of one clip may differ, where their names say one clip. Either alone would
-not do: a compilation has many scenes under one name, and different streets may look as near."""
+"""Bits of 256 in which two frames may differ if their names also state one clip. Neither is enough
+alone: a compilation has many scenes under one name, and two streets may differ by as few bits."""
 
 _THUMBNAIL = 64
 _SIDE = 16
 _BLOCK = 256
-"""Rows and columns compared at once: what fits the cache."""
+"""Rows and columns that are compared at once: few enough for the processor's cache."""
 
 
 @cache
 def _cosines() -> NDArray[np.float32]:
-    """(16, 64): the lowest rows of the DCT-II, cos(pi u (2x + 1) / 2N), unscaled: signs count."""
+    """(16, 64): the lowest rows of the DCT-II, cos(pi u (2x + 1) / 2N); only signs are used."""
     u = np.arange(_SIDE)[:, None]
     x = np.arange(_THUMBNAIL)[None]
     return np.cos(np.pi * u * (2 * x + 1) / (2 * _THUMBNAIL)).astype(np.float32)
@@ -57,7 +57,7 @@ def alike(
     """(k, 3) at a time: first < second, and the bits in which the two looks differ.
 
     All pairs that differ in at most `radius` bits in one of eight orientations, block by block: the
-    time grows with the square of their number, the memory does not.
+    time grows with the square of the number of looks, the memory does not.
     """
     bits = np.frombuffer(b"".join(looks), np.uint8).reshape(-1, BYTES)
     words = bits.view(np.uint64)
@@ -76,7 +76,7 @@ def distance(first: bytes, second: bytes) -> int:
 def _alike_from(
     start: int, words: NDArray[np.uint64], turned: NDArray[np.uint64], radius: int
 ) -> NDArray[np.int32]:
-    """The pairs of one block of looks with all from there on.
+    """The pairs of one block of looks with that block and all later ones.
 
     Args:
         start: the block's first look.
@@ -102,7 +102,7 @@ def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[
     """
     shape = (len(rows), turned.shape[1])
     nearest = np.full(shape, 255, np.uint8)
-    differing = np.empty(shape, np.uint64)  # one buffer for all words, which stays in the cache
+    differing = np.empty(shape, np.uint64)  # one buffer for all words
     for columns in turned:
         total = np.zeros(shape, np.uint8)
         for word in range(rows.shape[1]):
@@ -115,9 +115,9 @@ def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[
 def _orientations(bits: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """The looks of the pictures in their eight orientations, each (n, 32).
 
-    Mirroring left to right changes the sign of each odd column of the spectrum, upside down of
-    each odd row, as the cosines of odd frequencies are odd about the picture's middle; turning by
-    90 degrees also transposes it.
+    The cosines of odd frequencies are odd about the picture's middle. So mirroring left to right
+    changes the signs in each odd column of the spectrum, mirroring upside down those in each odd
+    row; turning by 90 degrees also transposes it.
     """
     spectra = np.unpackbits(bits, axis=1).reshape(-1, _SIDE, _SIDE)
     odd = (np.arange(_SIDE) % 2).astype(np.uint8)

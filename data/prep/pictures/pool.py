@@ -1,5 +1,5 @@
-"""Work over many items on all cores or on a Ray cluster: in order, in bounded memory, with notes
-of its progress."""
+"""Work over many items on all cores or on a Ray cluster: in order, in bounded memory, with progress
+messages."""
 
 import os
 import time
@@ -18,9 +18,9 @@ Result = TypeVar("Result")
 
 _MOST_THREADS = 16
 _BATCH = 256
-"""Items handed to threads at once: their results wait in memory until they are taken."""
+"""Items given to the threads at once; their results are in memory until they are taken."""
 _RAY_BATCH = 64
-"""Items of one Ray task: one a task would cost more to send than to work on."""
+"""Items of one Ray task: with a single item, sending it would cost more than the work."""
 _SECONDS_BETWEEN_NOTES = 2.0
 
 
@@ -63,7 +63,7 @@ def _on_ray(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[R
     def batch(work: Callable[[Item], Result], part: Sequence[Item]) -> list[Result]:
         return [work(item) for item in part]
 
-    # Sent once: `work` may hold what all items share, such as the pictures of an earlier build.
+    # Sent once, as `work` may be large: it can hold the pictures of an earlier build.
     shared_work = ray.put(work)
     # Two tasks a core keep every core busy; the results of more would pile up in memory.
     most_running = 2 * int(ray.cluster_resources().get("CPU", 1))

@@ -1,4 +1,4 @@
-"""The work on each picture, the same function on threads and on Ray, and what it need not redo.
+"""The work on each picture, on threads or on Ray, and the results of an earlier build.
 
 `pictures.jsonl` of a prepared set lists every picture of the source with its size, look and faults.
 The next build takes a picture whose bytes are unchanged from there, if the code is unchanged too
@@ -44,15 +44,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a picture is. `size` is None, and nothing was written, where it could not be used."""
+    """The result for one picture. If it cannot be used, `size` is None and nothing was written."""
 
     sha256: str
-    """Of the file's bytes."""
+    """The digest of the file's bytes."""
     size: Size | None
     look: str
     """`looks.look_of`, in hexadecimal."""
     faults: tuple[tuple[str, str], ...]
-    """(kind, detail)"""
+    """(kind, detail) of each fault."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Known:
 
 
 Memory = Mapping[tuple[bool, str], Known]
-"""By negative or not, and the sha256 of the source's bytes."""
+"""Keys: whether it is a negative, and the sha256 of the source's bytes."""
 
 
 def prepare_all(
     frames: Sequence[SourceFrame], staging: Path, memory: Memory, engine: Engine
 ) -> Iterator[Prepared]:
-    """Write each frame's picture to `staging/<number>.jpg`; yields what it is, in order."""
+    """Write each frame's picture to `staging/<number>.jpg`; yields the results in order."""
     target = staging.absolute()  # Ray's workers have another working directory
     jobs = []
     for number, frame in enumerate(frames):
@@ -93,7 +93,7 @@ def prepare(job: Job, memory: Memory) -> Prepared:
         return Prepared(sha256, None, "", ((error.kind, error.detail),))
     size = picture.size
     if job.declared is not None and size != job.declared:
-        # The boxes were divided by the declared size: which part of the picture they mean is open.
+        # The boxes were divided by the declared size, so their place in this picture is unknown.
         labels_say = f"labels say {job.declared.width} x {job.declared.height}"
         fault = ("size-mismatch", f"{size.width} x {size.height}, {labels_say}")
         return Prepared(sha256, None, "", (*picture.repairs, fault))
@@ -109,7 +109,7 @@ def prepare(job: Job, memory: Memory) -> Prepared:
 
 
 def _reuse(known: Known, job: Job, data: bytes) -> bool:
-    """Write the earlier image, if it is still what was written then."""
+    """Write the image of the earlier build again, if it is unchanged; returns whether it was."""
     if known.image is None:
         return False
     if job.declared is not None and job.declared != known.prepared.size:
@@ -130,10 +130,10 @@ def _reuse(known: Known, job: Job, data: bytes) -> bool:
 def contents(
     frames: Sequence[SourceFrame], prepared: Sequence[Prepared], engine: Engine
 ) -> list[str]:
-    """For each picture a digest, equal exactly where two pictures have the same pixels.
+    """For each picture a digest, which two pictures share exactly if they have the same pixels.
 
-    Equal pixels look alike, so only pictures whose look is another's, in a file of other bytes, are
-    decoded once more and compared by their pixels.
+    Pictures with the same pixels have the same look. So only where files of different bytes share a
+    look are the pictures decoded once more, and compared by their pixels.
     """
     files_of_look = defaultdict(set)
     for picture in prepared:
@@ -152,11 +152,11 @@ def _content(path: Path) -> str:
 
 
 def recall(out: Path) -> dict[tuple[bool, str], Known]:
-    """The pictures of the set at `out`, empty if there is none or it was made by other code."""
+    """The pictures of the set at `out`; empty if there is no set, or other code made it."""
     try:
         image_digests = manifest.read(out, "data").outputs
         return _pictures_in(out, image_digests)
-    except (ManifestError, DataError):  # without an earlier build, all pictures are made anew
+    except (ManifestError, DataError):  # without an earlier build all pictures are prepared anew
         return {}
 
 
@@ -185,7 +185,7 @@ def _pictures_in(out: Path, image_digests: Mapping[str, str]) -> dict[tuple[bool
 
 
 def write_ledger(rows: Iterable[tuple[SourceFrame, Prepared, str | None]], path: Path) -> None:
-    """One line a picture, in the source's order; `image` is its place in the set, if it has one.
+    """One line for each picture, in the source's order, with its place in the set if it has one.
 
     The first line holds the digest of the code that made them, for `recall`.
     """
@@ -210,7 +210,7 @@ def _ledger_lines(
 
 
 def _code() -> str:
-    """Of what decides a picture's result: this code and Pillow's version."""
+    """The digest of what decides a picture's result: this code and Pillow's version."""
     sha = hashlib.sha256(PIL.__version__.encode())
     for module in (decode, looks, tones):
         sha.update(Path(module.__file__).read_bytes())

@@ -1,7 +1,6 @@
 """The size and tones of the external negatives (section 4.1): 640 x 640, gamma corrected.
 
-The paper gives no gamma: 1.2 is our choice, which brightens the mid tones of these dark recordings
-a little.
+The paper gives no gamma: 1.2 is our choice, which brightens mid tones a little.
 """
 
 from PIL import Image

@@ -18,9 +18,9 @@ class Kept:
 
     Attributes:
         source: the frame as the source has it; its boxes are in `labels.UNIT`.
-        picture: what its prepared picture is.
-        content: a digest that is equal exactly where two frames have the same pixels.
-        position: among all frames of the source; its prepared picture is named after it until
+        picture: the result of preparing its picture.
+        content: a digest that is equal for two frames exactly if they have the same pixels.
+        position: its number among all frames of the source, which names its prepared picture until
             `writer.place_pictures` moves it.
         split: train, val or test; "" until `splitting.assign` decides it.
         group: the number of its group of frames that belong together; -1 until
@@ -55,7 +55,7 @@ class Kept:
 
     @property
     def size(self) -> Size:
-        """Of the prepared picture, in pixels."""
+        """The size of the prepared picture, in pixels."""
         assert self.picture.size is not None  # a frame without a usable picture is not kept
         return self.picture.size
 
@@ -70,8 +70,8 @@ def keep(
 ) -> tuple[list[Kept], list[Fault]]:
     """The frames whose picture is usable, and the faults of those that copy an earlier one.
 
-    A negative that is a copy is dropped, as the paper does (section 4.1). An accident frame that is
-    one stays: dropping it would change the published split, so it is reported as a leak.
+    A negative that is a copy is dropped, as in the paper (section 4.1). An accident frame that is a
+    copy stays, because dropping it would change the published split; it is reported as a leak.
     """
     kept: list[Kept] = []
     faults: list[Fault] = []

@@ -34,7 +34,7 @@ _ONE_CLASS = "nc: 1\nnames:\n  0: accident\n"
 
 
 def place_pictures(folder: Path, kept: Iterable[Kept], staging: Path) -> None:
-    """Move the kept pictures to their places in the set, and remove `staging` with the others."""
+    """Move the kept pictures to their places in the set, and remove `staging` with all others."""
     for split in SPLITS:
         (folder / "images" / split).mkdir(parents=True)
     for frame in kept:
@@ -115,7 +115,7 @@ def _pixels(accident: Accident, frame: Kept) -> list[int]:
 
 
 def write_groups(folder: Path, kept: Sequence[Kept]) -> None:
-    """groups.json: per split, frame -> its group, which has the name of its first frame."""
+    """groups.json: for each split, frame -> group; a group has the name of its first frame."""
     name_of: dict[int, str] = {}
     for frame in kept:
         name_of[frame.group] = min(name_of.get(frame.group, frame.id), frame.id)
@@ -135,7 +135,7 @@ def write_ledger(
 
 
 def write_bandwidth(folder: Path, sources: Sources, scale: float) -> dict[str, Any] | None:
-    """bandwidth.csv, and what `report.json` says of the trace; None where the source has none."""
+    """Write bandwidth.csv; returns the trace's part of `report.json`, None without a trace."""
     if sources.trace is None:
         return None
     uplink = [scale * value for value in traces.read_uplink(sources.trace)]

@@ -29,7 +29,7 @@ _PUBLIC = {
 
 
 def write_card(folder: Path, report: Mapping[str, Any], sources: Sources) -> None:
-    """The card; `load_dataset(<this folder>)` reads its front matter and needs no code."""
+    """Write the card. `load_dataset(<this folder>)` reads its front matter and needs no code."""
     frames = sum(counts["frames"] for counts in report["splits"].values())
     head = {
         "pretty_name": f"DAT accident frames, {report['split']} split",
@@ -53,7 +53,7 @@ def _files_of(split: str) -> dict[str, Any]:
 
 
 def _size_category(frames: int) -> str:
-    """Hugging Face's name for sets of about that size."""
+    """Hugging Face's category for a set of that size."""
     if frames < 1_000:
         return "n<1K"
     if frames < 10_000:
@@ -122,7 +122,7 @@ def _leaks(report: Mapping[str, Any]) -> str:
 
 
 def _markdown(corner: str, heads: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:
-    """A table of counts, each row under its name."""
+    """A table of counts, one named row each."""
     lines = [f"| {corner} | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for name, counts in rows.items():
         cells = " | ".join(f"{count:,}" for count in counts)
@@ -148,7 +148,7 @@ def _provenance(sources: Sources) -> str:
 
 
 def _licence(path: Path) -> str:
-    """What a Roboflow export says of its own licence, if the part is one."""
+    """The licence that a Roboflow export states, if the part is one."""
     data_yaml = path / "data.yaml"
     content = plain_yaml(data_yaml) if data_yaml.is_file() else None
     roboflow = content.get("roboflow") if isinstance(content, dict) else None

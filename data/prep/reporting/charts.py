@@ -1,30 +1,31 @@
 """Charts of the report as inline SVG: they need no library, no network and no script.
 
-Lengths are units of the view box; the page scales it to the width that is there.
+Lengths are in units of the view box, which the page scales to the available width.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 COLOURS = {"moderate": "#c77700", "severe": "#c0262d", "empty": "#8a8f98", "negative": "#3b7a57"}
-"""Of each stratum of frames."""
+"""The colour of each stratum of frames, and of boxes of that severity."""
 _INK = "#1d3557"
 _BACKGROUND = "#f1f1ee"
 
 _WIDTH = 600
 _ROW, _BAR, _BAR_TOP = 46, 20, 18
-"""Of stacked bars: from row to row, and in a row the bar below its line of text."""
+"""Stacked bars: height of a row, height of its bar, and from the row's top to the bar."""
 _LABELLED_WIDTH = 100
-"""A part of a bar that is wider has room for its name and share."""
+"""A part of a bar wider than this has room for its name and share."""
 _GRID = 300
 """Side of a heat map."""
 _SERIES_HEIGHT, _SERIES_TOP = 100, 5
 _TEXT_BELOW = 16
-"""From a chart to the foot of the line of text below it."""
+"""From the end of a chart to the baseline of the text below it."""
 
 
 def stacked_bars(rows: Mapping[str, Mapping[str, int]]) -> str:
-    """One bar a row, its parts by share, each part shown by colour, name and count."""
+    """One bar for each row; its parts show their share by width, colour, name and count."""
     parts = []
     for number, (name, counts) in enumerate(rows.items()):
         top = number * _ROW
@@ -49,13 +50,14 @@ def stacked_bars(rows: Mapping[str, Mapping[str, int]]) -> str:
 def heatmap(counts: Sequence[Sequence[int]], across: str, down: str, colour: str = _INK) -> str:
     """A square grid of counts, darker where there are more; `across` and `down` name the axes."""
     cell = _GRID / len(counts)
-    most = max(map(max, counts), default=0) or 1
+    largest_of_rows = [max(row) for row in counts]
+    most = max(largest_of_rows, default=0) or 1  # not 0, by which counts are divided
     parts = [f'<rect x="0" y="0" width="{_GRID}" height="{_GRID}" fill="{_BACKGROUND}"/>']
     for row, line in enumerate(counts):
         for column, count in enumerate(line):
             if not count:
                 continue
-            # The root keeps cells of few boxes visible beside one of very many.
+            # The square root keeps cells with few boxes visible beside one with very many.
             shade = 0.15 + 0.85 * (count / most) ** 0.5
             parts.append(
                 f'<rect x="{column * cell:.2f}" y="{row * cell:.2f}" width="{cell:.2f}" '
@@ -69,8 +71,8 @@ def heatmap(counts: Sequence[Sequence[int]], across: str, down: str, colour: str
 
 
 def series(values: Sequence[float], unit: str) -> str:
-    """A line of at most 600 points, each the mean of its stretch."""
-    step = max(1, -(-len(values) // _WIDTH))
+    """A line of at most 600 points, each the mean of as many seconds as needed."""
+    step = max(1, math.ceil(len(values) / _WIDTH))
     stretches = [values[start : start + step] for start in range(0, len(values), step)]
     means = [sum(stretch) / len(stretch) for stretch in stretches]
     most = max(means, default=0) or 1

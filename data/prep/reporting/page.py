@@ -1,4 +1,4 @@
-"""`report.html`: the prepared set to look at, in one file that needs no network."""
+"""`report.html`: a view of the prepared set, in one file that needs no network."""
 
 import base64
 import io
@@ -24,13 +24,13 @@ from data.prep.splitting.leaks import KINDS
 _OVERLAYS = 6
 """Frames shown of each split."""
 _EXAMPLES = 3
-"""Of each kind of fault."""
+"""Examples shown of each kind of fault."""
 _SIDE = 360
 """The longer side of a shown picture, pixels."""
 _CELLS = 24
-"""Of a heat map, each way."""
+"""Cells of a heat map in each direction."""
 _CAPTION_LETTERS = 300
-"""Names of files and details of faults come from the source and may be of any length."""
+"""File names and fault details come from the source and may be of any length."""
 
 _STYLE = """
 :root{color-scheme:light}*{box-sizing:border-box}
@@ -53,7 +53,7 @@ color:#555;overflow-wrap:anywhere}.lead{font-size:1.05rem}.bad{color:#a3161d;fon
 def write_report(
     folder: Path, report: Mapping[str, Any], kept: Sequence[Kept], sources: Sources
 ) -> None:
-    """The same report for the same set; pictures are inside the file."""
+    """Write the page, its pictures inside the file; the same set gives the same page."""
     body = "".join(
         [
             _head(report),
@@ -111,7 +111,7 @@ def _splits(report: Mapping[str, Any], kept: Sequence[Kept]) -> str:
 
 
 def _table(corner: str, heads: Iterable[str], rows: Mapping[str, Iterable[int]]) -> str:
-    """A table of counts, each row under its name; a narrow screen scrolls it."""
+    """A table of counts, one named row each; it scrolls on a narrow screen."""
     head = "".join(f"<th>{name}</th>" for name in heads)
     lines = [f"<tr><th>{corner}</th>{head}</tr>"]
     for name, counts in rows.items():
@@ -153,7 +153,7 @@ def _overlays(folder: Path, kept: Sequence[Kept]) -> str:
     parts = ["<h2>Frames with their boxes</h2>"]
     for split in SPLITS:
         members = [frame for frame in kept if frame.split == split]
-        # A random choice that is the same for the same set; negatives only where frames are few.
+        # A random choice, the same for the same set. Negatives come last: shown if frames are few.
         members.sort(key=lambda frame: (frame.negative, rank(frame.id, 0)))
         figures = "".join(_overlay(folder, frame) for frame in members[:_OVERLAYS])
         parts.append(f'<h3>{split}</h3><div class="grid">{figures}</div>')
@@ -191,7 +191,7 @@ def _boxes(kept: Sequence[Kept]) -> str:
                 count += 1
                 row, column = _cell((box.y1 + box.y2) / 2), _cell((box.x1 + box.x2) / 2)
                 centres[row][column] += 1
-                # Rows are drawn from the top down, heights grow upwards.
+                # Row 0 is at the top, but heights grow upwards.
                 row, column = _CELLS - 1 - _cell(box.y2 - box.y1), _cell(box.x2 - box.x1)
                 sizes[row][column] += 1
         colour = charts.COLOURS[severity]
@@ -230,7 +230,7 @@ def _faults(report: Mapping[str, Any], sources: Sources) -> str:
 
 
 def _example(fault: Mapping[str, Any], sources: Sources) -> str:
-    """The fault in words, with the source's picture where there is one; a row is drawn as given."""
+    """The fault in words, with the picture if there is one, and a faulty row drawn on it."""
     line = f":{fault['line']}" if fault["line"] else ""
     caption = f"{fault['file']}{line}: {fault['detail']}"
     path = sources.path(fault["file"])
@@ -244,7 +244,7 @@ def _example(fault: Mapping[str, Any], sources: Sources) -> str:
 
 
 def _pictures_of(path: Path) -> Iterator[Image.Image]:
-    """The picture that a fault's file is, or that a YOLO label file belongs to."""
+    """The picture that a fault is about: its file, or the image of its YOLO label file."""
     candidates = [path]
     if path.parent.name == "labels" and path.suffix == ".txt":
         images = path.parent.with_name("images")
@@ -258,9 +258,9 @@ def _pictures_of(path: Path) -> Iterator[Image.Image]:
 
 
 def _draw_row(image: Image.Image, path: Path, line: int) -> None:
-    """Draw the box or polygon of one row of a YOLO label file, where it is one that can be drawn.
+    """Draw the box or polygon of one row of a YOLO label file, if it can be drawn.
 
-    The row is read here once more, and leniently: the importer keeps only what it repaired.
+    The row is read again here, leniently: the importer keeps only repaired boxes.
     """
     rows = path.read_text("utf-8-sig", errors="replace").split("\n")
     try:

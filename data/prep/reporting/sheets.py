@@ -1,6 +1,7 @@
 """Contact sheets: pairs of frames of two splits that belong together, side by side."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,34 +11,34 @@ from dat_runtime.files import write_atomically
 from data.prep.prepared.kept import Kept
 from data.prep.splitting.leaks import KINDS, Link
 
-PAIRS = 12
-"""On a sheet."""
+_PAIRS = 12
+"""Pairs on a sheet."""
 _LISTED = 10_000
-"""Pairs in leaks.json: about a megabyte."""
+"""The most pairs in leaks.json: about a megabyte."""
 _SIDE = 220
-"""Of a frame on a sheet, pixels."""
+"""Side of a frame on a sheet, pixels."""
 _CAPTION = 18
 """Height of a line of text, pixels."""
 _COLUMNS = 2
 _CAPTION_LETTERS = 36
-"""About as many as fit below a frame in Pillow's own font."""
+"""About as many as fit above a frame in Pillow's default font."""
 _PAPER, _INK = (250, 250, 248), (20, 20, 20)
 
 
 def write_leaks(folder: Path, across: Sequence[Link], kept: Sequence[Kept]) -> None:
-    """`leaks.json`, each frame's closest twin in another split, and `leaks/<kind>.jpg`.
+    """Write `leaks.json`, each frame's closest twin in another split, and `leaks/<kind>.jpg`.
 
     At most 10,000 pairs are listed.
     """
     rows = [_row(link, kept) for link in across[:_LISTED]]
-    # Not `write_json`: a pair a line is read and searched by people, a number a line is not.
+    # Not `write_json`: people read and search one pair on each line, which it would spread out.
     content = "[\n" + ",\n".join(rows) + "\n]\n" if rows else "[]\n"
     write_atomically(folder / "leaks.json", content)
     for kind in KINDS:
         links = [link for link in across if link.kind == kind]
         if links:
             (folder / "leaks").mkdir(exist_ok=True)
-            sheet = contact_sheet(folder, _spread(links), kept)
+            sheet = _contact_sheet(folder, _spread(links), kept)
             sheet.save(folder / "leaks" / f"{kind}.jpg", quality=80)
 
 
@@ -48,18 +49,18 @@ def _row(link: Link, kept: Sequence[Kept]) -> str:
 
 
 def _spread(links: Sequence[Link]) -> list[Link]:
-    """A dozen from the nearest to the farthest: the farthest show whether the radius is right."""
-    if len(links) <= PAIRS:
+    """Up to twelve, from the nearest to the farthest: the farthest show if the radius is right."""
+    if len(links) <= _PAIRS:
         return list(links)
-    step = (len(links) - 1) / (PAIRS - 1)
-    return [links[round(i * step)] for i in range(PAIRS)]
+    step = (len(links) - 1) / (_PAIRS - 1)
+    return [links[round(i * step)] for i in range(_PAIRS)]
 
 
-def contact_sheet(folder: Path, links: Sequence[Link], kept: Sequence[Kept]) -> Image.Image:
+def _contact_sheet(folder: Path, links: Sequence[Link], kept: Sequence[Kept]) -> Image.Image:
     """The pairs, two to a row, each frame under its split and name."""
     width = 2 * _SIDE + 12
     height = _SIDE + 2 * _CAPTION + 10
-    rows = -(-len(links) // _COLUMNS)
+    rows = math.ceil(len(links) / _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * width, rows * height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.font = ImageFont.load_default()
@@ -77,7 +78,7 @@ def contact_sheet(folder: Path, links: Sequence[Link], kept: Sequence[Kept]) -> 
 
 
 def _thumbnail(path: Path) -> Image.Image:
-    """The picture as a square, its sides not in proportion."""
+    """The picture stretched to a square."""
     with Image.open(path) as image:
         image.draft("RGB", (_SIDE, _SIDE))  # the JPEG decoder scales, which is faster
         return image.convert("RGB").resize((_SIDE, _SIDE))

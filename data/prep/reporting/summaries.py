@@ -1,4 +1,4 @@
-"""What `report.json` counts of a set, and the same as a table on stdout."""
+"""The counts of a set for `report.json`, and the same as a table on stdout."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from data.prep.prepared.kept import Kept
 from data.prep.splitting import assign
 from data.prep.splitting.leaks import Link
 
-PAPER_SPLIT = {"train": 10_469, "val": 1_004, "test": 649}
-"""Frames of the public set, as the paper gives them (section 4.1)."""
+PAPER_FRAMES = {"train": 10_469, "val": 1_004, "test": 649}
+"""Frames of the public set in each split, as the paper states them (section 4.1)."""
 
 COLUMNS = ("frames", "accident_set", "negatives", "moderate_boxes", "severe_boxes")
-"""What is counted of each split."""
+"""The counts of each split."""
 
 
 def of_set(
@@ -26,13 +26,13 @@ def of_set(
     negatives_found: int,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Splits, classes, negatives and faults; `config` is that of the set's manifest."""
+    """Splits, classes, negatives and faults; `config` is the one of the set's manifest."""
     return {
         "version": 1,
         "split": config["split"],
         "classes": ["accident"] if config["single_class"] else ["moderate", "severe"],
         "splits": {split: _counts(kept, split) for split in SPLITS},
-        "published_split": _compared(scan.published, PAPER_SPLIT),
+        "published_split": _compared(scan.published, PAPER_FRAMES),
         "negatives": _negatives(kept, negatives_found, faults, config),
         "faults": summary(faults),
     }
@@ -73,7 +73,7 @@ def _negatives(
         "side": tones.SIDE,
         "gamma": tones.GAMMA,
         "split_by": split_by,
-        "split": _compared({split: counts[split] for split in SPLITS}, assign.PAPER_SPLIT),
+        "split": _compared({split: counts[split] for split in SPLITS}, assign.PAPER_NEGATIVES),
     }
 
 
@@ -84,18 +84,21 @@ def exact_across(across: Iterable[Link], kept: Sequence[Kept]) -> int:
 
 
 def split_counts(part: Mapping[str, Any]) -> tuple[str, str]:
-    """The counts of a compared split and the paper's, each as `train/val/test` in words.
+    """The counts of a compared split and the paper's, each as text: train/val/test.
 
     The first is empty where the source has no splits of its own.
     """
-    counts, paper = (part[key].values() for key in ("found", "paper"))
-    return "/".join(f"{n:,}" for n in counts), "/".join(f"{n:,}" for n in paper)
+    return _slashed(part["found"]), _slashed(part["paper"])
+
+
+def _slashed(counts: Mapping[str, int]) -> str:
+    return "/".join(f"{count:,}" for count in counts.values())
 
 
 def print_summary(report: Mapping[str, Any]) -> None:
     """The counts, leaks and faults as a short table on stdout."""
-    heads = ["split", *(column.replace("_", " ") for column in COLUMNS)]
-    print("[data] " + "".join(f"{head:>16}" for head in heads))
+    heads = "".join(f"{column.replace('_', ' '):>16}" for column in COLUMNS)
+    print(f"[data] {'split':>16}{heads}")
     for split, counts in report["splits"].items():
         cells = "".join(f"{counts[column]:>16,}" for column in COLUMNS)
         print(f"[data] {split:>16}{cells}")

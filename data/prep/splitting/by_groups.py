@@ -1,4 +1,4 @@
-"""Splits by connected groups: no group is torn apart, every stratum keeps its shares."""
+"""Splits by connected groups: no group is torn apart, and each stratum keeps its shares nearly."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -8,19 +8,19 @@ from typing import NamedTuple
 from dat_runtime.truth import SPLITS
 
 OWN_SHARES = {"train": 70, "val": 15, "test": 15}
-"""Of a source that has no splits of its own."""
+"""The proportion of the splits for a source without splits."""
 
 _LEAST_TARGET = 0.5
-"""Half a frame: where a stratum is to have none in a split, `_cost` would divide by zero."""
+"""Half a frame: `_cost` would divide by zero for a split that gets none of a stratum."""
 
 
 class Member(NamedTuple):
     """What the placing of a frame depends on.
 
     Attributes:
-        group: frames of equal groups get one split.
-        stratum: what the shares are kept for.
-        digest: of the frame's file; with the seed it decides what chance decides.
+        group: all frames of one group get the same split.
+        stratum: the kind of frame; each kind keeps its shares.
+        digest: the digest of the frame's file; with the seed it replaces chance.
     """
 
     group: Hashable
@@ -38,8 +38,8 @@ def by_groups(
 ) -> list[str]:
     """A split for each frame, the same for all of a group.
 
-    Groups are placed from the largest to the smallest, each where the squared relative distance of
-    all strata from their shares falls most (iterative stratification over groups).
+    Groups are placed from the largest to the smallest. Each goes where it most reduces the squared
+    distances of all strata from their targets, each divided by its target.
     `shares` gives each stratum's proportion of train, val and test.
     """
     sizes: dict[Hashable, Counter[str]] = defaultdict(Counter)
@@ -48,7 +48,7 @@ def by_groups(
         sizes[group][stratum] += 1
         first_digest[group] = min(first_digest.get(group, digest), digest)
 
-    # Large groups first: the small ones that follow even out what these leave unbalanced.
+    # Large groups first: the small ones that follow balance what the large ones leave uneven.
     order = sorted(
         sizes, key=lambda group: (-sizes[group].total(), rank(first_digest[group], seed))
     )
@@ -83,7 +83,7 @@ def _cost(
     placed: Counter[tuple[str, str]],
     targets: Mapping[tuple[str, str], float],
 ) -> float:
-    """How much further from its shares the split is with the group than without.
+    """How much further from its targets the split is with the group than without it.
 
     With `lack` = target - placed, a stratum's squared distance changes from lack^2 to
     (count - lack)^2, that is by count^2 - 2 count lack; relative to the target.

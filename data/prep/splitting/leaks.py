@@ -43,11 +43,11 @@ class Link:
 class Links:
     """Groups of frames that are linked, and each frame's closest twin in every other split.
 
-    Takes links in parts and keeps a few numbers a frame, however many links there are.
+    Takes links in parts and keeps a few numbers for each frame, however many links there are.
 
     Args:
-        splits: of each frame; None where they are still to be made from the groups, and no frame
-            has a twin yet.
+        splits: the split of each frame; None if the splits are still to be made from the groups:
+            then no frame has a twin.
     """
 
     def __init__(self, count: int, splits: Sequence[str] | None):
@@ -66,7 +66,7 @@ class Links:
             return
         torn = self._split[first] != self._split[second]
         first, second = first[torn], second[torn]
-        # One integer orders twins by kind, then distance, then index: the least is the closest.
+        # One integer orders twins by kind, then distance, then index: the smallest is the closest.
         strength = (kind << _KIND_SHIFT | distance << _DISTANCE_SHIFT)[torn]
         np.minimum.at(self._closest, (first, self._split[second]), strength | second)
         np.minimum.at(self._closest, (second, self._split[first]), strength | first)
@@ -74,13 +74,15 @@ class Links:
     def _merge(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
         """Join the groups of each pair; a group is known by the index of its first frame."""
         parent = self._parent
-        while (apart := parent[first] != parent[second]).any():
+        while True:
+            apart = parent[first] != parent[second]
+            if not apart.any():
+                return
             low = np.minimum(parent[first], parent[second])[apart]
             high = np.maximum(parent[first], parent[second])[apart]
-            # A group that is joined to several others at once goes to the first of them; the
-            # next round joins the rest.
+            # A group linked to several others joins the first; the next round joins the rest.
             np.minimum.at(parent, high, low)
-            # Every frame points at its group's first frame again, not at one on the way there.
+            # Let every frame point directly at the first frame of its group again.
             while (parent[parent] != parent).any():
                 parent[:] = parent[parent]
 
@@ -100,7 +102,7 @@ class Links:
         return list(map(_link, frames.tolist(), strengths))
 
     def across(self) -> list[Link]:
-        """The pairs of all closest twins, strongest kind first, then the nearest."""
+        """The pairs of all closest twins: the strongest kind first, within it the nearest."""
         links: dict[tuple[int, int], Link] = {}
         for split in SPLITS:
             for other in SPLITS:
@@ -122,7 +124,7 @@ def _closeness(link: Link) -> tuple[int, int, int, int]:
 
 
 def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
-    """Links of all kinds. Splits that are not decided yet are left out, see `Links`."""
+    """Links of all kinds. Without splits on the frames there are groups only, see `Links`."""
     splits = [frame.split for frame in kept]
     links = Links(len(kept), splits if all(splits) else None)
     bits = [bytes.fromhex(frame.picture.look) for frame in kept]
@@ -130,8 +132,8 @@ def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
 
     clips = _numbered(frame.source.clip for frame in kept)
     contents = _numbered(frame.content for frame in kept)
-    # The wider radius finds the pairs of the other three kinds. A pair has the strongest kind whose
-    # rule holds, so the strongest is written last.
+    # The wider radius finds all pairs that are exact, near or same-clip. A pair has the strongest
+    # kind whose rule holds, so the strongest is assigned last.
     for pairs in looks.alike(bits, looks.SAME_PLACE, engine):
         first, second, distance = pairs.astype(np.int64).T
         kinds = np.full(len(pairs), -1)
@@ -145,7 +147,7 @@ def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
 
 
 def _same_source(kept: Sequence[Kept], bits: Sequence[bytes]) -> NDArray[np.int64]:
-    """Each augmented copy linked with the first of its image; enough to connect them all."""
+    """Links each augmented copy with the first copy of its image, which connects them all."""
     first_of: dict[str, int] = {}
     rows = []
     for index, frame in enumerate(kept):

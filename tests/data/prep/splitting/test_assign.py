@@ -3,7 +3,7 @@ import json
 import pytest
 
 from data.prep.build import main
-from data.prep.splitting.assign import PAPER_SPLIT, by_frame
+from data.prep.splitting.assign import PAPER_NEGATIVES, by_frame
 from tests.data.prep.source_builder import jpeg, picture
 
 
@@ -14,14 +14,14 @@ def counts(digests, seed=0):
 
 def test_508_frames_are_split_as_the_paper_splits_them():
     digests = [f"{i:064x}" for i in range(508)]
-    assert counts(digests) == tuple(PAPER_SPLIT.values()) == (268, 120, 120)
+    assert counts(digests) == tuple(PAPER_NEGATIVES.values()) == (268, 120, 120)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 435, 1000])
 def test_every_number_of_frames_is_split_in_proportion(n):
     split_counts = counts([str(i) for i in range(n)])
     assert sum(split_counts) == n
-    for count, part in zip(split_counts, PAPER_SPLIT.values(), strict=True):
+    for count, part in zip(split_counts, PAPER_NEGATIVES.values(), strict=True):
         assert abs(count - n * part / 508) < 1
 
 
