@@ -4,9 +4,9 @@
         --config configs/transmission/c0.yaml --out OUT/real-link
 
 Every scheme runs in real time in a network namespace of its own while the token bucket replays a
-piece of the trace, and once more in the simulator; both are printed side by side. The same code
-plans and measures in both: only `finish` of the link differs. Skipped with the reason where
-namespaces or tbf are not permitted.
+piece of the trace, and once more in the simulator; both results are printed side by side. The same
+code plans and measures in both: only `finish` of the link differs. Where namespaces or tbf are not
+permitted, the command prints the reason and skips the comparison.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.scheme:
         return _run_one(args)
     if args.out is None:
-        raise ConfigError("--out is missing: the folder to write")
+        raise ConfigError("--out is missing: name the folder to write")
     reason = shaped_link.not_permitted()
     if reason is not None:
         print(f"[real-link] skipped: {reason}", flush=True)

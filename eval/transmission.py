@@ -3,9 +3,9 @@
     python -m eval.transmission --trace OUT/data/bandwidth.csv \\
         --config configs/transmission/c0.yaml --out OUT/transmission
 
-makes the whole study; --quick Table 3 and the two figures alone; --accept also prints every figure
-that must be reached, with pass or fail. With --events, what the link of the trace (not rescaled)
-would have done with the events of a run's log.
+makes the whole study. With --quick it makes Table 3 and the two figures alone. With --accept it
+also prints every figure that must be reached, with pass or fail. With --events it shows instead
+what the link of the trace (not rescaled) would have done with the events of a run's log.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _make_study(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
-    """The results of the study in the output folder, made now unless they are up to date."""
+    """The results of the study, read from the output folder; made first unless up to date."""
     seeds = min(args.seeds, QUICK_SEEDS) if args.quick else args.seeds
     stage = Stage(
         args.out,
@@ -86,6 +86,7 @@ def _make_study(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
 
 
 def _make_my_link(args: argparse.Namespace, setting: Setting) -> None:
+    """Write and print what the link would have done with the events of a log."""
     stage = Stage(
         args.out,
         kind="my-link",
@@ -105,6 +106,7 @@ def _make_my_link(args: argparse.Namespace, setting: Setting) -> None:
 
 
 def _accepted(results: dict[str, Any]) -> bool:
+    """Print every demand with pass or fail; whether none failed."""
     from eval.uplink import plan_speed
 
     figures = acceptance.figures(results) + acceptance.speed_figures(plan_speed.measured())

@@ -17,8 +17,8 @@ from eval.statistics import bootstrap
 from eval.statistics.bootstrap import balanced_accuracy
 
 ROUTINGS = ("band", "entropy", "top_score", "random", "trigger")
-"""Which frames come first. `band`: those for which a call is worth most. `entropy`: those whose p is
-nearest to 0.5. `top_score`: the most suspicious ones. `random`: any. `trigger` (DAT) ranks as
+"""Which frames come first. `band`: those for which a call is worth most. `entropy`: those whose p
+is nearest to 0.5. `top_score`: the most suspicious ones. `random`: any. `trigger` (DAT) ranks as
 `top_score` does, but drops every frame that the MLLM is not asked about; under the others the gate
 may report it."""
 

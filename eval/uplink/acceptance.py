@@ -24,7 +24,7 @@ VISUAL_DEADLINE = 1.5
 
 @dataclass(frozen=True)
 class Figure:
-    """One demand. `kind` says what meeting it shows: calibration, evidence or exactness."""
+    """One demand; `kind` is one of the four above."""
 
     kind: str
     name: str
@@ -32,7 +32,7 @@ class Figure:
     demand: str
     passed: bool
     demanded: bool = True
-    """False on a link that the figure was not set for: shown, but no failure."""
+    """False on a link that the demand was not made for: it is shown, and cannot fail."""
 
     @property
     def failed(self) -> bool:

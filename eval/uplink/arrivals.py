@@ -17,7 +17,7 @@ FIRST_CAPTURE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event with all that any scheme may send of it."""
+    """One event with everything that a scheme may send of it."""
 
     id: str
     entered_at: float
@@ -111,11 +111,11 @@ def read_events(path: Path) -> list[Event]:
     """The events of a run's log, in order of capture; the first is captured at `FIRST_CAPTURE`.
 
     The log is what `dat-runtime plan` reads: JSON lines of `id`, `priority`, `json_bytes`,
-    `roi_bytes`, `box_bytes` and `captured_at` in seconds. The log knows one ROI of an event, which
+    `roi_bytes`, `box_bytes` and `captured_at` in seconds. It holds one ROI of an event, which
     counts as all of them.
 
     Raises:
-        DataError: names the file and line; or there is no event.
+        DataError: a line is faulty, and the message names it; or there is no event.
     """
     logged = sorted(read_batch(path), key=lambda event: event.captured_at)
     if not logged:

@@ -1,7 +1,7 @@
 """The five baselines of section 4.1.3 and JSON-only, with the signature of `schedule.plan`.
 
-They know no budget unless their description says so; what an interval had no time for, the link
-simulator returns to the queue.
+They ignore the budget unless their docstring states otherwise: the link simulator returns to the
+queue what an interval had no time for.
 """
 
 import functools
@@ -11,10 +11,10 @@ from dat_runtime.schedule import Kind, PendingEvent, Transmission, plan
 from eval.uplink.sending import Planner, Scheme
 
 SEVERE_FROM = 0.5
-"""S of level 1 lies above, S of level 0 below, for β = γ = 0.5 (Eq. 4 and 7)."""
+"""For β = γ = 0.5, S of a severe event lies above it and S of another below (Eq. 4 and 7)."""
 
 Unit = tuple[PendingEvent, Kind, int]
-"""What is sent: an event, which of its units, and the bytes."""
+"""What is sent: the event, the kind of unit, and its bytes."""
 
 
 def in_sequence(units: Sequence[Unit], bandwidth: float) -> list[Transmission]:

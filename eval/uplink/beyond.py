@@ -29,7 +29,7 @@ BOUND_WITHIN = 0.5
 """Seconds from capture of the clairvoyant VTR bound."""
 
 BOUND_SEEDS = 5
-"""The clairvoyant bound takes 0.3 s a run."""
+"""Seeds for which the clairvoyant bounds are computed: they solve many integer programs."""
 
 LINK_CASES = ((0.25, 1.5), (0.1, 1.0))
 """(bandwidth scale, D_vis) of the beyond table: Table 3's, and one where visuals are scarce."""
@@ -41,7 +41,7 @@ SHORT_SLOT = 0.05
 """Seconds: shows what happens to Algorithm 1 when its slots are merely made shorter."""
 
 FIRST_LAYER = 0.25
-"""Share of a progressive image that makes it viewable."""
+"""The share of a progressive image with which it can be viewed."""
 
 FORECAST_SIGMA = 0.3
 """Standard deviation of the logarithm of a forecast's error."""
@@ -143,9 +143,9 @@ def _beyond_run(
 
 
 def forecast_study(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, Any]]:
-    """What a wrong bandwidth costs at burst, 0.25x: the planner believes another than the link has.
+    """What it costs at burst, 0.25x, when the planner believes another bandwidth than the link's.
 
-    `dat_live` needs no forecast; its estimate of what was really sent is biased instead.
+    `dat_live` needs no forecast. Its estimate, made from what was really sent, is biased instead.
     """
     job = functools.partial(_forecast_run, setting, rates)
     runs = in_parallel(job, range(seeds), "forecast error")
@@ -183,7 +183,7 @@ def _forecasts(link: Link, seconds: int, seed: int) -> dict[str, Callable[[float
 
 
 def my_link(setting: Setting, events: Sequence[Event], rates: Rates) -> list[dict[str, Any]]:
-    """What this link would have done with these events under each planner, from capture."""
+    """What this link would have done with these events under each planner; delays from capture."""
     queued = entering(events, setting.interval)
     rows = []
     for name, deliveries in planners(setting, queued, Link(rates)).items():

@@ -27,14 +27,16 @@ CAMERA_SHARE = 3
 CROWDING = 5
 """The camera that crowds the link has this many times the events of another, in larger bursts."""
 
-
 COLUMNS = ("w_alarm", "on_time", "worst")
 """Of a run: two of `Timeliness` for all cameras, and `on_time` of the worst one."""
 
 
 def camera_study(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, Any]]:
-    """Several cameras on one link at 0.1x, from capture; `crowded` has one camera with five times
-    the bursts of the others. `worst` is the worst of the cameras that do not crowd."""
+    """Several cameras on one link at 0.1x; delays from capture.
+
+    Where `crowded`, one camera has five times the bursts of the others, and `worst` is the worst of
+    these others.
+    """
     cases = []
     for cameras, crowded in itertools.product(CAMERAS, (False, True)):
         if cameras > 1 or not crowded:  # one camera alone has nobody to crowd out
@@ -54,7 +56,7 @@ def camera_study(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, A
 def _camera_run(
     setting: Setting, rates: Rates, case: tuple[int, bool, int]
 ) -> dict[str, dict[str, float]]:
-    """By planner: the columns of one seed."""
+    """The columns of one seed, by planner."""
     cameras, crowded, seed = case
     events: list[Event] = []
     for camera in range(cameras):
@@ -69,7 +71,7 @@ def _camera_run(
 
 
 def _of_camera(setting: Setting, camera: int, crowded: bool, seed: int) -> list[Event]:
-    """The bursts of one camera; where the link is crowded, by the first."""
+    """The events of one camera; the first one crowds the link where it is crowded."""
     factor = CROWDING if crowded and camera == 0 else 1
     bursts = setting.arrivals["burst"]
     fewest, most = bursts.together

@@ -1,7 +1,7 @@
 """The orderings that Table 3 shows, as claims that a run keeps or breaks.
 
-MUST_HOLD   what the study demands, a difference of one event in the rates counted as a tie
-STRICTLY    the same without that tie
+MUST_HOLD   what the study demands; a difference of one event in the rates counts as a tie
+STRICTLY    DAT no worse than the others, without that tie
 FRAGILE     what depends on the setting: shown, never demanded
 """
 
@@ -14,7 +14,7 @@ from eval.uplink.timeliness import Timeliness
 FIXED = ("Fixed Box Upload", "Fixed ROI Upload", "Fixed JSON+Box")
 
 ALARM_TIE = 5e-4
-"""Seconds of W-Alarm that count as a tie."""
+"""Differences of W-Alarm up to this many seconds count as a tie."""
 
 Claim = Callable[[Runs], bool]
 
@@ -44,8 +44,7 @@ def _dat_against(names: Sequence[str], pattern: str, lost_events: int = 1) -> Cl
 
 
 def _carriers_in_order(runs: Runs) -> bool:
-    """Block C: a JSON that goes first alerts before one that waits for boxed images, and that one
-    before a visual."""
+    """Block C: JSON sent first alerts earliest, then JSON beside boxed images, then a visual."""
     w_alarm = {name: run.w_alarm for name, run in runs["burst"].items()}
     by_visual = min(w_alarm["Fixed Box Upload"], w_alarm["Fixed ROI Upload"])
     return (

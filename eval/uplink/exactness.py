@@ -1,7 +1,7 @@
-"""The exact properties of Algorithm 1, looked for in every plan of a study.
+"""The exact properties of Algorithm 1, checked in every plan that DAT makes at burst.
 
-BUDGET      the sizes sum up to at most B * interval (Eq. 8)
-JSON_FIRST  a visual only of an event whose JSON goes too, and one visual at most (Eq. 9)
+BUDGET      the sizes add up to at most B * interval (Eq. 8)
+JSON_FIRST  a visual only with the JSON of its event, and at most one (Eq. 9)
 ALERTS      every JSON comes before every visual
 TIMES       done_at is the sum of the sizes so far over B, exactly (Eq. 10)
 SCALE       the plan is the same when all sizes and the bandwidth double
@@ -33,7 +33,7 @@ ORDER = "alert order is the optimum (N <= 7)"
 PROPERTIES = (BUDGET, JSON_FIRST, ALERTS, TIMES, SCALE, ARRAYS, ORDER)
 
 MOST_ENUMERATED = 7
-"""Events of which all orders are tried: a burst of C0 has at most 7."""
+"""Up to this many events all orders are tried: a burst of C0 has at most 7."""
 
 
 def exact_properties(setting: Setting, rates: Rates, seeds: int) -> dict[str, int]:

@@ -20,9 +20,11 @@ ENUMERATED_UP_TO = 8
 
 
 def gap_study(instances: int) -> list[dict[str, Any]]:
-    """How far from the optimum the visuals of one interval are: share of the optimal on-time
-    priority that is lost, by number of visuals and budget. The optimum is the mixed-integer
-    program's, checked by enumeration for N = 8."""
+    """The share of the optimal on-time priority that one interval's plan loses, in percent.
+
+    One row for each number of visuals and each budget. The optimum is that of the mixed-integer
+    program, checked by enumeration for N = 8.
+    """
     job = functools.partial(_gaps, instances)
     return in_parallel(job, GAP_CASES, "optimality gaps")
 

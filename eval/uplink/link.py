@@ -33,12 +33,12 @@ class Link:
         rate = self._rates[second % len(self._rates)]
         if rate and start + size / rate <= second + 1:  # it ends in the second in which it begins
             return start + size / rate
-        # Elsewhere the time is looked up at which the link has carried so much in all.
+        # Otherwise look up when the link has carried everything before `start`, and these bytes.
         rounds, rest = divmod(self.carried(start) + size, self._before[-1])
         index = bisect.bisect_left(self._before, rest) - 1
         if index < 0:
-            # Nothing is left after whole rounds: it ended in the last second of the round before
-            # that has bandwidth.
+            # Nothing is left after whole rounds: the unit ended in the round before, in its last
+            # second with bandwidth.
             rounds -= 1
             rest = self._before[-1]
             index = len(self._rates) - 1

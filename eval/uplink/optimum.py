@@ -19,8 +19,8 @@ from eval.uplink.link import Link
 
 
 def least_weighted_alarm(priorities: Sequence[float], sizes: Sequence[float]) -> float:
-    """min over all orders of Σ S_i · (bytes until unit i is sent): the first objective of Eq. 12
-    when all JSON fits, times B. For N <= 8."""
+    """The least Σ S_i · (bytes until unit i is sent) of all orders: B times the first objective of
+    Eq. 12, when all JSON fits. For N <= 8."""
     units = list(zip(priorities, sizes, strict=True))
     return min(weighted_alarm(order) for order in itertools.permutations(units))
 
@@ -119,8 +119,10 @@ class Job(NamedTuple):
 
 
 def vtr_bound(events: Sequence[Event], link: Link, within: float) -> float:
-    """No scheduler, even one that knows the whole future, delivers more visuals (percent of all
-    events) within `within` seconds of capture: alerts cost nothing, visuals may be cut anywhere.
+    """The most visuals (percent of all events) that can arrive within `within` seconds of capture.
+
+    No scheduler delivers more, even if it knows the whole future: here alerts cost nothing, and
+    visuals may be cut anywhere.
 
     A set is feasible when, for each pair of a capture and a deadline, the visuals inside need no
     more bytes than the link carries between the two.
@@ -175,8 +177,10 @@ def _most_on_time(jobs: Sequence[Job], link: Link) -> int:
 
 
 def least_mean_delay(events: Sequence[Event], link: Link) -> float:
-    """No scheduler that delivers every visual has a smaller mean delay from capture, seconds:
-    shortest remaining size first, alerts for nothing."""
+    """The least mean delay from capture, in seconds, of any scheduler that delivers every visual.
+
+    Shortest remaining size first; alerts cost nothing.
+    """
     jobs: list[tuple[float, int]] = []  # (captured at, bytes), in order of capture
     for event in events:
         size = smallest_visual(event)
@@ -197,7 +201,7 @@ def least_mean_delay(events: Sequence[Event], link: Link) -> float:
         left, captured = heapq.heappop(waiting)
         done = link.finish(now, left)
         if coming < len(jobs) and jobs[coming][0] < done:
-            # Another visual is captured meanwhile: it may be shorter than what is left of this one.
+            # Meanwhile another visual is captured, which may be shorter than the rest of this one.
             until = jobs[coming][0]
             left -= link.carried(until) - link.carried(now)
             heapq.heappush(waiting, (left, captured))

@@ -13,7 +13,7 @@ import numpy as np
 from dat_runtime.schedule import PendingEvent, plan
 
 LIMITS_MS = {1_000: 0.5, 100_000: 60.0}
-"""By number of events: what is demanded of one ordinary core."""
+"""Milliseconds demanded of one ordinary core, by number of events."""
 
 ORDINARY_ARGSORT_MS = 9.0
 """One stable argsort of 100,000 floats on that core."""
@@ -39,8 +39,10 @@ def drawn(count: int, seed: int = 0) -> list[PendingEvent]:
 
 
 def best_ms(work: Callable[[], Any], seconds: float) -> float:
-    """The fastest of repeated calls within about that time, in milliseconds of CPU time, so that
-    a busy neighbour does not count."""
+    """Milliseconds of the fastest call, repeated for about so many seconds.
+
+    CPU time, so that other work on the machine does not count.
+    """
     best = float("inf")
     end = time.process_time() + seconds
     while time.process_time() < end or best == float("inf"):
@@ -52,10 +54,10 @@ def best_ms(work: Callable[[], Any], seconds: float) -> float:
 
 
 def measured(seconds: float = 1.0) -> list[dict[str, Any]]:
-    """By N and budget: CPU milliseconds of a plan, and in argsorts of 100,000 floats.
+    """By N and budget: what a plan takes, in CPU milliseconds and in argsorts of 100,000 floats.
 
     The demand is on planning a second of the link. With room for every alert the plan itself has
-    N entries, and making that list takes longer than planning: shown, nothing is demanded of it.
+    N entries, and making that list takes longer than planning: this is shown without a demand.
     """
     keys = np.random.default_rng(1).random(100_000)
     argsort_ms = best_ms(lambda: np.argsort(keys, kind="stable"), seconds / 2)

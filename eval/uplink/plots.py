@@ -1,4 +1,4 @@
-"""Plots of the transmission study. Titles say what to see; a reader needs nothing else."""
+"""Plots of the transmission study, with titles that explain what to see."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ SECOND_SLOTTED = "#e39c37"
 """Colour of `dat_plus` where `dat` and `dat_live` have the first two."""
 
 UNDATED = {"Software": None}
-"""Without it a file names the version of Matplotlib: the same study gives the same bytes."""
+"""Leaves Matplotlib's version out of the file, so that the same study gives the same bytes."""
 
 
 def draw_all(study: Study, folder: Path) -> None:
-    """One PNG a subject, those that the study has results for."""
+    """Write one PNG for each subject that the study has results for."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -173,7 +173,7 @@ def _beyond(study: Study) -> Any:
 
 
 def _gaps(study: Study) -> Any:
-    """What a slot's plan loses, by the number of visuals, for a small and a large budget."""
+    """The priority that a slot's plan loses, by number of visuals, at a low and a high budget."""
     policies = (("dat", "dat (Algorithm 1)", PAPER), ("dat_plus", "dat_plus", OURS))
     figure, (axis,) = _axes(1, 6.5)
     for policy, label, colour in policies:

@@ -1,4 +1,4 @@
-"""The transmission study as text: every table, and what it is worth."""
+"""The transmission study as text: every table, with what it shows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
@@ -27,7 +27,7 @@ CLAIM_PREFIXES = {"must_hold": "", "strictly": "strictly: ", "fragile": "fragile
 Study = Mapping[str, Any]
 Row = Mapping[str, Any]
 Labels = Mapping[str, Callable[[Row], str]]
-"""The first columns of a table: by head, the words for a row."""
+"""The first columns of a table: their titles, each with the text that it has for a row."""
 
 
 def report(study: Study) -> str:

@@ -36,7 +36,7 @@ class Scheme:
     all_rois: bool = False
     """Whether "ROI" means all ROIs of the event; else the representative one."""
     alert: Kind = "json"
-    """The unit that raises the alert; without a JSON an event that lacks it sends nothing."""
+    """The unit that raises the alert. An event that lacks it sends nothing."""
     visual: bool = True
     expires: bool = False
     """Whether a visual older than the deadline is dropped."""
@@ -63,9 +63,9 @@ def run_slotted(
 ) -> list[Delivery]:
     """Plan at every interval's start, send in the planned order, one unit after the other.
 
-    What was not begun when the next interval starts goes back to the queue and is planned again; a
+    A unit not begun when the next interval starts goes back to the queue and is planned again; a
     unit under way is finished first. Events are in order of queue entry. `forecast` gives the
-    bandwidth that the planner believes at a time; by default it knows the link's.
+    bandwidth that the planner believes at a time; the default is the link's own.
     """
     believed = link.bandwidth if forecast is None else forecast
     deliveries = {event.id: Delivery(event) for event in events}
@@ -84,7 +84,7 @@ def run_slotted(
             continue
         while entered < len(events) and events[entered].entered_at <= now:
             event = waiting(events[entered], scheme)
-            if scheme.alert == "json" or getattr(event, f"{scheme.alert}_bytes") is not None:
+            if _can_alert(event, scheme):
                 pending[event.id] = event
             entered += 1
 
@@ -119,6 +119,12 @@ def waiting(event: Event, scheme: Scheme) -> PendingEvent:
     )
 
 
+def _can_alert(event: PendingEvent, scheme: Scheme) -> bool:
+    """Whether the event has the unit that raises the scheme's alert."""
+    sizes = {"json": event.json_bytes, "roi": event.roi_bytes, "box": event.box_bytes}
+    return sizes[scheme.alert] is not None
+
+
 def _deliver(
     delivery: Delivery, pending: dict[str, PendingEvent], unit: Transmission, at: float
 ) -> None:
@@ -151,9 +157,10 @@ def run_live(
     visual: bool = True,
     bias: float = 1.0,
 ) -> list[Delivery]:
-    """Send chunk by chunk; events enter at capture. `bias` scales the bandwidth that is believed.
+    """Send chunk by chunk; events enter the queue at capture.
 
-    Without `visual` only alerts are sent. `Delivery.visual_at` is when the visual is viewable.
+    `bias` scales the bandwidth that the queue estimates. Without `visual` only alerts are sent.
+    `Delivery.visual_at` is when the visual can be viewed.
     """
     deliveries = {event.id: Delivery(event) for event in events}
     coming = sorted(events, key=lambda event: event.captured_at)

@@ -25,7 +25,7 @@ Spread = tuple[float, float]
 
 @dataclass(frozen=True)
 class Arrivals:
-    """How events enter the queue: every `every` seconds, U{a..b} of them together."""
+    """How events enter the queue: every `every` seconds, as many together as U{a..b} gives."""
 
     every: float
     together: tuple[int, int]
@@ -123,7 +123,7 @@ def load_setting(path: Path) -> Setting:
     """The setting in a YAML file.
 
     Raises:
-        ConfigError: the file is missing or no YAML; or a key is missing, unknown or out of range.
+        ConfigError: the file is missing or not YAML; or a key is missing, unknown or out of range.
     """
     document = read_yaml(path)
     try:

@@ -29,16 +29,16 @@ from eval.uplink.trace import Rates, window
 SCHEMES = ("DAT", "Priority-Only", "Fixed JSON+Box", "dat_live")
 
 LAST_ENTRY = 3
-"""Seconds before the end from which no burst enters any more, so that the last one still fits."""
+"""No burst enters in the last so many seconds, so that the last one can still be sent."""
 
 PATIENCE = 120
-"""Seconds that a process may take longer than its trace."""
+"""Seconds that a process may run longer than its trace."""
 
 MTU = 1_500
 """Loopback's own, 65,536 bytes, would make packets larger than the bucket."""
 
 PAYLOAD_SHARE = 1_448 / 1_514
-"""TCP payload of a full packet over what tbf counts of it."""
+"""TCP payload of a full packet, over the bytes that tbf counts for it."""
 
 BUCKET = 4_000
 """Bytes that may leave at once."""
@@ -99,7 +99,7 @@ def _token_bucket(rate: float) -> list[str]:
 
 def _in_namespace(*then: str) -> list[str]:
     """A command line that makes a namespace with a shaped loopback, and runs `then` in it."""
-    # The rate is a first one: each link sets its own, every second.
+    # Only the first rate: each link sets its own every second.
     bucket = " ".join(_token_bucket(100_000))
     script = f"ip link set lo mtu {MTU} up && tc qdisc add dev lo root {bucket}"
     if then:

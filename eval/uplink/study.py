@@ -14,13 +14,13 @@ PATTERNS = {A: "medium", B: "burst", C: "burst"}
 """The arrival pattern of each block of Table 3."""
 
 QUICK_SEEDS = 5
-"""Most runs per row of a quick study."""
+"""Runs per row of a quick study, at most."""
 
 DRAWS = 100
-"""Perturbed settings."""
+"""Perturbed settings that are drawn."""
 
 GAP_INSTANCES = 60
-"""Random instances per number of visuals and budget."""
+"""Random instances for each number of visuals and each budget."""
 
 OTHER_STUDY_SEEDS = 10
 """Runs per row of the studies whose rows differ by far more than their spread."""
@@ -32,8 +32,8 @@ CAMERA_SEEDS = 3
 def table_3(setting: Setting, rates: Rates, seeds: int) -> list[dict[str, Any]]:
     """The rows of Table 3: ours as mean and standard deviation over seeds, and the paper's.
 
-    Seconds and percent, as the paper prints them. `no_alert` counts events, of a run, that a scheme
-    without JSON never raised an alert for.
+    Seconds and percent, as the paper prints them. `no_alert` is the number of a run's events for
+    which a scheme without JSON never raised an alert.
     """
     means = {}
     for pattern in TABLE_3_PATTERNS:

@@ -93,13 +93,13 @@ def _alert_at(delivery: Delivery, parse: Mapping[str, float]) -> float | None:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Mean and standard deviation over seeds; None when there is nothing to average."""
+    """Mean and standard deviation over seeds; None without any number."""
     numbers = [value for value in values if value is not None and not math.isnan(value)]
     if not numbers:
         return None
     mean = sum(numbers) / len(numbers)
     squares = sum((value - mean) ** 2 for value in numbers)
-    # Of the sample: n - 1; a single run deviates from nothing.
+    # The sample variance divides by n - 1; the deviation of a single run is 0.
     variance = squares / max(1, len(numbers) - 1)
     return {"mean": mean, "std": math.sqrt(variance)}
 

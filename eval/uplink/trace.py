@@ -52,26 +52,29 @@ def read_trace(path: Path) -> list[float]:
     return trace
 
 
-def window_start(trace: Rates, setting: Window) -> int:
-    """Where the window begins: at its place, or earlier where the trace ends before it."""
-    return max(0, min(setting.start, len(trace) - setting.seconds))
+def window_start(trace: Rates, place: Window) -> int:
+    """The second at which the window begins; earlier than stated where the trace is too short."""
+    return max(0, min(place.start, len(trace) - place.seconds))
 
 
-def fingerprint(trace: Rates, setting: Window) -> str:
-    """Which piece of which trace the window is: sha256 of its values, the first 16 digits."""
-    start = window_start(trace, setting)
-    values = ",".join(f"{rate:.6g}" for rate in trace[start : start + setting.seconds])
+def fingerprint(trace: Rates, place: Window) -> str:
+    """What identifies the window: the first 16 digits of the sha256 of its values."""
+    start = window_start(trace, place)
+    values = ",".join(f"{rate:.6g}" for rate in trace[start : start + place.seconds])
     return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
-def window(trace: Rates, setting: Window) -> list[float]:
-    """The setting's window of the trace, rescaled to its mean.
+def window(trace: Rates, place: Window) -> list[float]:
+    """The window of the trace, rescaled to the mean that `place` states.
 
     A trace too short for the window at its place gives its last `seconds` seconds, or all of it.
+
+    Raises:
+        DataError: the trace has no bandwidth there.
     """
-    start = window_start(trace, setting)
-    piece = trace[start : start + setting.seconds]
+    start = window_start(trace, place)
+    piece = trace[start : start + place.seconds]
     mean = sum(piece) / len(piece)
     if not mean:
         raise DataError(f"the trace has no bandwidth in rows {start}..{start + len(piece)}")
-    return [rate * setting.mean / mean for rate in piece]
+    return [rate * place.mean / mean for rate in piece]
