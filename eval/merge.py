@@ -1,11 +1,11 @@
-"""Put the shards of one row together.
+"""Merge the shards of one row.
 
     python -m eval.predict ... --shard 1/2 --out parts/1      (on one machine)
     python -m eval.predict ... --shard 2/2 --out parts/2      (on another)
     python -m eval.merge parts/1 parts/2 --instructions OUT/instructions \\
         --out OUT/predictions/boxed-lora
 
-The result is a row as eval.predict makes it, frames in the order of the instructions.
+The result is a row like those of eval.predict, its frames in the order of the instructions.
 """
 
 from collections.abc import Sequence

@@ -6,9 +6,9 @@
 It is an error unless, on samples of the validation part,
     1. greedy answers with the adapter differ from the base's;
     2. the true answers are likelier with it: the mean negative log-likelihood falls, and the
-       bootstrap interval of the change lies below 0; and its own answers are not worse (schema,
-       count, boxes: no interval of the difference lies on the worse side);
-    3. weights with the adapter merged in give the same log-probabilities, within a tolerance.
+       bootstrap interval of the change lies below 0. Its own answers are not worse: for schema,
+       count and boxes no interval of the difference lies on the worse side;
+    3. weights into which the adapter is merged give the same log-probabilities, within a tolerance.
 Writes proof.json. The adapter is a folder of train.lora or that of a bundle (OUT/bundle/adapter).
 """
 

@@ -18,7 +18,7 @@ from eval.understanding.metrics import difference, measure, score
 
 METRICS = ("parse", "schema", "count_em", "bbox_miou")
 JUDGED = METRICS[1:]
-"""A base that answers in JSON of its own parses and is useless all the same: schema decides."""
+"""All but parse: a base that answers in a JSON of its own parses, and is useless all the same."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Tolerance:
 
 TOLERANCES = {
     "torch.float32": Tolerance(largest=1e-3, mean=1e-4, same_choice=0.999),
-    # A merged weight is rounded to 8 significant bits once more: an update smaller than 1/256 of
-    # the weight is lost or doubled there, unlike in the adapter's own matrices.
+    # A merged weight is rounded to 8 significant bits once more, so an update smaller than 1/256 of
+    # the weight may vanish or double. In the adapter's own matrices it does neither.
     "torch.bfloat16": Tolerance(largest=1.0, mean=0.05, same_choice=0.97),
 }
 
@@ -97,7 +97,7 @@ def demand_better(
 
 
 def _demand_likelier(base: Likelihood, adapted: Likelihood, adapter: Path) -> Interval:
-    """The change of the loss, with the adapter less without; its interval lies below 0."""
+    """The change of the loss with the adapter; refuse one whose interval does not lie below 0."""
     gain = mean_interval(adapted.loss - base.loss)
     if gain.high is None or gain.high >= 0:
         raise ModelError(

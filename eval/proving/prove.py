@@ -72,7 +72,7 @@ def prove(
 
 
 def performance(loaded: Loaded, questions: Sequence[Question]) -> Performance:
-    """Likelihood of the true answers, and greedy answers up to half as long again as these."""
+    """Likelihood of the true answers, and greedy answers, at most half as long again as these."""
     tokenizer = loaded.processor.tokenizer
     longest = max(len(tokenizer(question.answer)["input_ids"]) for question in questions)
     texts = []
