@@ -5,8 +5,8 @@
 
 Both decode the same batch in the same run, in turn, three times; the least counts. Printed:
     free, constrained   generation time / tokens, and their ratio
-    mask                the constraint alone, per token, at the model's vocabulary, and at Qwen2.5's
-                        size (a made-up vocabulary: its real words are not needed for the time)
+    mask                the constraint alone, per token, with the model's vocabulary and with one
+                        of Qwen2.5's size (made up, since the time does not need the real words)
 """
 
 import json
@@ -70,7 +70,7 @@ def per_token(loaded: Loaded, batch: Sequence[Ask], constrained: bool) -> float:
 
 
 def mask_time(loaded: Any, text: str) -> float:
-    """Seconds per token in which the constraint takes a token and refuses others."""
+    """Seconds that the constraint takes per token, to follow one and to refuse others."""
     import torch
 
     tokens = loaded.processor.tokenizer(text)["input_ids"]

@@ -2,13 +2,13 @@
 
     python -m benchmarks.gate_speed --frames OUT/data/images/test --out gate_speed.json
 
-Contenders take turns, frame set by frame set, so that other work on the machine slows all alike; a
-ratio is the median over the pairs (same round, same frame). The cores' time, all threads together,
-hardly depends on other work. "torch" is the fused network with this project's letterbox and NMS,
-"Ultralytics" its own `predict`. The time of a network does not depend on what it learnt, so a model
-given by its definition is not trained: the statistics of its normalisation come from the frames,
-and its scores are shifted so that `--candidates` boxes of the median frame reach the NMS. Weights
-(.pt) are measured unchanged.
+Contenders take turns, each over all frames at a time, so that other work on the machine slows all
+alike; a ratio is the median over pairs (same round, same frame). The cores' time, all threads
+together, hardly depends on other work. "torch" is the fused network with this project's letterbox
+and NMS, "Ultralytics" its own `predict`. A network's time does not depend on what it learnt, so a
+model given by its definition is not trained: the statistics of its normalisation come from the
+frames, and its scores are shifted so that `--candidates` boxes of the median frame reach the NMS.
+Weights (.pt) are measured unchanged.
 """
 
 import os
@@ -98,7 +98,7 @@ def loaded(weights: str) -> Any:
 
 
 def untrained(definition: str, images: Sequence[Path], side: int, candidates: int) -> Any:
-    """A model that was not trained, whose answers vary and hold so many candidates."""
+    """An untrained model whose answers vary, with `candidates` boxes above the least confidence."""
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel
@@ -181,7 +181,8 @@ def turns(
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            # One run untimed: the caches are its own again, and no other's threads spin.
+            # One untimed run fills the caches again, and lets other contenders' threads come to
+            # rest.
             running[name](images[0])
             yield name, [running[name](image) for image in images]
         print(f"[gate_speed] round {number + 1} of {rounds}", flush=True)
@@ -228,7 +229,7 @@ def measure(
 
 
 def seen(prepared: Prepared, images: Sequence[Image]) -> dict[str, float]:
-    """The work of the NMS: candidates and detections, medians over the frames."""
+    """The NMS's work: numbers of candidates and of detections, medians over the frames."""
     detector = YoloDetector.load(prepared.gates["ONNX Runtime"])
     before, after = [], []
     for image in images:
@@ -275,7 +276,7 @@ def table(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("benchmarks.gate_speed", __doc__)
     parser.add_argument("--frames", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--count", type=int, default=4, help="pictures taken, spread over all")
+    parser.add_argument("--count", type=int, default=4, help="pictures to measure, spread over all")
     parser.add_argument("--model", default="yolo12s.yaml", help="a definition, or weights (.pt)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[320, 640])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

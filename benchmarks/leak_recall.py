@@ -19,7 +19,7 @@ from dat_runtime.files import write_json
 from data.prep.pictures import looks
 
 SURE = 0.99
-"""Share of copies that must be found in every way that the leak report vouches for."""
+"""Share of copies that must be found after each change in `VOUCHED`."""
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
@@ -83,7 +83,7 @@ BEYOND: dict[str, Change] = {
     "turned 5 degrees": lambda p, rng: p.rotate(5),
     "cropped 5 % a side": lambda p, rng: cropped(p, 0.05),
 }
-"""Changes that looks do not promise to see through; measured to state how often they do."""
+"""Changes after which a copy need not be found; measured to state how often it is."""
 
 
 def render(count: int, folder: Path) -> list[Path]:

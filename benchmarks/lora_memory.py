@@ -30,7 +30,7 @@ MODEL_GRID = 36
 """Image tokens along a side of the card's runs: 1,296 tokens, 1,016,064 pixels."""
 
 SMALL_GRID = 23
-"""The same where all tokens of a sample are fewer: 529 tokens, 644 x 644 pixels."""
+"""The same for samples with fewer tokens in all: 529 tokens, 644 x 644 pixels."""
 
 IMAGE, VIDEO, VISION_START, VISION_END = 5, 6, 7, 8
 """Token ids of the special words in the random inputs; words are from `FIRST_WORD` on."""
@@ -47,7 +47,7 @@ class Case:
         size: samples of the batch.
         words: tokens of a sample besides those of its image.
         grid: image tokens of a row and of a column.
-        bare: as `llamafactory-cli train`, without `train.mllm.upstream`.
+        bare: run like `llamafactory-cli train`, without `train.mllm.upstream`.
         flash: LLaMA-Factory's `flash_attn`.
     """
 
@@ -112,7 +112,7 @@ def sizes(hidden: int, layers: int, inner: int, words: int, tower: int) -> dict[
 
 
 def cpu_cases() -> Iterator[Case]:
-    """Sizes at which the loss is the widest moment, then a layer, then the kept activations."""
+    """Sizes at which the peak is in the loss, then in a layer, then in the kept activations."""
     wide = sizes(hidden=512, layers=4, inner=2048, words=16384, tower=320)
     deep = sizes(hidden=768, layers=8, inner=3072, words=1024, tower=320)
     first = Case("wide loss", wide, size=2, words=400, grid=(14, 14))
@@ -224,7 +224,7 @@ class Measured:
 
 
 def measure(case: Case, device: str) -> Measured:
-    """Peak bytes and seconds of a step after the first, gradients of an earlier one held."""
+    """Peak bytes and seconds of the second step, while the first one's gradients are held."""
     import torch
 
     model, trained = build(case, device)
@@ -239,7 +239,7 @@ def measure(case: Case, device: str) -> Measured:
         step(model, batch)
         torch.cuda.synchronize()
         return Measured(torch.cuda.max_memory_allocated(), time.perf_counter() - started)
-    # There when the step begins, so the profiler does not see them allocated.
+    # These exist when the step begins, so the profiler does not see their allocation.
     there = [*model.parameters(), *batch.values()]
     there += [parameter.grad for parameter in trained]
     for state in optimizer.state.values():
@@ -252,7 +252,7 @@ def measure(case: Case, device: str) -> Measured:
 
 
 def step(model: Any, batch: Mapping[str, Any]) -> None:
-    """Forward and backward as the Trainer does them: the outputs go before the backward pass."""
+    """Forward and backward as the Trainer does them: outputs are freed before the backward pass."""
     outputs = model(**batch, use_cache=False)
     loss = outputs["loss"]
     del outputs
@@ -260,7 +260,7 @@ def step(model: Any, batch: Mapping[str, Any]) -> None:
 
 
 def allocated_peak(work: Any) -> int:
-    """The most bytes that a piece of work held on the CPU, of those it allocated itself."""
+    """The most bytes on the CPU that a piece of work held at once, of those it allocated itself."""
     import torch
 
     with torch.profiler.profile(

@@ -1,12 +1,12 @@
-"""What train.lora costs beside `llamafactory-cli train`: same YAML, same data, in turn.
+"""What train.lora costs compared with `llamafactory-cli train`: same YAML, same data, in turn.
 
     OMP_NUM_THREADS=1 python -m benchmarks.lora_overhead --instructions OUT/instructions \\
         --base OUT/base [--rounds 3] [--steps 40]
 
-Ours checks every sample, base, card and disk before, the adapter after, and writes manifests. Both
-train the tiny model of the smoke job; the adapters must be the same, bit for bit. Printed: seconds
-of both per round, the part of ours that does not grow with the training (the median difference),
-and the ratio that follows for a training of an hour.
+train.lora checks every sample, the base, the card and the disk before the training and the adapter
+after it, and writes manifests. Both train the tiny model of the smoke job; the adapters must be
+equal, bit for bit. Printed: the seconds of both in each round, the part of ours that does not grow
+with the training (the median difference), and the ratio that follows for a training of an hour.
 """
 
 import argparse
@@ -33,9 +33,9 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds of one round: both whole commands, and ours' preflight and upstream's process.
+    """Seconds of one round: both whole commands, our preflight, and the upstream process.
 
-    The CPU's own seconds leave out the time in which the machine did other work.
+    Seconds of the CPU leave out the time in which the machine did other work.
     """
 
     bare: float

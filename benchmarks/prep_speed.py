@@ -4,9 +4,9 @@
 
 Each round times both, one after the other, in one process: the bare loop (Pillow: decode, resize to
 640 x 640, encode at the same quality in memory, on the same number of threads) and the whole build
-with its checks, hashes, leak search, card and report. On a machine that others use too the cores'
-time is the steadier ratio. Also measured: a run after one label changed, and the peak memory with
-ten times the pictures, each in a process of its own.
+with its checks, hashes, leak search, card and report. On a machine with other work the ratio of the
+cores' time is the steadier one. Also measured: a run after one label changed, and the peak memory
+with ten times the pictures, each in a process of its own.
 """
 
 import io
@@ -74,7 +74,7 @@ def bare(path: Path) -> int:
 
 
 def bare_loop(paths: Sequence[Path]) -> Seconds:
-    """How long the loop takes that does nothing but decode, resize and encode."""
+    """How long a loop takes that only decodes, resizes and encodes."""
     started = now()
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as threads:
         list(threads.map(bare, paths))
@@ -119,7 +119,7 @@ def peak_memory(source: Path, out: Path) -> int:
 
 
 def throughput(paths: Sequence[Path], source: Path, work: Path, rounds: int) -> dict[str, Any]:
-    """The build's throughput in shares of the bare loop's, round by round."""
+    """The build's throughput divided by the bare loop's, round by round."""
     by_clock, by_cores = [], []
     for n in range(rounds):
         loop = bare_loop(paths)
@@ -141,7 +141,7 @@ def throughput(paths: Sequence[Path], source: Path, work: Path, rounds: int) -> 
 
 
 def rerun_share(source: Path, work: Path) -> float:
-    """The time of a run after one label changed, in shares of the first run's."""
+    """The time of a run after one label changed, divided by the first run's."""
     copy = work / "source"
     shutil.copytree(source, copy)
     first = prepared(copy, work / "again")

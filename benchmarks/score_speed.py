@@ -26,7 +26,7 @@ from eval.understanding.scores import score_files
 FRAME = Size(640, 640)
 ROUNDS = 3
 SHARE_FAULTY = 0.05
-"""Answers that do not comply and so need the full examination."""
+"""Share of answers that do not comply, and so take the slower path of the check."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +97,7 @@ def write_files(folder: Path, answers: int) -> tuple[Path, Path]:
 
 
 def answer(rng: np.random.Generator, boxes: np.ndarray, severities: Sequence[Severity]) -> str:
-    """An answer that states the boxes; one of `SHARE_FAULTY` is cut, fenced or miscounts."""
+    """An answer that states the boxes; a share of `SHARE_FAULTY` is cut, fenced or miscounts."""
     accidents = []
     for corners, severity in zip(boxes.tolist(), severities, strict=True):
         x1, y1, x2, y2 = corners
