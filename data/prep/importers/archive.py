@@ -22,12 +22,12 @@ from dat_runtime.stage import Stage
 MAX_ENTRIES = 200_000
 MAX_TOTAL = 64 * 1024**3
 MAX_RATIO = 100
-"""Packet lists pack about 15 to 1, photographs 1 to 1."""
+"""Packet lists are compressed about 15 to 1, photographs 1 to 1."""
 
 _SMALL = 1024 * 1024
-"""Entries up to this size may pack as tightly as they like: blank labels and pictures do."""
+"""Bytes. Entries up to this size may exceed MAX_RATIO, as blank labels and pictures do."""
 _DIRECTORY_PER_ENTRY = 200
-"""Bytes of the directory: the 46 of an entry's header (4.3.12), its name and its extra fields."""
+"""Bytes of the directory for one entry: a header of 46 (4.3.12), its name and extra fields."""
 _MAX_PATH = 400
 _LONGEST_COMMENT = 0xFFFF
 _END = struct.Struct("<4s4H2LH")
@@ -35,7 +35,7 @@ _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 """The same for large archives (4.3.14); fields 7 and 8."""
 _LOCATOR64 = struct.Struct("<4sLQL")
-"""Lies before the end record where there is one for large archives (4.3.15)."""
+"""Precedes the end record in large archives (4.3.15)."""
 _CHUNK = 1024 * 1024
 
 
@@ -50,7 +50,7 @@ def unpack(archive: Path, folder: Path) -> int:
     """Write the archive's files into `folder`, which must be empty; returns how many.
 
     Raises:
-        DataError: the archive is broken or not to be trusted; names the entry. Nothing was
+        DataError: the archive is broken or cannot be trusted; names the entry. Nothing was
             written outside `folder`.
     """
     try:
@@ -71,7 +71,7 @@ def unpack(archive: Path, folder: Path) -> int:
 
 
 def _demand_small_directory(file: IO[bytes], archive: Path) -> None:
-    """Read the end record as `zipfile` does: a directory of a million entries is never loaded."""
+    """Refuse a large directory by the end record, before `zipfile` loads the directory."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END.size - _LONGEST_COMMENT))
     tail = file.read()
@@ -88,13 +88,13 @@ def _demand_small_directory(file: IO[bytes], archive: Path) -> None:
     if at >= _LOCATOR64.size:
         locator = _LOCATOR64.unpack_from(tail, at - _LOCATOR64.size)
         if locator[0] == b"PK\6\7":
-            # As `zipfile`: right before its locator, wherever that says the record is.
+            # Like `zipfile`: right before the locator, whatever place the locator states.
             end_at = size - len(tail) + at
             file.seek(end_at - _LOCATOR64.size - _END64.size)
             record64 = _END64.unpack(file.read(_END64.size))
             if record64[0] == b"PK\6\6":
                 count, directory_bytes = record64[7], record64[8]
-    # A count may lie; the bytes bound what `zipfile` will read.
+    # The count may be wrong, but `zipfile` reads no more than the bytes.
     if count > MAX_ENTRIES or directory_bytes > MAX_ENTRIES * _DIRECTORY_PER_ENTRY:
         raise DataError(
             f"{count:,} entries in a directory of {directory_bytes:,} bytes; at most "
@@ -129,7 +129,7 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
 
 
 def _problem(entry: zipfile.ZipInfo) -> str | None:
-    """Why an entry is not to be trusted, if so."""
+    """Why an entry cannot be trusted; None if it can."""
     name = entry.filename
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name:
         return "an absolute or foreign path"
@@ -151,7 +151,7 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
 
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive: Path) -> None:
-    """One entry; `zipfile` checks its sum, this that it is not longer than its header says."""
+    """Write one entry. `zipfile` checks its checksum; one longer than stated is refused here."""
     if entry.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         return

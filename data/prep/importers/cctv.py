@@ -1,8 +1,8 @@
 """The paper's external negatives: Non Accident frames of the CCTV set (section 4.1).
 
-The frames of all its splits are read. They are then resampled to 640 x 640 and gamma corrected
-(`pictures.tones`), freed of exact duplicates, and split anew in the paper's proportion 268/120/120
-(`splitting.assign`).
+The frames of all its splits are read. Later they are resampled to 640 x 640 and gamma corrected
+(`pictures.tones`), exact duplicates are dropped (`prepared.kept`), and new splits are made in the
+paper's proportion 268/120/120 (`splitting.assign`).
 """
 
 from dat_runtime.truth import SPLITS

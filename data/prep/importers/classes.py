@@ -1,4 +1,4 @@
-"""Which class of a source is which severity: by its name, or as the user maps it.
+"""The severity that each class of a source means: by its name, or as the user maps it.
 
 --classes minor=moderate crash=severe car=ignore
 --classes classes.yaml                              (the same as a YAML mapping)
@@ -23,7 +23,7 @@ _MAX_YAML_DEPTH = 16
 
 
 class Classes:
-    """Class names, compared without regard to case, and what each means."""
+    """Class names and what each means; upper and lower case are the same."""
 
     def __init__(self, mapping: Mapping[str, str] | None = None):
         self.mapping: dict[str, str] = {name: name for name in SEVERITIES}
@@ -40,7 +40,7 @@ class Classes:
         """From words of the command line: NAME=SEVERITY each, or one YAML file.
 
         Raises:
-            ConfigError: a word is neither, or a class is mapped to no severity.
+            ConfigError: a word is neither, or a class is mapped to an unknown severity.
         """
         if len(words) == 1 and "=" not in words[0]:
             content = plain_yaml(Path(words[0]))
@@ -61,15 +61,15 @@ class Classes:
         Raises:
             DataError: a class is not mapped, or appears twice; lists the names of the set.
         """
-        there = f"this set names {list(names)!r:.400}"
+        known_names = f"this set names {list(names)!r:.400}"
         folded = [_folded(name) for name in names]
         if len(set(folded)) != len(folded):
-            raise DataError(f"a class name appears twice, {there}", path)
+            raise DataError(f"a class name appears twice, {known_names}", path)
         unknown = [str(name) for name in names if _folded(name) not in self.mapping]
         if unknown:
             raise DataError(
-                f"unknown class {', '.join(map(repr, unknown))}, {there}. Say what each means, "
-                f"e.g. --classes {unknown[0]!r}=severe (or moderate, ignore)",
+                f"unknown class {', '.join(map(repr, unknown))}, {known_names}. "
+                f"Say what each means, e.g. --classes {unknown[0]!r}=severe (or moderate, ignore)",
                 path,
             )
         return [self._meaning(name) for name in folded]
@@ -88,9 +88,9 @@ def _folded(name: object) -> str:
 def plain_yaml(path: Path) -> Any:
     """The value of a YAML file from an untrusted source.
 
-    Refused beyond what `files.read_yaml` refuses: more than 64 KiB; aliases, as a few lines of them
-    unfold to billions of values; and more than 16 levels of nesting, as making the value
-    recurses.
+    It refuses more than `files.read_yaml` does: a file over 64 KiB; aliases, because a few lines of
+    them expand to billions of values; and more than 16 levels of nesting, because building the
+    value recurses.
 
     Raises:
         DataError: it is refused, or cannot be read; names the line.
@@ -108,7 +108,7 @@ def plain_yaml(path: Path) -> Any:
 
 
 def _demand_plain(data: bytes, path: Path) -> None:
-    """Read the file's events, which takes no more than its bytes, before any value is built."""
+    """Refuse aliases and deep nesting, by the parser's events, before any value is built."""
     depth = 0
     for event in yaml.parse(data, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):

@@ -32,8 +32,8 @@ _COLUMNS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "annotations": {"image_id": (int, str), "category_id": int},
     "categories": {"id": int, "name": str},
 }
-"""The tables and keys that are needed, with their types. Tools write many more keys, which are
-left alone; `bbox` and `segmentation` are judged row by row, as faults."""
+"""The tables and keys that are needed, with their types. All other keys are ignored, but `bbox` and
+`segmentation` are judged annotation by annotation, as faults."""
 
 
 def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
@@ -89,7 +89,7 @@ def _scan_file(
         frame_id = ids.of(path.stem)
         frames.append(SourceFrame(frame_id, split, path, picture, accidents, declared=size))
 
-    # What was popped above had its image listed; the rest has none.
+    # The annotations of listed images were popped above; the rest belong to no listed image.
     for image_id, annotations in annotations_of.items():
         detail = f"{len(annotations)} annotations of image id {image_id!r:.80}, which is not listed"
         faults.append(Fault("orphan-label", name, None, detail))
@@ -110,7 +110,7 @@ def _read(file: Path) -> dict[str, Any]:
     if file.stat().st_size > _MAX_BYTES:
         raise DataError(f"over {_MAX_BYTES >> 30} GiB", file)
     try:
-        # Not `files.read_json`: of bytes, json.loads also takes a byte order mark and UTF-16.
+        # Not `files.read_json`: given bytes, json.loads also reads a byte order mark and UTF-16.
         content = json.loads(files.read_bytes(file))
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}", file, getattr(error, "lineno", None)) from None
@@ -131,7 +131,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _severities(content: dict[str, Any], classes: Classes, file: Path) -> dict[int, Mapped]:
-    """Severity by category id; only categories that annotations use have to be mapped."""
+    """Severity by category id. Only categories that annotations use have to be mapped."""
     names = {category["id"]: category["name"] for category in content["categories"]}
     annotated = {annotation["category_id"] for annotation in content["annotations"]}
     used = sorted(annotated & names.keys())
@@ -140,7 +140,7 @@ def _severities(content: dict[str, Any], classes: Classes, file: Path) -> dict[i
 
 
 def _row(annotation: dict[str, Any], severities: dict[int, Mapped], size: Size) -> Row:
-    """What one annotation gives."""
+    """The accident that one annotation gives, or none, with the faults."""
     category = annotation["category_id"]
     if category not in severities:
         detail = f"category {category}, which `categories` does not name"
@@ -174,22 +174,22 @@ def _points(segmentation: object) -> list[float]:
     for polygon in segmentation:
         if isinstance(polygon, list):
             coordinates += polygon
-    if len(coordinates) < 6 or len(coordinates) % 2:  # three points are the least of a polygon
+    if len(coordinates) < 6 or len(coordinates) % 2:  # a polygon has at least three points
         return []
     numbers = all(isinstance(value, int | float) for value in coordinates)
     return coordinates if numbers else []
 
 
 def _place(annotation: dict[str, Any], image: dict[str, Any]) -> str:
-    """Where an annotation is, in words: JSON gives no lines."""
+    """Where an annotation is, in words, because JSON values have no line numbers."""
     return f"annotation {annotation.get('id')!r:.40} of {image['file_name']!r:.120}"
 
 
 def _image_folders(file: Path, split: str | None, root: Path) -> list[Path]:
     """Where the images may lie, the likeliest first.
 
-    Beside Roboflow's file; in `images/train2017/` or `train2017/` for `instances_train2017.json`,
-    as COCO itself has it; in those of the split's name; in `images/`; in the set's folder.
+    These are: beside Roboflow's file; `images/train2017/` or `train2017/` for COCO's own
+    `instances_train2017.json`; the same with the split's name; `images/`; the set's folder.
     """
     folders = []
     if file.name == "_annotations.coco.json":
@@ -207,7 +207,7 @@ def _image_folders(file: Path, split: str | None, root: Path) -> list[Path]:
 
 
 def _locate(name: str, folders: Sequence[Path]) -> Path | None:
-    """The image, looked for below `folders` only, whatever the name says."""
+    """The path of an image; it is only searched below `folders`, whatever its name says."""
     parts = Path(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].startswith("/"):
         return None

@@ -1,4 +1,4 @@
-"""Faults of a source: each kind with the one rule that is applied to it."""
+"""Faults of a source: each kind, and the one rule for it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -45,11 +45,11 @@ RULES: dict[str, str] = {
 }
 
 _WANTED = frozenset({"ignored-class"})
-"""What the user asked for is no fault under --strict."""
+"""Not refused under --strict: the user asked for it."""
 
 REFUSED = frozenset(kind for kind, rule in RULES.items() if rule.startswith("refused"))
 _MOST_NAMED = 10
-"""Faults that an error names; the report lists all, but a refused set has none."""
+"""Faults that an error names. The report lists all faults, but a refused set has no report."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Fault:
 
 
 def refuse(faults: Iterable[Fault], path_of: Callable[[str], Path], strict: bool) -> None:
-    """Stop at faults that are refused; with `strict`, at any.
+    """Stop at a fault that is refused; with `strict`, at any fault.
 
     Raises:
-        DataError: begins with file and line of the first, names up to ten.
+        DataError: begins with the first fault's file and line, and names up to ten faults.
     """
     if strict:
         refused = [fault for fault in faults if fault.kind not in _WANTED]

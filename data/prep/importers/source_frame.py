@@ -1,4 +1,4 @@
-"""One frame of a source, whatever the layout that it was found in."""
+"""One frame of a source in any layout, its id, and the files that it is made from."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,16 @@ from data.prep.importers.faults import Fault
 from data.prep.importers.sources import Sources
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Of image files; `pictures.decode` then judges them by their content."""
+"""The suffixes of image files; `pictures.decode` then judges the content."""
 NEGATIVE = "negative"
-"""The stratum of the accident-free frames of the CCTV set, and what their ids begin with."""
+"""The stratum of the accident-free frames of the CCTV set, and the beginning of their ids."""
 
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
-"""What Roboflow appends to the name of an image in an export, `street.jpg` becoming
-`street_jpg.rf.<digest>.jpg`: each augmented copy has its own digest."""
+"""What Roboflow appends to the name of an exported image: `street.jpg` becomes
+`street_jpg.rf.<digest>.jpg`. Each augmented copy has a different digest."""
 _FRAME_NUMBER = re.compile(r"^(.*?[^\d _.()-].*?|\d+)[ _.(-]+\d+")
-"""A clip's name and a frame's number: `test12_34`, `acc1 (5)`, `5_0005_g34`. The clip's name is
-more than signs and digits, or is one number; a name that is one number only states no clip."""
+"""A clip's name and a frame's number: `test12_34`, `acc1 (5)`, `5_0005_g34`. The clip's
+name has letters or is one number. A file name that is only one number states no clip."""
 
 
 def stratum_of(accidents: Sequence[Accident]) -> str:
@@ -37,7 +37,7 @@ class SourceFrame:
     """train, val or test as published; None where the source has no splits."""
     path: Path
     file: str
-    """The path as reports give it, see `Sources.name`."""
+    """The path as it appears in reports, see `Sources.name`."""
     accidents: tuple[Accident, ...] = ()
     negative: bool = False
     """Whether it comes from the accident-free frames of the CCTV set."""
@@ -46,12 +46,12 @@ class SourceFrame:
 
     @property
     def stratum(self) -> str:
-        """What a split is balanced over."""
+        """What splits are balanced over: the highest severity, `empty`, or `negative`."""
         return NEGATIVE if self.negative else stratum_of(self.accidents)
 
     @property
     def original(self) -> str | None:
-        """The image that this is an augmented copy of, by Roboflow's name for copies."""
+        """The name of the image that this one is an augmented copy of, by Roboflow's names."""
         stem = _ROBOFLOW.sub("", self.path.stem)
         return stem if stem != self.path.stem else None
 
@@ -63,7 +63,7 @@ class SourceFrame:
 
 
 class Ids:
-    """Gives ids that are unique without regard to case, and safe as file names and in messages."""
+    """Gives ids that differ by more than case, and are safe as file names and in messages."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -93,9 +93,9 @@ class Scan:
 def by_stem(
     folder: Path, suffixes: frozenset[str], sources: Sources, ignored: Iterable[str] = ()
 ) -> tuple[dict[str, Path], list[Fault]]:
-    """Files by stem, in order of names, and the faults of what else lies in the folder.
+    """Files by stem, in the order of their names, and faults for all else in the folder.
 
-    Files with a suffix in `ignored` are neither.
+    Files with a suffix in `ignored` are in neither.
     """
     files: dict[str, Path] = {}
     faults = []
@@ -108,7 +108,7 @@ def by_stem(
             detail = "not one of " + " ".join(sorted(suffixes))
             faults.append(Fault("stray-file", name, None, detail))
         elif path.stem in files:
-            # One label file cannot say which of two images of its name it describes.
+            # A label file cannot state which of two images with its name it describes.
             faults.append(Fault("same-name", name, None, f"beside {files[path.stem].name}"))
         else:
             files[path.stem] = path
@@ -118,6 +118,6 @@ def by_stem(
 def left_without_boxes(accidents: Sequence[Accident], faults: Sequence[Fault]) -> bool:
     """Whether all boxes of a frame were dropped as too small.
 
-    Its label states an accident, so it would be wrong as an accident-free frame.
+    Its label states an accident, so it must not become an accident-free frame.
     """
     return not accidents and any(fault.kind == "near-zero-box" for fault in faults)

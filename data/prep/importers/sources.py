@@ -20,7 +20,7 @@ PARTS = ("accidents", "negatives", "trace")
 OPTIONAL = PARTS[1:]
 """Parts that `--without` may name."""
 DEPTH = 3
-"""Folders below a root in which parts are looked for."""
+"""Levels of folders below a root that are searched for parts."""
 
 Layout = Literal["yolo", "coco", "voc"]
 
@@ -30,7 +30,7 @@ _SET_FOLDERS = frozenset(
     {"train", "valid", "val", "test"}
     | {"images", "annotations", "Annotations", "JPEGImages", "ImageSets"}
 )
-"""What a set with boxes or the CCTV set consists of."""
+"""The folders that a recognised set consists of; parts are not searched in them."""
 _EXPECTED = {
     "accidents": "accident frames (expected data.yaml beside train|valid|test/{images,labels}, or "
     "COCO JSON, or Pascal VOC)",
@@ -73,7 +73,7 @@ class Sources:
         return self.negatives / split / "Non Accident"
 
     def name(self, path: Path) -> str:
-        """A path as reports give it: relative to its source; of several sources, with its name."""
+        """A path for reports, relative to its source; of several sources, preceded by its name."""
         root = next(r for r in self.roots if path.is_relative_to(r))
         name = path.relative_to(root).as_posix()
         return name if len(self.roots) == 1 else f"{root.name}/{name}"
@@ -87,13 +87,13 @@ class Sources:
 
 
 def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
-    """The three parts under `roots`, at most three folders deep; those in `without` are left out.
+    """The parts under `roots`, at most three folders deep; parts in `without` are left out.
 
-    Of several traces the Zoom capture is taken (the paper's), then the lightest form, then the
-    first by name.
+    Of several traces it takes a Zoom capture, as the paper does; among these the first
+    form of `traces.FORMS`; among these the first by name.
 
     Raises:
-        DataError: a part is missing or not the only one; lists what was found and expected.
+        DataError: a part is missing or is there twice; lists what was found and expected.
     """
     if len({root.name for root in roots}) < len(roots):
         raise DataError("two sources have the same name, rename one", roots[0])
@@ -127,14 +127,14 @@ def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
 
 
 def _trace_order(file: Path) -> tuple[bool, int, Path]:
-    """What traces are sorted by, the one to use first."""
+    """The sort key of traces: the one to use comes first."""
     form = traces.form(file)
     place = traces.FORMS.index(form) if form else len(traces.FORMS)
     return "zoom" not in file.name.lower(), place, file
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """The folder and those below it; what a recognised set is made of is not searched."""
+    """The folder and those below it, without the folders that a recognised set consists of."""
     yield folder
     if not depth:
         return
@@ -148,7 +148,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def accident_layout(folder: Path) -> Layout | None:
-    """The layout of accident frames with boxes that lies in this very folder, if one does."""
+    """The layout of the accident frames with boxes that are directly in this folder, if any."""
     if (folder / "data.yaml").is_file() and (folder / "train" / "images").is_dir():
         return "yolo"
     if annotation_files(folder):
@@ -162,7 +162,7 @@ def accident_layout(folder: Path) -> Layout | None:
 
 
 def annotation_files(folder: Path) -> dict[Path, str | None]:
-    """COCO annotation files of a folder with the split of each; None: one file, no splits."""
+    """COCO annotation files of a folder, with the split of each; None if there are no splits."""
     files: dict[Path, str | None] = {}
     for split, names in _ACCIDENT_SPLITS.items():
         for name in names:
@@ -199,7 +199,7 @@ def _is_cctv_set(folder: Path) -> bool:
 def _demand_parts(
     roots: Sequence[Path], candidates: dict[str, list[Path]], without: Sequence[str]
 ) -> None:
-    """Each part once, but for traces, of which there may be several."""
+    """Refuse a source unless each wanted part is there once; there may be several traces."""
     wanted = [part for part in PARTS if part not in without]
     good = True
     for part in wanted:
@@ -224,7 +224,7 @@ def _name_below(roots: Sequence[Path], path: Path) -> str:
 
 
 def _demand_folders(sources: Sources) -> None:
-    """The folders of all splits, where the layout needs them."""
+    """Refuse a source that lacks a folder of a split which its layout needs."""
     folders = [sources.negative_folder(split) for split in SPLITS]
     if sources.layout == "yolo":
         for split in SPLITS:

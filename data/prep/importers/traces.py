@@ -1,10 +1,10 @@
-"""Uplink traces as a series of bytes per second, streamed in memory that does not grow with rows.
+"""Uplink traces as a series of bytes per second; reading needs no memory that grows with the rows.
 
 Forms:
     series     CSV with the columns DL_bitrate,UL_bitrate: bytes per second, despite the names
     wireshark  CSV export of the packet list: "No.","Time","Source","Destination","Protocol",
                "Length","Info", Wireshark's default columns
-    tabbed     the same without a header, tab-separated, columns found by their content
+    tabbed     the same without a header, separated by tabs; columns are found by their content
     mahimahi   `.up`: one line a packet of 1500 bytes, its time in milliseconds (man mm-link)
 """
 
@@ -22,19 +22,20 @@ from dat_runtime.errors import DataError
 
 Form = Literal["series", "wireshark", "tabbed", "mahimahi"]
 FORMS: tuple[Form, ...] = ("series", "wireshark", "tabbed", "mahimahi")
-"""The lightest first, as `sources.find_sources` prefers them."""
+"""In the order in which `sources.find_sources` prefers them."""
 
 _MAHIMAHI_PACKET = 1500
-"""Bytes of the packet that a line of a trace lets pass (man mm-link)."""
+"""Bytes of the packet that each line of a trace stands for (man mm-link)."""
 _LONGEST = 31 * 24 * 3600
-"""Seconds. One wrong time stamp would else make a series of billions of seconds."""
+"""Seconds. Without this bound one wrong time stamp would make a series of billions of seconds."""
 _ROWS_PER_NOTE = 1_000_000
+_EXPECTED = "expected time, source, destination, length"
 _CARRIER = ip_network("100.64.0.0/10")
 """Carrier-grade NAT (RFC 6598): `ipaddress` calls it neither private nor global."""
 
 
 class _Columns(NamedTuple):
-    """Where a row of a packet list has its fields."""
+    """The columns of a packet list that are used."""
 
     time: int
     source: int
@@ -73,7 +74,7 @@ def read_uplink(path: Path) -> list[float]:
             rows = csv.reader(file, skipinitialspace=True)
             uplink = _packets(rows, _columns_by_name(next(rows)), path)
         elif kind == "tabbed":
-            # Unquoted: a `"` in the last column is a character like any other.
+            # Without quoting: a `"` in the last column is an ordinary character.
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             uplink = _packets(rows, None, path)
         elif kind == "mahimahi":
@@ -110,10 +111,10 @@ def _amount(text: str | None, path: Path, line: int) -> float:
 
 
 def _packets(rows: Any, columns: _Columns | None, path: Path) -> list[float]:
-    """Packets of a csv reader from a private address to a public one, summed by second.
+    """Bytes of the packets from a private address to a public one, summed by second.
 
     Args:
-        columns: None where the first row's content has to show them.
+        columns: None to find them by the content of the first row.
     """
     sent: dict[int, float] = defaultdict(float)
     first = last = None
@@ -122,12 +123,15 @@ def _packets(rows: Any, columns: _Columns | None, path: Path) -> list[float]:
             line = rows.line_num
             if columns is None:
                 columns = _columns_by_content(row)
+            if columns is None:
+                raise DataError(_EXPECTED, path, line)
             try:
-                time, source, destination, length = (row[c] for c in columns or ())
-                second = _second(time)
+                source, destination = row[columns.source], row[columns.destination]
+                length = row[columns.length]
+                second = _second(row[columns.time])
             except (ValueError, IndexError, OverflowError):
-                raise DataError("expected time, source, destination, length", path, line) from None
-            # Packets of one capture may be out of order by a little.
+                raise DataError(_EXPECTED, path, line) from None
+            # The packets of a capture may be slightly out of order.
             first = second if first is None else min(first, second)
             last = second if last is None else max(last, second)
             if last - first > _LONGEST:
@@ -182,7 +186,7 @@ def _columns_by_name(header: list[str]) -> _Columns:
 
 def _columns_by_content(row: list[str]) -> _Columns | None:
     """The columns of a headerless row: the first time, the first two addresses, and the first
-    whole number after them. None where it has not all of them."""
+    whole number after them. None if one of these is missing."""
     times = [i for i, field in enumerate(row) if _is_time(field)]
     addresses = [i for i, field in enumerate(row) if _is_address(field)]
     if len(addresses) < 2 or not times:

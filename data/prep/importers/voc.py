@@ -35,7 +35,7 @@ from data.prep.importers.sources import Sources
 
 _MAX_BYTES = 1024 * 1024
 _MAX_DEPTH = 16
-"""Elements in one another; VOC's own files have up to five."""
+"""Levels of nested elements; VOC's own files have up to five."""
 _XML = frozenset({".xml"})
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -100,7 +100,7 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
 
 
 def _pairs(sources: Sources, faults: list[Fault]) -> Iterator[_Pair]:
-    """The images with their XML files; what has no partner goes to `faults`."""
+    """The images with their XML files; a file without a partner goes to `faults`."""
     root = sources.accidents
     if (root / "Annotations").is_dir():
         images = root / "JPEGImages"
@@ -121,10 +121,10 @@ def _pairs_in(
     sources: Sources,
     faults: list[Fault],
 ) -> Iterator[_Pair]:
-    """The pairs of an image folder and an XML folder, which may be one.
+    """The pairs of an image folder and an XML folder, which may be the same folder.
 
     Args:
-        splits: the split of all, or by stem; where that is empty, the source has no splits.
+        splits: the split of all pairs, or the split by stem; empty if the source has no splits.
     """
     together = image_folder == xml_folder
     images, stray_images = by_stem(image_folder, SUFFIXES, sources, _XML if together else ())
@@ -146,7 +146,7 @@ def _pairs_in(
 
 
 def _image_sets(root: Path) -> dict[str, str]:
-    """Split by stem, of ImageSets/Main/{train,val,test}.txt; empty where there are none."""
+    """Split by stem, from ImageSets/Main/{train,val,test}.txt; empty without these files."""
     split_of = {}
     for split in SPLITS:
         file = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -158,12 +158,12 @@ def _image_sets(root: Path) -> dict[str, str]:
 
 
 def _read(path: Path) -> _Annotation:
-    """Streamed, so that lines are known; a document type, and with it entities, is refused.
+    """Read an XML file by events, so that lines are known. A document type is refused.
 
-    Entities are what makes a small XML file unfold to gigabytes or read other files.
+    Without one there are no entities, which let a small file expand to gigabytes or read others.
 
     Raises:
-        DataError: names the line.
+        DataError: the file is too large or is not VOC XML; names the line.
     """
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"over {_MAX_BYTES >> 20} MiB", path)
@@ -196,7 +196,7 @@ def _read(path: Path) -> _Annotation:
     parser.EndElementHandler = lambda _: open_tags.pop()
     parser.CharacterDataHandler = text
     parser.StartDoctypeDeclHandler = refuse
-    content = files.read_bytes(path)  # bytes: the XML declaration states the encoding
+    content = files.read_bytes(path)  # bytes, as the XML declaration states the encoding
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
@@ -212,7 +212,7 @@ def _size(annotation: _Annotation) -> Size:
 
 
 def _row(labelled: _Object, severity: Mapped, size: Size) -> Row:
-    """What one `<object>` gives."""
+    """The accident that one `<object>` gives, or none, with the faults."""
     if severity is None:
         return no_accident("ignored-class", labelled.name)
     detail = f"bndbox {labelled.corners!r:.120}"
