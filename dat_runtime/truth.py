@@ -4,7 +4,10 @@ A line is {"image_id", "image", "width", "height", "accidents": [{"bbox", "sever
 keys, which other tools may have added, are left alone.
 """
 
+import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,19 +77,38 @@ def read_truth(path: Path, *, pictures: bool = False) -> list[Frame]:
             twice; with `pictures` an image outside the folder, or an id that no file can have.
     """
     frames: list[Frame] = []
-    seen: dict[str, int] = {}
-    for line, record in read_json_lines(path):
-        try:
-            frame = _frame(record)
-            if pictures:
-                _demand_names(frame)
-        except ValueError as error:
-            raise DataError(str(error), path, line) from None
-        if first := seen.get(frame.image_id):
-            raise DataError(f"image {frame.image_id!r} is already on line {first}", path, line)
-        seen[frame.image_id] = line
-        frames.append(frame)
+    first_lines: dict[str, int] = {}
+    with _collector_held():
+        for line, record in read_json_lines(path):
+            try:
+                frame = _frame(record)
+                if pictures:
+                    _demand_names(frame)
+            except ValueError as error:
+                raise DataError(str(error), path, line) from None
+            first_line = first_lines.setdefault(frame.image_id, line)
+            if first_line != line:
+                raise DataError(
+                    f"image {frame.image_id!r} is already on line {first_line}", path, line
+                )
+            frames.append(frame)
     return frames
+
+
+@contextmanager
+def _collector_held() -> Iterator[None]:
+    """Hold Python's cyclic garbage collector.
+
+    Nothing of a file that is being read is garbage, and the collector would go through all of it
+    again and again: more than a third of the time in which 100,000 frames are read.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 _size = lru_cache(maxsize=64)(Size)

@@ -1,4 +1,6 @@
+import gc
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,19 @@ def test_what_is_no_truth_is_named_by_line(
     with pytest.raises(DataError, match=words) as refusal:
         read_truth(path, pictures=True)
     assert str(refusal.value).startswith(f"{path}:2: ")
+
+
+@pytest.mark.parametrize("record", [GOOD, GOOD | {"width": 0}], ids=["good", "bad"])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_afterwards_as_it_was_before(
+    tmp_path: Path, record: dict[str, object], enabled: bool
+) -> None:
+    path = written(tmp_path, record)
+    try:
+        if not enabled:
+            gc.disable()
+        with suppress(DataError):
+            read_truth(path)
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
