@@ -1,4 +1,4 @@
-"""Instruction data: boxed and raw images, prompts, and the answers that the labels call for.
+"""Instruction data: boxed and raw images, prompts, and the answers that follow from the labels.
 
     python -m data.prep.instruct --data OUT/data --gate OUT/gate --out OUT/instructions
     python -m data.prep.instruct --data OUT/data --detections out-of-fold --gate OUT/gate \\
@@ -6,10 +6,10 @@
     python -m data.prep.instruct --data OUT/data --detections labels --out OUT/instructions
 
 Writes LLaMA-Factory's ShareGPT form with its dataset_info.json: {boxed,raw}_{train,val,test}.json
-and images/{boxed,raw}/{train,val,test}/<id>.png, each image at the size at which the model sees it
-(`docs/decisions/002-model-frame.md`). Prompts and answers count that image's pixels. truth.jsonl is
-the test part in original-frame pixels. detections.json states how often the detections err in each
-part.
+and images/{boxed,raw}/{train,val,test}/<id>.png, each image in the size that the model sees
+(`docs/decisions/002-model-frame.md`). Prompts and answers count pixels of that image. truth.jsonl
+is the test part, in pixels of the original frames. detections.json states how often the detections
+are wrong in each part.
 """
 
 import argparse

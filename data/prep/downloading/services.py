@@ -1,7 +1,7 @@
-"""The services that public sets lie on, with the user's own account.
+"""The services that offer the public sets, used with the user's own account.
 
-Credentials are read where the official clients keep them. They go to the service only: neither to
-the storage that it redirects to, nor into a message.
+Credentials are read where the official clients keep them. They are sent only to the service, never
+to the storage that it redirects to, and never shown in a message.
 """
 
 import base64
@@ -24,14 +24,14 @@ PUBLIC = (
 _EXPORT_POLLS = 180
 _SECONDS_BETWEEN_POLLS = 2.0
 _NAME_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Of a set's name, which becomes part of an address and the name of a folder."""
+"""What a part of a set's name may be, as it becomes part of an address and of a folder's name."""
 
 
 def kaggle(environ: Mapping[str, str], endpoint: str = "https://www.kaggle.com/api/v1") -> Service:
     """Kaggle's API with the user's credentials.
 
     Raises:
-        ConfigError: there are none; says where to put them.
+        ConfigError: there are no credentials; states where to put them.
     """
     token = environ.get("KAGGLE_API_TOKEN")
     if token:
@@ -44,7 +44,7 @@ def kaggle(environ: Mapping[str, str], endpoint: str = "https://www.kaggle.com/a
 
 
 def _kaggle_json(environ: Mapping[str, str]) -> tuple[str, str]:
-    """User and key of the file that Kaggle's own client reads."""
+    """User and key from the file that Kaggle's own client reads."""
     folder = Path(environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle")
     path = folder / "kaggle.json"
     content = files.read_json(
@@ -55,7 +55,7 @@ def _kaggle_json(environ: Mapping[str, str]) -> tuple[str, str]:
     )
     try:
         return str(content["username"]), str(content["key"])
-    except (KeyError, TypeError):  # not `fields.checked`: its errors show what the fields hold
+    except (KeyError, TypeError):  # not `fields.checked`, whose errors show the values
         raise ConfigError("holds no username and key", path) from None
 
 
@@ -63,7 +63,7 @@ def roboflow(environ: Mapping[str, str], endpoint: str = "https://api.roboflow.c
     """Roboflow's API with the user's key.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no key.
     """
     key = environ.get("ROBOFLOW_API_KEY")
     if not key:
@@ -87,7 +87,7 @@ def fetch_roboflow(name: str, out: Path, service: Service, pause: Pause = time.s
         answer = get_json(url, service, pause)
         link = (answer.get("export") or {}).get("link")
         if link:
-            # The link is signed and leads to a storage: it needs no key, and must not get one.
+            # The link is signed and leads to a storage service, which must not get the key.
             return fetch_archive(link, Service(service.endpoint), folder, pause)
         print(f"[download] {name}: the export is being made", flush=True)
         pause(_SECONDS_BETWEEN_POLLS)
@@ -95,7 +95,11 @@ def fetch_roboflow(name: str, out: Path, service: Service, pause: Pause = time.s
 
 
 def _parts(name: str, form: str) -> list[str]:
-    """The parts of a set's name, as many as its form has."""
+    """The parts of a set's name.
+
+    Raises:
+        ConfigError: the name does not have the form.
+    """
     parts = name.split("/")
     if len(parts) != form.count("/") + 1 or not all(map(_NAME_PART.fullmatch, parts)):
         raise ConfigError(f"expected {form}, got {name!r:.120}")

@@ -1,5 +1,5 @@
-"""Transfers that may be cut off: asked for again where a failure may pass, gone on with where they
-stopped, and unpacked whole or not at all. No message shows a key."""
+"""Downloads that may be cut off: they are tried again after a temporary failure, continue where
+they stopped, and are unpacked whole or not at all. No message shows a key."""
 
 import random
 import time
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_BYTES = archive.MAX_TOTAL
-"""Of a packed set: what unpacks to more is refused anyway."""
+"""The most bytes of an archive, the same as it may unpack to."""
 
 _ATTEMPTS = 6
 _LONGEST_PAUSE = 60.0
@@ -24,16 +24,16 @@ _TIMEOUT = 60.0
 """Seconds without a byte, not of the whole transfer."""
 _SECONDS_BETWEEN_NOTES = 5.0
 _BUSY = frozenset({429, 500, 502, 503, 504})
-"""Too many requests, and failures of a server or of one behind it: they may pass."""
+"""Too many requests, and failures of a server or of one behind it: these are temporary."""
 
 Pause = Callable[[float], None]
-"""Waits so many seconds."""
+"""Waits for a number of seconds."""
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where a set is fetched from, and how requests say whose they are. Secrets are not shown."""
+    """Where a set is fetched from, and what identifies the user. Its `repr` shows no secrets."""
 
     endpoint: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -41,17 +41,17 @@ class Service:
 
 
 class _Again(Exception):
-    """A failure that may pass: a busy server, a cut line."""
+    """A temporary failure: a busy server, a lost connection."""
 
 
 def fetch_archive(url: str, service: Service, folder: Path, pause: Pause) -> Path:
     """Download the zip beside `folder` and unpack it there, whole or not at all.
 
-    Returns `folder`; one that is there already is not fetched again.
+    Returns `folder`. A complete folder is not fetched again.
 
     Raises:
         ConfigError: the service does not accept the credentials.
-        DataError: the set does not exist, is too large, is not to be trusted, or did not come.
+        DataError: the set does not exist, is too large, cannot be trusted, or did not arrive.
     """
     if (folder / manifest.NAME).is_file():
         print(f"[download] there already: {folder}", flush=True)
@@ -79,7 +79,7 @@ def get_json(url: str, service: Service, pause: Pause) -> dict[str, Any]:
 
 
 def _retried(work: Callable[[], Answer], pause: Pause) -> Answer:
-    """`work`, again after a growing, jittered pause where the failure may pass."""
+    """The result of `work`; after a temporary failure it is tried again, with growing pauses."""
     attempt = 1
     while True:
         try:
@@ -87,7 +87,7 @@ def _retried(work: Callable[[], Answer], pause: Pause) -> Answer:
         except _Again as error:
             if attempt == _ATTEMPTS:
                 raise DataError(f"gave up after {_ATTEMPTS} attempts: {error}") from None
-            # Jitter: clients that failed together do not come back together.
+            # Random, so that clients that failed together do not all return at once.
             seconds = min(_LONGEST_PAUSE, 2.0**attempt) * random.uniform(0.5, 1.0)
             print(f"[download] {error}; again in {seconds:.0f} s", flush=True)
             pause(seconds)
@@ -109,7 +109,7 @@ def _get_json(url: str, service: Service) -> dict[str, Any]:
 
 
 def _download(url: str, service: Service, partial: Path) -> None:
-    """Append to `partial` what is missing of it; httpx sends no credentials to other hosts."""
+    """Append the missing bytes to `partial`; httpx sends no credentials to other hosts."""
     import httpx
 
     have = partial.stat().st_size if partial.is_file() else 0
@@ -121,16 +121,16 @@ def _download(url: str, service: Service, partial: Path) -> None:
             "GET",
             url,
             headers=headers,
-            # None, not {}: httpx would replace the query that the address has by an empty one.
+            # None, not {}: for {} httpx would remove the query from the address.
             params=service.params or None,
             timeout=_TIMEOUT,
             follow_redirects=True,
         ) as answer:
-            if answer.status_code == 416:  # range not satisfiable: nothing after what we have
+            if answer.status_code == 416:  # range not satisfiable: the file has no further bytes
                 partial.unlink()
                 raise _Again("the part on disk does not match the file")
             _demand_success(answer, url)
-            if answer.status_code != 206:  # not partial content: all of it comes again
+            if answer.status_code != 206:  # not partial content: the whole file is sent again
                 have = 0
             total = have + int(answer.headers.get("content-length", 0))
             if total > MAX_BYTES:
@@ -141,7 +141,7 @@ def _download(url: str, service: Service, partial: Path) -> None:
 
 
 def _write(answer: "httpx.Response", partial: Path, have: int, total: int) -> None:
-    """Append the answer's bytes to the `have` that are there; a `total` of 0 is not known."""
+    """Append the answer's bytes to the `have` bytes on disk; a `total` of 0 means unknown."""
     done = have
     last_note = time.monotonic()
     with partial.open("ab" if have else "wb") as file:
@@ -159,7 +159,7 @@ def _write(answer: "httpx.Response", partial: Path, have: int, total: int) -> No
 
 
 def _demand_success(answer: "httpx.Response", url: str) -> None:
-    """Raise what a status other than success means."""
+    """Raise the error that a status other than success means."""
     status = answer.status_code
     if status in _BUSY:
         raise _Again(f"{_host(url)} answers {status}")
@@ -175,7 +175,7 @@ def _demand_success(answer: "httpx.Response", url: str) -> None:
 
 
 def _without_query(url: str) -> str:
-    """The query may hold a key."""
+    """The address without its query, which may hold a key."""
     return url.partition("?")[0]
 
 

@@ -1,11 +1,11 @@
-"""LLaMA-Factory's `dataset_info.json`: where each data set lies, and what its fields are called."""
+"""LLaMA-Factory's `dataset_info.json`: the file and the field names of each data set."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 def dataset_info(names: Iterable[str]) -> dict[str, Any]:
-    """The description of data sets in the ShareGPT form; that of `name` lies in `<name>.json`."""
+    """The description of data sets in the ShareGPT form; the set `name` is in `<name>.json`."""
     columns = {"messages": "messages", "images": "images", "system": "system"}
     tags = {
         "role_tag": "role",

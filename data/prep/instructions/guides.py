@@ -1,11 +1,10 @@
-"""Whose detections guide the MLLM in the boxed images of tuning.
+"""The source of the detections that guide the MLLM in the boxed images of tuning.
 
-gate         the gate's, as in the field. It was trained on the training frames, so it errs
-             there less than on the test frames.
-labels       the labels, each with confidence 1: a perfect gate (ablation).
-out-of-fold  for a training frame, those of the gate that was not trained on it
-             (`train.gate --fold`); for the others the gate's. The MLLM is then tuned on the
-             mistakes that it will meet.
+gate         the gate, as in the field. It was trained on the training frames, so it makes
+             fewer errors there than on the test frames.
+labels       the labels, each with confidence 1, like a perfect gate (ablation).
+out-of-fold  for a training frame the gate that was not trained on it (`train.gate --fold`),
+             for other frames the gate. So the MLLM is tuned with errors like those in the field.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +25,10 @@ HELD_OUT = "held_out.json"
 """Lists the training frames that a gate was not trained on (`train.gate --fold`)."""
 _LEFT_OUT = {"image_ids": fields.list_of(fields.NAME)}
 FOUND_IOU = 0.5
-"""From this overlap on a detection finds an accident, as in Recall@0.5."""
+"""The least overlap at which a detection finds an accident, as in Recall@0.5."""
 
 Guide = Callable[[Frame, Image], Sequence[Detection]]
-"""D⁺ of Eq. 2 for a frame, boxes in its own pixels."""
+"""The detections D⁺ (Eq. 2) for a frame, with boxes in pixels of the image."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Gates:
 
     @property
     def classes(self) -> list[str]:
-        """What the prompt calls a detection: severities, or "accident"."""
+        """The class names in the prompt: the severities, or "accident"."""
         if self.whole is None:
             return list(SEVERITIES)
         return GateSettings.read(self.whole / GATE_FILE).names
@@ -91,7 +90,7 @@ def from_gate(folder: Path) -> Guide:
 
 
 def out_of_fold(data: Path, whole: Path, folds: Sequence[Path]) -> Guide:
-    """Each training frame seen by the gate that left it out."""
+    """For each training frame, the detections of the gate that was trained without it."""
     fold_of = held_out(data, whole, folds)
     guides = [from_gate(folder) for folder in folds]
     return lambda frame, image: guides[fold_of[frame.image_id]](frame, image)
@@ -119,7 +118,8 @@ def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
                 )
             fold_of[image_id] = number
     frames = {frame.image_id for frame in read_split(data, "train")}
-    if missing := frames - fold_of.keys():
+    missing = frames - fold_of.keys()
+    if missing:
         raise ConfigError(
             f"no gate left out {len(missing)} of {len(frames)} training frames, such as "
             f"{min(missing)!r}: train.gate --fold makes a gate for each fold; name each of them "
@@ -129,7 +129,7 @@ def held_out(data: Path, whole: Path, folds: Sequence[Path]) -> dict[str, int]:
 
 
 def _demand_same_training(data: Path, whole: Path, folds: Sequence[Path]) -> None:
-    """Refuse gates of other data or classes: the MLLM would be tuned on detections of two kinds."""
+    """Refuse gates of other data or classes: the MLLM would be tuned on two kinds of detections."""
     data_digest = manifest.digest(data)
     classes = GateSettings.read(whole / GATE_FILE).names
     for folder in (whole, *folds):
@@ -159,8 +159,8 @@ def _left_out(folder: Path) -> list[str]:
 class Tally:
     """How the detections of one part compare with its labels; counts of frames, then of boxes.
 
-    An accident is missed if no detection overlaps it by `FOUND_IOU`; a detection is extra if it
-    finds no accident. Severity is only compared where one is found.
+    An accident is missed if no detection overlaps it by `FOUND_IOU`. A detection is extra if it
+    finds no accident. Severities are compared for found accidents only.
     """
 
     frames: int = 0

@@ -1,7 +1,7 @@
 """Samples in LLaMA-Factory's ShareGPT form, and the files of an instruction set.
 
 A frame gives two samples: boxed (the kept detections drawn into the image and listed in the prompt)
-and raw. Image, prompt and answer count the pixels of the image that the model sees.
+and raw. Prompts and answers count pixels of the image that the model sees.
 """
 
 import time
@@ -27,7 +27,7 @@ def write_samples(folder: Path, data: Path, gates: Gates, max_pixels: int) -> No
     """Fill the output folder with the samples of a prepared set.
 
     Raises:
-        DataError: a frame that cannot be read, or is too long for the model.
+        DataError: a frame cannot be read, or its sides are too unequal for the model.
         ConfigError: the gates of the folds do not belong together, see `guides.held_out`.
     """
     guides = gates.guides(data)
@@ -76,10 +76,10 @@ def write_split(data: Path, split: str, guide: Guide, folder: Path, max_pixels: 
 
 
 def sample(frame: Frame, asked: Question, path: str) -> dict[str, Any]:
-    """One ShareGPT sample: the question about a frame, and the answer that its labels call for.
+    """One ShareGPT sample: the question about a frame, and the answer that follows from its labels.
 
     Args:
-        path: where the question's image lies inside the folder.
+        path: of the question's image, relative to the folder.
     """
     accidents = [Accident(a.box.to(asked.frame), a.severity) for a in frame.accidents]
     return {
