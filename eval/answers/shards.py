@@ -44,7 +44,9 @@ def whole_recipe(parts: Sequence[Path], instructions: Path) -> dict[str, Any]:
         config["shards"] = count
         recipe = {"config": config, "inputs": stated.inputs, "code": stated.code}
         if shared is not None and recipe != shared:
-            raise ManifestError(f"{part} was not made as {parts[0]} was: ask again the same way")
+            raise ManifestError(
+                f"{part} was not made as {parts[0]} was: ask again with the same options and code"
+            )
         if number in seen:
             raise ManifestError(f"{part}: part {number} of {count} is there twice")
         shared = recipe

@@ -28,7 +28,7 @@ class Evaluation:
         instructions: with the truth and the pictures.
         rows: the folder of each row of answers.
         label: what the figures were measured on (`assembly.measured_on`).
-        table_3: the rows of Table 3, if they were made.
+        table_3: the rows of Table 3, if there are any.
         split: that of the prepared set, if `--data` named one.
         beside: tables.json of an evaluation on another split.
     """

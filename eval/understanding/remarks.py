@@ -65,7 +65,7 @@ def gate_notes(frames: Sequence[Frame], boxed: Path) -> list[str]:
 
 
 def compare(rows: Mapping[str, Measures]) -> list[dict[str, Any]]:
-    """Each pair of rows by paired bootstrap, with a sentence that says what can be told apart."""
+    """Compare each pair of rows by paired bootstrap; a sentence states which metrics differ."""
     comparisons = []
     for before, after in combinations(rows, 2):
         differences = difference(rows[after], rows[before])

@@ -142,7 +142,7 @@ def in_namespaces(command: Sequence[str], seconds: int) -> dict[str, dict[str, A
             the timeliness as JSON.
 
     Raises:
-        ConfigError: a process failed; the end of what it said is in the message.
+        ConfigError: a process failed; the message ends with its last output.
     """
     processes = {}
     for name in SCHEMES:
