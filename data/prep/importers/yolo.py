@@ -12,9 +12,10 @@ from typing import Any
 from dat_runtime.errors import DataError
 from dat_runtime.truth import SPLITS
 from dat_runtime.types import Accident, Box
-from data.prep.importers.classes import Classes, Mapped, plain_yaml
+from data.prep.importers.classes import Classes, Mapped
 from data.prep.importers.faults import Fault
 from data.prep.importers.labels import UNIT, Row, accident_of, merged, no_accident
+from data.prep.importers.plain_yaml import plain_yaml
 from data.prep.importers.source_frame import (
     SUFFIXES,
     Ids,

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from dat_runtime.truth import SPLITS
-from data.prep.importers.classes import plain_yaml
+from data.prep.importers.plain_yaml import plain_yaml
 from data.prep.importers.sources import Sources
 from data.prep.reporting.summaries import COLUMNS
 from data.prep.splitting.leaks import KINDS

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from dat_runtime.errors import DataError
-from data.prep.importers.classes import plain_yaml
+from data.prep.importers.plain_yaml import plain_yaml
 from data.prep.importers.yolo import read_data_yaml, read_labels
 
 NAMES = ("moderate", "severe")
