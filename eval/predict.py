@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resumable=True,
     )
     finished = stage.up_to_date()
-    if finished and not (args.ask_missing and usage.read(args.out)["missing"]):
+    if finished and not (args.ask_missing and usage.read(args.out).missing):
         return 0
     manifest.verify(args.instructions, "instructions")
     part, parts = args.shard

@@ -9,7 +9,6 @@ from dat_runtime.errors import ConfigError, DataError, ManifestError
 from dat_runtime.files import read_json_lines, write_json_lines
 from eval.answers import usage
 from eval.answers.asks import read_asks
-from eval.answers.usage import Usage
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -73,7 +72,7 @@ def merge(
     for part in parts:
         for _, record in read_json_lines(part / "predictions.jsonl"):
             records[record["image_id"]] = record
-    total = usage.merged([Usage(**usage.read(part)) for part in parts])
+    total = usage.merged([usage.read(part) for part in parts])
     ids = [ask.id for ask in read_asks(instructions, config["inputs"], config["part"])]
     lost = set(ids) - records.keys() - total.missing.keys()
     if lost:

@@ -94,7 +94,7 @@ def write(folder: Path, usage: Usage) -> None:
     write_json(folder / FILE, asdict(usage))
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Usage:
     """The usage.json of a row.
 
     Raises:
@@ -103,7 +103,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     content = read_json(path)
     try:
-        return asdict(Usage(**content))
+        return Usage(**content)
     except TypeError as error:
         raise DataError(f"is not a usage file ({error})", path) from None
 

@@ -1,7 +1,7 @@
 """An evaluation: the rows of answers to one set of instructions, scored, compared and shown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +114,16 @@ def write(folder: Path, given: Evaluation) -> None:
         write_json(folder / name / "scores.json", scores[name])
     tables = assemble(scores, given.label, given.table_3)
     _add_details(tables, rows, scores, given)
-    tables["usage"] = {row.name: usage.read(row) for row in given.rows if _states_usage(row)}
+    tables["usage"] = {}
+    for row in given.rows:
+        if (row / usage.FILE).is_file():  # a row from elsewhere may have none
+            tables["usage"][row.name] = asdict(usage.read(row))
     write_json(folder / FILE, tables)
     for suffix, form in formats.FORMATS.items():
         write_atomically(folder / f"tables.{suffix}", form(tables))
     text = page.page(tables, rows, given.instructions)
     # An answer may hold half a surrogate pair, for which UTF-8 has no bytes.
     write_atomically(folder / "report.html", text.encode("utf-8", "backslashreplace"))
-
-
-def _states_usage(row: Path) -> bool:
-    return (row / usage.FILE).is_file()
 
 
 def _add_details(

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class Asking:
 
     @property
     def usage(self) -> dict[str, Any]:
-        return usage.read(self.out)
+        return asdict(usage.read(self.out))
 
 
 @pytest.fixture
