@@ -146,7 +146,7 @@ def build(
     scan = _SCANS[sources.layout](sources, options.classes, ids)
     refuse(scan.faults, sources.path, options.strict)
     if not scan.published and not options.leak_free:
-        raise ConfigError(f"{sources.accidents} has no splits of its own: --leak-free makes them")
+        raise ConfigError(f"{sources.accidents} has no splits: --leak-free makes them")
     negatives, negative_faults = cctv.scan(sources, ids)
     frames = scan.frames + negatives
 

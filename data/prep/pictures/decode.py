@@ -63,7 +63,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """`decoded` of an image file, of which at most one byte more than 64 MiB is read."""
+    """Read and decode an image file; reads at most one byte more than 64 MiB."""
     return decoded(file_bytes(path))
 
 

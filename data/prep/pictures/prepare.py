@@ -156,7 +156,7 @@ def recall(out: Path) -> dict[tuple[bool, str], Known]:
     try:
         image_digests = manifest.read(out, "data").outputs
         return _pictures_in(out, image_digests)
-    except (ManifestError, DataError):  # without an earlier build all pictures are prepared anew
+    except (ManifestError, DataError):  # without an earlier build all pictures are prepared again
         return {}
 
 

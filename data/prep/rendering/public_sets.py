@@ -163,7 +163,7 @@ def _shots(
 ) -> Iterator[tuple[int, int, places.Place, np.random.Generator]]:
     """Clip number, frame number, place and generator of each of `count` frames.
 
-    Each frame has a seed of its own, so a larger count does not change the first ones.
+    Each frame has a different seed, so a larger count does not change the first frames.
     """
     for i in range(count):
         clip, nth = divmod(i, FRAMES_PER_CLIP)

@@ -86,7 +86,7 @@ def exact_across(across: Iterable[Link], kept: Sequence[Kept]) -> int:
 def split_counts(part: Mapping[str, Any]) -> tuple[str, str]:
     """The counts of a compared split and the paper's, each as text: train/val/test.
 
-    The first is empty where the source has no splits of its own.
+    The first is empty if the source has no splits.
     """
     return _slashed(part["found"]), _slashed(part["paper"])
 

@@ -1,4 +1,4 @@
-"""Which frames are kept for the set, and what becomes a fault on the way."""
+"""Which frames are kept for the set, and which faults are found meanwhile."""
 
 from pathlib import Path
 

@@ -20,8 +20,8 @@ def test_the_card_tells_split_leaks_faults_and_licence(source, tmp_path):
     text = card_of(source, tmp_path / "data", "--leak-free")
     front = yaml.safe_load(text.split("---")[1])
     assert front["configs"][0]["data_files"][2]["split"] == "test"
-    for told in ("**leak-free**", "duplicate-row | 1", "CC BY 4.0", "| test in train | 0 "):
-        assert told in text
+    for words in ("**leak-free**", "duplicate-row | 1", "CC BY 4.0", "| test in train | 0 "):
+        assert words in text
     assert str(tmp_path) not in text
 
 

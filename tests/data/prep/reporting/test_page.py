@@ -25,8 +25,8 @@ def test_the_report_stands_alone_and_escapes_what_it_shows(source, tmp_path):
     assert "script" not in page.tags
     assert all(s.startswith("data:image/jpeg;base64,") for s in page.sources)
     assert 'name="viewport"' in text
-    for told in ("outside-frame: 1", "stray-file: 1", "published split", "test in train"):
-        assert told in text
+    for words in ("outside-frame: 1", "stray-file: 1", "published split", "test in train"):
+        assert words in text
     assert page.tags.count("img") >= 12
     assert str(tmp_path) not in text
     assert not re.search(r"https?://", text)
