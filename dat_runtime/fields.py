@@ -26,7 +26,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rule:
-    """What a field may hold.
+    """What a field may hold. Types are asked for exactly: to Python true and false are ints.
 
     Attributes:
         holds: whether a value will do.
@@ -54,7 +54,7 @@ _LARGEST = sys.float_info.max
 
 
 def _range(low: float, high: float) -> str:
-    """The bounds in words, those that no number passes left out."""
+    """The bounds in words; a bound at the largest float is left out."""
     if low > -_LARGEST and high < _LARGEST:
         return f" from {low:g} to {high:g}"
     if low > -_LARGEST:

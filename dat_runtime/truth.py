@@ -126,7 +126,8 @@ def _accident(value: Any, size: Size) -> Accident:
     fields.checked(value, _ACCIDENT, "accident", further_keys=True)
     x1, y1, x2, y2 = value["bbox"]
     if not (0 <= x1 < x2 <= size.width and 0 <= y1 < y2 <= size.height):
-        raise ValueError(f"bbox {value['bbox']} is not a box inside {size.width} x {size.height}")
+        shown = fields.shown(value["bbox"])
+        raise ValueError(f"bbox {shown} is not a box inside {size.width} x {size.height}")
     return Accident(Box(x1, y1, x2, y2, size), value["severity"])
 
 
