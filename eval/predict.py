@@ -26,9 +26,9 @@ from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.files import write_atomically
 from dat_runtime.stage import Stage
 from eval.answers import usage
-from eval.answers.asking import Row, ask_endpoints, ask_local
 from eval.answers.asks import read_asks
 from eval.answers.endpoint import Settings, read_settings
+from eval.answers.rows import Row, ask_endpoints, ask_local
 from eval.answers.shards import parse_shard
 
 FILE = "predictions.jsonl"

@@ -65,6 +65,32 @@ def test_a_path_that_is_not_there_would_be_found() -> None:
     assert missing_paths(text) == ["eval/nothing.py", "docs/nothing.md", "eval.nothing"]
 
 
+def tree_of(text: str) -> dict[str, list[str]]:
+    """Folder of the README's tree -> the rooms that it lists below."""
+    lines = text.split("```\ndat_runtime/")[1].split("```")[0].splitlines()
+    tree: dict[str, list[str]] = {"dat_runtime": []}
+    for line in lines[1:]:
+        name = line.split()[0].rstrip("/")
+        if line.startswith(" "):
+            tree[list(tree)[-1]].append(name)
+        else:
+            tree[name] = []
+    return tree
+
+
+@pytest.mark.parametrize("folder", ["dat_runtime", "data/prep", "train", "eval", "export"])
+def test_the_tree_shows_every_room(folder: str) -> None:
+    rooms = sorted(path.parent.name for path in (ROOT / folder).glob("*/__init__.py"))
+    assert sorted(tree_of(README)[folder]) == rooms
+
+
+def test_the_tree_names_every_command() -> None:
+    for folder in ("data/prep", "train", "eval", "export"):
+        (line,) = [line for line in README.splitlines() if line.startswith(f"{folder}/ ")]
+        for path in (ROOT / folder).glob("*.py"):
+            assert path.stem in line or path.stem == "__init__", path
+
+
 def test_make_help_lists_the_stages_in_one_line_each() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = {line.split()[0] for line in done.stdout.splitlines()}

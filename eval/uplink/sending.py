@@ -98,7 +98,7 @@ def run_slotted(
             _deliver(deliveries[unit.event_id], pending, unit, free_at)
         tick += 1
         if scheme.expires:
-            _expire(pending, tick * interval, visual_deadline)
+            _drop_late_visuals(pending, tick * interval, visual_deadline)
     return list(deliveries.values())
 
 
@@ -142,7 +142,7 @@ def _deliver(
     del pending[event.id]
 
 
-def _expire(pending: dict[str, PendingEvent], now: float, visual_deadline: float) -> None:
+def _drop_late_visuals(pending: dict[str, PendingEvent], now: float, visual_deadline: float) -> None:
     """Drop visuals that would be too old even if sending them took no time at all."""
     for event in list(pending.values()):
         if event.json_sent and now - event.captured_at > visual_deadline:
