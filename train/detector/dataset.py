@@ -8,9 +8,8 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.files import read_text, write_yaml
+from dat_runtime.truth import SPLITS
 from dat_runtime.types import ONE_CLASS, SEVERITIES, Severity
-
-SPLITS = ("train", "val", "test")
 
 
 def classes_of(config: Mapping[str, Any]) -> tuple[Severity | None, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from dat_runtime.stage import Stage
-from train.detector import dataset
+from dat_runtime.truth import SPLITS
 
 TINY = {
     "model": "yolo12n.yaml", "pretrained": False, "imgsz": 64, "epochs": 2, "batch": 4, "nbs": 4,
@@ -27,7 +27,7 @@ def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
     """A prepared set of grey frames with one bright box each; every fourth is a negative."""
     random = np.random.default_rng(0)
     with Stage(folder, kind="data", inputs={}, config=config) as partial:
-        for split in dataset.SPLITS:
+        for split in SPLITS:
             for kind in ("images", "labels"):
                 (partial / kind / split).mkdir(parents=True)
             for i in range(frames):
@@ -37,7 +37,7 @@ def write_data(folder: Path, frames: int = 8, **config: Any) -> Path:
                     image[12:36, 24:56] = 255
                 cv2.imwrite(str(partial / "images" / split / f"{i}.jpg"), image)
                 (partial / "labels" / split / f"{i}.txt").write_text(row)
-        groups = {split: {str(i): str(i) for i in range(frames)} for split in dataset.SPLITS}
+        groups = {split: {str(i): str(i) for i in range(frames)} for split in SPLITS}
         (partial / "groups.json").write_text(json.dumps(groups))
         # Ultralytics rewrites a JPEG that does not end with its end marker.
         odd = partial / "images" / "train" / "1.jpg"
