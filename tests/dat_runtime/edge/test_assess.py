@@ -183,10 +183,10 @@ def is_silent(handler: BaseHTTPRequestHandler) -> None:
 
 def test_all_tries_together_keep_to_the_timeout(endpoint: Callable[..., Endpoint]) -> None:
     server = endpoint(is_silent)
-    started = time.monotonic()
     with pytest.raises(AssessmentError, match="ReadTimeout"):
         assessor(server.url, timeout=3, tries=1000).assess(b"", "s", "p")
-    assert time.monotonic() - started < 60  # not a thousand times three seconds
+    # Each try takes a second and all together three: the fourth is cut off.
+    assert len(server.requests) <= 4
 
 
 def test_an_endpoint_that_dribbles_is_left_in_time(endpoint: Callable[..., Endpoint]) -> None:
