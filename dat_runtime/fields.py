@@ -1,6 +1,6 @@
 """What a field of a JSON or YAML document may hold, and how a wrong one is named.
 
-    number(low, high)     an int or a float that a float holds; never true or false, NaN or infinity
+    number(low, high)     a finite int or float; never true or false, NaN or infinity
     above(low, high)      such a number, greater than low
     whole(low, high)      an int; 2.0 is not one
     SHARE                 a number from 0 to 1
@@ -50,7 +50,7 @@ def is_finite(value: object) -> bool:
 
 
 _LARGEST = sys.float_info.max
-"""Every comparison with it or its negative is false for NaN, infinity and larger integers."""
+"""NaN, infinity and integers that no float holds do not lie between its negative and it."""
 
 
 def _range(low: float, high: float) -> str:
@@ -59,7 +59,9 @@ def _range(low: float, high: float) -> str:
         return f" from {low:g} to {high:g}"
     if low > -_LARGEST:
         return f" from {low:g}"
-    return f" up to {high:g}" if high < _LARGEST else ""
+    if high < _LARGEST:
+        return f" up to {high:g}"
+    return ""
 
 
 def number(low: float = -_LARGEST, high: float = _LARGEST) -> Rule:
@@ -149,8 +151,9 @@ def checked(
                 return value
         except KeyError:
             pass  # named below
-    for problem in problems(value, rules, where, optional_keys, further_keys=further_keys):
-        raise ValueError(problem)
+    first = next(problems(value, rules, where, optional_keys, further_keys=further_keys), None)
+    if first is not None:
+        raise ValueError(first)
     return value  # type: ignore[return-value]
 
 

@@ -1,8 +1,8 @@
-"""Reading and writing JSON, JSON lines and YAML: the one place that does, with errors by name.
+"""The one place that reads and writes JSON, JSON lines and YAML, with errors that name the file.
 
-What cannot be read is a `DatError` that names the file, and the line where there are lines. The
-caller says of which kind: a broken configuration is a `ConfigError`, a broken gate a `ModelError`.
-What is written is written whole or not at all.
+What cannot be read raises a `DatError` that also names the line, where there are lines. The caller
+chooses its class: a broken configuration is a `ConfigError`, a broken gate a `ModelError`. What is
+written is written whole or not at all.
 """
 
 import json
@@ -152,7 +152,7 @@ def parse(text: str) -> Any:
     """The one JSON value that the text is, read strictly.
 
     Raises:
-        ValueError: it is not one, or has duplicate keys, NaN, Infinity or an endless nesting.
+        ValueError: it is not one, has duplicate keys, NaN or Infinity, or is nested too deeply.
     """
     try:
         return json.loads(

@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dat_runtime import fields
-from dat_runtime.files import parse
+from dat_runtime.files import parse, read_json
 from dat_runtime.priority import GAMMA
 from dat_runtime.types import Accident, Assessment, Box, Size, highest_severity
 
@@ -21,14 +21,11 @@ __all__ = [
     "is_box",
     "is_integer",
     "judge",
-    "parse",
 ]
 
 SCHEMA_VERSION = 1
 
-ANSWER_SCHEMA: dict[str, Any] = json.loads(
-    resources.files("dat_runtime").joinpath("answer.schema.json").read_text("utf-8")
-)
+ANSWER_SCHEMA: dict[str, Any] = read_json(Path(__file__).with_name("answer.schema.json"))
 """The published JSON Schema; also shipped as `answer.schema.json` beside this module."""
 
 _OVERALL = ANSWER_SCHEMA["properties"]["severity"]["enum"]
@@ -76,7 +73,14 @@ def check(text: str, width: int, height: int) -> Check:
     verdict, problems = _examine(text, width, height)
     answer = verdict.answer
     assessment = None if answer is None else _assessment(answer, Size(width, height))
-    return Check(*verdict[:4], assessment, problems)
+    return Check(
+        parse=verdict.parse,
+        schema=verdict.schema,
+        rule=verdict.rule,
+        violation=verdict.violation,
+        assessment=assessment,
+        problems=problems,
+    )
 
 
 def judge(text: str, width: int, height: int) -> Verdict:
@@ -88,7 +92,7 @@ def judge(text: str, width: int, height: int) -> Verdict:
 
 
 _read = json.JSONDecoder().raw_decode
-_fields = itemgetter("count", "severity", "level", "score", "accidents", "summary")
+_answer_fields = itemgetter("count", "severity", "level", "score", "accidents", "summary")
 _accident_fields = itemgetter("bbox", "severity")
 
 
@@ -101,7 +105,7 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
     """
     try:
         answer, end = _read(text)
-        count, severity, level, score, accidents, summary = _fields(answer)
+        count, severity, level, score, accidents, summary = _answer_fields(answer)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     # The six fields of the schema and no others, each of its type. `type(...) is int` refuses true,

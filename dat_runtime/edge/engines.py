@@ -65,7 +65,7 @@ def load_engine(path: Path, threads: int) -> Engine:
     for name in model_files(path.name):
         file = path.with_name(name)
         if not file.is_file():
-            raise ModelError(f"{file} is missing: part of the model is missing")
+            raise ModelError("part of the model is missing", file)
         limit = _MAX_BYTES[file.suffix]
         if file.stat().st_size > limit:
             raise ModelError(f"larger than {limit} bytes", file)
