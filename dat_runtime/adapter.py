@@ -108,7 +108,9 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def read_header(file: BinaryIO, file_bytes: int) -> tuple[Tensor, ...]:
-    """The tensors that a safetensors file states, in the order of their data; leaves `file` there.
+    """The tensors that a safetensors header states, in the order of their data.
+
+    `file` is left at the first byte of that data.
 
     Raises:
         ValueError: the header is too long, is not the format's JSON, names a key twice, or its

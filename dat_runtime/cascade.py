@@ -21,7 +21,8 @@ Decision = Literal["drop", "ask", "report"]
 """What is done with a frame; "report": the gate makes the answer, marked `source: gate`."""
 
 FLOOR = 0.005
-"""A score nearer than this to 0 or 1 counts as this near: half of the detector's lowest."""
+"""Scores are kept this far from 0 and 1, where log-odds are infinite; half of the lowest
+confidence that the detector reports."""
 
 
 def logit(score: ArrayLike) -> Floats:

@@ -44,9 +44,8 @@ def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN
 
     After `smart_resize` of the Qwen2-VL image processor in Transformers.
 
-    An image stored at this size is left alone by LLaMA-Factory, Transformers and servers, so the
-    pixels that an answer counts are the pixels of the image that was sent (see
-    `docs/decisions/002-model-frame.md`).
+    An image stored at this size is left alone by LLaMA-Factory, Transformers and servers, so an
+    answer's boxes are in pixels of the image that was sent (`docs/decisions/002-model-frame.md`).
 
     Raises:
         ValueError: the limits leave no room for one unit, or a side ratio is above 20.

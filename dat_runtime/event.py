@@ -38,7 +38,7 @@ class Question:
         png: the image at its model frame, boxed or raw, PNG.
         system: the system message; never changes.
         prompt: the user message that follows the image.
-        frame: the size of the image that is sent; the answer counts its pixels.
+        frame: the size of the image that is sent; the answer's boxes are in its pixels.
     """
 
     png: bytes

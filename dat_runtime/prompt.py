@@ -1,9 +1,9 @@
 """The task prompt p_t (Eq. 3): one template for training, evaluation and the field.
 
 The system message holds what never changes, so a server can cache it before the image; the user
-message holds the image's size and, for boxed images, the gate's detections, which so come between
-the image and the answer (`docs/decisions/003-prompt.md`). Coordinates are pixels of the image that
-is sent.
+message holds the image's size and, for boxed images, the gate's detections: they come between the
+image and the answer (`docs/decisions/003-prompt.md`). Coordinates are pixels of the image that is
+sent.
 """
 
 from collections.abc import Sequence

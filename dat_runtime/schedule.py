@@ -1,4 +1,4 @@
-"""Which units to send over the uplink, and in what order (Eq. 8-15, Algorithm 1), and better.
+"""Which units to send over the uplink and in what order: Algorithm 1 (Eq. 8-15), or better ones.
 
 Pure: reads no clock, socket or file.
 """

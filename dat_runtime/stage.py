@@ -170,7 +170,7 @@ class Stage:
         return False
 
     def _finish_cut_off_move(self) -> None:
-        """Move the unfinished folder if it is whole: its manifest lists outputs at the end only."""
+        """Move the unfinished folder if it is whole: only then does its manifest list outputs."""
         with suppress(ManifestError):
             if not manifest.read(self.partial).outputs:
                 return

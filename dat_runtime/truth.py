@@ -30,7 +30,7 @@ _FRAME = {
 _MAY_BE_LEFT_OUT = ("image",)
 _NUMBERS = frozenset((int, float))
 _ACCIDENT = {
-    # NaN and infinity are numbers here: neither lies inside a frame, which is asked next.
+    # NaN and infinity pass here; `_accident` refuses them, as neither lies inside a frame.
     "bbox": fields.Rule(
         lambda v: isinstance(v, list) and len(v) == 4 and _NUMBERS.issuperset(map(type, v)),
         "a list of 4 numbers",
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
 
 
 def read_split(data: Path, split: str) -> list[Frame]:
-    """The frames of one split of a prepared set, which lie at `data / frame.image`.
+    """The frames of one split of a prepared set; their pictures lie at `data / frame.image`.
 
     Raises:
         DataError: as `read_truth` with pictures.
@@ -100,7 +100,7 @@ def _collector_held() -> Iterator[None]:
     """Hold Python's cyclic garbage collector.
 
     Nothing of a file that is being read is garbage, and the collector would go through all of it
-    again and again: more than a third of the time in which 100,000 frames are read.
+    again and again: a third of the time in which 100,000 frames are read.
     """
     was_enabled = gc.isenabled()
     gc.disable()

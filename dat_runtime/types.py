@@ -125,7 +125,7 @@ class Assessment:
 
 
 def reading_order(item: Accident | Detection) -> tuple[bool, float, float]:
-    """Sorts accidents, in answers and prompts alike: severe first, then from left to right."""
+    """Key to sort by, in answers and prompts alike: severe first, then from left to right."""
     return item.severity != "severe", item.box.x1, item.box.y1
 
 

@@ -53,7 +53,7 @@ class Bandwidth:
         return self._bytes / self._seconds
 
     def sent(self, size: int, seconds: float) -> None:
-        """`size` bytes took `seconds`."""
+        """Learn that sending `size` bytes took `seconds`."""
         # Old bytes and old seconds fade alike, so that their ratio stays a rate.
         kept = math.exp(-seconds / self._memory)
         self._bytes = kept * self._bytes + size
@@ -156,7 +156,7 @@ class LiveQueue:
         return Chunk(event_id, visual.kind, visual.sent, size, last)
 
     def sent(self, chunk: Chunk, seconds: float) -> None:
-        """The chunk went out in `seconds`."""
+        """Learn that the chunk went out, in `seconds`."""
         self.bandwidth.sent(chunk.size, seconds)
         if chunk.kind == "json":
             self._alerts = [e for e in self._alerts if e.id != chunk.event_id]
@@ -174,7 +174,7 @@ class LiveQueue:
                 self._refining[chunk.event_id] = visual
 
     def _count(self, camera: str) -> None:
-        """One more of the camera in a row; a camera with nothing pending starts anew."""
+        """Count one more visual of the camera in a row; one with nothing pending starts anew."""
         self._in_a_row[camera] = self._in_a_row.get(camera, 0) + 1
         pending = {visual.camera for visual in self._visuals.values()}
         self._in_a_row = {name: n for name, n in self._in_a_row.items() if name in pending}
@@ -185,7 +185,8 @@ class LiveQueue:
         left = []
         for visual in self._visuals.values():
             event = visual.event
-            # Under way, the visual counts with its missing bytes alone, whatever it is.
+            # A visual that is partly sent counts with the bytes that are missing. They are stated
+            # as a ROI's whatever its kind: only the order of the plan is used.
             remainder = replace(
                 event,
                 priority=event.priority / rank.get(event.id, 1),
@@ -200,7 +201,7 @@ class LiveQueue:
         return [unit.event_id for unit in planned]
 
     def _ranks(self) -> dict[str, int]:
-        """Which in a row of its camera's each visual would be, the best first."""
+        """By event id: the place that a visual would have in its camera's row, the best first."""
         count = dict(self._in_a_row)
         ranks = {}
         best_first = sorted(

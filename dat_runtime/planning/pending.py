@@ -90,6 +90,7 @@ class Limits:
     def due(self, age: float) -> float:
         """The most bytes, from the interval's start, with which a visual fits and is in time."""
         total = math.floor(min((self.visual_deadline - age) * self.bandwidth, self.capacity, EXACT))
+        # Product and quotient are rounded, each its own way: the test of line 20 itself decides.
         while not self.in_time(age, total) and total >= 0:
             total -= 1
         while total + 1 <= self.capacity and self.in_time(age, total + 1) and total < EXACT:
@@ -128,6 +129,7 @@ def require_valid(events: Sequence[PendingEvent]) -> None:
 
 
 def require(holds: bool, name: str, value: float, event_id: str | None = None) -> None:
+    """Refuse a number by its name unless what is required of it holds."""
     if not holds:
         of_event = "" if event_id is None else f" of event {event_id!r}"
         raise ValueError(f"{name}{of_event} must be finite and not negative, got {shown(value)}")

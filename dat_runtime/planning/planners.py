@@ -1,4 +1,4 @@
-"""The planners beyond Algorithm 1: `dat_plus` selects better visuals, `dat_live` orders all."""
+"""The planners beyond Algorithm 1: `plus` selects better visuals, `live` orders all that waits."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -33,10 +33,9 @@ def plus(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
 
 
 def live(events: Sequence[PendingEvent], limits: Limits) -> list[Transmission]:
-    """All that waits, in the order to send it from now on; to be planned again whenever an event
-    comes. Alerts, then the visuals that can be in time (EDF insertion), then the late ones.
+    """All that waits, in the order to send it: alerts, visuals that can be in time, late visuals.
 
-    The interval does not bound it.
+    The interval does not bound it. The caller plans again whenever an event comes.
     """
     require_valid(events)
     if not limits.bandwidth:
@@ -81,7 +80,7 @@ def _greedy(jobs: Jobs) -> list[int]:
 
 
 def _reachable(jobs: Jobs) -> list[int]:
-    """A selection that can be in time, by the rule that is fast enough for so many."""
+    """Visuals that can all be in time: by EDF insertion, of many by the faster Moore-Hodgson."""
     if len(jobs) > ontime.INSERTION_UP_TO:
         return ontime.moore_hodgson(jobs)
     return ontime.insertion(jobs)
