@@ -20,6 +20,7 @@ from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import model_files
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.fields import checked, whole
 from dat_runtime.files import read_yaml, write_atomically
 from dat_runtime.stage import Stage
 
@@ -94,7 +95,7 @@ def make_bundle(
     _demand_classes(manifest.verify(lora, "lora"), settings.names, gate)
     config = _training_config(lora / TRAINING)
     base = _base(base_name, config, lora / TRAINING)
-    max_pixels = _max_pixels(config, lora / TRAINING)
+    max_pixels = config["image_max_pixels"]
     inputs = {"gate": gate, "adapter": lora}
     if base.folder is not None:
         inputs["base"] = base.folder
@@ -151,17 +152,12 @@ def _demand_same_gate(cascade: Path, gate: Path) -> None:
 
 
 def _training_config(path: Path) -> dict[str, Any]:
+    """LLaMA-Factory's keys, the pixel limit among them: a node has to keep to it."""
     config = read_yaml(path, DataError)
-    if not isinstance(config, dict):
-        raise DataError("expected the keys of a LLaMA-Factory configuration", path)
-    return config
-
-
-def _max_pixels(config: dict[str, Any], path: Path) -> int:
-    limit = config.get("image_max_pixels")
-    if type(limit) is not int or limit < 1:
-        raise DataError(f"image_max_pixels is {limit!r}, expected a number of pixels", path)
-    return limit
+    try:
+        return checked(config, {"image_max_pixels": whole(1)}, "", further_keys=True)
+    except ValueError as error:
+        raise DataError(str(error), path) from None
 
 
 def _base(name: str, config: dict[str, Any], path: Path) -> Base:

@@ -16,6 +16,7 @@ from dat_runtime.command import command
 from dat_runtime.edge.bundle import Bundle, open_bundle
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError, reports_errors
+from dat_runtime.fields import TEXT, checked
 from dat_runtime.files import read_json_lines, write_atomically, write_json
 from dat_runtime.schema import check
 from dat_runtime.truth import read_split
@@ -25,6 +26,8 @@ MAX_FRAME_BYTES = 60_000
 """The frame is shipped in the wheel."""
 
 BY = "the gate and the adapter of `make smoke`, on a test frame that they read well"
+
+_ANSWER = {"image_id": TEXT, "text": TEXT}
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,11 @@ def _texts(path: Path) -> dict[str, str]:
     """The answers by image id."""
     texts = {}
     for line, record in read_json_lines(path):
-        image_id, text = record.get("image_id"), record.get("text")
-        if not isinstance(image_id, str) or not isinstance(text, str):
-            raise DataError("needs image_id and text, both strings", path, line)
-        texts[image_id] = text
+        try:
+            checked(record, _ANSWER, "", further_keys=True)
+        except ValueError as error:
+            raise DataError(str(error), path, line) from None
+        texts[record["image_id"]] = record["text"]
     return texts
 
 

@@ -60,6 +60,12 @@ _NUMBER = number(-MAX_NUMBER, MAX_NUMBER)
 _COST = number(MIN_COST, MAX_NUMBER)
 _KNOTS = list_of(SHARE, 1, MAX_KNOTS)
 
+INPUT_SIDE = Rule(
+    lambda v: type(v) is int and STRIDE <= v <= MAX_IMGSZ and v % STRIDE == 0,
+    f"a multiple of {STRIDE} from {STRIDE} to {MAX_IMGSZ}",
+)
+"""The side of a model's square input, pixels."""
+
 _GATE = {
     "version": Rule(lambda v: v == GATE_VERSION, str(GATE_VERSION)),
     "model": Rule(
@@ -69,10 +75,7 @@ _GATE = {
     "classes": Rule(
         lambda v: v in _CLASS_LISTS, f'{list(SEVERITIES)} in the model\'s order, or ["{ONE_CLASS}"]'
     ),
-    "imgsz": Rule(
-        lambda v: type(v) is int and STRIDE <= v <= MAX_IMGSZ and v % STRIDE == 0,
-        f"a multiple of {STRIDE} from {STRIDE} to {MAX_IMGSZ}",
-    ),
+    "imgsz": INPUT_SIDE,
     "nms_iou": SHARE,
     "keep": SHARE,
     "low": SHARE,

@@ -10,6 +10,8 @@ from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_atomically, write_json
 from dat_runtime.truth import read_split
+from train.detector import int8
+from train.detector.onnx_export import FRAMES, check_parity
 from train.detector.ultralytics_run import quiet
 
 MODEL = "gate.xml"
@@ -26,8 +28,6 @@ def export_openvino(gate: Path, data: Path, folder: Path) -> dict[str, Any]:
         ModelError: the two differ by more than the limits of `onnx_export`.
         DataError: the gate's folder does not hold the trained weights.
     """
-    from train.detector.onnx_export import FRAMES, check_parity
-
     if not (gate / WEIGHTS).is_file():
         raise DataError("is missing: expected the folder that train.gate made", gate / WEIGHTS)
     openvino = silent_openvino()
@@ -52,8 +52,6 @@ def export_int8(gate: Path, data: Path, folder: Path, accept_loss: bool) -> dict
         ModelError: it costs more than `int8.MAX_LOSS` and that is not accepted; or the gate
             is not in float.
     """
-    from train.detector import int8
-
     openvino = silent_openvino()
     settings = write_settings(gate, folder)
     calibration = int8.spread(read_split(data, "train"), int8.CALIBRATION_FRAMES)

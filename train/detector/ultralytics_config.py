@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.edge.settings import MAX_IMGSZ, STRIDE
+from dat_runtime.edge.settings import INPUT_SIDE
 from dat_runtime.errors import ConfigError
+from dat_runtime.fields import SHARE, checked
 from train.recipe import config_file
 
 OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
@@ -16,24 +17,27 @@ NMS_IOU = 0.7
 BATCH = 16
 """What Ultralytics takes where the configuration states nothing (its cfg/default.yaml)."""
 
+_IN_GATE_JSON = {"imgsz": INPUT_SIDE, "iou": SHARE}
+"""Keys that gate.json states too; Ultralytics itself checks the others (`check_keys`)."""
+
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The Ultralytics configuration of a file, with `key=value` overrides.
 
     Raises:
-        ConfigError: not a mapping, without a model, or with a key that is ours to set.
+        ConfigError: not a mapping, without a model, with a key that is ours to set, or with a value
+            that gate.json cannot state.
     """
     config = config_file.read_config(path, overrides)
     if "model" not in config:
         raise ConfigError(f"{path}: expected Ultralytics keys, `model` among them")
     if ours := sorted(OURS & config.keys()):
         raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
-    imgsz = config.setdefault("imgsz", IMGSZ)
-    if type(imgsz) is not int or not STRIDE <= imgsz <= MAX_IMGSZ or imgsz % STRIDE:
-        raise ConfigError(f"imgsz must be a multiple of {STRIDE} up to {MAX_IMGSZ}, got {imgsz!r}")
-    iou = config.get("iou", NMS_IOU)
-    if type(iou) not in (int, float) or not 0 <= iou <= 1:
-        raise ConfigError(f"iou must be a number in [0, 1], got {iou!r}")
+    config.setdefault("imgsz", IMGSZ)
+    try:
+        checked(config, _IN_GATE_JSON, "", optional_keys=("iou",), further_keys=True)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     pretrained = config.get("pretrained")
     if isinstance(pretrained, str) and not Path(pretrained).is_file():
         print(f"[gate] {pretrained} is not there: training from the definition of the model")
