@@ -48,7 +48,7 @@ class Card:
 
 
 def find_card(settings: RunSettings) -> Card | None:
-    """The card here, `None` when there is none or the settings use none."""
+    """The smallest card here; `None` when there is none or the settings use the CPU."""
     import torch
 
     if settings.use_cpu or not torch.cuda.is_available():

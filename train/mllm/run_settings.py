@@ -1,12 +1,12 @@
 """The settings of one training of the MLLM, read once from LLaMA-Factory's keys.
 
-A field is named as its key and has upstream's default: of LLaMA-Factory 0.9.5 (`hparams/`) and of
-Transformers 5.6.0 (`training_args.py`). The defaults are written out, for to import either tool
-takes seconds; `tests/train/mllm/test_run_settings.py` compares them with the installed tools.
+A field has the name of its key and upstream's default: that of LLaMA-Factory 0.9.5 (`hparams/`) or
+of Transformers 5.6.0 (`training_args.py`). The defaults are written out because importing either
+tool takes seconds; `tests/train/mllm/test_run_settings.py` compares them with the installed tools.
 
-Only the keys that we read are here: those that decide about memory, disk, lengths and the base, and
-those that the model card states. LLaMA-Factory is given the whole configuration, and itself refuses
-a key that it does not know.
+Only the keys that we read are here: those that decide memory, disk, lengths and the base, and those
+that the model card states. LLaMA-Factory is given the whole configuration and refuses a key that it
+does not know.
 """
 
 from collections.abc import Callable, Mapping
