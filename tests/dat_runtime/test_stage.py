@@ -150,6 +150,15 @@ def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
     assert scenes >= room - {"primer_samples.py"}
 
 
+def test_a_module_of_a_stage_counts_though_it_is_named_as_one_that_does_not(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path.resolve()
+    entry = write_module(root / "train" / "a.py", "from train.room import stage, manifest\n")
+    parts = [write_module(root / "train" / "room" / f"{n}.py", "") for n in ("stage", "manifest")]
+    assert sources([entry], root) == sorted([entry, *parts])
+
+
 def fastest(work: Callable[[], object]) -> float:
     """Seconds of CPU time of the fastest of three calls."""
     seconds = []

@@ -111,20 +111,18 @@ def cost(gate: Path, exported: Path, data: Path, frames: Sequence[Frame]) -> dic
     after_by_frame = _detections(after, data, frames)
     before_scores = [trigger_score(detections) for detections in before_by_frame]
     after_scores = [trigger_score(detections) for detections in after_by_frame]
+    agreements = {}
+    for threshold in (LOW_THRESHOLD, HIGH_THRESHOLD):
+        before_triggers = [score >= threshold for score in before_scores]
+        after_triggers = [score >= threshold for score in after_scores]
+        agreements[f"{threshold:g}"] = agreement(before_triggers, after_triggers)
+    changes = [abs(a - b) for a, b in zip(before_scores, after_scores, strict=True)]
     return {
         "frames": len(frames),
         "float": accuracy(frames, before_by_frame, after.settings),
         "int8": accuracy(frames, after_by_frame, after.settings),
-        "agreement": {
-            f"{threshold:g}": agreement(
-                [score >= threshold for score in before_scores],
-                [score >= threshold for score in after_scores],
-            )
-            for threshold in (LOW_THRESHOLD, HIGH_THRESHOLD)
-        },
-        "largest_score_change": max(
-            abs(a - b) for a, b in zip(before_scores, after_scores, strict=True)
-        ),
+        "agreement": agreements,
+        "largest_score_change": max(changes),
     }
 
 
