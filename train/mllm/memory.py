@@ -32,6 +32,10 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 QUANTIZED_BYTES = {4: NF4_BYTES, 8: 1.0}
 """Bytes of a weight by `quantization_bit`; of other widths the bits alone are counted."""
 
+TOKEN_BYTES = 8 * 8
+"""Eight integers a token: ids, mask, labels, a position for each of three axes, and the labels once
+padded and once shifted (`ForCausalLMLoss`)."""
+
 ADAM_BYTES = 8
 """State per trained weight of AdamW: its two moments in float32."""
 
@@ -132,8 +136,9 @@ def estimate(
     text, vision = model
     tokens = batch.all_tokens
     patches = batch.image_tokens * vision.merge**2
+    pixels = FLOAT * PATCH_VALUES * patches
     kept = {
-        "pixels, ids, mask": FLOAT * PATCH_VALUES * patches + mask_bytes(batch) + 64 * tokens,
+        "pixels, ids, mask": pixels + mask_bytes(batch) + TOKEN_BYTES * tokens,
         "layers": text.layers * layer_kept(text, settings, batch) * tokens,
         "last norm, rotary angles": last_norm_and_angles(text, settings) * tokens,
         "vision tower": patches * tower_saved(vision, settings, tower_kept),
