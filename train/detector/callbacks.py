@@ -57,7 +57,8 @@ class Epochs:
 
         if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
-        # A quarter faster on a CPU, too; Ultralytics does it on CUDA only.
+        # Ultralytics does it on CUDA only, but on a CPU too a step of YOLOv12n at 128 px is a fifth
+        # faster.
         if trainer.device.type == "cpu":
             trainer.model.to(memory_format=torch.channels_last)
         # Ultralytics' own name of the one class is "item".
