@@ -128,7 +128,7 @@ class Stage:
 
     Args:
         code: the module that does the work; all that it imports from this repository counts too.
-            Of files that are not Python the content counts.
+            A file that is not Python counts alone.
     """
 
     def __init__(

@@ -232,13 +232,13 @@ def _take_in_order(
     totals = [np.empty(0)]
     for _ in range(ROUNDS):
         running = np.cumsum(np.concatenate(((sent,), sizes[order])))[1:]
-        fitting = _fits(running, _of(ages, order), limits)
+        fitting = _fits(running, _ages_of(order, ages), limits)
         count = order.size if fitting.all() else int(fitting.argmin())
         taken.append(order[:count])
         totals.append(running[:count])
         sent = float(running[count - 1]) if count else sent
         order = order[count + 1 :]
-        order = order[_fits(sent + sizes[order], _of(ages, order), limits)]
+        order = order[_fits(sent + sizes[order], _ages_of(order, ages), limits)]
         if not order.size:
             break
     else:
@@ -248,7 +248,7 @@ def _take_in_order(
     return np.concatenate(taken), np.concatenate(totals)
 
 
-def _of(ages: Floats | None, units: Indices) -> Floats | None:
+def _ages_of(units: Indices, ages: Floats | None) -> Floats | None:
     return None if ages is None else ages[units]
 
 

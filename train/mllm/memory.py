@@ -327,8 +327,9 @@ def gathered_layer(text: Text, settings: RunSettings) -> int:
 def tower_saved(vision: Vision, settings: RunSettings, tower_kept: bool) -> int:
     """Bytes per patch kept of the vision tower.
 
-    Nothing of a frozen tower that autograd leaves out; per block its input under checkpointing; and
-    all that a block saves, 20d + 6i under bf16, where it is not checkpointed.
+    - a frozen tower that autograd leaves out: nothing;
+    - a trained tower under checkpointing: the input of each block, and all of one block;
+    - any other: all that each block saves (20d + 6i under bf16), and the merger.
     """
     tower_frozen = settings.freeze_vision_tower
     if tower_frozen and not tower_kept:

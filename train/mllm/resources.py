@@ -82,7 +82,7 @@ def estimated(
 ) -> Estimate:
     """Peak memory of the worst batch, as `train.lora` runs it.
 
-    Without a card here the answer is that of a card, unless the run is meant for the CPU.
+    Without a card here it is still that of a card, unless the run is meant for the CPU.
     """
     samples = list(zip(lengths.tokens, lengths.image_tokens, strict=True))
     batch = worst_batch(samples, settings.per_device_train_batch_size)

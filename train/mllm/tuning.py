@@ -183,7 +183,9 @@ def _step_of(line: str) -> int:
 
 
 def _environment(work: Path, folder: Path) -> dict[str, str]:
-    """This process's, with our Python's commands and modules in reach, and caches that go away.
+    """This process's environment, with our Python's commands and modules in reach.
+
+    The cache of the data sets lies in `work`, which is removed at the end.
 
     wandb, where report_to asks for it, writes beside the output folder, not where make was called.
     """
