@@ -139,7 +139,7 @@ def read_yaml(path: Path, error: type[DatError] = ConfigError) -> Any:
     Raises:
         DatError: of the kind `error`: as `read_text`, or the text is not YAML.
     """
-    import yaml
+    import yaml  # no requirement of the wheel: nodes read JSON only
 
     text = read_text(path, error)
     try:
