@@ -14,9 +14,13 @@ from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import model_files
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ManifestError
+from dat_runtime.fields import checked, whole
 
 KIND = "bundle"
 ADAPTER_FILES = (adapter.WEIGHTS, adapter.CONFIG, "README.md")
+
+_CONFIG = {"max_pixels": whole(1)}
+"""What a node reads of the manifest's configuration."""
 
 
 def gate_files(model: str) -> tuple[str, ...]:
@@ -61,14 +65,15 @@ def open_bundle(folder: Path) -> Bundle:
     """
     allowed = _check_files(folder)
     verified = manifest.verify(folder, KIND)
-    max_pixels = verified.config.get("max_pixels")
-    if type(max_pixels) is not int or max_pixels < 1:
-        raise ManifestError("config holds no max_pixels", folder / manifest.NAME)
+    try:
+        config = checked(verified.config, _CONFIG, "config", further_keys=True)
+    except ValueError as error:
+        raise ManifestError(str(error), folder / manifest.NAME) from None
     return Bundle(
         manifest=verified,
         detector=YoloDetector.load(folder / "gate"),
         adapter=read_adapter(folder / "adapter"),
-        max_pixels=max_pixels,
+        max_pixels=config["max_pixels"],
         sizes={name: (folder / name).stat().st_size for name in sorted(allowed)},
     )
 

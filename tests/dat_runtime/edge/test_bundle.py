@@ -108,5 +108,5 @@ def test_the_pixel_limit_must_be_stated(bundle_folder: Path) -> None:
     value = json.loads((bundle_folder / NAME).read_text())
     del value["config"]["max_pixels"]
     (bundle_folder / NAME).write_text(json.dumps(value))
-    with pytest.raises(ManifestError, match="no max_pixels"):
+    with pytest.raises(ManifestError, match="config: max_pixels is missing"):
         open_bundle(bundle_folder)
