@@ -157,7 +157,7 @@ def test_a_circle_is_found_through_functions_and_packages() -> None:
 def test_packages_hold_no_code() -> None:
     """What is reached through an `__init__.py` escapes the digest of a stage's sources."""
     for path in ROOT.glob("**/__init__.py"):
-        if ".venv" in path.parts:
+        if path.relative_to(ROOT).parts[0].startswith("."):  # no part of the repository
             continue
         body = ast.parse(path.read_text("utf-8")).body
         code = [ast.unparse(node) for node in body if not isinstance(node, ast.Expr)]
