@@ -6,10 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dat_runtime import fields
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_json
 
 FILE = "usage.json"
+
+_USAGE = {
+    "answered": fields.whole(0),
+    "missing": fields.OBJECT,
+    "prompt_tokens": fields.whole(0),
+    "completion_tokens": fields.whole(0),
+    "uncounted": fields.whole(0),
+    "usd": fields.optional(fields.number(0)),
+    "generation_s": fields.optional(fields.number(0)),
+    "endpoints": fields.OBJECT,
+}
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,8 @@ def read(folder: Path) -> Usage:
     path = folder / FILE
     content = read_json(path)
     try:
-        return Usage(**content)
-    except TypeError as error:
+        return Usage(**fields.checked(content, _USAGE, ""))
+    except ValueError as error:
         raise DataError(f"is not a usage file ({error})", path) from None
 
 
