@@ -23,7 +23,6 @@ from eval.proving.demands import Performance, demand_better
 from eval.proving.prove import merge, prove
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-torch = pytest.importorskip("torch")
 SIDE, SAMPLES = 112, 6
 SEVERITIES = ("none", "moderate", "severe")
 
@@ -73,6 +72,7 @@ def build_base(out: Path, samples: list[dict[str, Any]]) -> None:
 
 
 def train_adapter(root: Path) -> None:
+    import torch
     from peft import LoraConfig, get_peft_model
 
     torch.set_num_threads(1)
@@ -95,6 +95,8 @@ def train_adapter(root: Path) -> None:
 
 def training_batch(loaded: Loaded, root: Path) -> dict[str, Any]:
     """All samples, prompts and answers, the prompt without loss."""
+    import torch
+
     questions = read_questions(root / "instructions", "raw", "val")
     encoded = dict(encode(loaded.processor, [q.ask for q in questions]))
     texts = [f"{q.answer}<|im_end|>" for q in questions]
@@ -169,12 +171,16 @@ def test_a_changed_bundle_is_refused(root, capsys) -> None:
 
 
 def test_an_adapter_of_zeros_changes_nothing(root, capsys) -> None:
+    import torch
+
     assert run(root, changed_adapter(root, "zeros", torch.zeros_like)) == 1
     assert "zeros changes nothing: all 6 greedy answers" in capsys.readouterr().err
     assert not (root / "out").exists()
 
 
 def test_an_adapter_of_noise_scores_no_better(root, capsys) -> None:
+    import torch
+
     torch.manual_seed(1)
     noise = changed_adapter(root, "noise", lambda b: torch.randn_like(b) * 3)
     assert run(root, noise) == 1
@@ -218,6 +224,8 @@ def test_an_adapter_of_another_prompt_version_is_refused(root, capsys) -> None:
 
 def test_the_loss_is_that_of_the_model_itself(root) -> None:
     """Transformers' own loss over all tokens of a batch is the mean over them."""
+    import torch
+
     loaded = load(str(root / "base"), None, None)
     questions = read_questions(root / "instructions", "raw", "val")
     with torch.inference_mode():

@@ -20,6 +20,13 @@ from train.mllm.run_settings import RunSettings
 SIDE = 112
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the tiny base is slow: torch and Transformers take seconds to import."""
+    for item in items:
+        if "tiny_base" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base folder as `train.base` leaves it, untrained."""

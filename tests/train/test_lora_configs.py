@@ -16,6 +16,7 @@ DEEPSPEED = sorted((CONFIGS / "deepspeed").glob("*.json"))
 QUANTIZED = {"quantization_bit", "quantization_method", "quantization_type", "double_quantization"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.name)
 def test_every_configuration_begins_with_its_command_and_is_read_by_llama_factory(path, tmp_path):
     from llamafactory.hparams import get_train_args

@@ -31,6 +31,7 @@ def test_the_average_precision_that_is_resampled_is_faster_coco_evals(
     assert 0.1 < ours[1] < ours[0] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_ultralytics_map_which_the_gate_reports_is_faster_coco_evals_within_a_point(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

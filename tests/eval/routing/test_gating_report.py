@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pytest
 
 from eval.routing import gating_report
 from eval.routing.gated import THRESHOLDS, Measured
@@ -46,6 +47,7 @@ def test_a_gate_alone_is_compared_with_none() -> None:
     assert "Differences" not in gating_report.words(alone)
 
 
+@pytest.mark.slow
 def test_the_csv_and_the_picture_hold_both_gates(tmp_path: Path) -> None:
     gating_report.write(report(), tmp_path)
     with (tmp_path / "gating.csv").open() as file:

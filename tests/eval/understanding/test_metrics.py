@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
 
 from dat_runtime.answer import dump, target
 from dat_runtime.truth import Frame
@@ -123,6 +122,8 @@ def measures_of(true: list[int], said: list[int]) -> Measures:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=30))
 def test_severity_scores_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    from sklearn.metrics import accuracy_score, f1_score
+
     true, said = [t for t, _ in pairs], [s for _, s in pairs]
     found = metrics.score(measures_of(true, said), resamples=5)
     occurring = sorted(set(true))

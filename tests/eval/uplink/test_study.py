@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import scipy.optimize  # noqa: F401  the study's workers are forked and share it
 
 from eval.uplink import acceptance, beyond, cameras, gaps, plots, report, studies
@@ -13,6 +14,7 @@ from eval.uplink.trace import window
 C0 = Path("configs/transmission/c0.yaml")
 
 
+@pytest.mark.slow
 def test_a_whole_study_of_a_few_events_has_every_table_plot_and_figure(tmp_path):
     setting = replace(load_setting(C0), events=30)
     trace = [200.0 + 37 * second % 91 for second in range(800)]

@@ -53,6 +53,7 @@ def test_the_callbacks_reach_the_processes_of_several_gpus(
     ], run.stderr
 
 
+@pytest.mark.slow
 def test_of_several_processes_the_first_alone_prints_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_estimate_and_measurement_agree_within_five_percent(checkpointing, bare)
     assert measured == pytest.approx(case.estimated(cuda=False).peak, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_card_cases_build_the_7b_itself() -> None:
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration

@@ -19,6 +19,7 @@ def default_of(field: "Field[Any]") -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
+@pytest.mark.slow
 def test_the_defaults_are_those_of_the_installed_tools() -> None:
     from llamafactory.hparams import DataArguments, FinetuningArguments, ModelArguments
     from transformers import TrainingArguments
