@@ -158,6 +158,7 @@ def test_answers_come_in_the_order_of_the_frames_in_original_pixels(
     verify(asking.out, "predictions")
 
 
+@pytest.mark.slow
 def test_replicas_share_the_frames_and_the_faster_does_more(
     asking: Asking, replica: Callable[..., Replica]
 ) -> None:

@@ -31,6 +31,7 @@ def test_an_adapter_with_a_zero_matrix_is_refused(tmp_path, make_lora):
         demand_change(folder, read_adapter(folder))
 
 
+@pytest.mark.slow
 def test_zeros_in_bfloat16_are_found_too(make_lora):
     import torch
     from safetensors.torch import load_file, save_file

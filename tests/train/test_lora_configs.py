@@ -60,6 +60,7 @@ def test_the_small_card_takes_the_recipe_of_the_large_one_in_four_bits() -> None
     assert (small["quantization_bit"], small["quantization_type"]) == (4, "nf4")
 
 
+@pytest.mark.slow
 def test_llama_factory_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
     """So that its reading of every configuration (above) can fail."""
     from llamafactory.hparams import get_train_args
@@ -110,6 +111,7 @@ def filled(path: Path) -> dict:
     return made.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DEEPSPEED, ids=lambda p: p.name)
 def test_a_deepspeed_configuration_is_read_by_transformers_and_deepspeed(path: Path) -> None:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig

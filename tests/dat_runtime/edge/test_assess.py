@@ -181,6 +181,7 @@ def is_silent(handler: BaseHTTPRequestHandler) -> None:
     time.sleep(1)
 
 
+@pytest.mark.slow
 def test_all_tries_together_keep_to_the_timeout(endpoint: Callable[..., Endpoint]) -> None:
     server = endpoint(is_silent)
     with pytest.raises(AssessmentError, match="ReadTimeout"):
@@ -189,6 +190,7 @@ def test_all_tries_together_keep_to_the_timeout(endpoint: Callable[..., Endpoint
     assert len(server.requests) <= 4
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_dribbles_is_left_in_time(endpoint: Callable[..., Endpoint]) -> None:
     server = endpoint(dribbles)
     with pytest.raises(AssessmentError, match=r"no whole answer in 3 s"):
