@@ -142,7 +142,9 @@ def _deliver(
     del pending[event.id]
 
 
-def _drop_late_visuals(pending: dict[str, PendingEvent], now: float, visual_deadline: float) -> None:
+def _drop_late_visuals(
+    pending: dict[str, PendingEvent], now: float, visual_deadline: float
+) -> None:
     """Drop visuals that would be too old even if sending them took no time at all."""
     for event in list(pending.values()):
         if event.json_sent and now - event.captured_at > visual_deadline:
