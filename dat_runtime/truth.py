@@ -20,6 +20,12 @@ from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
 SPLITS = ("train", "val", "test")
 """The parts of a prepared set, each with its `truth_<split>.jsonl`."""
 
+GROUPS = "groups.json"
+"""In a prepared set: for each split, frame -> its group of frames that belong together."""
+
+HELD_OUT = "held_out.json"
+"""In the folder of a gate that left a fold out (`train.gate --fold`): the ids of its frames."""
+
 _FRAME = {
     "image_id": fields.NAME,
     "image": fields.TEXT,

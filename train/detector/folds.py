@@ -12,8 +12,8 @@ from pathlib import Path
 
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.files import read_json, write_json
+from dat_runtime.truth import GROUPS, HELD_OUT
 
-HELD_OUT = "held_out.json"
 MAX_FOLDS = 100
 """Each fold is a training of the gate."""
 
@@ -66,7 +66,7 @@ def read_groups(data: Path, frames: Iterable[str]) -> dict[str, str]:
     Raises:
         DataError: see `leave_out`.
     """
-    path = data / "groups.json"
+    path = data / GROUPS
     content = read_json(path, missing="make the data again with this data.prep.build")
     try:
         groups = {str(name): str(group) for name, group in content["train"].items()}

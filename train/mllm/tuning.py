@@ -102,7 +102,7 @@ def run(
             env=_environment(work, folder),
             # Else a training would go on after this process is killed, and the next start would be
             # a second one that writes into the same folder.
-            preexec_fn=upstream.end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=upstream.BEFORE_START,
         )
         try:
             _watch(process, work, name)

@@ -74,9 +74,12 @@ def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
 
 
 def end_with_parent() -> None:
-    """Linux: ask for SIGTERM when the parent ends; torchrun then ends its processes."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Ask Linux for SIGTERM when the parent ends; torchrun then ends its processes."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+BEFORE_START = end_with_parent if sys.platform == "linux" else None
+"""For `preexec_fn`: what a process that we start does first. Other systems have no such signal."""
 
 
 def main() -> int:
@@ -101,7 +104,7 @@ def main() -> int:
         # first: `memory`, `resources` and `lengths` are common names.
         os.environ["PYTHONSAFEPATH"] = "1"
         launcher.__file__ = os.path.abspath(__file__)
-        run_that_ends = partial(subprocess.run, preexec_fn=end_with_parent)
+        run_that_ends = partial(subprocess.run, preexec_fn=BEFORE_START)
         launcher.subprocess = SimpleNamespace(run=run_that_ends)
         launcher.launch()
     else:  # one of torchrun's processes

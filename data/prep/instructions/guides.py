@@ -17,12 +17,10 @@ from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.files import read_json, write_json
-from dat_runtime.truth import SPLITS, Frame, read_split
+from dat_runtime.truth import HELD_OUT, SPLITS, Frame, read_split
 from dat_runtime.types import SEVERITIES, Detection
 
 ORIGINS = ("gate", "labels", "out-of-fold")
-HELD_OUT = "held_out.json"
-"""Lists the training frames that a gate was not trained on (`train.gate --fold`)."""
 _LEFT_OUT = {"image_ids": fields.list_of(fields.NAME)}
 FOUND_IOU = 0.5
 """The least overlap at which a detection finds an accident, as in Recall@0.5."""

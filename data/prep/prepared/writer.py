@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.files import write_json, write_json_lines
-from dat_runtime.truth import SPLITS
+from dat_runtime.truth import GROUPS, SPLITS
 from dat_runtime.types import SEVERITIES, Accident
 from data.prep.importers import traces
 from data.prep.importers.source_frame import SourceFrame
@@ -122,7 +122,7 @@ def write_groups(folder: Path, kept: Sequence[Kept]) -> None:
     groups: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     for frame in kept:
         groups[frame.split][frame.id] = name_of[frame.group]
-    write_json(folder / "groups.json", groups, sort_keys=True)
+    write_json(folder / GROUPS, groups, sort_keys=True)
 
 
 def write_ledger(

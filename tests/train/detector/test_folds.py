@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dat_runtime.errors import ConfigError, DataError
-from train.detector.folds import HELD_OUT, Fold, assign, leave_out
+from dat_runtime.truth import HELD_OUT
+from train.detector.folds import Fold, assign, leave_out
 
 GROUPS = {f"f{i}": f"clip{i // 3}" for i in range(60)}
 BOXES = {name: int(name[1:]) % 2 for name in GROUPS}
