@@ -78,7 +78,7 @@ setup: .venv/.installed  ## make .venv and install the pinned bench requirements
 	@touch $@
 
 lock:  ## compile requirements/*.txt again from *.in
-	@for name in setup bench field openvino ray; do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	@for name in setup bench field openvino node receiver ray; do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -o requirements/$$name.txt requirements/$$name.in; done
 
 smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...), two cores

@@ -5,7 +5,7 @@ Images are `uint8` arrays of shape (height, width, 3), BGR. No function changes 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -98,25 +98,46 @@ def boxed_image(image: Image, detections: Sequence[Detection]) -> Image:
     return boxed
 
 
-def roi_crop(image: Image, detection: Detection, margin: float = 0.1) -> Image:
-    """I_roi = Crop(I, R): the detection with a margin (share of its sides), inside the frame."""
-    x1, y1, x2, y2 = detection.box.to(size_of(image)).pixels()
+class Roi(NamedTuple):
+    """A crop of a frame.
+
+    Attributes:
+        jpeg: the crop, encoded.
+        corners: `(x1, y1, x2, y2)` of it in whole pixels of the frame; right and bottom exclusive.
+    """
+
+    jpeg: bytes
+    corners: tuple[int, int, int, int]
+
+
+def roi_corners(
+    frame: Size, detection: Detection, margin: float = 0.1
+) -> tuple[int, int, int, int]:
+    """Where the ROI of a detection lies: its box with a margin (share of its sides), clipped."""
+    x1, y1, x2, y2 = detection.box.to(frame).pixels()
     dx, dy = round((x2 - x1) * margin), round((y2 - y1) * margin)
-    left, top = max(0, x1 - dx), max(0, y1 - dy)  # a negative index would count from the end
-    return image[top : y2 + dy, left : x2 + dx].copy()
+    return max(0, x1 - dx), max(0, y1 - dy), min(x2 + dx, frame.width), min(y2 + dy, frame.height)
+
+
+def roi_crop(image: Image, detection: Detection, margin: float = 0.1) -> Image:
+    """I_roi = Crop(I, R): the detection with its margin, a copy."""
+    x1, y1, x2, y2 = roi_corners(size_of(image), detection, margin)
+    return image[y1:y2, x1:x2].copy()
 
 
 def representative_roi(
     image: Image, detections: Sequence[Detection], quality: int = 75
-) -> bytes | None:
-    """The one ROI that an event keeps, as JPEG: of the severe ones if any, the smallest in bytes.
+) -> Roi | None:
+    """The one ROI that an event keeps: of the severe ones if any, the smallest in bytes.
 
     Unknown severity counts as severe.
     """
     severe = [detection for detection in detections if detection.severity != "moderate"]
-    candidates = severe or detections
-    crops = [encode_jpeg(roi_crop(image, detection), quality) for detection in candidates]
-    return min(crops, key=len, default=None)
+    rois = []
+    for detection in severe or detections:
+        crop = roi_crop(image, detection)
+        rois.append(Roi(encode_jpeg(crop, quality), roi_corners(size_of(image), detection)))
+    return min(rois, key=lambda roi: len(roi.jpeg), default=None)
 
 
 def encode_jpeg(image: Image, quality: int = 75) -> bytes:

@@ -3,12 +3,12 @@
 `question` is what the MLLM is asked, and `event_of` takes its answer; both are pure.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from dat_runtime.answer import as_json, target
+from dat_runtime import alert
+from dat_runtime.alert import Alert, Origin, Source
+from dat_runtime.answer import target
 from dat_runtime.draw import (
     MAX_PIXELS,
     Image,
@@ -20,14 +20,15 @@ from dat_runtime.draw import (
     resize,
     size_of,
 )
+from dat_runtime.gate import HIGH_THRESHOLD
 from dat_runtime.priority import semantic_priority
 from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.schedule import PendingEvent
-from dat_runtime.schema import Check, check
-from dat_runtime.types import Accident, Assessment, Detection, Size
+from dat_runtime.schema import MAX_ACCIDENTS, Check, check
+from dat_runtime.types import Accident, Assessment, Detection, Size, highest_severity
 
-Source = Literal["mllm", "gate"]
-"""Whose assessment an event carries."""
+UNNAMED = Origin("node", "camera", {})
+"""Of an event that no node made."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +53,39 @@ class Event:
     """One event as it waits for transmission (Eq. 6).
 
     Attributes:
-        id: unique at its node.
-        assessment: count, severities, score and boxes, in pixels of the original frame.
-        source: "mllm", or "gate" when there was no compliant answer.
+        alert: what the JSON unit says: id, assessment, priority S of Eq. 7, source and the rest.
         check: the verdict on the answer, boxes in the frame in which it was given; `None` when
             there was no answer.
-        priority: S of Eq. 7.
         json, roi, boxed: the units in bytes; `roi` is `None` without a detection.
-        captured_at: seconds, the caller's clock.
     """
 
-    id: str
-    assessment: Assessment
-    source: Source
+    alert: Alert
     check: Check | None
-    priority: float
     json: bytes
     roi: bytes | None
     boxed: bytes
-    captured_at: float
+
+    @property
+    def id(self) -> str:
+        return self.alert.id
+
+    @property
+    def assessment(self) -> Assessment:
+        """Count, severities, score and boxes, in pixels of the original frame."""
+        return self.alert.answer
+
+    @property
+    def source(self) -> Source:
+        return self.alert.source
+
+    @property
+    def priority(self) -> float:
+        return self.alert.priority
+
+    @property
+    def captured_at(self) -> float:
+        """Seconds, the caller's clock."""
+        return self.alert.captured_at
 
     def pending(self) -> PendingEvent:
         """The event as the scheduler sees it: its priority and the sizes of its units."""
@@ -103,11 +118,17 @@ def event_of(
     answer: str | None,
     frame: Size,
     captured_at: float = 0.0,
+    *,
+    origin: Origin = UNNAMED,
+    degraded: str | None = None,
+    revision: int = 0,
 ) -> Event:
-    """The event of a frame whose question was answered.
+    """The event of a frame whose question was answered, or was not.
 
     An answer that is not fully compliant does not reach the cloud: the event is then made from the
-    gate's detections, as it is when no answer came, so that an alert goes out in any case.
+    gate's detections, as it is when no answer came, so that an alert goes out in any case. Nor does
+    a compliant answer silence a sure gate: where the gate saw something worse, from
+    `gate.HIGH_THRESHOLD` on, its assessment stands, and the alert says that there is a conflict.
 
     Args:
         id: unique at this node.
@@ -115,28 +136,62 @@ def event_of(
         detections: D⁺, in any frame of the picture.
         answer: the text of the MLLM, boxes in pixels of `frame`; `None` when none came.
         frame: the size of the image that was sent.
-        captured_at: seconds, the caller's clock.
+        captured_at: seconds since 1970, the caller's clock.
+        degraded: why there is no answer, when there should be one. An answer that is not compliant
+            is a reason of its own.
+        revision: from 0, for later assessments of the same event.
+
+    Raises:
+        ValueError: an id, a name or a time that an alert cannot carry.
     """
     size = size_of(image)
     verdict = None if answer is None else check(answer, frame.width, frame.height)
     compliant = _compliant(verdict)
-    source: Source
-    if compliant is not None:
-        assessment, source = _moved(compliant, size), "mllm"
-    else:
-        assessment, source = _from_gate(detections, size), "gate"
-    priority = semantic_priority(assessment.level, assessment.score)
-    return Event(
+    told = None if compliant is None else _moved(compliant, size)
+    if verdict is not None and told is None:
+        degraded = "the answer is not compliant"
+    assessment, source, conflict = _decided(told, detections, size)
+    roi = representative_roi(image, detections)
+    said = Alert(
         id=id,
-        assessment=assessment,
-        source=source,
-        check=verdict,
-        priority=priority,
-        json=_alert(id, assessment, source, priority, captured_at),
-        roi=representative_roi(image, detections),
-        boxed=encode_jpeg(boxed_image(image, detections)),
+        origin=origin,
         captured_at=captured_at,
+        priority=max(_priority(assessment), 0.0 if told is None else _priority(told)),
+        source=source,
+        degraded=degraded,
+        conflict=conflict,
+        frame=size,
+        roi=None if roi is None else roi.corners,
+        answer=assessment,
+        revision=revision,
     )
+    return Event(
+        alert=said,
+        check=verdict,
+        json=alert.dump(said),
+        roi=None if roi is None else roi.jpeg,
+        boxed=encode_jpeg(boxed_image(image, detections)),
+    )
+
+
+def _priority(assessment: Assessment) -> float:
+    return semantic_priority(assessment.level, assessment.score)
+
+
+def _decided(
+    told: Assessment | None, detections: Sequence[Detection], size: Size
+) -> tuple[Assessment, Source, bool]:
+    """Whose assessment stands, and whether the other one said less than a sure gate saw."""
+    if told is None:
+        return _from_gate(detections, size), "gate", False
+    # A gate of one class says that there is an accident, not how bad it is.
+    sure = [d.severity or "moderate" for d in detections if d.confidence >= HIGH_THRESHOLD]
+    if _RISING.index(highest_severity(sure)) > _RISING.index(told.severity):
+        return _from_gate(detections, size), "gate", True
+    return told, "mllm", False
+
+
+_RISING = ("none", "moderate", "severe")
 
 
 def _compliant(verdict: Check | None) -> Assessment | None:
@@ -155,22 +210,9 @@ def _moved(assessment: Assessment, frame: Size) -> Assessment:
 
 def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
     """The assessment of the gate alone; unknown severity counts as severe."""
+    surest = sorted(detections, key=lambda d: -d.confidence)[:MAX_ACCIDENTS]
     accidents = []
-    for detection in detections:
+    for detection in surest:
         box = detection.box.to(size).clipped()
         accidents.append(Accident(box, detection.severity or "severe"))
     return target(accidents)
-
-
-def _alert(
-    id: str, assessment: Assessment, source: Source, priority: float, captured_at: float
-) -> bytes:
-    """The JSON unit: compact, UTF-8."""
-    alert = {
-        "id": id,
-        "captured_at": captured_at,
-        "source": source,
-        "priority": round(priority, 4),
-        "answer": as_json(assessment),
-    }
-    return json.dumps(alert, ensure_ascii=False, separators=(",", ":")).encode()

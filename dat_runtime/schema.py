@@ -13,6 +13,8 @@ from dat_runtime.types import Accident, Assessment, Box, Size, highest_severity
 
 __all__ = [
     "ANSWER_SCHEMA",
+    "MAX_ACCIDENTS",
+    "MAX_CHARACTERS",
     "SCHEMA_VERSION",
     "Check",
     "Verdict",
@@ -33,6 +35,15 @@ _PER_ACCIDENT = ANSWER_SCHEMA["properties"]["accidents"]["items"]["properties"][
 _LEVELS = ANSWER_SCHEMA["properties"]["level"]["enum"]
 _SUMMARY_LENGTH = ANSWER_SCHEMA["properties"]["summary"]["maxLength"]
 
+MAX_ACCIDENTS: int = ANSWER_SCHEMA["properties"]["accidents"]["maxItems"]
+"""Of one answer."""
+
+MAX_CHARACTERS = 8_000_000
+"""A longer text is not read: the longest compliant answer has under 20,000."""
+
+MAX_PROBLEMS = 50
+"""Of one answer that are told in words."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -44,7 +55,7 @@ class Check:
         rule: count, severities, level and score agree with one another, as far as they are there.
         violation: some number is out of bounds (lower is better).
         assessment: the answer, typed, when `schema` holds.
-        problems: what is wrong, in words.
+        problems: what is wrong, in words; of a great many the first `MAX_PROBLEMS`.
     """
 
     parse: bool
@@ -103,6 +114,8 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
     The quick look may refuse what `_examine` allows, such as white space around the value, and
     never allows what it refuses; a property test holds the two together.
     """
+    if len(text) > MAX_CHARACTERS:
+        return None
     try:
         answer, end = _read(text)
         count, severity, level, score, accidents, summary = _answer_fields(answer)
@@ -116,7 +129,7 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
         and type(count) is type(level) is int
         and type(score) in (float, int)
         and type(accidents) is list
-        and count == len(accidents)
+        and count == len(accidents) <= MAX_ACCIDENTS
         and type(summary) is str
         and len(summary) <= _SUMMARY_LENGTH
     ):
@@ -161,6 +174,9 @@ def _compliant(text: str, width: int, height: int) -> dict[str, Any] | None:
 
 def _examine(text: str, width: int, height: int) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict on any text, and what is wrong with it."""
+    if len(text) > MAX_CHARACTERS:
+        problem = f"parse: {len(text):,} characters, at most {MAX_CHARACTERS:,} are read"
+        return Verdict(False, False, False, False, None), (problem,)
     try:
         value = parse(text)
     except ValueError as error:
@@ -172,7 +188,8 @@ def _examine(text: str, width: int, height: int) -> tuple[Verdict, tuple[str, ..
     problems += [f"rule: {problem}" for problem in rules]
     problems += [f"bounds: {problem}" for problem in bounds]
     answer = None if shape else value
-    return Verdict(True, not shape, not rules, bool(bounds), answer), tuple(problems)
+    verdict = Verdict(True, not shape, not rules, bool(bounds), answer)
+    return verdict, tuple(problems[:MAX_PROBLEMS])
 
 
 def is_number(value: object) -> bool:
@@ -197,7 +214,10 @@ _ANSWER = {
     "severity": fields.one_of(_OVERALL),
     "level": fields.Rule(lambda v: is_integer(v) and v in _LEVELS, f"one of {_LEVELS}"),
     "score": fields.Rule(is_number, "a number"),
-    "accidents": fields.LIST,
+    "accidents": fields.Rule(
+        lambda v: isinstance(v, list) and len(v) <= MAX_ACCIDENTS,
+        f"a list of at most {MAX_ACCIDENTS} accidents",
+    ),
     "summary": fields.Rule(
         lambda v: isinstance(v, str) and len(v) <= _SUMMARY_LENGTH,
         f"a text of at most {_SUMMARY_LENGTH} characters",
@@ -213,7 +233,7 @@ def _schema_problems(value: object) -> list[str]:
     """What `ANSWER_SCHEMA` refuses; written out for speed, held to the file by a property test."""
     problems = list(fields.problems(value, _ANSWER, ""))
     if isinstance(value, dict) and isinstance(value.get("accidents"), list):
-        for i, accident in enumerate(value["accidents"]):
+        for i, accident in enumerate(value["accidents"][:MAX_ACCIDENTS]):
             problems += fields.problems(accident, _ACCIDENT, f"accidents[{i}]")
     return problems
 

@@ -26,7 +26,7 @@ WIDTH = 90
 """Columns of the screen; every line keeps within it."""
 
 INTERVAL = 1.0
-EVENT_ID = "this frame"
+EVENT_ID = "this-frame"
 
 _MARGIN = 18
 """Columns of a step's name; its words begin after it."""
@@ -198,6 +198,8 @@ def _check_words(event: Event) -> str:
         return "nothing to check: the event is made from the gate's detections"
     if event.source == "mllm":
         return "JSON, fits the schema, no contradiction, every number in bounds"
+    if event.alert.conflict:
+        return "compliant, but it says less than a sure gate saw: the gate's assessment stands"
     problems = "; ".join(event.check.problems)
     words = f"refused, the event is made from the gate's detections instead: {problems}"
     return words[:300]

@@ -120,14 +120,30 @@ def test_a_crop_has_its_margin_and_stays_inside_the_frame() -> None:
 
 def test_the_roi_of_an_event_is_severe_before_small() -> None:
     image = noise(200, 120)
+
+    def jpeg_of(detections: list[Detection]) -> bytes:
+        roi = representative_roi(image, detections)
+        assert roi is not None
+        return roi.jpeg
+
     moderate = detection(0, 0, 8, 8, "moderate")
     small, large = detection(50, 50, 70, 70), detection(80, 20, 180, 110)
     expected = encode_jpeg(roi_crop(image, small))
-    assert representative_roi(image, [large, moderate, small]) == expected
-    assert representative_roi(image, [moderate]) == encode_jpeg(roi_crop(image, moderate))
+    assert jpeg_of([large, moderate, small]) == expected
+    assert jpeg_of([moderate]) == encode_jpeg(roi_crop(image, moderate))
     unknown = detection(50, 50, 70, 70, None)
-    assert representative_roi(image, [moderate, unknown]) == expected
+    assert jpeg_of([moderate, unknown]) == expected
     assert representative_roi(image, []) is None
+
+
+def test_an_roi_says_where_it_lies_in_the_frame() -> None:
+    image = noise(200, 120)
+    roi = representative_roi(image, [detection(100, 50, 120, 60)])
+    assert roi is not None
+    assert roi.corners == (98, 49, 122, 61)
+    edge = representative_roi(image, [detection(150, 100, 200, 120)])
+    assert edge is not None
+    assert edge.corners == (145, 98, 200, 120)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from dat_runtime.alert import Origin, read_alert
 from dat_runtime.answer import in_frame
 from dat_runtime.draw import boxed_image, encode_jpeg, model_frame, representative_roi, resize
 from dat_runtime.event import event_of, question
@@ -45,28 +47,46 @@ def test_the_pixel_limit_bounds_what_is_shown() -> None:
 
 
 def test_a_compliant_answer_makes_the_event_in_pixels_of_the_original_frame() -> None:
-    event = event_of("e", IMAGE, DETECTIONS, answer(), SENT, captured_at=12.5)
+    origin = Origin("n1", "north", {"prompt": 1})
+    event = event_of("e", IMAGE, DETECTIONS, answer(), SENT, captured_at=12.5, origin=origin)
     assert event.source == "mllm"
     assert event.assessment.accidents[0].box == Box(25, 25, 75, 75, FRAME)
     assert event.priority == pytest.approx(0.9)
     assert json.loads(event.json) == {
+        "specversion": "1.0",
         "id": "e",
-        "captured_at": 12.5,
-        "source": "mllm",
-        "priority": 0.9,
-        "answer": json.loads(answer(accidents=[{"bbox": [25, 25, 75, 75], "severity": "severe"}])),
+        "source": "/nodes/n1/cameras/north",
+        "type": "dat.alert.v1",
+        "time": "1970-01-01T00:00:12.500Z",
+        "data": {
+            "schema": 1,
+            "captured_at": 12.5,
+            "priority": 0.9,
+            "source": "mllm",
+            "degraded": None,
+            "conflict": False,
+            "frame": {"width": 350, "height": 175},
+            "roi": [14, 13, 86, 97],
+            "answer": json.loads(
+                answer(accidents=[{"bbox": [25, 25, 75, 75], "severity": "severe"}])
+            ),
+            "versions": {"prompt": 1},
+            "revision": 0,
+        },
     }
 
 
 def test_the_units_of_an_event_are_what_the_planner_is_told() -> None:
     event = event_of("e", IMAGE, DETECTIONS, answer(), SENT, captured_at=3)
     assert event.boxed == encode_jpeg(boxed_image(IMAGE, DETECTIONS))
-    assert event.roi == representative_roi(IMAGE, DETECTIONS)
+    roi = representative_roi(IMAGE, DETECTIONS)
+    assert roi is not None
+    assert event.roi == roi.jpeg
     pending = event.pending()
     sizes = (pending.json_bytes, pending.roi_bytes, pending.box_bytes)
     assert sizes == (len(event.json), len(event.roi or b""), len(event.boxed))
     assert (pending.id, pending.priority, pending.captured_at) == ("e", event.priority, 3)
-    assert len(event.json) < 450
+    assert len(event.json) < 700
 
 
 @pytest.mark.parametrize(
@@ -86,15 +106,63 @@ def test_without_a_compliant_answer_the_gate_makes_the_event(text: str | None) -
     event = event_of("e", IMAGE, DETECTIONS, text, SENT)
     assert event.source == "gate"
     assert (event.assessment.count, event.assessment.severity) == (2, "severe")
-    assert json.loads(event.json)["source"] == "gate"
+    assert json.loads(event.json)["data"]["source"] == "gate"
+    assert event.alert.degraded == (None if text is None else "the answer is not compliant")
     assert event.priority > 0.75
     assert (event.check is None) == (text is None)
 
 
-def test_an_answer_of_no_accident_is_kept() -> None:
-    empty = answer(count=0, severity="none", level=0, score=0, accidents=[], summary="")
-    event = event_of("e", IMAGE, DETECTIONS, empty, SENT)
-    assert (event.source, event.priority) == ("mllm", 0)
+NONE = answer(count=0, severity="none", level=0, score=0, accidents=[], summary="")
+
+
+def test_an_answer_of_no_accident_is_kept_where_the_gate_is_not_sure() -> None:
+    unsure = [replace(d, confidence=0.79) for d in DETECTIONS]
+    event = event_of("e", IMAGE, unsure, NONE, SENT)
+    assert (event.source, event.priority, event.alert.conflict) == ("mllm", 0, False)
+
+
+def test_a_compliant_answer_never_silences_a_sure_gate() -> None:
+    sure = [Detection(DETECTIONS[0].box, "severe", 0.8)]
+    moderate = [{"bbox": [24, 24, 72, 72], "severity": "moderate"}]
+    for text in (NONE, answer(severity="moderate", level=0, score=0.3, accidents=moderate)):
+        event = event_of("e", IMAGE, sure, text, SENT)
+        alone = event_of("e", IMAGE, sure, None, SENT)
+        assert (event.source, event.alert.conflict) == ("gate", True)
+        assert event.assessment == alone.assessment
+        assert event.priority == alone.priority > 0.75
+        assert read_alert(json.loads(event.json)).conflict
+
+
+def test_of_two_that_disagree_the_higher_priority_is_kept() -> None:
+    small = [Detection(Box(20, 20, 26, 26, FRAME), "moderate", 0.95)]
+    doubtful = answer(count=0, severity="none", level=0, score=0.49, accidents=[], summary="")
+    event = event_of("e", IMAGE, small, doubtful, SENT)
+    assert event.alert.conflict
+    assert event.priority == pytest.approx(0.245)
+
+
+def test_a_gate_that_knows_no_severity_contradicts_none_only() -> None:
+    accident = [Detection(DETECTIONS[0].box, None, 0.9)]
+    moderate = [{"bbox": [24, 24, 72, 72], "severity": "moderate"}]
+    told = answer(severity="moderate", level=0, score=0.3, accidents=moderate)
+    assert not event_of("e", IMAGE, accident, told, SENT).alert.conflict
+    event = event_of("e", IMAGE, accident, NONE, SENT)
+    assert event.alert.conflict
+    assert event.assessment.severity == "severe"
+
+
+def test_a_gate_that_sees_hundreds_of_accidents_tells_the_64_surest() -> None:
+    crowd = [Detection(Box(i, 0, i + 9, 9, FRAME), "moderate", 0.3 + i / 1000) for i in range(300)]
+    event = event_of("e", IMAGE, crowd, None, SENT)
+    assert event.assessment.count == 64
+    assert min(a.box.x1 for a in event.assessment.accidents) == 236
+    assert len(event.json) < 16_384
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), -1, 1e12])
+def test_a_time_that_no_alert_can_state_is_refused(at: float) -> None:
+    with pytest.raises(ValueError, match="captured_at"):
+        event_of("e", IMAGE, DETECTIONS, None, SENT, captured_at=at)
 
 
 def test_what_the_gate_kept_makes_the_event_however_low_its_threshold() -> None:
@@ -113,7 +181,7 @@ def test_a_severity_that_the_gate_does_not_know_is_told_as_severe() -> None:
 def test_half_a_character_in_the_summary_goes_out_as_a_question_mark() -> None:
     event = event_of("e", IMAGE, DETECTIONS, answer(summary="x \ud800"), SENT)
     assert event.source == "mllm"
-    assert json.loads(event.json)["answer"]["summary"] == "x ?"
+    assert json.loads(event.json)["data"]["answer"]["summary"] == "x ?"
 
 
 def random_answer(rng: np.random.Generator, frame: Size) -> str:
@@ -167,7 +235,7 @@ def test_an_answer_is_judged_alike_in_the_frame_it_was_given_in_and_in_the_camer
         if not compliant:
             continue
         assert moved.assessment is not None
-        told = json.loads(event.json)["answer"]
+        told = json.loads(event.json)["data"]["answer"]
         again = check(json.dumps(told), camera.width, camera.height)
         assert (again.schema, again.rule, again.violation) == (True, True, False)
         pairs = zip(event.assessment.accidents, moved.assessment.accidents, strict=True)
@@ -190,7 +258,7 @@ def test_a_box_that_was_moved_keeps_its_place_within_a_pixel_of_the_camera() -> 
         text = random_answer(rng, sent)
         event = event_of("e", image, [], text, sent)
         for sent_out, accident in zip(
-            json.loads(event.json)["answer"]["accidents"],
+            json.loads(event.json)["data"]["answer"]["accidents"],
             json.loads(text)["accidents"],
             strict=True,
         ):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dat_runtime.answer import dump, in_frame, target
 from dat_runtime.files import parse
-from dat_runtime.schema import ANSWER_SCHEMA, check, judge
+from dat_runtime.schema import ANSWER_SCHEMA, MAX_CHARACTERS, MAX_PROBLEMS, check, judge
 from dat_runtime.types import Accident, Box, Size
 
 VALIDATOR = jsonschema.Draft202012Validator(ANSWER_SCHEMA)
@@ -389,3 +389,18 @@ def test_neither_a_sliver_nor_a_pixel_outside_is_rounded_away(
     text = json.dumps({"accidents": [{"bbox": [low, 0, high, source]}]})
     moved = in_frame(text, Size(source, source), Size(target, target))
     assert judge(moved, target, target).violation == (not 0 <= low < high <= source)
+
+
+def test_an_answer_of_more_than_64_accidents_fails_the_schema_alone() -> None:
+    for count, letters in ((64, "PSR"), (65, "PR")):
+        accidents = [{"bbox": [0, 0, 9, 9], "severity": "severe"}] * count
+        assert verdicts({**GOOD, "count": count, "accidents": accidents}) == letters
+
+
+def test_the_work_and_the_words_for_a_hostile_answer_are_bounded() -> None:
+    empty = '{"accidents":[' + "{}," * 1_000_000 + "{}]}"
+    found = check(empty, WIDTH, HEIGHT)
+    assert (found.parse, found.schema) == (True, False)
+    assert len(found.problems) == MAX_PROBLEMS
+    longer = check(empty + " " * MAX_CHARACTERS, WIDTH, HEIGHT)
+    assert (longer.parse, len(longer.problems)) == (False, 1)

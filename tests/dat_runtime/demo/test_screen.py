@@ -90,7 +90,7 @@ def test_a_bundle_s_gate_looks_at_a_frame_of_one_s_own(
     assert "the event is made from the gate's detections" in " ".join(text.split())
     assert "recorded" not in text
     event = json.loads((out / "event.json").read_text())
-    assert (event["source"], event["answer"]["count"]) == ("gate", 1)
+    assert (event["data"]["source"], event["data"]["answer"]["count"]) == ("gate", 1)
     boxed = cv2.imread(str(out / "boxed.jpg"))
     assert boxed.shape == (90, 160, 3)
     assert (out / "roi.jpg").stat().st_size > 0
@@ -109,10 +109,10 @@ def test_a_given_answer_counts_pixels_of_the_image_that_was_sent(
 ) -> None:
     answer = {
         "count": 1,
-        "severity": "moderate",
-        "level": 0,
-        "score": 0.3,
-        "accidents": [{"bbox": [0, 0, 140, 84], "severity": "moderate"}],
+        "severity": "severe",
+        "level": 1,
+        "score": 0.6,
+        "accidents": [{"bbox": [0, 0, 140, 84], "severity": "severe"}],
         "summary": "",
     }
     (tmp_path / "answer.json").write_text(json.dumps(answer))
@@ -123,8 +123,18 @@ def test_a_given_answer_counts_pixels_of_the_image_that_was_sent(
         *("--answer", tmp_path / "answer.json", "--out", out),
     )
     event = json.loads((out / "event.json").read_text())
-    assert (event["source"], event["priority"]) == ("mllm", 0.15)
-    assert event["answer"]["accidents"][0]["bbox"] == [0, 0, 160, 90]
+    assert (event["data"]["source"], event["data"]["priority"]) == ("mllm", 0.8)
+    assert event["data"]["answer"]["accidents"][0]["bbox"] == [0, 0, 160, 90]
+
+
+def test_a_compliant_answer_that_says_less_than_a_sure_gate_is_said_to_be_a_conflict(
+    bundle_folder: Path, frame: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = {"count": 0, "severity": "none", "level": 0, "score": 0.1, "accidents": []}
+    (tmp_path / "answer.json").write_text(json.dumps(none | {"summary": ""}))
+    files = ("--bundle", bundle_folder, "--frame", frame, "--answer", tmp_path / "answer.json")
+    text = " ".join(told(capsys, *files).split())
+    assert "compliant, but it says less than a sure gate saw" in text
 
 
 def test_an_answer_that_breaks_the_rules_is_refused_in_words(

@@ -1,0 +1,1 @@
+"""What receives on the other end: it stores, then acknowledges, then shows."""
