@@ -1,0 +1,1 @@
+"""From the spool to the receiver: two lanes, paced by what the path carries."""
