@@ -1,0 +1,119 @@
+"""What every way of sending can do: HTTP and MQTT both are a `Sender`.
+
+A sender knows one receiver and no order: the lanes decide what goes when, and how fast. All methods
+run in one event loop; several of them may be under way at once. None waits for ever: each has a
+total deadline of its own, after which it raises `SendError`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from dat_runtime.errors import DatError
+from dat_runtime.planning.pending import Kind
+
+
+class SendError(DatError):
+    """Nothing is known to have arrived; what was to be sent is kept and sent again later.
+
+    Attributes:
+        retry_after: seconds that the receiver asked to wait; `None` when it said nothing.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class AccessError(SendError):
+    """The receiver does not know this node (401, 403): a fault of the configuration."""
+
+
+class RefusedError(DatError):
+    """The receiver will never take this one; the message is its own words."""
+
+
+@dataclass(frozen=True)
+class OutgoingAlert:
+    """One revision of an event's alert, as `Spool.alert` gave it."""
+
+    id: str
+    json: bytes
+
+
+class Answer(NamedTuple):
+    """What became of one alert: committed at the receiver, or refused for good, in its words."""
+
+    taken: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class OutgoingVisual:
+    """One visual: its event, "roi" or "box", and its size in bytes.
+
+    Attributes:
+        begun: a part of it may be at the receiver already, so that it has to be asked.
+    """
+
+    event_id: str
+    kind: Kind
+    size: int
+    begun: bool = False
+
+
+Pieces = Callable[[int], AsyncIterator[bytes]]
+"""The bytes of a visual from an offset on, each piece as soon as the path has room for it.
+
+They end early when something better waits. A sender hands each piece to the network before it asks
+for the next one, and buffers none.
+"""
+
+
+class Progress(NamedTuple):
+    """How far bytes came, over all connections of a sender since it was made.
+
+    Attributes:
+        acknowledged: bytes that the other end has, protocol overhead included; only rises.
+        in_flight: bytes handed to the network and not acknowledged yet.
+        round_trip: shortest round trip seen lately, seconds; `None` before the first.
+    """
+
+    acknowledged: int
+    in_flight: int
+    round_trip: float | None
+
+
+class Sender(Protocol):
+    """One way to one receiver.
+
+    Every method raises `SendError` when the way does not work now, and `AccessError` when the
+    receiver does not know the node.
+    """
+
+    async def send_alerts(self, alerts: Sequence[OutgoingAlert]) -> Sequence[Answer]:
+        """Send one alert or several at once; what became of each, in the same order."""
+        ...
+
+    async def send_visual(self, visual: OutgoingVisual, pieces: Pieces) -> int:
+        """Send a visual from where the receiver stands; how many of its bytes are there now.
+
+        Asks `pieces` once, with the offset at which to begin. An offset equal to the size asks for
+        nothing.
+
+        Raises:
+            RefusedError: the receiver will never take it.
+        """
+        ...
+
+    async def send_status(self, status: bytes) -> None:
+        """Say how the node is (JSON)."""
+        ...
+
+    def progress(self) -> Progress:
+        """Asked every few milliseconds while something is under way."""
+        ...
+
+    async def close(self) -> None:
+        """End all connections; never raises."""
+        ...
