@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, replace
 
 from dat_runtime.planning import planners
+from dat_runtime.planning.path import Path
 from dat_runtime.planning.pending import (
     VISUAL_DEADLINE,
     Kind,
@@ -48,12 +49,19 @@ class Bandwidth:
         self._bytes, self._seconds = initial * memory, memory
 
     @property
-    def estimate(self) -> float:
+    def rate(self) -> float:
         """Bytes per second."""
         return self._bytes / self._seconds
 
+    @property
+    def estimate(self) -> float:
+        """The rate."""
+        return self.rate
+
     def sent(self, size: int, seconds: float) -> None:
-        """Learn that sending `size` bytes took `seconds`."""
+        """Learn that sending `size` bytes took `seconds`; a time that is none teaches nothing."""
+        if not (math.isfinite(seconds) and seconds > 0 and size >= 0):
+            return
         # Old bytes and old seconds fade alike, so that their ratio stays a rate.
         kept = math.exp(-seconds / self._memory)
         self._bytes = kept * self._bytes + size
@@ -96,7 +104,7 @@ class LiveQueue:
 
     def __init__(
         self,
-        bandwidth: Bandwidth,
+        bandwidth: Bandwidth | Path,
         visual_deadline: float = VISUAL_DEADLINE,
         *,
         chunk: int = CHUNK,
@@ -119,8 +127,10 @@ class LiveQueue:
     def __len__(self) -> int:
         return len(self._alerts) + len(self._visuals) + len(self._refining)
 
-    def add(self, event: PendingEvent, camera: str = "") -> None:
+    def add(self, event: PendingEvent, camera: str = "", offset: int = 0) -> None:
         """Queue an event: its alert unless already sent, and its smaller visual if it has one.
+
+        `offset` bytes of the visual have arrived already; it replaces what waits of that visual.
 
         Raises:
             ValueError: a negative or non-finite number, by the name of its field.
@@ -133,14 +143,25 @@ class LiveQueue:
         if unit is not None:
             kind, size = unit
             layer = min(size, math.ceil(size * self._first_layer))
-            self._visuals[event.id] = _Visual(event, kind, size, camera, layer=layer)
+            self._visuals[event.id] = _Visual(event, kind, size, camera, offset, layer)
             self._order = []  # to be planned again
 
     def next_chunk(self, now: float) -> Chunk | None:
         """The next bytes to send; None when nothing waits. The same until it is reported sent."""
-        if self._alerts:
-            event = self._alerts[0]
-            return Chunk(event.id, "json", 0, event.json_bytes, last=True)
+        return self.next_alert() or self.next_visual(now)
+
+    def next_alert(self) -> Chunk | None:
+        """The alert to send next, whole; None when none waits."""
+        if not self._alerts:
+            return None
+        event = self._alerts[0]
+        return Chunk(event.id, "json", 0, event.json_bytes, last=True)
+
+    def next_visual(self, now: float, most: int | None = None) -> Chunk | None:
+        """The next bytes of a visual, at most `most` (`Path.room`); None when no visual waits.
+
+        `now` is on the clock of `captured_at`.
+        """
         if self._visuals and not self._order:
             self._order = self._plan(now)
         if self._visuals:
@@ -150,14 +171,20 @@ class LiveQueue:
             event_id, visual = next(iter(self._refining.items()))
         else:
             return None
-        brief = max(PACKET, int(self.bandwidth.estimate * CHUNK_SECONDS))
+        brief = max(PACKET, int(self.bandwidth.rate * CHUNK_SECONDS))
         size = min(self._chunk, brief, visual.goal - visual.sent)
+        if most is not None:
+            size = min(size, max(1, most))
         last = visual.sent + size == visual.goal
         return Chunk(event_id, visual.kind, visual.sent, size, last)
 
-    def sent(self, chunk: Chunk, seconds: float) -> None:
-        """Learn that the chunk went out, in `seconds`."""
-        self.bandwidth.sent(chunk.size, seconds)
+    def sent(self, chunk: Chunk, seconds: float | None = None) -> None:
+        """Learn that the chunk went out: in `seconds`, where they teach the bandwidth.
+
+        A chunk of what was removed or replaced meanwhile is passed over.
+        """
+        if seconds is not None and isinstance(self.bandwidth, Bandwidth):
+            self.bandwidth.sent(chunk.size, seconds)
         if chunk.kind == "json":
             self._alerts = [e for e in self._alerts if e.id != chunk.event_id]
             return
@@ -172,6 +199,15 @@ class LiveQueue:
             self._count(visual.camera)
             if visual.sent < visual.size:
                 self._refining[chunk.event_id] = visual
+
+    def remove(self, event_id: str, kind: Kind | None = None) -> None:
+        """Take out what waits of an event: its alert ("json"), its visual, or both (`None`)."""
+        if kind is None or kind == "json":
+            self._alerts = [e for e in self._alerts if e.id != event_id]
+        if kind != "json":
+            self._visuals.pop(event_id, None)
+            self._refining.pop(event_id, None)
+            self._order = []
 
     def _count(self, camera: str) -> None:
         """Count one more visual of the camera in a row; one with nothing pending starts anew."""
@@ -196,7 +232,7 @@ class LiveQueue:
             )
             left.append(remainder)
         # The interval does not matter: `live` plans all that waits.
-        limits = Limits.of(self.bandwidth.estimate, 1.0, self._deadline, now)
+        limits = Limits.of(self.bandwidth.rate, 1.0, self._deadline, now)
         planned = planners.live(left, limits)
         return [unit.event_id for unit in planned]
 
