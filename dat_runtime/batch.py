@@ -11,9 +11,15 @@ from dat_runtime.errors import DataError
 from dat_runtime.files import parse, read_text
 from dat_runtime.planning.pending import PendingEvent
 
+MAX_BATCH_BYTES = 1 << 28
+"""Of a file: a million events take half of it."""
+
 _BYTES = fields.whole(0)
+_ID = fields.Rule(
+    lambda v: fields.NAME.holds(v) and fields.is_utf8(v), "a text that is not empty, in UTF-8"
+)
 _EVENT = {
-    "id": fields.NAME,
+    "id": _ID,
     "priority": fields.number(0),
     "json_bytes": _BYTES,
     "roi_bytes": fields.optional(_BYTES),
@@ -28,11 +34,13 @@ def read_batch(path: Path) -> list[PendingEvent]:
     """The events in a file, in its order; empty lines are skipped.
 
     Raises:
-        DataError: with file and line: not JSON, a field missing, unknown or out of range, or an id
-            that was there before.
+        DataError: the file cannot be read, is no plain file, or is too large; with file and line:
+            not JSON, a field missing, unknown or out of range, or an id that was there before.
     """
+    if path.exists() and not path.is_file():
+        raise DataError("is not a plain file: write the batch into one", path)
     events: dict[str, PendingEvent] = {}
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path, most_bytes=MAX_BATCH_BYTES).split("\n"), 1):
         if not line.strip():
             continue
         try:

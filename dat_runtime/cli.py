@@ -1,6 +1,7 @@
-"""`dat-runtime demo | plan | verify`: the field library from the command line."""
+"""`dat-runtime demo | plan | verify | edge`: the field from the command line."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -10,22 +11,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dat_runtime import __version__
-from dat_runtime.errors import ConfigError, reports_errors
+from dat_runtime.errors import ConfigError, DatError, reports_errors
 
 if TYPE_CHECKING:
     from dat_runtime.cascade import Routing
 
 
+class OutputError(DatError):
+    """What was to be printed cannot be."""
+
+
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    run = {"demo": _demo, "plan": _plan, "verify": _verify}[args.command]
+    run = {"demo": _demo, "plan": _plan, "verify": _verify, "edge": _edge}
     try:
-        return run(args)
+        code = run[args.command](args)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        # Python flushes stdout once more at its end, which would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        _forget_output()
+        raise OutputError(f"the output cannot be written ({error.strerror})") from None
+    return code
+
+
+def _forget_output() -> None:
+    """Python flushes stdout once more at its end, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         "--visual-deadline", type=float, default=1.5, help="D_vis, seconds (default: 1.5)"
     )
     plan.add_argument(
+        "--now",
+        type=float,
+        help="seconds on captured_at's clock: a visual's age then counts (default: not)",
+    )
+    plan.add_argument(
         "--policy", default="dat", help="dat (Algorithm 1, the default), dat_plus or dat_live"
     )
 
@@ -63,7 +84,20 @@ def _parser() -> argparse.ArgumentParser:
         "verify", help="check a bundle and print what it holds", allow_abbrev=False
     )
     verify.add_argument("bundle", type=Path)
+
+    edge = commands.add_parser("edge", help="the node: run, check, status", allow_abbrev=False)
+    actions = edge.add_subparsers(dest="action", required=True)
+    for name, words in _EDGE.items():
+        action = actions.add_parser(name, help=words, description=words, allow_abbrev=False)
+        action.add_argument("node", type=Path, help="the node's settings, node.yaml")
     return parser
+
+
+_EDGE = {
+    "run": "run a node until it is stopped",
+    "check": "say what is wrong with a node's settings, without starting it",
+    "status": "ask a running node how it is; exit status 1 when it is not well",
+}
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -77,13 +111,16 @@ def _plan(args: argparse.Namespace) -> int:
             args.bandwidth,
             interval=args.interval,
             visual_deadline=args.visual_deadline,
+            now=args.now,
             policy=args.policy,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    # JSON can say every character in ASCII, for an output that holds no more.
+    only_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     for t in transmissions:
         unit = {"event_id": t.event_id, "kind": t.kind, "size": t.size, "done_at": t.done_at}
-        print(json.dumps(unit, ensure_ascii=False))
+        print(json.dumps(unit, ensure_ascii=only_ascii))
     return 0
 
 
@@ -116,6 +153,20 @@ def _routing_words(routing: "Routing") -> str:
     if routing.budget is not None:
         words += f"; fitted for a load of {routing.budget.load:.0%}"
     return words
+
+
+def _edge(args: argparse.Namespace) -> int:
+    if args.action == "run":
+        from dat_runtime.edge.run import run
+
+        return run(args.node)
+    if args.action == "check":
+        from dat_runtime.edge.checkup import check
+
+        return check(args.node)
+    from dat_runtime.edge.status import status
+
+    return status(args.node)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -49,6 +49,15 @@ def is_finite(value: object) -> bool:
         return False
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 holds it: JSON may name half a character (a lone surrogate)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _LARGEST = sys.float_info.max
 """NaN, infinity and integers that no float holds do not lie between its negative and it."""
 

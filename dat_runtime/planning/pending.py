@@ -87,15 +87,29 @@ class Limits:
         """The visual test of line 20, where `total` includes the visual's own bytes."""
         return age + total / self.bandwidth <= self.visual_deadline
 
-    def due(self, age: float) -> float:
-        """The most bytes, from the interval's start, with which a visual fits and is in time."""
-        total = math.floor(min((self.visual_deadline - age) * self.bandwidth, self.capacity, EXACT))
-        # Product and quotient are rounded, each its own way: the test of line 20 itself decides.
-        while not self.in_time(age, total) and total >= 0:
-            total -= 1
-        while total + 1 <= self.capacity and self.in_time(age, total + 1) and total < EXACT:
-            total += 1
-        return total
+    def due(self, age: float) -> int:
+        """The most bytes, from the interval's start, with which a visual fits and is in time.
+
+        -1 where it cannot be in time. Ages may be of any size: product and quotient are rounded,
+        each its own way, so the test of line 20 itself decides.
+        """
+        highest = math.floor(min(self.capacity, EXACT))
+        guess = math.floor(min(max((self.visual_deadline - age) * self.bandwidth, -1.0), highest))
+        fits, does_not = -1, highest + 1
+        # The guess is nearly always right; where it is not, half of what is left goes at each step.
+        for total in (guess, guess + 1):
+            if fits < total < does_not:
+                if self.in_time(age, total):
+                    fits = total
+                else:
+                    does_not = total
+        while does_not - fits > 1:
+            total = (fits + does_not) // 2
+            if self.in_time(age, total):
+                fits = total
+            else:
+                does_not = total
+        return fits
 
 
 def smaller_visual(event: PendingEvent) -> tuple[Kind, int] | None:

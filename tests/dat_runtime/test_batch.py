@@ -31,6 +31,7 @@ def test_events_are_read_in_order_and_may_leave_out_what_they_lack(tmp_path: Pat
         ('{"id": "b", "priority": 1}', "json_bytes is missing"),
         (GOOD.replace("a", "a", 1).replace("roi_bytes", "roi"), "unknown key 'roi'"),
         (GOOD.replace('"a"', '""'), "id is ''"),
+        (GOOD.replace('"a"', '"\\ud800"'), "in UTF-8"),
         (GOOD.replace("0.5", "-0.5"), "priority is -0.5"),
         (GOOD.replace("0.5", "NaN"), "NaN is not JSON"),
         (GOOD.replace("0.5", "1e999"), "number out of range"),

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,51 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     assert done.stdout.startswith("DAT: ")
     assert done.stderr == ""
+
+
+def test_a_clock_makes_the_age_of_a_visual_count(
+    events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for now, visuals in (("0", ["roi"]), ("0.8", ["roi"]), ("0.9", [])):
+        assert main(["plan", str(events), "--bandwidth", "20000", "--now", now]) == 0
+        kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
+        assert kinds == ["json", "json", *visuals]
+
+
+@pytest.mark.parametrize("policy", ["dat", "dat_plus", "dat_live"])
+@pytest.mark.parametrize("far", [1.79e18, -1.79e18, 1e300])
+def test_times_far_apart_are_planned_at_once(policy: str, far: float, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    times = [0.0, far, 1.79e18, 1.79e18 + 512]
+    lines = [json.dumps(EVENTS[0] | {"id": str(i), "captured_at": t}) for i, t in enumerate(times)]
+    path.write_text("\n".join(lines))
+    flags = ["--bandwidth", "1e9", "--interval", "1e9", "--now", "1.79e18", "--policy", policy]
+    assert main(["plan", str(path), *flags]) == 0
+
+
+def ran(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dat_runtime.cli", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, **options)  # type: ignore[call-overload]
+
+
+def test_an_output_that_is_full_is_one_line(events: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = ran(["plan", str(events), "--bandwidth", "20000"], stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written (No space left on device)\n"
+
+
+def test_an_output_of_ascii_holds_every_id(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps(EVENTS[1] | {"id": "Straße"}))
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = ran(["plan", str(path), "--bandwidth", "9000"], stdout=subprocess.PIPE, env=environment)
+    assert json.loads(done.stdout.splitlines()[0])["event_id"] == "Straße"
+
+
+def test_what_is_no_plain_file_is_no_batch(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in ("/dev/zero", str(tmp_path / "fifo"), str(tmp_path)):
+        done = ran(["plan", path, "--bandwidth", "9000"], stdout=subprocess.PIPE)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "is not a plain file" in done.stderr
