@@ -76,6 +76,10 @@ class Broker:
             self._process.wait(10)
             self._process = None
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     @property
     def log(self) -> str:
         return (self.folder / "mosquitto.log").read_text(errors="replace")
