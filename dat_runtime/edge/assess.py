@@ -1,15 +1,21 @@
 """Asking the MLLM about a boxed image (Eq. 3): one method, an endpoint or a recorded answer."""
 
-import base64
+import asyncio
+import functools
 import ipaddress
 import json
 import random
 import re
+import threading
 import time
+import weakref
 from collections.abc import Mapping
+from concurrent import futures
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from dat_runtime.edge import chat
+from dat_runtime.edge.chat import Kind, Problem, Reply
 from dat_runtime.errors import DatError
 from dat_runtime.files import read_text
 
@@ -17,13 +23,21 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_RESPONSE_BYTES = 1 << 20
-MAX_ANSWER_TOKENS = 1024
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-"""Status codes that may pass: timeouts, too many requests, a server or gateway in trouble."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds to which the pause between two tries grows."""
+
+_IDLE = 4.0
+"""Seconds for which an unused connection is kept. Servers close theirs after 5, such as uvicorn and
+llama.cpp, and a question that is on its way then would be lost."""
 
 
 class AssessmentError(DatError):
     """The MLLM gave no answer."""
+
+
+class AssessmentRefused(AssessmentError):
+    """The MLLM works, and will not answer this question: a content filter, an image too large."""
 
 
 class Assessor(Protocol):
@@ -36,14 +50,6 @@ class Assessor(Protocol):
             AssessmentError: there is no answer.
         """
         ...
-
-
-class Reply(NamedTuple):
-    """An endpoint's answer and the tokens that it states; `None` where it states none."""
-
-    text: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
 
 
 class RecordedAssessor:
@@ -68,13 +74,22 @@ class RecordedAssessor:
 class EndpointAssessor:
     """An OpenAI-compatible chat endpoint, such as vLLM with the adapter loaded.
 
+    Safe to use from every thread; connections are kept and shared. The work is done in one event
+    loop of the process: only there does one limit of time hold over everything, from the name's
+    look-up through headers that drip to the last byte.
+
     Args:
         url: the base address, such as `http://127.0.0.1:8000/v1`.
         model: the name under which the endpoint serves the model.
         api_key: sent as bearer token when given, to https and loopback addresses only.
-        timeout: seconds that all tries may take together.
-        tries: how often to ask while the endpoint is unreachable or overloaded.
-        pause: seconds before the second try; doubles, and half of it is random.
+        timeout: seconds that all tries may take together, pauses included.
+        tries: how often to ask while the endpoint is overloaded or breaks off.
+        pause: seconds before the second try; doubles up to `LONGEST_PAUSE`, and half of it is
+            random. A longer `Retry-After` of the server is kept to; one that the timeout leaves no
+            room for ends the question at once.
+        patient: whether an endpoint that refuses the connection is asked again, once it was reached
+            before: for a long run. A node has other frames to ask about, and nobody waits for an
+            address at which there never was anything.
         request: fields to set in each request, such as `{"max_tokens": 512}`; `None` leaves a
             field out, for endpoints that refuse it.
 
@@ -92,19 +107,38 @@ class EndpointAssessor:
         timeout: float = 30.0,
         tries: int = 3,
         pause: float = 0.5,
+        patient: bool = False,
         request: Mapping[str, Any] | None = None,
     ):
-        _require_address(url, api_key)
-        self._url = url.rstrip("/") + "/chat/completions"
-        self._name = without_userinfo(self._url)
-        self._model = model
-        self._headers = {"accept-encoding": "identity"}
+        import httpx
+
+        address = _checked_address(url, api_key)
+        headers = {"accept-encoding": "identity", "content-type": "application/json"}
         if api_key:
-            self._headers["authorization"] = f"Bearer {api_key}"
+            headers["authorization"] = f"Bearer {api_key}"
+        # Outside the address, a password stands in no message and in no log.
+        login = (address.username, address.password) if address.userinfo else None
+        self._url = address.copy_with(userinfo=b"", path=address.path.rstrip("/") + _PATH)
+        self._model = model
         self._timeout = timeout
         self._tries = tries
         self._pause = pause
+        self._patient = patient
         self._fields = dict(request or {})
+        self._reached = False
+        self._loop = _event_loop()
+        client = httpx.AsyncClient(
+            headers=headers,
+            auth=login,
+            timeout=None,  # `_answered` sets one over all
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE),
+            # A key for this machine does not travel through a proxy.
+            trust_env=not _is_loopback(address.host),
+        )
+        self._client = client
+        self.close = weakref.finalize(self, _close, client, self._loop)
+        """Closes the connections; they close by themselves when this is no longer used."""
+        self.close.atexit = False
 
     def assess(self, png: bytes, system: str, prompt: str) -> str:
         return self.ask(png, system, prompt).text
@@ -113,56 +147,96 @@ class EndpointAssessor:
         """The answer about one image, boxes in its pixels, with the number of its tokens.
 
         Raises:
+            AssessmentRefused: the endpoint will not answer this question.
             AssessmentError: there is no answer.
         """
-        import httpx
-
-        fields = _request(self._model, png, system, prompt) | self._fields
+        fields = chat.request(self._model, png, system, prompt) | self._fields
         body = {name: value for name, value in fields.items() if value is not None}
         try:
-            return self._answered(body)
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise AssessmentError(f"{self._name}: cannot be asked ({error!r:.80})") from None
+            content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError as error:  # half a character, or NaN in a field
+            raise AssessmentError(f"{self._url}: cannot be asked ({error!r:.80})") from None
+        asked = asyncio.run_coroutine_threadsafe(self._answered(content), self._loop)
+        try:
+            # The loop keeps the time; this second is for a process that is short of it.
+            return asked.result(self._timeout + 1)
+        except futures.TimeoutError:
+            raise AssessmentError(f"{self._url}: {self._late}") from None
+        finally:
+            asked.cancel()
 
-    def _answered(self, body: dict[str, Any]) -> Reply:
+    @property
+    def _late(self) -> str:
+        return f"no whole answer in {self._timeout:g} s"
+
+    async def _answered(self, content: bytes) -> Reply:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        last: Problem | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                for attempt in range(self._tries):
+                    said, asked_to_wait = await self._try(content)
+                    if isinstance(said, Reply):
+                        return said
+                    last = said
+                    if last.kind != "passes" or attempt + 1 == self._tries:
+                        break
+                    pause = self._pause_after(attempt, asked_to_wait)
+                    if asyncio.get_running_loop().time() + pause >= deadline:
+                        if asked_to_wait:
+                            words = f"{last.words}; it asks to wait {asked_to_wait:.0f} s"
+                            last = last._replace(words=words)
+                        break
+                    await asyncio.sleep(pause)
+        except TimeoutError:
+            words = self._late if last is None else f"{self._late}; before that {last.words}"
+            raise AssessmentError(f"{self._url}: {words}") from None
+        words = "not asked" if last is None else last.words
+        kind = AssessmentRefused if last and last.kind == "refused" else AssessmentError
+        raise kind(f"{self._url}: {words}")
+
+    def _pause_after(self, attempt: int, asked_to_wait: float | None) -> float:
+        # Random, so that many nodes do not come back at the same moment.
+        own: float = min(self._pause * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+        if asked_to_wait is None:
+            return own
+        return max(own, asked_to_wait + self._pause * random.random())
+
+    async def _try(self, content: bytes) -> tuple[Reply | Problem, float | None]:
+        """What one request comes to, and how long the server asks to wait before the next."""
         import httpx
 
-        deadline = time.monotonic() + self._timeout
-        problem = ""
-        with httpx.Client(headers=self._headers) as client:
-            for attempt in range(self._tries):
-                if attempt:
-                    # Random, so that many nodes do not come back at the same moment.
-                    time.sleep(self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
-                if time.monotonic() > deadline:
-                    break
-                try:
-                    status, content = self._post(client, body, deadline)
-                except httpx.HTTPError as error:
-                    problem = f"{type(error).__name__}: {error}"
-                    continue
-                if status == 200:
-                    return _answer(content, self._name)
-                problem = f"status {status}: {content[:200].decode('utf-8', 'replace')!r}"
-                if status not in _RETRIED:
-                    break
-        raise AssessmentError(f"{self._name}: {problem}")
+        try:
+            async with self._client.stream("POST", self._url, content=content) as response:
+                self._reached = True
+                body = bytearray()
+                # Raw and uncompressed (accept-encoding): the limit counts what memory holds.
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > MAX_RESPONSE_BYTES:
+                        return Problem("stays", f"more than {MAX_RESPONSE_BYTES} bytes"), None
+        except httpx.ConnectError as error:
+            kind: Kind = "passes" if self._patient and self._reached else "stays"
+            return Problem(kind, f"ConnectError: {error}"), None
+        except httpx.HTTPError as error:
+            return Problem("passes", f"{type(error).__name__}: {error}"), None
+        wait = chat.retry_after(response.headers, time.time())
+        return chat.read(response.status_code, bytes(body)), wait
 
-    def _post(
-        self, client: "httpx.Client", body: dict[str, Any], deadline: float
-    ) -> tuple[int, bytes]:
-        """Status and content, within the limits of size and time."""
-        content = bytearray()
-        remaining = deadline - time.monotonic()
-        with client.stream("POST", self._url, json=body, timeout=remaining) as response:
-            # Raw and uncompressed (see accept-encoding): the limit counts what is held in memory.
-            for chunk in response.iter_raw():
-                content += chunk
-                if len(content) > MAX_RESPONSE_BYTES:
-                    raise AssessmentError(f"{self._name}: more than {MAX_RESPONSE_BYTES} bytes")
-                if time.monotonic() > deadline:
-                    raise AssessmentError(f"{self._name}: no whole answer in {self._timeout:g} s")
-        return response.status_code, bytes(content)
+
+_PATH = "/chat/completions"
+
+
+@functools.cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The loop of all endpoints, in a thread that ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="endpoints", daemon=True).start()
+    return loop
+
+
+def _close(client: "httpx.AsyncClient", loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
 
 def without_userinfo(url: str) -> str:
@@ -170,7 +244,7 @@ def without_userinfo(url: str) -> str:
     return re.sub(r"^(\w+://)?.*@", r"\1", url, flags=re.DOTALL)
 
 
-def _require_address(url: str, api_key: str | None) -> None:
+def _checked_address(url: str, api_key: str | None) -> "httpx.URL":
     import httpx
 
     name = without_userinfo(url)
@@ -183,7 +257,7 @@ def _require_address(url: str, api_key: str | None) -> None:
     if address is None or not address.host:
         raise ValueError(f"an endpoint is an address such as http://127.0.0.1:8000/v1, not {name}")
     if not api_key:
-        return
+        return address
     if not (api_key.isascii() and api_key.isprintable()):
         raise ValueError(f"the key for {name} has characters that a header cannot carry")
     if address.scheme != "https" and not _is_loopback(address.host):
@@ -191,6 +265,7 @@ def _require_address(url: str, api_key: str | None) -> None:
             f"a key goes to https and loopback addresses only, not to {name}: "
             "unset OPENAI_API_KEY, or use https"
         )
+    return address
 
 
 def _is_loopback(host: str) -> bool:
@@ -198,40 +273,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]:
-    """The chat request: the image first, then the prompt, as in training; no sampling."""
-    image = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    content = [
-        {"type": "image_url", "image_url": {"url": image}},
-        {"type": "text", "text": prompt},
-    ]
-    return {
-        "model": model,
-        "messages": [
-            {"role": "system", "content": system},
-            {"role": "user", "content": content},
-        ],
-        "temperature": 0,
-        "max_tokens": MAX_ANSWER_TOKENS,
-    }
-
-
-def _answer(content: bytes, url: str) -> Reply:
-    try:
-        response = json.loads(content)
-        text = response["choices"][0]["message"]["content"]
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError):
-        raise AssessmentError(f"{url}: the response is not a chat completion") from None
-    if not isinstance(text, str):
-        raise AssessmentError(f"{url}: the response holds no text")
-    return Reply(text, _tokens(response, "prompt_tokens"), _tokens(response, "completion_tokens"))
-
-
-def _tokens(response: dict[str, Any], name: str) -> int | None:
-    usage = response.get("usage")
-    count = usage.get(name) if isinstance(usage, dict) else None
-    if type(count) is int and 0 <= count < 2**53:  # what JSON numbers carry exactly (RFC 8259, 6)
-        return count
-    return None

@@ -1,0 +1,181 @@
+"""One question in the form of OpenAI's chat completions: what is sent, and what comes back.
+
+Values only. `assess.EndpointAssessor` sends them, and asks again where `Problem.passes` says so.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NamedTuple
+
+MAX_ANSWER_TOKENS = 1024
+_MAX_WORDS = 300
+"""Characters of a server's message that are kept."""
+
+_NEVER_PASS = frozenset({501, 505})
+"""Not implemented, version not supported: the next try would hear the same."""
+
+_PASS = frozenset({408, 409, 425, 429})
+"""Of the 4xx those that a client may repeat: a timeout, a lock, too early, too many requests."""
+
+_OF_THE_QUESTION = frozenset({400, 413, 422})
+"""The server works, and this one question it will not answer: a content filter, too long, ..."""
+
+
+Kind = Literal["refused", "passes", "stays"]
+"""What a problem means: it is the answer to this question; it is worth another try; the next try
+would hear the same."""
+
+
+class Reply(NamedTuple):
+    """An endpoint's answer.
+
+    Attributes:
+        prompt_tokens, completion_tokens: as the endpoint states them; `None` where it does not.
+        cut: the answer ran into the limit of tokens, so its end is missing.
+    """
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cut: bool = False
+
+
+class Problem(NamedTuple):
+    """Why a response holds no answer.
+
+    Attributes:
+        words: the server's own, as Python writes them: a terminal obeys nothing in them.
+    """
+
+    kind: Kind
+    words: str
+
+
+def request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]:
+    """The chat request: the image first, then the prompt, as in training; no sampling."""
+    image = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    content = [
+        {"type": "image_url", "image_url": {"url": image}},
+        {"type": "text", "text": prompt},
+    ]
+    return {
+        "model": model,
+        "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": content},
+        ],
+        "temperature": 0,
+        "max_tokens": MAX_ANSWER_TOKENS,
+    }
+
+
+def read(status: int, content: bytes) -> Reply | Problem:
+    """What a whole response comes to.
+
+    A gateway may say 200 and put an error into the body; the code in it then counts as the status.
+    """
+    value = _parsed(content)
+    if status != 200:
+        return Problem(_kind(status), f"status {status}: {_words(value, content)}")
+    choice = _choice(value)
+    for holder in (value, choice):
+        error = holder.get("error") if isinstance(holder, dict) else None
+        if error:
+            return Problem(_kind_in_body(error), f"an error: {_words(holder, content)}")
+    if choice is None:
+        return Problem("stays", f"not a chat completion: {_words(value, content)}")
+    return _reply(choice, value.get("usage"))
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that a server asks to wait (RFC 9110, 10.2.3); `None` where that cannot be read.
+
+    Args:
+        headers: of the response, names in lower case.
+        now: seconds since 1970, where the response does not state its own time.
+    """
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    until = _date(text)
+    if until is None:
+        return None
+    # Between two times of the server, a clock that is wrong here does not matter.
+    stated = _date(headers.get("date", ""))
+    return max(0.0, until - (now if stated is None else stated))
+
+
+def _date(text: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _choice(value: Any) -> dict[str, Any] | None:
+    """The first choice, when it has a message that could hold a text."""
+    try:
+        choice = value["choices"][0]
+        choice["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return choice if isinstance(choice, dict) else None
+
+
+def _reply(choice: dict[str, Any], usage: Any) -> Reply | Problem:
+    text, finish = choice["message"]["content"], choice.get("finish_reason")
+    if isinstance(text, str):
+        prompt, completion = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
+        return Reply(text, prompt, completion, cut=finish == "length")
+    refusal = choice["message"].get("refusal")
+    said = refusal if isinstance(refusal, str) else f"finish_reason {finish}"
+    return Problem("refused", f"the response holds no text: {_short(said)}")
+
+
+def _kind(status: int) -> Kind:
+    if status in _OF_THE_QUESTION:
+        return "refused"
+    if status in _PASS or (500 <= status <= 599 and status not in _NEVER_PASS):
+        return "passes"
+    return "stays"
+
+
+def _kind_in_body(error: Any) -> Kind:
+    code = error.get("code") if isinstance(error, dict) else None
+    if code == "content_filter":
+        return "refused"
+    # Without a status nobody knows; what a gateway reports this way mostly passes.
+    return _kind(code) if type(code) is int else "passes"
+
+
+def _words(value: Any, content: bytes) -> str:
+    """What an error body says: its message, or its beginning where it has none."""
+    for key in ("error", "message", "detail"):
+        if isinstance(value, dict) and value.get(key):
+            value = value[key]
+    if isinstance(value, str):
+        return _short(value)
+    return _short(content[: 4 * _MAX_WORDS].decode("utf-8", "replace"))
+
+
+def _short(text: str) -> str:
+    return repr(" ".join(text[: 4 * _MAX_WORDS].split())[:_MAX_WORDS])
+
+
+def _tokens(usage: Any, name: str) -> int | None:
+    count = usage.get(name) if isinstance(usage, dict) else None
+    if type(count) is int and 0 <= count < 2**53:  # what JSON numbers carry exactly (RFC 8259, 6)
+        return count
+    return None
