@@ -1,0 +1,128 @@
+"""The files beside the spool's database: its lock, its reserve of disk space, broken databases."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from dat_runtime.errors import DatError
+
+
+class SpoolError(DatError):
+    """The spool cannot keep an event, or cannot be used; nothing was acknowledged."""
+
+
+class Lock:
+    """Says that a spool is in use; the kernel lets it go when the process ends, however it ends.
+
+    Raises:
+        SpoolError: another process uses the spool, or its folder cannot be written.
+    """
+
+    def __init__(self, database: Path):
+        path = database.with_name(database.name + ".lock")
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(f"cannot be used ({error.strerror})", path) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._file, 20).decode("ascii", "replace").strip()
+            os.close(self._file)
+            raise SpoolError(f"is in use by process {holder or 'unknown'}", database) from None
+        os.truncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Reserve:
+    """A file that holds disk space for alerts until others have filled the disk.
+
+    It is given up in slices: whoever fills the disk takes the slice of one moment, not all of it.
+    """
+
+    SLICE = 256 * 1024
+    """Bytes: the write-ahead log needs about as much for a group of alerts."""
+
+    def __init__(self, database: Path):
+        self._path = database.with_name(database.name + ".reserve")
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds now."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def give(self) -> bool:
+        """Give one slice back to the disk; False when there is none left, or it cannot be given."""
+        size = self.size
+        if size == 0:
+            return False
+        try:
+            os.truncate(self._path, max(0, size - self.SLICE))
+        except OSError:
+            return False
+        return True
+
+    def restore(self, size: int) -> bool:
+        """Make it `size` bytes, if the disk has room for that and as much again.
+
+        Without the second half the reserve would itself be what fills the disk.
+        """
+        held = self.size
+        try:
+            if held >= size:
+                if held > size:
+                    os.truncate(self._path, size)
+                return True
+            if free_bytes(self._path) < 2 * (size - held):
+                return False
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(file, 0, size)
+            finally:
+                os.close(file)
+        except OSError:
+            return False
+        return True
+
+
+def set_aside(database: Path) -> Path:
+    """Give a broken database and its log a name of their own, and say which. Nothing is deleted.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    number = 1
+    while (aside := database.with_name(f"{database.name}.broken-{number}")).exists():
+        number += 1
+    # The log first: a kill in between must not leave one that a new database takes as its own.
+    for suffix in ("-wal", "-shm", ""):
+        file = database.with_name(database.name + suffix)
+        if file.exists():
+            file.rename(aside.with_name(aside.name + suffix))
+    sync_folder(database.parent)
+    return aside
+
+
+def free_bytes(file: Path) -> int:
+    """What the disk of a file has left.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    disk = os.statvfs(file.parent)
+    return disk.f_bavail * disk.f_frsize
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
