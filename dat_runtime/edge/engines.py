@@ -4,6 +4,7 @@ An engine is a loaded model that states its inputs and outputs; the detector aro
 for both.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,24 @@ def silent_openvino() -> Any:
     return openvino
 
 
+def silent_onnxruntime() -> Any:
+    """The module `onnxruntime`, imported without its telemetry.
+
+    Its wheels write a device id into the home folder and report to their makers. Only this
+    variable, read once while the library is loaded, stops both; a call after the import comes too
+    late for the first report.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # type: ignore[import-untyped]
+
+    return onnxruntime
+
+
 class OnnxRuntime:
     """An `.onnx` file in ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int):
-        import onnxruntime  # type: ignore[import-untyped]
-
+        onnxruntime = silent_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

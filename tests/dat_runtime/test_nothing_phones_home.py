@@ -1,0 +1,113 @@
+"""Commands of the wheel under strace: no attempt at a connection, no file where none belongs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "dat_runtime" / "demo"
+CALLS = "connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat,link,linkat,symlink,rename"
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+
+class Traced:
+    """Runs programs in an empty home folder and an empty working folder, and sees what they try."""
+
+    def __init__(self, folder: Path):
+        self.home, self.work = folder / "home", folder / "work"
+        self.home.mkdir()
+        self.work.mkdir()
+        self._trace = folder / "trace"
+
+    def __call__(self, *arguments: str) -> list[str]:
+        """What the program tried and should not have; empty when it was quiet."""
+        # Nothing of the caller's, above all no ORT_DISABLE_TELEMETRY and no CI.
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        strace = ["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-e", f"trace={CALLS}"]
+        command = [*strace, "-o", str(self._trace), sys.executable, "-B", *arguments]
+        done = subprocess.run(
+            command, cwd=self.work, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        found = list(attempts(self._trace.read_text("utf-8", "replace").splitlines(), self.work))
+        return found + [f"left {path}" for path in self.home.rglob("*")]
+
+
+def attempts(calls: list[str], allowed: Path) -> Iterator[str]:
+    """The calls that reach for another machine, or make a file outside of the allowed folder."""
+    for call in calls:
+        if re.search(r"\bconnect\(|\bsend.*sa_family=AF_INET", call):
+            yield call
+        elif re.search(r"O_CREAT|\b(creat|mkdir|mkdirat|link|linkat|symlink|rename)\(", call):
+            path = path_of(call, allowed)
+            if path is None or not (path.is_relative_to(allowed) or path == Path("/dev/null")):
+                yield call
+
+
+def path_of(call: str, folder: Path) -> Path | None:
+    """The last path of a call; a relative one in the folder that the call names, else `folder`."""
+    named = re.findall(r'(?:<([^>]*)>, )?"((?:[^"\\]|\\.)*)"', call)
+    if not named:
+        return None
+    return Path(os.path.normpath(Path(named[-1][0] or folder, named[-1][1])))
+
+
+@pytest.fixture
+def traced(tmp_path: Path) -> Traced:
+    (tmp_path / "traced").mkdir()
+    return Traced(tmp_path / "traced")
+
+
+@pytest.fixture
+def cli(traced: Traced) -> list[str]:
+    return ["-m", "dat_runtime.cli"]
+
+
+def test_the_demo_is_quiet_and_writes_where_it_is_told(traced: Traced, cli: list[str]) -> None:
+    assert traced(*cli, "demo", "--out", "shown") == []
+    assert (traced.work / "shown" / "event.json").is_file()
+
+
+def test_the_demo_of_a_bundle_is_quiet(traced: Traced, cli: list[str], bundle_folder: Path) -> None:
+    frame = str(DEMO / "frame.jpg")
+    assert traced(*cli, "demo", "--bundle", str(bundle_folder), "--frame", frame) == []
+
+
+def test_verify_is_quiet(traced: Traced, cli: list[str], bundle_folder: Path) -> None:
+    assert traced(*cli, "verify", str(bundle_folder)) == []
+
+
+def test_plan_is_quiet(traced: Traced, cli: list[str]) -> None:
+    assert traced(*cli, "plan", str(DEMO / "waiting.jsonl"), "--bandwidth", "50e3") == []
+
+
+def test_openvino_is_quiet(traced: Traced) -> None:
+    pytest.importorskip("openvino")
+    program = "from dat_runtime.edge.engines import silent_openvino as s; s().Core()"
+    assert traced("-c", program) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "tried"),
+    [
+        (
+            "import socket\ntry: socket.getaddrinfo('a.invalid', 80)\nexcept OSError: pass",
+            "connect",
+        ),
+        ("import socket as s; s.socket(2, 2).sendto(b'id', ('127.0.0.1', 9))", "AF_INET"),
+        ("from pathlib import Path; (Path.home() / '.id').write_text('1')", "left"),
+        ("import tempfile; tempfile.mkdtemp()", "mkdir"),
+        ("open('../beside', 'w')", "beside"),
+        ("import onnxruntime", "deviceid"),
+    ],
+    ids=["name", "datagram", "home", "temporary", "beside", "onnxruntime"],
+)
+def test_what_is_not_quiet_is_found(traced: Traced, program: str, tried: str) -> None:
+    assert any(tried in call for call in traced("-c", program))
