@@ -2,18 +2,32 @@
 
 import hashlib
 import hmac
+import logging
+import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import HTTPException, Request
 
+from dat_runtime import files
 from dat_runtime.alert import NAME
 from dat_runtime.errors import ConfigError
+
+log = logging.getLogger("dat_runtime.cloud")
 
 COOKIE = "dat_token"
 """Holds the token of a browser; `POST /v1/session` sets it."""
 
 OPERATOR = "operator"
+
+LOOK_EVERY = 1.0
+"""Seconds after which the file of tokens is looked at again."""
+
+MAX_FILE_BYTES = 8_000_000
+
+_HASHED = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -32,21 +46,25 @@ class Who:
     reviews: bool
     sends: bool
 
-    def require_node(self, node: str, to: str = "send") -> None:
-        """Raises:
-        HTTPException: 403, they may not speak for `node`.
+    def require_node(self, node: str) -> None:
+        """See that they may send for a node.
+
+        Raises:
+            HTTPException: 403, they may not.
         """
-        if to == "send" and not self.sends:
-            raise HTTPException(403, f"{self.name} may read and review, and sends nothing")
+        if not self.sends:
+            raise HTTPException(403, f"{self.name} reads and reviews, nodes send")
         if self.node is not None and self.node != node:
             raise HTTPException(403, f"this token is of node {self.node}, not of {node}")
 
     def require_review(self) -> None:
-        """Raises:
-        HTTPException: 403, they may not review.
+        """See that they may review.
+
+        Raises:
+            HTTPException: 403, they may not.
         """
         if not self.reviews:
-            raise HTTPException(403, f"{self.name} may not review: operators do")
+            raise HTTPException(403, f"{self.name} sends, operators review")
 
 
 ANYONE = Who("", None, reviews=True, sends=True)
@@ -56,12 +74,22 @@ ANYONE = Who("", None, reviews=True, sends=True)
 class Access:
     """The tokens of a receiver; without a file everyone is `ANYONE`.
 
+    Only digests are held. A file that changed is read again, within `LOOK_EVERY`; while the new one
+    is wrong, the old tokens hold.
+
+    Attributes:
+        problem: what is wrong with the file; "" when nothing is.
+
     Raises:
         ConfigError: the file cannot be read, or a line of it is wrong.
     """
 
-    def __init__(self, file: Path | None):
+    def __init__(self, file: Path | None, clock: Callable[[], float] = time.monotonic):
         self.file = file
+        self.problem = ""
+        self._clock = clock
+        self._looked = clock()
+        self._stamp = None if file is None else _stamp(file)
         self._known: dict[bytes, Who] = {} if file is None else read_tokens(file)
 
     @property
@@ -85,26 +113,86 @@ class Access:
             raise HTTPException(401, "a known token is needed", {"WWW-Authenticate": "Bearer"})
         return who
 
-    node = who
-
     def of(self, token: str) -> Who | None:
         """Whose token it is."""
-        digest = hashlib.sha256(token.encode()).digest()
+        self._look_again()
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        found = None
+        # All of them, in the same time whichever it is; a fleet's tokens take microseconds.
         for known, who in self._known.items():
             if hmac.compare_digest(known, digest):
-                return who
+                found = who
+        return found
+
+    def _look_again(self) -> None:
+        now = self._clock()
+        if self.file is None or now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        stamp = _stamp(self.file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._known = read_tokens(self.file)
+            self.problem = ""
+        except ConfigError as error:
+            self.problem = f"the tokens as they were before hold: {error}"
+            log.error("%s", self.problem)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """Changes when the file does."""
+    try:
+        state = file.stat()
+    except OSError:
         return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def read_tokens(file: Path) -> dict[bytes, Who]:
-    """Digest of each token -> whose it is."""
-    nodes = [line.split("\t") for line in file.read_text("utf-8").splitlines() if line.strip()]
-    has_operator = any(name.partition(":")[0] == OPERATOR for name, _ in nodes)
-    known = {}
-    for name, token in nodes:
-        operates = name.partition(":")[0] == OPERATOR
-        if not operates and not NAME.holds(name):
-            raise ConfigError(f"{name!r} is not {NAME.expected}", file)
-        who = Who(name, None if operates else name, operates or not has_operator, not operates)
-        known[hashlib.sha256(token.encode()).digest()] = who
+    """Digest of each token -> whose it is.
+
+    A line is `NODE<TAB>TOKEN`; NODE is `operator` or `operator:NAME` for who reads and reviews all.
+    The token may be written as `sha256:` and its digest in hexadecimal. Lines that are empty or
+    begin with # say nothing. While no line is an operator's, nodes may review their own events.
+
+    Raises:
+        ConfigError: the file cannot be read, a line is wrong, or a token is there twice.
+    """
+    text = files.read_text(file, ConfigError, most_bytes=MAX_FILE_BYTES)
+    lines: list[tuple[str, bytes]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            lines.append(_token(line, file, number))
+    if not lines:
+        raise ConfigError("has no line NODE<TAB>TOKEN: nobody could send", file)
+    has_operator = any(_operates(name) for name, _ in lines)
+    known: dict[bytes, Who] = {}
+    for name, digest in lines:
+        if digest in known:
+            raise ConfigError(f"{known[digest].name} and {name} have the same token", file)
+        operates = _operates(name)
+        known[digest] = Who(
+            name=name,
+            node=None if operates else name,
+            reviews=operates or not has_operator,
+            sends=not operates,
+        )
     return known
+
+
+def _operates(name: str) -> bool:
+    return name == OPERATOR or name.startswith(OPERATOR + ":")
+
+
+def _token(line: str, file: Path, number: int) -> tuple[str, bytes]:
+    name, tab, token = line.partition("\t")
+    token = token.strip()
+    if not tab or not token:
+        raise ConfigError("expected NODE<TAB>TOKEN", file, number)
+    if not NAME.holds(name.removeprefix(OPERATOR + ":")):
+        raise ConfigError(f"{name!r:.80} is not {NAME.expected}", file, number)
+    if _HASHED.fullmatch(token):
+        return name, bytes.fromhex(token.removeprefix("sha256:"))
+    return name, hashlib.sha256(token.encode()).digest()

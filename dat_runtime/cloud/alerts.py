@@ -1,14 +1,22 @@
-"""Alerts in the store: recorded once each, revised, listed. Functions on a connection, no HTTP."""
+"""Alerts in the store: recorded once each, revised, found. Functions on a connection, no HTTP."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, tuple_, update
 
-from dat_runtime.alert import Alert
+from dat_runtime.alert import Alert, read_alert
 from dat_runtime.cloud.store import Store
-from dat_runtime.cloud.tables import events
+from dat_runtime.cloud.tables import events, revisions
+
+CREATED, UNCHANGED, CONFLICT = 201, 200, 409
+"""What became of an alert, as HTTP says it: kept; there already; there with other content."""
+
+MAX_KEYS = 500
+"""Events looked up in one query."""
 
 
 @dataclass(frozen=True)
@@ -17,17 +25,161 @@ class Received:
 
     Attributes:
         alert: what it says, checked.
-        event: the CloudEvent as parsed JSON.
-        content: the same as compact JSON with sorted keys.
+        content: the CloudEvent as compact JSON with sorted keys.
         digest: sha256 of `content`, hexadecimal.
         received_at: seconds since 1970, the receiver's clock.
     """
 
     alert: Alert
-    event: Mapping[str, Any]
     content: str
     digest: str
     received_at: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Node and id: together they name an event."""
+        return self.alert.origin.node, self.alert.id
+
+
+def received(event: Mapping[str, Any], now: float) -> Received:
+    """A CloudEvent, already parsed, as it is recorded.
+
+    Raises:
+        ValueError: names the first field that is wrong.
+    """
+    alert = read_alert(event)
+    # Sorted: a node that writes its fields in another order says the same. Escaped: a text may
+    # hold half a character or a null, which no UTF-8 column takes.
+    content = json.dumps(event, sort_keys=True, separators=(",", ":"))
+    return Received(alert, content, hashlib.sha256(content.encode()).hexdigest(), now)
+
+
+@dataclass
+class _Known:
+    """An event as far as the store has it."""
+
+    number: int | None = None
+    revision: int = -1
+    digests: dict[int, str] = field(default_factory=dict)
+
+
+Recorded = Callable[[Connection, Sequence[Received]], None]
+
+
+def record(
+    connection: Connection, alerts: Sequence[Received], told: Sequence[Recorded] = ()
+) -> list[int]:
+    """Keep the alerts that are not there yet: `CREATED`, `UNCHANGED` or `CONFLICT` for each.
+
+    Args:
+        told: called with those that were kept, in the same transaction.
+    """
+    known = _known(connection, alerts)
+    statuses, kept = [], []
+    for one in alerts:
+        event = known.setdefault(one.key, _Known())
+        digest = event.digests.setdefault(one.alert.revision, "")
+        if digest:
+            statuses.append(UNCHANGED if digest == one.digest else CONFLICT)
+        else:
+            event.digests[one.alert.revision] = one.digest
+            kept.append(one)
+            statuses.append(CREATED)
+    if kept:
+        _keep(connection, kept, known)
+        for tell in told:
+            tell(connection, kept)
+    return statuses
+
+
+def _known(connection: Connection, alerts: Sequence[Received]) -> dict[tuple[str, str], _Known]:
+    keys = sorted({one.key for one in alerts})
+    wanted = sorted({one.alert.revision for one in alerts})
+    known: dict[tuple[str, str], _Known] = {}
+    for start in range(0, len(keys), MAX_KEYS):
+        some = {"keys": keys[start : start + MAX_KEYS], "wanted": wanted}
+        rows = connection.execute(_KNOWN, some)
+        for node, id, number, newest, revision, digest in rows:
+            event = known.setdefault((node, id), _Known(number, newest))
+            if revision is not None:
+                event.digests[revision] = digest
+    return known
+
+
+_KNOWN = (
+    select(
+        events.c.node,
+        events.c.id,
+        events.c.number,
+        events.c.revision,
+        revisions.c.revision,
+        revisions.c.digest,
+    )
+    .outerjoin_from(
+        events,
+        revisions,
+        and_(
+            revisions.c.event == events.c.number,
+            revisions.c.revision.in_(bindparam("wanted", expanding=True)),
+        ),
+    )
+    .where(tuple_(events.c.node, events.c.id).in_(bindparam("keys", expanding=True)))
+)
+
+
+def _keep(
+    connection: Connection, alerts: Sequence[Received], known: Mapping[tuple[str, str], _Known]
+) -> None:
+    """Write alerts of which the store has no such revision."""
+    new: dict[tuple[str, str], dict[str, Any]] = {}
+    newer: dict[tuple[str, str], dict[str, Any]] = {}
+    history = []
+    first = Store.take_numbers(connection, len(alerts))
+    for number, one in enumerate(alerts, first):
+        event = known[one.key]
+        if event.number is None:
+            event.number, event.revision = number, one.alert.revision
+            node, id = one.key
+            new[one.key] = {"number": number, "node": node, "id": id} | _shown(one, number)
+        elif one.alert.revision > event.revision:
+            event.revision = one.alert.revision
+            if one.key in new:
+                new[one.key].update(_shown(one, number))
+            else:
+                newer[one.key] = {"of": event.number} | _shown(one, number)
+        history.append(_revision(event.number, one))
+    if new:
+        connection.execute(insert(events), list(new.values()))
+    if newer:
+        connection.execute(_UPDATE, list(newer.values()))
+    connection.execute(insert(revisions), history)
+
+
+def _shown(one: Received, number: int) -> dict[str, Any]:
+    """The columns of an event that its newest revision decides."""
+    return {
+        "camera": one.alert.origin.camera,
+        "revision": one.alert.revision,
+        "priority": one.alert.priority,
+        "captured_at": one.alert.captured_at,
+        "received_at": one.received_at,
+        "cursor": number,
+        "changed": number,
+    }
+
+
+# The values of `_shown` are bound by their names.
+_UPDATE = update(events).where(events.c.number == bindparam("of"))
+
+
+def _revision(number: int, one: Received) -> dict[str, Any]:
+    return {
+        "event": number,
+        "revision": one.alert.revision,
+        "received_at": one.received_at,
+        "digest": one.digest,
+        "content": one.content,
+    }
 
 
 class Ambiguous(Exception):

@@ -3,28 +3,41 @@
 import asyncio
 import contextlib
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
+from starlette.types import ASGIApp
 
 from dat_runtime.cloud.access import Access
+from dat_runtime.cloud.alerts import Recorded
+from dat_runtime.cloud.body import Bodies
+from dat_runtime.cloud.guard import Guard, answers
 from dat_runtime.cloud.metrics import Metrics
+from dat_runtime.cloud.rates import Rates
 from dat_runtime.cloud.store import Store
 
-if TYPE_CHECKING:
-    from dat_runtime.cloud.alerts import Received
-
-PARTS = ("events", "visuals", "nodes", "review", "page")
+PARTS = (
+    "events",
+    "session",
+    "health",
+    "visuals",
+    "outgoing",
+    "nodes",
+    "retention",
+    "review",
+    "page",
+)
 """Modules of this package that have `router(receiver) -> APIRouter`, and tables of their own."""
 
-Recorded = Callable[[Connection, "Sequence[Received]"], None]
-"""Called with new alerts and new revisions, inside the transaction that keeps them."""
+RATE, BURST = 2_000.0, 20_000.0
+"""Alerts a second that one node may send to one worker, and at once after silence: an outage's
+backlog comes in as fast as it can be kept, and one node gone wild does not fill the disk."""
 
 
 @dataclass
@@ -35,18 +48,32 @@ class Receiver:
         store: the database.
         access: who may do what.
         folder: where files lie, such as visuals; each part makes its own folder in it.
+        rates: how much each node may send.
+        bodies: reads bodies within bounds.
         metrics: what is counted.
-        recorded: see `Recorded`; a part adds its function in `router`.
+        recorded: functions that are called with new alerts and new revisions, inside the
+            transaction that keeps them; a part adds its own in `router`.
+        details: functions that add to what `GET /v1/events/ID` tells of an event; given the
+            connection and the row of `events`.
         tasks: coroutine functions that a part adds in `router`; they run as long as the worker
             does and are cancelled at its end.
+        runs_tasks: whether this worker is the one of its machine that runs them.
+        webhook: where each new alert goes.
+        ending: whether the worker has been told to end: whoever waits for news stops waiting.
     """
 
     store: Store
     access: Access
     folder: Path
+    rates: Rates = field(default_factory=lambda: Rates(RATE, BURST))
+    bodies: Bodies = field(default_factory=Bodies)
     metrics: Metrics = field(default_factory=Metrics)
     recorded: list[Recorded] = field(default_factory=list)
+    details: list[Callable[[Connection, Row[Any]], dict[str, Any]]] = field(default_factory=list)
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    runs_tasks: bool = True
+    webhook: str | None = None
+    ending: bool = False
 
 
 def opened(store: str, folder: Path, tokens: Path | None = None) -> Receiver:
@@ -57,8 +84,9 @@ def opened(store: str, folder: Path, tokens: Path | None = None) -> Receiver:
         ConfigError: the tokens cannot be read.
     """
     parts()  # their tables belong to the metadata from here on
+    access = Access(tokens)
     folder.mkdir(parents=True, exist_ok=True)
-    return Receiver(Store(store), Access(tokens), folder)
+    return Receiver(Store(store), access, folder)
 
 
 def parts() -> list[ModuleType]:
@@ -68,12 +96,12 @@ def parts() -> list[ModuleType]:
     return [module for module in found if hasattr(module, "router")]
 
 
-def app(receiver: Receiver) -> FastAPI:
+def app(receiver: Receiver) -> ASGIApp:
     """The application, with every part. It closes the store at its end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        running = [asyncio.create_task(task()) for task in receiver.tasks]
+        running = [asyncio.create_task(task()) for task in receiver.tasks if receiver.runs_tasks]
         try:
             yield
         finally:
@@ -82,7 +110,11 @@ def app(receiver: Receiver) -> FastAPI:
             await asyncio.gather(*running, return_exceptions=True)
             receiver.store.close()
 
-    application = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    application = FastAPI(
+        lifespan=lifespan,
+        openapi_url=None,  # its pages load scripts from elsewhere
+        exception_handlers=answers(),
+    )
     for part in parts():
         application.include_router(part.router(receiver))
-    return application
+    return Guard(application, receiver.metrics, only_local=receiver.access.is_open)

@@ -22,6 +22,7 @@ import httpx
 import uvicorn
 from sqlalchemy import create_engine, text
 
+from dat_runtime.cloud.protocol import BoundedProtocol
 from dat_runtime.cloud.receiver import Receiver, app, opened
 
 BOTH = ("sqlite", "postgresql")
@@ -85,7 +86,15 @@ def running(store: str, folder: Path, tokens: Path | None = None) -> Iterator[Ru
     """Let a receiver listen on a free port of loopback, in a thread."""
     inside = opened(store, folder, tokens)
     server = uvicorn.Server(
-        uvicorn.Config(app(inside), log_level="warning", access_log=False, lifespan="on", ws="none")
+        uvicorn.Config(
+            app(inside),
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

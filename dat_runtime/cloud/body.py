@@ -1,0 +1,123 @@
+"""Reading a request's body within bounds: of size, of time, and of what all bodies take together.
+
+Nothing is read that cannot be kept, and nothing is unpacked: a compressed body is refused, so that
+none can be a bomb.
+"""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from fastapi import HTTPException, Request
+
+from dat_runtime import files
+
+MAX_SECONDS = 20.0
+"""In which a whole body has to come."""
+
+MAX_TOGETHER = 32_000_000
+"""Bytes of all bodies that are being read at one time."""
+
+CLOSE = {"Connection": "close"}
+"""With an answer that comes before the body's end: the rest is not waited for."""
+
+
+class Bodies:
+    """Reads bodies; knows how much of them is in memory.
+
+    Args:
+        most: bytes of all of them together.
+        seconds: in which each has to come.
+    """
+
+    def __init__(self, most: int = MAX_TOGETHER, seconds: float = MAX_SECONDS):
+        self._room = most
+        self._seconds = seconds
+
+    async def read(self, request: Request, most: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            HTTPException: 413, more than `most` bytes; 415, compressed; 408, too slow; 400, the
+                other end left; 503, too much is being read already.
+        """
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise HTTPException(415, "content-encoding: send the body as it is, not packed", CLOSE)
+        _require_size(request, most)
+        held = 0
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._seconds):
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise HTTPException(400, "the body ended early")
+                    parts.append(part := message.get("body", b""))
+                    more = message.get("more_body", False)
+                    held += len(part)
+                    self._room -= len(part)
+                    if held > most:
+                        raise _too_large(most)
+                    if self._room < 0:
+                        raise HTTPException(
+                            503, "too many bodies at a time", {"Retry-After": "1"} | CLOSE
+                        )
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body did not come within {self._seconds:g} s", CLOSE
+            ) from None
+        finally:
+            self._room += held
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def read_json(self, request: Request, most: int) -> Any:
+        """The body as one JSON value, read strictly.
+
+        Raises:
+            HTTPException: as `read`; 400, it is not one.
+        """
+        return parsed(await self.read(request, most))
+
+
+def parsed(body: bytes) -> Any:
+    """The one JSON value that a body is, read strictly.
+
+    Raises:
+        HTTPException: 400, it is not one.
+    """
+    try:
+        return files.parse(body.decode("utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise HTTPException(400, f"the body is not JSON: {str(error)[:200]}") from None
+
+
+def require_type(request: Request, *allowed: str) -> str:
+    """The content type of a request, without parameters.
+
+    Raises:
+        HTTPException: 415, it is none of those allowed.
+    """
+    kind = content_type(request)
+    if kind not in allowed:
+        raise HTTPException(415, f"content-type: expected {_listed(allowed)}", CLOSE)
+    return kind
+
+
+def content_type(request: Request) -> str:
+    """In lower case, without parameters; "" when it is missing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _listed(allowed: Collection[str]) -> str:
+    return " or ".join(allowed)
+
+
+def _require_size(request: Request, most: int) -> None:
+    stated = request.headers.get("content-length", "0")
+    if len(stated) > 15 or int(stated) > most:  # digits, or the parser had refused it
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> HTTPException:
+    return HTTPException(413, f"the body is larger than {most:,} bytes", CLOSE)

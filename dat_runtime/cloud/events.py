@@ -1,0 +1,212 @@
+"""`/v1/events`: alerts come in, lists and single events go out. `docs/wire.md` is the contract."""
+
+import asyncio
+import json
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from sqlalchemy import Connection
+
+from dat_runtime.alert import BATCH_CONTENT_TYPE, CONTENT_TYPE, ID, MAX_ALERT_BYTES, NAME
+from dat_runtime.cloud import alerts, listing
+from dat_runtime.cloud.access import Who
+from dat_runtime.cloud.alerts import CONFLICT, CREATED, UNCHANGED, Received
+from dat_runtime.cloud.body import parsed, require_type
+from dat_runtime.fields import shown
+
+if TYPE_CHECKING:
+    from dat_runtime.cloud.receiver import Receiver
+
+MAX_BATCH_BYTES = 1_000_000
+MAX_BATCH = 1_000
+"""Alerts in one batch."""
+
+MAX_WAIT = 20.0
+"""Seconds that a reader may wait for what is not there yet."""
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks while a reader waits: other workers write too."""
+
+OUTCOMES = {CREATED: "created", UNCHANGED: "unchanged", CONFLICT: "conflict"}
+
+
+def router(receiver: "Receiver") -> APIRouter:
+    """The routes of this module."""
+    routes = APIRouter()
+    record = partial(alerts.record, told=receiver.recorded)
+
+    @routes.post("/v1/events")
+    async def post(request: Request) -> Response:
+        who = receiver.access.who(request)
+        kind = require_type(request, CONTENT_TYPE, BATCH_CONTENT_TYPE)
+        is_batch = kind == BATCH_CONTENT_TYPE
+        most = MAX_BATCH_BYTES if is_batch else MAX_ALERT_BYTES
+        value = parsed(await receiver.bodies.read(request, most))
+        came = _batch(value) if is_batch else [_one(value)]
+        _require_sender(receiver, who, came)
+        begun = time.perf_counter()
+        statuses = await receiver.store.write_together(record, came)
+        receiver.metrics.commit_seconds.observe(time.perf_counter() - begun)
+        for status in statuses:
+            receiver.metrics.alerts.labels(OUTCOMES[status]).inc()
+        return _answer(came, statuses, is_batch)
+
+    @routes.get("/v1/events")
+    async def get(request: Request) -> Response:
+        who = receiver.access.who(request)
+        asked = _Asked(request, who)
+        found, place = await receiver.store.read(asked.page)
+        until = time.monotonic() + asked.wait
+        while not found and time.monotonic() < until and not receiver.ending:
+            await asyncio.sleep(LOOK_EVERY)
+            found, place = await receiver.store.read(asked.page)
+        return _json({"events": found, "next": place})
+
+    @routes.get("/v1/events/{id}")
+    async def get_one(request: Request, id: str) -> Response:
+        who = receiver.access.who(request)
+        node = who.node or request.query_params.get("node")
+
+        def work(connection: Connection) -> dict[str, Any]:
+            row = event_row(connection, id, node)
+            told = listing.detail(connection, row.number)
+            for add in receiver.details:
+                told |= add(connection, row)
+            return told
+
+        return _json(await receiver.store.read(work))
+
+    return routes
+
+
+def event_row(connection: Connection, id: str, node: str | None) -> Any:
+    """The row of an event that a request names.
+
+    Args:
+        node: the only node that the request may see, or that it names; `None` for all.
+
+    Raises:
+        HTTPException: 404, no such event; 409, several nodes have one of that id.
+    """
+    try:
+        row = alerts.find(connection, id, node) if ID.holds(id) else None
+    except alerts.Ambiguous:
+        raise HTTPException(409, f"several nodes have an event {id}: add ?node=NODE") from None
+    if row is None:
+        raise HTTPException(404, f"no event {shown(id)}")
+    return row
+
+
+def _one(value: object, place: str = "") -> Received:
+    try:
+        return alerts.received(value, time.time())  # type: ignore[arg-type]
+    except ValueError as error:
+        raise HTTPException(400, f"{place}{error}") from None
+
+
+def _batch(value: object) -> list[Received]:
+    """The alerts of a batch, all of them or none.
+
+    Raises:
+        HTTPException: 400 names the first one that is wrong, and its field; 413, too many.
+    """
+    if not isinstance(value, list):
+        raise HTTPException(400, "a batch is a list of alerts")
+    if len(value) > MAX_BATCH:
+        raise HTTPException(413, f"a batch holds at most {MAX_BATCH:,} alerts")
+    came = [_one(event, f"[{index}] ") for index, event in enumerate(value)]
+    for index, (event, one) in enumerate(zip(value, came, strict=True)):
+        if len(one.content) > MAX_ALERT_BYTES and _size(event) > MAX_ALERT_BYTES:
+            raise HTTPException(413, f"[{index}] is larger than {MAX_ALERT_BYTES:,} bytes")
+    return came
+
+
+def _size(event: object) -> int:
+    """Bytes of an alert when it travels alone."""
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", "replace"))
+
+
+def _require_sender(receiver: "Receiver", who: Who, came: list[Received]) -> None:
+    counts: dict[str, int] = {}
+    for one in came:
+        node = one.alert.origin.node
+        counts[node] = counts.get(node, 0) + 1
+    for node in counts:
+        who.require_node(node)
+    for node, count in counts.items():
+        receiver.rates.take(node, count)
+
+
+def _answer(came: list[Received], statuses: Any, is_batch: bool) -> Response:
+    told = [
+        {"id": one.alert.id, "status": status} for one, status in zip(came, statuses, strict=True)
+    ]
+    if not is_batch:
+        return _json(told[0], statuses[0])
+    overall = CREATED if CREATED in statuses else UNCHANGED
+    return _json({"events": told}, CONFLICT if CONFLICT in statuses else overall)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    content = json.dumps(value, separators=(",", ":"))
+    return Response(content, status, {"Cache-Control": "no-store"}, "application/json")
+
+
+class _Asked:
+    """What a request for a list asks for.
+
+    Raises:
+        HTTPException: 400 names the parameter that is wrong; 403, another node's events.
+    """
+
+    def __init__(self, request: Request, who: Who):
+        given = request.query_params
+        order = given.get("order", "commit")
+        if order not in listing.ORDERS:
+            raise HTTPException(400, f"order is {shown(order)}, expected commit, changed, priority")
+        self.order: listing.Order = order
+        self.after = given.get("after", "")
+        self.limit = int(_number(given.get("limit", "100"), "limit", 1, listing.MAX_PAGE))
+        self.wait = _number(given.get("wait", "0"), "wait", 0, MAX_WAIT)
+        verdict = given.get("verdict")
+        if verdict not in (None, "open", "confirmed", "dismissed"):
+            raise HTTPException(400, "verdict is one of open, confirmed, dismissed")
+        since = given.get("since")
+        node = _name(given.get("node"), "node")
+        if who.node is not None:
+            if node not in (None, who.node):
+                raise HTTPException(403, f"this token is of node {who.node}, not of {node}")
+            node = who.node
+        self.only = listing.Filter(
+            node=node,
+            camera=_name(given.get("camera"), "camera"),
+            since=None if since is None else _number(since, "since", 0, 1e12),
+            verdict=verdict,
+        )
+
+    def page(self, connection: Connection) -> tuple[list[dict[str, Any]], int | str]:
+        try:
+            return listing.page(connection, self.order, self.after, self.limit, self.only)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
+
+
+def _name(text: str | None, parameter: str) -> str | None:
+    if text is not None and not NAME.holds(text):
+        raise HTTPException(400, f"{parameter} is {shown(text)}, expected {NAME.expected}")
+    return text
+
+
+def _number(text: str, parameter: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not low <= value <= high:
+        raise HTTPException(
+            400, f"{parameter} is {shown(text)}, expected a number from {low:g} to {high:g}"
+        )
+    return value

@@ -1,0 +1,100 @@
+"""What holds for every request: whom it may be addressed to, and how a refusal is told."""
+
+import ipaddress
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dat_runtime.cloud.metrics import Metrics
+from dat_runtime.cloud.store import StoreBusy, StoreError
+
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+class Guard:
+    """Around the application.
+
+    A receiver without tokens trusts whoever can reach loopback, and a browser on that machine can,
+    on behalf of any page it shows. So there a request has to name loopback as its host (a foreign
+    name that was made to resolve to it is refused), and may change nothing on behalf of another
+    origin.
+
+    Args:
+        only_local: whether no token is asked for.
+    """
+
+    def __init__(self, application: ASGIApp, metrics: Metrics, only_local: bool):
+        self._application = application
+        self._metrics = metrics
+        self._only_local = only_local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-content-type-options", b"nosniff"))
+                if message["status"] >= 400:
+                    self._metrics.refused.labels(str(message["status"])).inc()
+            await send(message)
+
+        if self._only_local and (reason := _foreign(scope)):
+            await refusal(403, reason)(scope, receive, counted)
+        else:
+            await self._application(scope, receive, counted)
+
+
+def _foreign(scope: Scope) -> str:
+    """Why a request to an open receiver is not from this machine's own programs; "" if it is."""
+    headers = dict(scope["headers"])
+    host = headers.get(b"host", b"").decode("latin-1")
+    if host and not is_loopback(_without_port(host)):
+        return f"this receiver has no tokens and answers to loopback only, not to {host[:80]}"
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin and scope["method"] not in _READING and origin.partition("://")[2] != host:
+        return f"a page of {origin[:80]} may change nothing here"
+    return ""
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal in words (RFC 9457)."""
+    content = json.dumps({"status": status, "detail": detail})
+    return Response(content, status, headers, "application/problem+json")
+
+
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+
+def answers() -> dict[int | type[Exception], Handler]:
+    """How errors that a route raises are told."""
+
+    async def http(_: Request, error: HTTPException) -> Response:
+        return refusal(error.status_code, str(error.detail), error.headers)
+
+    async def store(_: Request, error: StoreError) -> Response:
+        seconds = "1" if isinstance(error, StoreBusy) else "5"
+        return refusal(503, str(error), {"Retry-After": seconds})
+
+    return {HTTPException: http, StoreError: store}

@@ -1,0 +1,57 @@
+"""`/healthz`, `/readyz` and `/metrics`: for whoever watches the receiver; no token is asked for."""
+
+import time
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from dat_runtime.cloud.store import StoreError
+
+if TYPE_CHECKING:
+    from dat_runtime.cloud.receiver import Receiver
+
+TRUSTED_FOR = 1.0
+"""Seconds for which an answer of `/readyz` stands: asking it often writes no more."""
+
+
+def router(receiver: "Receiver") -> APIRouter:
+    """The routes of this module."""
+    routes = APIRouter()
+    ready = _Ready(receiver)
+
+    @routes.get("/healthz")
+    async def healthz() -> Response:
+        """The process answers."""
+        return Response("ok\n", media_type="text/plain")
+
+    @routes.get("/readyz")
+    async def readyz() -> Response:
+        """An alert that came now would be kept; otherwise 503 and why not."""
+        problem = await ready.problem()
+        status = 503 if problem else 200
+        return Response(f"{problem or 'ready'}\n", status, media_type="text/plain")
+
+    @routes.get("/metrics")
+    async def metrics() -> Response:
+        return Response(receiver.metrics.page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return routes
+
+
+class _Ready:
+    def __init__(self, receiver: "Receiver"):
+        self._receiver = receiver
+        self._at = -TRUSTED_FOR
+        self._problem = ""
+
+    async def problem(self) -> str:
+        """Why nothing can be kept; "" when it can: something was committed just now."""
+        if time.monotonic() - self._at >= TRUSTED_FOR:
+            self._at = time.monotonic()
+            try:
+                await self._receiver.store.check()
+                self._problem = ""
+            except StoreError as error:
+                self._problem = str(error)
+        return self._problem or self._receiver.access.problem

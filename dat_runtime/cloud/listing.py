@@ -1,0 +1,141 @@
+"""Lists of events, a page at a time, each going on from where the last one ended.
+
+A place in a list is the value that the list is sorted by, never a count of rows to skip: a page far
+down costs what the first one does, and nothing is missed or seen twice while others write.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, select, tuple_
+
+from dat_runtime.cloud.tables import events, revisions
+
+MAX_PAGE = 1_000
+"""Events on one page."""
+
+MAX_HISTORY = 100
+"""Revisions of one event that are told, newest first."""
+
+Order = Literal["commit", "changed", "priority"]
+ORDERS: tuple[Order, ...] = ("commit", "changed", "priority")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which events to list.
+
+    Attributes:
+        node, camera: names; `None` for all.
+        since: seconds since 1970: captured then or later.
+        verdict: "open" for those without one, "confirmed" or "dismissed".
+    """
+
+    node: str | None = None
+    camera: str | None = None
+    since: float | None = None
+    verdict: str | None = None
+
+
+def page(
+    connection: Connection, order: Order, after: str, limit: int, only: Filter
+) -> tuple[list[dict[str, Any]], int | str]:
+    """Events after a place, and the place after them; the same place when there are none.
+
+    Args:
+        order: "commit": by their newest revision's commit; "changed": also when a visual or a
+            verdict came; "priority": highest first, the newest first among equals.
+        after: a place that an earlier page gave, in the same order; "" begins.
+
+    Raises:
+        ValueError: `after` is no place in this order.
+    """
+    query = _filtered(select(events, revisions.c.content).join(revisions, NEWEST), only)
+    if order == "priority":
+        rows = connection.execute(_by_priority(query, after).limit(limit)).all()
+        place: int | str = _priority_place(rows[-1]) if rows else after
+    else:
+        column = events.c.cursor if order == "commit" else events.c.changed
+        place = _number(after)
+        rows = connection.execute(query.where(column > place).order_by(column).limit(limit)).all()
+        place = rows[-1]._mapping[column] if rows else place
+    return [shown(row) for row in rows], place
+
+
+NEWEST = (revisions.c.event == events.c.number) & (revisions.c.revision == events.c.revision)
+"""Joins an event with the content of its newest revision, as `shown` needs it."""
+
+
+def _filtered(query: Select[Any], only: Filter) -> Select[Any]:
+    if only.node is not None:
+        query = query.where(events.c.node == only.node)
+    if only.camera is not None:
+        query = query.where(events.c.camera == only.camera)
+    if only.since is not None:
+        query = query.where(events.c.captured_at >= only.since)
+    if only.verdict == "open":
+        query = query.where(events.c.verdict.is_(None))
+    elif only.verdict is not None:
+        query = query.where(events.c.verdict == only.verdict)
+    return query
+
+
+def _by_priority(query: Select[Any], after: str) -> Select[Any]:
+    columns = (events.c.priority, events.c.captured_at, events.c.number)
+    if after:
+        query = query.where(tuple_(*columns) < tuple_(*_place(after)))
+    return query.order_by(*(column.desc() for column in columns))
+
+
+def _priority_place(row: Row[Any]) -> str:
+    return f"{row.priority!r}_{row.captured_at!r}_{row.number}"
+
+
+def _place(after: str) -> tuple[float, float, int]:
+    try:
+        priority, captured_at, number = after.split("_")
+        return float(priority), float(captured_at), _number(number)
+    except ValueError:
+        raise ValueError(f"after is {after[:60]!r}, no place in the order of priority") from None
+
+
+def _number(after: str) -> int:
+    if not after:
+        return 0
+    if not (after.isascii() and after.isdigit() and len(after) <= 18):
+        raise ValueError(f"after is {after[:60]!r}, expected the number that `next` was")
+    return int(after)
+
+
+def shown(row: Row[Any]) -> dict[str, Any]:
+    """An event as the receiver tells it: the CloudEvent of its newest revision, and what the
+    receiver knows of it."""
+    event: dict[str, Any] = json.loads(row.content)
+    event |= {
+        "node": row.node,
+        "camera": row.camera,
+        "received_at": row.received_at,
+        "cursor": row.cursor,
+        "changed": row.changed,
+        "visuals": [kind for kind in ("roi", "box") if row._mapping[kind]],
+        "verdict": row.verdict,
+    }
+    return event
+
+
+def detail(connection: Connection, number: int) -> dict[str, Any]:
+    """One event with its history: the CloudEvents of its revisions, the newest first."""
+    query = select(events, revisions.c.content).join(revisions, NEWEST)
+    event = shown(connection.execute(query.where(events.c.number == number)).one())
+    history = (
+        select(revisions.c.revision, revisions.c.received_at, revisions.c.content)
+        .where(revisions.c.event == number)
+        .order_by(revisions.c.revision.desc())
+        .limit(MAX_HISTORY)
+    )
+    event["history"] = [
+        {"revision": revision, "received_at": received_at, "data": json.loads(content)["data"]}
+        for revision, received_at, content in connection.execute(history)
+    ]
+    return event

@@ -1,0 +1,280 @@
+"""`dat-runtime receive`: a receiver that listens, in one process or in several workers.
+
+The workers share one listening socket and the store; the process that started them watches over
+them, and ends when it is told to. A worker whose parent is gone ends by itself.
+"""
+
+import argparse
+import contextlib
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from dat_runtime.errors import ConfigError
+
+log = logging.getLogger("dat_runtime.cloud")
+
+MAX_CONNECTIONS = 2_000
+"""Of one worker; a further one is answered 503."""
+
+IDLE_SECONDS = 75
+"""An idle connection stays open so long: a node's next alert needs no new one."""
+
+END_SECONDS = 3
+"""For requests that are under way when the receiver is told to end."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `receive` was asked for; its arguments."""
+
+    store: str
+    folder: Path
+    tokens: Path | None
+    webhook: str | None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `dat-runtime receive`, as `receive` takes them."""
+    parser.add_argument(
+        "--listen", default="127.0.0.1:8080", help="ADDRESS:PORT (default: 127.0.0.1:8080)"
+    )
+    parser.add_argument(
+        "--store",
+        required=True,
+        help="sqlite:///PATH (/// and a path; an absolute one has four /) or postgresql://...",
+    )
+    parser.add_argument("--tokens", type=Path, help="a file of NODE<TAB>TOKEN lines")
+    parser.add_argument("--webhook", help="POST each new alert to this address")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--data", type=Path, help="the folder of visuals (default: beside an SQLite store)"
+    )
+
+
+def receive(
+    listen: str,
+    store: str,
+    tokens: Path | None = None,
+    webhook: str | None = None,
+    workers: int = 1,
+    data: Path | None = None,
+) -> int:
+    """Receive until SIGTERM or SIGINT; prints the address once connections are accepted.
+
+    Args:
+        listen: ADDRESS:PORT; port 0 takes a free one.
+        store: `sqlite:///PATH` or `postgresql://...`.
+        tokens: a file as `access.read_tokens` reads it; without it, loopback only.
+        webhook: where each new alert goes.
+        workers: processes.
+        data: the folder of visuals; beside an SQLite store by default.
+
+    Raises:
+        ConfigError: an option is wrong.
+        StoreError: the store cannot be opened.
+    """
+    if not 1 <= workers <= 64:
+        raise ConfigError(f"--workers is {workers}, expected 1 to 64")
+    host, port = _address(listen)
+    _require_safe(host, tokens)
+    options = Options(store, data or _beside(store), tokens, webhook)
+    _require_openable(options)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    with _listener(host, port) as listener:
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{listener.getsockname()[1]}"
+        if workers == 1:
+            _serve(options, listener, lambda: print(f"listening on {address}", flush=True))
+            return 0
+        with _shared_metrics():
+            return _Workers(options, listener, workers).run(address)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"--listen is {listen!r:.80}, expected ADDRESS:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _require_safe(host: str, tokens: Path | None) -> None:
+    from dat_runtime.cloud.guard import is_loopback
+
+    if tokens is None and not is_loopback(host):
+        raise ConfigError(
+            f"--listen {host} is reachable from elsewhere, where anyone could send and review: "
+            "give --tokens FILE with NODE<TAB>TOKEN lines, or listen on 127.0.0.1"
+        )
+
+
+def _beside(store: str) -> Path:
+    try:
+        url = make_url(store)
+    except ArgumentError:
+        url = None
+    if url is not None and url.get_backend_name() == "sqlite" and url.database:
+        return Path(url.database).absolute().parent / "visuals"
+    raise ConfigError("--data FOLDER is needed: visuals lie there when the store is no SQLite file")
+
+
+def _require_openable(options: Options) -> None:
+    """Open and close the store once, so that what is wrong with it is told before we listen."""
+    from dat_runtime.cloud.receiver import opened
+
+    url = make_url(options.store)
+    if url.get_backend_name() == "sqlite" and url.database:
+        Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    opened(options.store, options.folder, options.tokens).store.close()
+
+
+@contextlib.contextmanager
+def _listener(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2_048)
+    except OSError as error:
+        raise ConfigError(f"--listen {host}:{port}: {error.strerror or error}") from None
+    with listener:
+        yield listener
+
+
+def _serve(
+    options: Options, listener: socket.socket, ready: Callable[[], None], is_first: bool = True
+) -> None:
+    """Serve in this process until it is told to end."""
+    import uvicorn
+
+    from dat_runtime.cloud.protocol import BoundedProtocol
+    from dat_runtime.cloud.receiver import app, opened
+
+    _allow_connections()
+    receiver = opened(options.store, options.folder, options.tokens)
+    receiver.webhook = options.webhook
+    receiver.runs_tasks = is_first
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Not the original's: it raises the signal again at the end, as if we had failed.
+            receiver.ending = True
+            self.should_exit = True
+
+    settings = uvicorn.Config(
+        app(receiver),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=END_SECONDS,
+    )
+    Server(settings).run([listener])
+
+
+def _allow_connections() -> None:
+    """Open files up to what the system allows: a connection is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextlib.contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder in which the workers count together, for as long as they run."""
+    from dat_runtime.cloud.metrics import SHARED_FOLDER
+
+    with tempfile.TemporaryDirectory(prefix="dat-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder
+        yield
+
+
+class _Workers:
+    """The processes that serve, and who watches over them."""
+
+    def __init__(self, options: Options, listener: socket.socket, count: int):
+        self._options = options
+        self._listener = listener
+        self._count = count
+        self._end = False
+
+    def run(self, address: str) -> int:
+        """Until SIGTERM or SIGINT. A worker that dies is replaced.
+
+        Raises:
+            ConfigError: a worker ended before it served.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_end)
+        workers = [_Worker(self._options, self._listener, n == 0) for n in range(self._count)]
+        try:
+            for worker in workers:
+                worker.wait_until_ready()
+            print(f"listening on {address}", flush=True)
+            while not self._end:
+                time.sleep(0.1)
+                for n, worker in enumerate(workers):
+                    if not worker.process.is_alive() and not self._end:
+                        log.error("worker %s died, another begins", worker.process.pid)
+                        workers[n] = _Worker(self._options, self._listener, n == 0)
+                        workers[n].wait_until_ready()
+        finally:
+            for worker in workers:
+                worker.process.terminate()
+            until = time.monotonic() + END_SECONDS + 1
+            for worker in workers:
+                worker.process.join(max(0.0, until - time.monotonic()))
+                worker.process.kill()
+        return 0
+
+    def _told_to_end(self, number: int, frame: FrameType | None) -> None:
+        self._end = True
+
+
+class _Worker:
+    def __init__(self, options: Options, listener: socket.socket, is_first: bool):
+        # Spawned, not forked: it shares no thread, lock or connection with us.
+        context = multiprocessing.get_context("spawn")
+        self.ours, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(options, listener, theirs, is_first))
+        self.process.start()
+        theirs.close()
+
+    def wait_until_ready(self) -> None:
+        try:
+            self.ours.recv()
+        except EOFError:
+            raise ConfigError("a worker ended before it served; what it said is above") from None
+
+
+def _work(options: Options, listener: socket.socket, parent: Connection, is_first: bool) -> None:
+    """A worker's life."""
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            parent.recv()  # nothing is ever sent: it returns when the parent is gone
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _serve(options, listener, lambda: parent.send("ready"), is_first)
