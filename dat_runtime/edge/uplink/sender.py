@@ -25,6 +25,10 @@ class SendError(DatError):
         self.retry_after = retry_after
 
 
+class BusyError(SendError):
+    """The receiver answered, and cannot serve now (408, 429, 5xx): it is asked less and less."""
+
+
 class AccessError(SendError):
     """The receiver does not know this node (401, 403): a fault of the configuration."""
 

@@ -1,0 +1,253 @@
+"""One HTTP/1.1 connection to a receiver: one request at a time, bounded in time and size.
+
+No client library says how many bytes the other end has, keeps the kernel's buffer short, or holds
+one deadline over a whole response that comes a byte a second; h11 does the protocol, asyncio the
+sockets.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h11
+
+from dat_runtime.edge.uplink import tcp
+from dat_runtime.edge.uplink.names import Names
+from dat_runtime.edge.uplink.sender import Progress, SendError
+
+MAX_RESPONSE_BYTES = 1 << 18
+"""Of a body; the receiver's answers to a batch of alerts take a fraction of it."""
+
+MAX_INFORMATIONAL = 10
+"""Responses of 1xx before the one that counts."""
+
+READ_BYTES = 1 << 16
+
+
+class ClosedError(SendError):
+    """The other end closed a connection before it answered."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a receiver listens.
+
+    Attributes:
+        prefix: the path of its address, without a final slash.
+        tls: `None` for http.
+    """
+
+    host: str
+    port: int
+    prefix: str
+    tls: ssl.SSLContext | None
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @classmethod
+    def of(cls, url: str, tls: ssl.SSLContext | None) -> "Address":
+        """The parts of an http or https address that has been checked."""
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return cls(parts.hostname or "", port, parts.path.rstrip("/"), tls)
+
+
+@dataclass(frozen=True)
+class Response:
+    """Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body[:300].decode("utf-8", "replace").strip()
+
+
+class Connection:
+    """A connection that is open; `request` uses it, again and again while `reusable`."""
+
+    def __init__(
+        self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ):
+        self._address = address
+        self._reader = reader
+        self._writer = writer
+        self._protocol = h11.Connection(h11.CLIENT)
+        self._socket: tcp.TcpSocket = writer.get_extra_info("socket")
+        self._written = 0
+        self._confirmed = 0
+        self._last = Progress(0, 0, None)
+        self.requests = 0
+
+    @classmethod
+    async def open(cls, address: Address, names: Names, timeout: float) -> "Connection":
+        """Connect, with TLS where the address asks for it.
+
+        Raises:
+            SendError: it took longer, or the other end cannot be reached or trusted.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                reader, writer = await asyncio.open_connection(
+                    await names.address(),
+                    address.port,
+                    ssl=address.tls,
+                    server_hostname=address.host if address.tls else None,
+                    limit=READ_BYTES,
+                )
+        except TimeoutError:
+            names.failed()
+            raise SendError(f"no connection in {timeout:g} s") from None
+        except OSError as error:
+            names.failed()
+            raise SendError(f"cannot connect ({error})") from None
+        # Every byte is in the kernel, and counted there, before the next one is handed over.
+        writer.transport.set_write_buffer_limits(0)
+        connection = cls(address, reader, writer)
+        tcp.prepare(connection._socket)
+        return connection
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may follow, as far as is known here."""
+        idle = self._protocol.our_state is h11.IDLE and self._protocol.their_state is h11.IDLE
+        return idle and not self._reader.at_eof() and not self._writer.transport.is_closing()
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | AsyncIterator[bytes],
+        timeout: float,
+    ) -> Response:
+        """Send a request and read its response; a body in pieces goes out chunked.
+
+        The response may come before the body has ended: the rest of the body stays unsent then.
+
+        Raises:
+            ClosedError: the other end closed the connection before it answered anything.
+            SendError: the response was not whole after `timeout` seconds, is too large, or is not
+                HTTP.
+        """
+        self.requests += 1
+        answered = asyncio.ensure_future(self._read())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._send(method, target, headers, body, answered)
+                response = await answered
+        except TimeoutError:
+            raise SendError(f"no whole response in {timeout:g} s") from None
+        except (h11.LocalProtocolError, h11.RemoteProtocolError) as error:
+            raise SendError(f"the response is not HTTP ({error})") from None
+        except OSError as error:
+            raise ClosedError(f"the connection broke ({error})") from None
+        finally:
+            await _ended(answered)
+        self._confirmed = self._written
+        if self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE:
+            self._protocol.start_next_cycle()
+        return response
+
+    async def _send(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | AsyncIterator[bytes],
+        answered: "asyncio.Future[Response]",
+    ) -> None:
+        framing = (
+            ("content-length", str(len(body)))
+            if isinstance(body, bytes)
+            else ("transfer-encoding", "chunked")
+        )
+        head = h11.Request(
+            method=method,
+            target=self._address.prefix + target,
+            headers=[("host", self._address.host_header), *headers, framing],
+        )
+        if isinstance(body, bytes):
+            # In one write, so that head and body share a packet.
+            parts = [head, h11.Data(body), h11.EndOfMessage()]
+            await self._write(b"".join(self._protocol.send(part) or b"" for part in parts))
+            return
+        await self._write(self._protocol.send(head) or b"")
+        async for piece in body:
+            if answered.done():
+                return
+            await self._write(self._protocol.send(h11.Data(piece)) or b"")
+        if not answered.done():
+            await self._write(self._protocol.send(h11.EndOfMessage()) or b"")
+
+    async def _write(self, content: bytes) -> None:
+        self._written += len(content)
+        self._writer.write(content)
+        await self._writer.drain()
+
+    async def _read(self) -> Response:
+        """The response that counts, after those of 1xx."""
+        head: h11.Response | None = None
+        body = bytearray()
+        informational = 0
+        while True:
+            event = self._protocol.next_event()
+            if event is h11.NEED_DATA:
+                content = await self._reader.read(READ_BYTES)
+                if not content and head is None:
+                    raise ClosedError("the receiver closed the connection before it answered")
+                self._protocol.receive_data(content)
+            elif isinstance(event, h11.InformationalResponse):
+                informational += 1
+                if informational > MAX_INFORMATIONAL:
+                    raise SendError(f"more than {MAX_INFORMATIONAL} responses of 1xx")
+            elif isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > MAX_RESPONSE_BYTES:
+                    raise SendError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                names = {k.decode("ascii"): v.decode("latin-1") for k, v in head.headers}
+                return Response(head.status_code, names, bytes(body))
+            else:
+                raise ClosedError("the receiver closed the connection")
+
+    def progress(self) -> Progress:
+        """How far this connection's bytes came.
+
+        Where the kernel does not say, a byte counts as acknowledged once its request is answered,
+        and as in flight while it is in a buffer of this process.
+        """
+        waiting = self._writer.transport.get_write_buffer_size()
+        known = tcp.progress(self._socket)
+        if known is not None:
+            self._last = Progress(
+                known.acknowledged, known.in_flight + waiting, known.round_trip or None
+            )
+        elif self._writer.transport.is_closing():
+            self._last = self._last._replace(in_flight=0)
+        else:
+            self._last = Progress(self._confirmed, waiting, None)
+        return self._last
+
+    def close(self) -> int:
+        """End the connection at once; how many bytes the other end had acknowledged."""
+        acknowledged = self.progress().acknowledged
+        self._writer.transport.abort()
+        return acknowledged
+
+
+async def _ended(task: "asyncio.Future[Response]") -> None:
+    """Let a task end, cancelled if it has not; its result or error was looked at elsewhere."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

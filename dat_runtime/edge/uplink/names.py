@@ -1,0 +1,76 @@
+"""The addresses of a host: looked up in a thread that nobody waits for at the end."""
+
+import asyncio
+import socket
+import threading
+
+from dat_runtime.edge.uplink.sender import SendError
+
+LOOKUP_SECONDS = 1.0
+"""After which the addresses that were found last are used, where there are any."""
+
+
+class Names:
+    """One host. A look-up may hang for half a minute while the network is away.
+
+    asyncio's own way would pile such look-ups up in a pool, and the process would wait for them
+    when it ends.
+    """
+
+    def __init__(self, host: str):
+        self._host = host
+        self._lookup: asyncio.Future[list[str]] | None = None
+        self._known: list[str] = []
+        self._turn = 0
+
+    async def address(self) -> str:
+        """An address to connect to: the next one after `failed`.
+
+        Raises:
+            SendError: none is known.
+        """
+        if self._lookup is None:
+            self._lookup = self._start()
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                self._known = await asyncio.shield(self._lookup)
+            self._lookup = None
+        except TimeoutError:  # it goes on, and serves the next who asks
+            if not self._known:
+                raise SendError(f"no address of {self._host} in {LOOKUP_SECONDS:g} s") from None
+        except OSError as error:
+            self._lookup = None
+            if not self._known:
+                raise SendError(f"no address of {self._host} ({error})") from None
+        return self._known[self._turn % len(self._known)]
+
+    def failed(self) -> None:
+        """The address did not serve: the next one is tried."""
+        self._turn += 1
+
+    def _start(self) -> "asyncio.Future[list[str]]":
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[str]] = loop.create_future()
+
+        def tell(addresses: list[str], error: OSError | None) -> None:
+            if found.cancelled():
+                return
+            if error is None:
+                found.set_result(addresses)
+            else:
+                found.set_exception(error)
+                found.exception()  # it may be that nobody asks any more
+
+        def look_up() -> None:
+            addresses: list[str] = []
+            failure = None
+            try:
+                rows = socket.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
+                addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
+            except (OSError, UnicodeError) as error:
+                failure = OSError(str(error))
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(tell, addresses, failure)
+
+        threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        return found

@@ -1,0 +1,253 @@
+"""What waits for the uplink: the order of the live queue, the bytes in the spool.
+
+All methods run in the uplink's event loop; the spool's own, which wait for a disk, in threads.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
+
+from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.spool import Spool
+from dat_runtime.planning.live import Chunk, LiveQueue
+from dat_runtime.planning.path import Path
+from dat_runtime.planning.pending import Kind, PendingEvent, smaller_visual
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SPOOL_THREADS = 2
+"""That read alerts and visuals from the disk."""
+
+
+@dataclass(frozen=True)
+class DueAlert:
+    """An alert that was taken from the queue to be sent."""
+
+    id: str
+    size: int
+    revision: int
+
+
+@dataclass(frozen=True)
+class DueVisual:
+    """A visual that is to be sent, of one revision of its event; `begun` as in `OutgoingVisual`."""
+
+    id: str
+    kind: Kind
+    size: int
+    revision: int
+    begun: bool
+
+
+@dataclass
+class _Event:
+    """`pending.captured_at` is on the event loop's clock, which never steps."""
+
+    pending: PendingEvent
+    camera: str
+    revision: int
+    begun: bool = False
+    """Some of its visual may be at a receiver."""
+
+
+class Outbox:
+    """Events until everything of them is acknowledged or refused.
+
+    Every reading method raises `SpoolError` when the disk fails.
+
+    Attributes:
+        queue: decides what goes next.
+        alerts, visuals: ids of the events whose alert or visual waits or is under way. Their
+            lengths may be read from other threads.
+        acknowledged_at: when the receiver last took something, seconds since 1970, for people.
+    """
+
+    def __init__(self, spool: Spool, counts: Counts, path: Path):
+        self.queue = LiveQueue(path)
+        self.alerts: set[str] = set()
+        self.visuals: set[str] = set()
+        self.acknowledged_at: float | None = None
+        self._spool = spool
+        self._counts = counts
+        self._events: dict[str, _Event] = {}
+        self._threads = ThreadPoolExecutor(SPOOL_THREADS, "uplink-spool")
+        self._wakes: set[asyncio.Event] = set()
+
+    def wake_on_change(self, wake: asyncio.Event) -> None:
+        """Set this whenever there may be more to send."""
+        self._wakes.add(wake)
+
+    def forget_wake(self, wake: asyncio.Event) -> None:
+        self._wakes.discard(wake)
+
+    def _changed(self) -> None:
+        for wake in self._wakes:
+            wake.set()
+
+    def add(
+        self, pending: PendingEvent, camera: str, revision: int, *, begun: bool = False
+    ) -> None:
+        """Queue an event; a newer revision replaces an older one, an older one is passed over.
+
+        `pending.captured_at` is on the event loop's clock.
+        """
+        known = self._events.get(pending.id)
+        if known is not None:
+            if revision <= known.revision:
+                return
+            begun = begun or known.begun
+        self._events[pending.id] = _Event(pending, camera, revision, begun)
+        # Its visual is queued when the alert is acknowledged, and not before.
+        self.queue.remove(pending.id)
+        if smaller_visual(pending) is not None:
+            self.visuals.add(pending.id)
+        if pending.json_sent:
+            self._queue_visual(pending.id)
+        else:
+            self._queue_alert(pending)
+        self._changed()
+
+    def _queue_alert(self, pending: PendingEvent) -> None:
+        self.alerts.add(pending.id)
+        self.queue.add(replace(pending, roi_bytes=None, box_bytes=None))
+
+    def _queue_visual(self, id: str, offset: int = 0) -> None:
+        event = self._events[id]
+        if smaller_visual(event.pending) is None:
+            self._forget(id)
+        else:
+            self.queue.add(replace(event.pending, json_sent=True), event.camera, offset)
+
+    def _forget(self, id: str) -> None:
+        self._events.pop(id, None)
+        self.alerts.discard(id)
+        self.visuals.discard(id)
+        self.queue.remove(id)
+
+    # Alerts
+
+    def take_alert(self, most: int | None = None) -> DueAlert | None:
+        """The best alert, out of the queue; `None` when none waits or it has more bytes."""
+        chunk = self.queue.next_alert()
+        if chunk is None or (most is not None and chunk.size > most):
+            return None
+        self.queue.sent(chunk)
+        return DueAlert(chunk.event_id, chunk.size, self._events[chunk.event_id].revision)
+
+    async def read_alert(self, due: DueAlert) -> bytes | None:
+        """Its JSON; `None`, and forgotten, when the spool has none any more."""
+        content = await self._in_thread(self._spool.alert, due.id)
+        if content is None and self._is_current(due):
+            self._forget(due.id)
+        return content
+
+    def return_alert(self, due: DueAlert) -> None:
+        """It was not answered: it waits again, unless a newer revision does."""
+        if self._is_current(due):
+            self._queue_alert(self._events[due.id].pending)
+            self._changed()
+
+    def alert_taken(self, due: DueAlert) -> None:
+        """The receiver has it: now its visual may go."""
+        self._spool.acknowledge(due.id, "json", due.revision)
+        self.acknowledged_at = time.time()
+        self._counts.add("alerts_acknowledged")
+        if self._is_current(due):
+            self.alerts.discard(due.id)
+            self._queue_visual(due.id)
+            self._changed()
+
+    def alert_refused(self, due: DueAlert, reason: str) -> None:
+        """The receiver will never take it, nor its visual."""
+        self._spool.refuse(due.id, "json", reason, due.revision)
+        self._counts.add("alerts_refused")
+        if self._is_current(due):
+            self._forget(due.id)
+
+    def _is_current(self, due: DueAlert) -> bool:
+        event = self._events.get(due.id)
+        return event is not None and event.revision == due.revision
+
+    # Visuals
+
+    def due_visual(self, chunk: Chunk) -> DueVisual:
+        """The visual that a chunk is of."""
+        event = self._events[chunk.event_id]
+        unit = smaller_visual(event.pending)
+        size = 0 if unit is None else unit[1]
+        return DueVisual(chunk.event_id, chunk.kind, size, event.revision, event.begun)
+
+    def is_current(self, due: DueVisual) -> bool:
+        """Whether it is still wanted."""
+        event = self._events.get(due.id)
+        return event is not None and event.revision == due.revision
+
+    def begin(self, due: DueVisual) -> None:
+        """From now on some of it may be at the receiver."""
+        if self.is_current(due):
+            self._events[due.id].begun = True
+
+    def forget_receiver(self) -> None:
+        """Another receiver may be used from now on: how much it has of each visual is not known."""
+        for event in self._events.values():
+            event.begun = True
+
+    async def read_visual(self, due: DueVisual) -> bytes | None:
+        """Its bytes; `None`, and forgotten, when the spool has others by now, or none."""
+        content = await self._in_thread(self._spool.visual, due.id, due.kind)
+        if content is not None and len(content) == due.size:
+            return content
+        if self.is_current(due):
+            self._forget(due.id)
+        return None
+
+    def continue_visual(self, due: DueVisual, offset: int) -> None:
+        """So much of it is at the receiver; the rest waits."""
+        if self.is_current(due):
+            self._queue_visual(due.id, offset)
+            self._changed()
+
+    def visual_arrived(self, due: DueVisual) -> None:
+        self._spool.acknowledge(due.id, due.kind, due.revision)
+        self.acknowledged_at = time.time()
+        self._counts.add("visuals_acknowledged", kind=due.kind)
+        if self.is_current(due):
+            self._forget(due.id)
+
+    def visual_refused(self, due: DueVisual, reason: str) -> None:
+        self._spool.refuse(due.id, due.kind, reason, due.revision)
+        self._counts.add("visuals_refused", kind=due.kind)
+        if self.is_current(due):
+            self._forget(due.id)
+
+    # The spool
+
+    async def load(self, now: float, wall: float) -> None:
+        """Queue what an earlier run left in the spool."""
+        for waiting in await self._in_thread(self._spool.waiting):
+            pending = on_clock(waiting.pending, now, wall)
+            self.add(pending, waiting.camera, waiting.revision, begun=pending.json_sent)
+
+    async def expire(self) -> None:
+        """Let the spool drop the visuals that are past their time."""
+        await self._in_thread(self._spool.expire)
+
+    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def on_clock(pending: PendingEvent, now: float, wall: float) -> PendingEvent:
+    """The event with `captured_at` on the clock of `now`, which never steps.
+
+    Only this once the two clocks are compared; an event from the future counts as just captured.
+    """
+    age = max(0.0, wall - pending.captured_at)
+    return replace(pending, captured_at=now - age)

@@ -1,0 +1,101 @@
+"""Connections that are kept open, the last used first."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from dat_runtime.edge.uplink.connection import Connection
+from dat_runtime.edge.uplink.sender import Progress, SendError
+
+
+class Pool:
+    """At most `most` connections to one receiver.
+
+    With `spare`, taking the last idle connection opens another one beside it, so that what comes
+    next has one at once.
+    """
+
+    def __init__(
+        self, open_one: Callable[[], Awaitable[Connection]], most: int, *, spare: bool = False
+    ):
+        self._open_one = open_one
+        self._slots = asyncio.Semaphore(most)
+        self._spare = spare
+        self._most = most
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._acknowledged_before = 0
+        self._opening: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def connection(self, *, fresh: bool = False) -> AsyncIterator[Connection]:
+        """A connection for one request after another; it is kept where it can be used again.
+
+        With `fresh`, a new one: those that were idle may all have been closed meanwhile.
+
+        Raises:
+            SendError: none can be opened.
+        """
+        async with self._slots:
+            if fresh:
+                self._drop_idle()
+            connection = self._reused() or await self._open_one()
+            self._busy.add(connection)
+            self._keep_spare()
+            try:
+                yield connection
+            finally:
+                self._busy.discard(connection)
+                self._put_back(connection)
+
+    def _reused(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+            self._end(connection)
+        return None
+
+    def _put_back(self, connection: Connection) -> None:
+        if connection.reusable:
+            self._idle.append(connection)
+        else:
+            self._end(connection)
+
+    def _end(self, connection: Connection) -> None:
+        self._acknowledged_before += connection.close()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._end(self._idle.pop())
+
+    def _keep_spare(self) -> None:
+        enough = self._idle or len(self._busy) >= self._most
+        if self._spare and not enough and (self._opening is None or self._opening.done()):
+            self._opening = asyncio.create_task(self._open_spare())
+
+    async def _open_spare(self) -> None:
+        with contextlib.suppress(SendError):
+            self._put_back(await self._open_one())
+
+    def progress(self) -> Progress:
+        """How far the bytes came, over all connections."""
+        acknowledged, in_flight = self._acknowledged_before, 0
+        trips = []
+        for connection in (*self._idle, *self._busy):
+            one = connection.progress()
+            acknowledged += one.acknowledged
+            in_flight += one.in_flight
+            if one.round_trip is not None:
+                trips.append(one.round_trip)
+        return Progress(acknowledged, in_flight, min(trips, default=None))
+
+    async def close(self) -> None:
+        """End all connections, those in use too."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        self._drop_idle()
+        for connection in self._busy:
+            connection.close()
+        await asyncio.sleep(0)  # lets the transports end

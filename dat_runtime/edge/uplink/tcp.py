@@ -1,0 +1,96 @@
+"""What the kernel knows of a TCP connection, and what it is asked to do (Linux; elsewhere less).
+
+`sendall` and a full write buffer only say that the kernel has the bytes. How many of them the other
+end has is in `tcp_info` (linux/tcp.h), which also knows the round trip.
+"""
+
+import contextlib
+import socket
+import struct
+import sys
+from typing import NamedTuple, Protocol
+
+UNSENT_LOWAT = 16_384
+"""Bytes not sent yet above which the kernel takes no more."""
+
+# Constants of linux/tcp.h that Python's socket module does not name.
+_NOTSENT_LOWAT = 25
+_RTO_MAX_MS = 44
+_RTO_MIN_US = 45
+
+_LEAST_RTO_US = 40_000
+"""The kernel's own 200 ms would make a lost alert wait ten times its time on the wire."""
+
+_MOST_RTO_MS = 1_000
+"""The kernel's own two minutes would keep an alert from a link that came back long ago."""
+
+_BBR = b"bbr"
+"""Congestion control that does not take 2 % of lost packets for a full path."""
+
+_INFO_BYTES = 168
+_RTT_AT = 68
+_BYTES_ACKED_AT = 120
+_MIN_RTT_AT = 148
+
+
+class TcpSocket(Protocol):
+    """The part of a socket that is used here; asyncio's transports show no more."""
+
+    def fileno(self) -> int: ...
+
+    def getsockopt(self, level: int, name: int, size: int, /) -> bytes: ...
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None: ...
+
+
+class TcpProgress(NamedTuple):
+    """Attributes:
+    acknowledged: bytes that the other end's kernel has.
+    in_flight: bytes in the kernel's send queue, sent or not, that are not acknowledged.
+    round_trip: the shortest lately, seconds; 0.0 before the first.
+    """
+
+    acknowledged: int
+    in_flight: int
+    round_trip: float
+
+
+def prepare(connection: TcpSocket) -> None:
+    """Short buffers, no waiting for more bytes, quick repair of losses.
+
+    What a kernel does not know is left as it is: the options make an uplink quicker, not right.
+    """
+    wishes: list[tuple[int, int | bytes]] = [(socket.TCP_NODELAY, 1)]
+    if sys.platform == "linux":
+        wishes += [
+            (_NOTSENT_LOWAT, UNSENT_LOWAT),
+            (socket.TCP_CONGESTION, _BBR),
+            (_RTO_MIN_US, _LEAST_RTO_US),
+            (_RTO_MAX_MS, _MOST_RTO_MS),
+        ]
+    for name, value in wishes:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
+def progress(connection: TcpSocket) -> TcpProgress | None:
+    """How far the bytes came; `None` where the kernel does not say, or the socket is closed."""
+    if sys.platform != "linux" or connection.fileno() < 0:
+        return None
+    import fcntl
+    import termios
+
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ
+    except OSError:
+        return None
+    if len(info) < _MIN_RTT_AT + 4:
+        return None
+    (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
+    (smoothed,) = struct.unpack_from("=I", info, _RTT_AT)
+    (shortest,) = struct.unpack_from("=I", info, _MIN_RTT_AT)
+    (in_flight,) = struct.unpack("=i", queued)
+    # Before its first sample the kernel states the largest number as the shortest round trip.
+    round_trip = min(shortest, smoothed) / 1e6
+    return TcpProgress(acknowledged, in_flight, round_trip)

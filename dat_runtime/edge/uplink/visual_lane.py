@@ -1,0 +1,203 @@
+"""The visual lane: pieces of the best visual, each when the path has room for it.
+
+A visual that gives way to a better one is not ended: its request stays open, and goes on later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+from dat_runtime.edge.spool import SpoolError
+from dat_runtime.edge.uplink.lane import Pauses, Running, Way, wait
+from dat_runtime.edge.uplink.outbox import DueVisual
+from dat_runtime.edge.uplink.sender import OutgoingVisual, RefusedError, SendError
+from dat_runtime.planning.live import Chunk
+from dat_runtime.planning.path import PACKET
+
+MOST_UPLOADS = 8
+"""Under way at once, those that only wait for their answer included."""
+
+PART_SECONDS = 20.0
+"""After which a part ends, so that the receiver answers how much it has."""
+
+SHORTEST_TICK, LONGEST_TICK = 0.002, 0.01
+"""Seconds between two looks at the path while a visual waits for room."""
+
+
+class _Upload:
+    """A visual under way: the pieces that its sender asks for, and that the lane gives."""
+
+    def __init__(self, due: DueVisual, now: float, wake: asyncio.Event):
+        self.due = due
+        self.began = now
+        self.content = b""
+        self.first = 0
+        """Where this part began."""
+        self.offset: int | None = None
+        """Bytes given so far; `None` until the sender knows where to begin."""
+        self.unwritten = 0
+        """Bytes given that the sender has not written yet."""
+        self.ending = False
+        self._wake = wake
+        self._asked: asyncio.Future[bytes] | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether its sender waits for a piece."""
+        return self._asked is not None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.unwritten = 0
+        if self.ending or self.offset == self.due.size:
+            raise StopAsyncIteration
+        self._asked = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        try:
+            piece = await self._asked
+        finally:
+            self._asked = None
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    def give(self, size: int) -> None:
+        """The next bytes; only when it asks."""
+        assert self._asked is not None
+        assert self.offset is not None
+        piece = self.content[self.offset : self.offset + size]
+        self.offset += len(piece)
+        self.unwritten = len(piece)
+        self._asked.set_result(piece)
+        self._asked = None
+
+    def end(self) -> None:
+        """End the part here; the rest goes later."""
+        self.ending = True
+        if self._asked is not None:
+            self._asked.set_result(b"")
+            self._asked = None
+
+
+class VisualLane:
+    """Sends what is due over one way until it is cancelled; what is not answered waits again."""
+
+    def __init__(self, way: Way):
+        self._way = way
+        self._outbox = way.outbox
+        self._wake = asyncio.Event()
+        self._pauses = Pauses(way)
+        self._running = Running(self._wake)
+        self._uploads: dict[str, _Upload] = {}
+
+    async def run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        self._outbox.wake_on_change(self._wake)
+        try:
+            while True:
+                self._wake.clear()
+                self._running.check()
+                now = clock()
+                self._way.meter.read(now)
+                self._end_parts(now)
+                wants_more = now >= self._pauses.until and self._give(now)
+                await wait(self._wake, self._tick(now, wants_more))
+        finally:
+            self._outbox.forget_wake(self._wake)
+            await self._running.end()
+
+    def _tick(self, now: float, wants_more: bool) -> float | None:
+        if now < self._pauses.until:
+            return self._pauses.until - now
+        if wants_more or self._way.path.in_flight:
+            brief = PACKET / self._way.path.rate / 4
+            return min(max(brief, SHORTEST_TICK), LONGEST_TICK)
+        return 1.0 if self._uploads else None
+
+    def _end_parts(self, now: float) -> None:
+        """End the parts that took long, and those of which a newer revision came."""
+        for upload in self._uploads.values():
+            if now - upload.began > PART_SECONDS or not self._outbox.is_current(upload.due):
+                upload.end()
+
+    def _give(self, now: float) -> bool:
+        """Give one piece where there is room; whether a visual waits for some."""
+        if self._way.metered:
+            return False
+        if self._outbox.queue.next_alert() is not None:
+            return True
+        whole = self._outbox.queue.next_visual(now)
+        if whole is None:
+            self._way.path.idle()
+            return False
+        unwritten = sum(upload.unwritten for upload in self._uploads.values())
+        room = self._way.path.room(now) - unwritten
+        # Crumbs would cost more in headers than they carry; with nothing in flight they measure.
+        if room < (min(whole.size, PACKET) if self._way.path.in_flight or unwritten else 1):
+            return True
+        upload = self._uploads.get(whole.event_id)
+        if upload is None:
+            self._start(whole, now)
+        elif upload.asks and not upload.ending and upload.offset == whole.offset:
+            chunk = self._outbox.queue.next_visual(now, most=room)
+            assert chunk is not None
+            upload.give(chunk.size)
+            self._outbox.queue.sent(chunk)
+        return True
+
+    def _start(self, chunk: Chunk, now: float) -> None:
+        if len(self._uploads) >= MOST_UPLOADS:
+            self._end_one()
+            return
+        upload = _Upload(self._outbox.due_visual(chunk), now, self._wake)
+        self._uploads[chunk.event_id] = upload
+        self._running.start(self._send(upload))
+
+    def _end_one(self) -> None:
+        """Make place: end the part of a visual that gave way, the one that has gone on longest."""
+        given_way = [upload for upload in self._uploads.values() if upload.asks]
+        if given_way and not any(upload.ending for upload in self._uploads.values()):
+            min(given_way, key=lambda upload: upload.began).end()
+
+    async def _send(self, upload: _Upload) -> None:
+        due = upload.due
+        arrived: int | None = None
+        try:
+            content = await self._outbox.read_visual(due)
+            if content is None:
+                return
+            upload.content = content
+            visual = OutgoingVisual(due.id, due.kind, due.size, due.begun)
+            self._outbox.begin(due)
+            arrived = await self._way.sender.send_visual(visual, partial(self._begins, upload))
+            self._answered(upload, arrived)
+        except RefusedError as error:
+            self._outbox.visual_refused(due, str(error))
+        except (SendError, SpoolError) as error:
+            told = error if isinstance(error, SendError) else SendError(str(error))
+            self._pauses.failed(asyncio.get_running_loop().time(), told)
+        finally:
+            del self._uploads[due.id]
+            if arrived is None:
+                # How much of it is there has to be asked.
+                self._outbox.continue_visual(due, 0)
+
+    def _begins(self, upload: _Upload, offset: int) -> AsyncIterator[bytes]:
+        """The sender knows where the receiver stands."""
+        upload.first = upload.offset = offset
+        self._outbox.continue_visual(upload.due, offset)
+        return upload
+
+    def _answered(self, upload: _Upload, arrived: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if arrived >= upload.due.size:
+            self._outbox.visual_arrived(upload.due)
+        elif upload.offset is not None and upload.offset > upload.first >= arrived:
+            self._pauses.failed(now, SendError("the receiver keeps nothing of a visual"))
+            self._outbox.continue_visual(upload.due, arrived)
+            return
+        else:
+            self._outbox.continue_visual(upload.due, arrived)
+        self._pauses.worked(now)
