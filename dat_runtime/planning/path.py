@@ -109,6 +109,11 @@ class Path:
         return min(self._minima, default=0.0)
 
     @property
+    def delay(self) -> float:
+        """Seconds from when a byte has left to its arrival."""
+        return self.round_trip / 2
+
+    @property
     def in_flight(self) -> int:
         """Bytes written and not acknowledged, in all lanes."""
         return self._in_flight
@@ -168,7 +173,8 @@ class Path:
         while state.log and state.log[0].end <= state.arrived:
             newest = state.log.popleft()
         if newest is not None:
-            self._saw_round_trip(now, now - newest.at)
+            if round_trip is None:  # else the caller knows it better than from when it looked
+                self._saw_round_trip(now, now - newest.at)
             self._waited = max(0.0, now - newest.at - self.round_trip)
             self._longest_wait = max(self._longest_wait, self._waited)
         self._measure(now)
