@@ -13,41 +13,20 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
+from eval.uplink.link import DEEP_BUFFER, LinkSettings
 from eval.uplink.trace import Rates
 
 NODE = "10.77.0.1"
 RECEIVER = "10.77.0.2"
 
-DEEP_BUFFER = 300_000
-"""Bytes that wait before the bottleneck: 6 s at 50 kB/s, as deep as mobile uplinks have them."""
-
 REPOSITORY = Path(__file__).parents[2]
 
 ENDING = 20
 """Seconds that the router may take to end."""
-
-
-@dataclass(frozen=True)
-class LinkSettings:
-    """What the router emulates.
-
-    Attributes:
-        rates: bytes of IP packets a second from node to receiver, one entry a second, repeating.
-        round_trip: seconds of propagation there and back, half of it each way.
-        buffer: bytes that wait before the bottleneck; what comes to a full one is dropped.
-        loss: share of the packets from node to receiver that are lost at random.
-        seed: of the losses.
-    """
-
-    rates: Rates
-    round_trip: float = 0.0
-    buffer: int = DEEP_BUFFER
-    loss: float = 0.0
-    seed: int = 0
 
 
 class EmulatedLink:

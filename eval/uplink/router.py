@@ -9,17 +9,15 @@ import fcntl
 import heapq
 import json
 import os
-import random
 import select
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
 
-from eval.uplink.emulated_link import NODE, RECEIVER, LinkSettings
-from eval.uplink.link import Link
+from eval.uplink.emulated_link import NODE, RECEIVER
+from eval.uplink.link import Bottleneck, LinkSettings
 
 DEVICE = "link0"
 MTU = 1_500
@@ -28,30 +26,6 @@ MOST_BYTES = 65_536
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 CLONE_NEWNET = 0x40000000
-
-
-class Bottleneck:
-    """When a packet that comes to the link leaves it at the other end; None when it is dropped."""
-
-    def __init__(self, settings: LinkSettings):
-        self._settings = settings
-        self._link = Link(settings.rates)
-        self._random = random.Random(settings.seed)
-        self._free_at = 0.0
-        self._leaving: deque[tuple[float, int]] = deque()  # (when sent, size) of what is buffered
-        self._buffered = 0
-
-    def arrival(self, now: float, size: int) -> float | None:
-        while self._leaving and self._leaving[0][0] <= now:
-            self._buffered -= self._leaving.popleft()[1]
-        if self._buffered + size > self._settings.buffer:
-            return None
-        self._free_at = self._link.finish(max(now, self._free_at), size)
-        self._leaving.append((self._free_at, size))
-        self._buffered += size
-        if self._random.random() < self._settings.loss:
-            return None  # on the way, after it has used the link
-        return self._free_at + self._settings.round_trip / 2
 
 
 def main() -> int:
