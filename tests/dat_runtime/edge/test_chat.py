@@ -1,0 +1,153 @@
+"""What a response comes to, and how long a server asks to wait: values only."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dat_runtime.edge.chat import Problem, Reply, read, retry_after
+
+NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+
+
+def body(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def choice(content: object, **more: object) -> bytes:
+    return body({"choices": [{"message": {"content": content}, **more}]})
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, "passes") for status in (408, 409, 425, 429, 500, 502, 503, 504, 520, 529, 599)),
+        *((status, "refused") for status in (400, 413, 422)),
+        *((status, "stays") for status in (204, 302, 401, 403, 404, 501, 505)),
+    ],
+)
+def test_a_status_says_whether_to_ask_again(status: int, kind: str) -> None:
+    said = read(status, b"busy")
+    assert said == Problem(kind, f"status {status}: 'busy'")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        (body({"error": {"message": "no worker", "code": 502}}), "passes", "'no worker'"),
+        (body({"error": {"message": "not yours", "code": 401}}), "stays", "'not yours'"),
+        (body({"error": {"message": "odd", "code": "x"}}), "passes", "'odd'"),
+        (body({"error": {"message": "no", "code": "content_filter"}}), "refused", "'no'"),
+        (body({"error": "busy"}), "passes", "'busy'"),
+        (choice(None, error={"message": "gone", "code": 503}), "passes", "'gone'"),
+        (choice(None, finish_reason="content_filter"), "refused", "finish_reason content_filter"),
+        (choice(None), "refused", "holds no text"),
+        (choice(["a"]), "refused", "holds no text"),
+        (b"<html>\n <b>welcome</b>", "stays", "not a chat completion: '<html> <b>welcome</b>'"),
+        (body({"choices": []}), "stays", "not a chat completion"),
+        (body({"choices": [[]]}), "stays", "not a chat completion"),
+        (body({"choices": [{"message": "text"}]}), "stays", "not a chat completion"),
+        (b"[" * 100_000, "stays", "not a chat completion"),
+        (b"", "stays", "not a chat completion: ''"),
+    ],
+)
+def test_a_200_can_hold_a_problem(content: bytes, kind: str, words: str) -> None:
+    said = read(200, content)
+    assert isinstance(said, Problem)
+    assert said.kind == kind
+    assert words in said.words
+
+
+def test_a_refusal_in_words_is_kept() -> None:
+    message = {"content": None, "refusal": "I cannot look at that."}
+    said = read(200, body({"choices": [{"message": message}]}))
+    assert said == Problem("refused", "the response holds no text: 'I cannot look at that.'")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (body({"error": {"message": "slow\n down"}}), "'slow down'"),
+        (body({"error": {"type": "x"}}), """'{"error": {"type": "x"}}'"""),
+        (body({"message": "vLLM's old form", "code": 503}), '"vLLM\'s old form"'),
+        (body({"detail": "FastAPI's"}), '"FastAPI\'s"'),
+        (body({"detail": [{"msg": "x"}]}), """'{"detail": [{"msg": "x"}]}'"""),
+        (b"\xff\xfe", "'��'"),
+        (b"a" * 5000, f"'{'a' * 300}'"),
+    ],
+)
+def test_the_words_are_the_servers_own(content: bytes, words: str) -> None:
+    assert read(503, content).words == f"status 503: {words}"  # type: ignore[union-attr]
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_a_terminal_obeys_nothing_in_the_words(content: bytes) -> None:
+    said = read(500, content)
+    assert isinstance(said, Problem)
+    assert said.words.isprintable()
+
+
+def test_an_escape_of_a_server_is_shown_and_not_sent() -> None:
+    said = read(500, body({"error": {"message": "\x1b[2J\x9b1mred\u202e"}}))
+    assert said == Problem("passes", r"status 500: '\x1b[2J\x9b1mred\u202e'")
+
+
+@pytest.mark.parametrize(("finish", "cut"), [("stop", False), ("length", True), (None, False)])
+def test_an_answer_that_ran_into_the_limit_is_cut(finish: str | None, cut: bool) -> None:
+    assert read(200, choice("{", finish_reason=finish)) == Reply("{", None, None, cut)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "message", "content", "error", "code", "usage", "detail"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from([200, 400, 503]), json_values)
+def test_no_body_raises(status: int, value: Any) -> None:
+    read(status, body(value))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "75"}, 75.0),
+        ({"retry-after": " 0.25 "}, 0.25),
+        ({"retry-after": "9" * 400}, float("inf")),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:30 -0000"}, 10.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:10 GMT"}, 0.0),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "٣"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, NOW) == seconds
+
+
+def test_a_date_to_wait_for_is_read_by_the_servers_own_clock() -> None:
+    headers = {
+        "date": "Tue, 14 Nov 2023 22:13:20 GMT",
+        "retry-after": "Tue, 14 Nov 2023 22:13:24 GMT",
+    }
+    assert retry_after(headers, NOW + 86_400) == 4.0
+
+
+@given(st.text(max_size=40))
+def test_no_header_raises(text: str) -> None:
+    wait = retry_after({"retry-after": text, "date": text}, NOW)
+    assert wait is None or wait >= 0
