@@ -1,15 +1,13 @@
 """A receiver that really listens, on SQLite and on PostgreSQL, and alerts to send to it."""
 
-import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ import httpx
 import uvicorn
 from sqlalchemy import create_engine, text
 
+from benchmarks import private_postgresql
 from dat_runtime.cloud.protocol import BoundedProtocol
 from dat_runtime.cloud.receiver import Receiver, app, opened
 
@@ -112,40 +111,14 @@ def running(store: str, folder: Path, tokens: Path | None = None) -> Iterator[Ru
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The folder of a private PostgreSQL's socket, as a URL without a database."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = shutil.which("initdb") or (str(programs[-1]) if programs else None)
-    if found is None:
-        pytest.skip("PostgreSQL is not installed: no initdb")
-    binaries = Path(found).parent
-    user = _unprivileged()
-    home = tmp_path_factory.mktemp("pg")  # short: a socket's path has at most 107 characters
-    data = home / "data"
-    for folder in (home, *home.parents):
-        if folder != Path("/tmp") and folder.is_relative_to("/tmp"):
-            folder.chmod(0o755)
-    if user is not None:
-        shutil.chown(home, user)
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(binaries / program), *arguments]
-        if user is not None:
-            command = ["setpriv", f"--reuid={user}", "--clear-groups", *command]
-        subprocess.run(command, check=True, cwd=home, capture_output=True, timeout=60)
-
-    run("initdb", "-D", str(data), "-U", "dat", "-A", "trust", "-E", "UTF8", "--locale=C")
-    options = f"-k {home} -c listen_addresses= -c shared_buffers=32MB -c max_connections=50"
-    run("pg_ctl", "-D", str(data), "-w", "-l", str(home / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql://dat@/{{}}?host={home}"
-    finally:
-        run("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")
-
-
-def _unprivileged() -> str | None:
-    """The user that runs PostgreSQL, which refuses root; `None` is ourselves."""
-    return "nobody" if os.geteuid() == 0 else None
+def postgresql() -> Iterator[str]:
+    """The URL of a private PostgreSQL's databases, with {} for a database's name."""
+    if reason := private_postgresql.missing():
+        pytest.skip(reason)
+    # Not pytest's folder: another user has to reach it, and a socket's path is short.
+    with TemporaryDirectory(prefix="dat-") as folder:
+        with private_postgresql.cluster(Path(folder)) as url:
+            yield url
 
 
 @pytest.fixture
