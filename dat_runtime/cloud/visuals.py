@@ -1,0 +1,322 @@
+"""`/v1/visuals`: pictures come in, resumable (tus 1.0.0); `/v1/events/ID/visuals/KIND` shows them.
+
+What came of a request is kept however it ended, so that a link that breaks every few seconds gets
+a picture through. `docs/wire.md` is the contract.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import FileResponse
+from prometheus_client import Counter
+from sqlalchemy import Connection, Row
+from starlette.requests import ClientDisconnect
+
+from dat_runtime.cloud import tus, uploads
+from dat_runtime.cloud.access import Who
+from dat_runtime.cloud.body import CLOSE, content_type
+from dat_runtime.cloud.events import event_row
+from dat_runtime.cloud.jpeg import jpeg_size
+from dat_runtime.cloud.uploads import KEPT_SECONDS, Files, UploadError, Writing
+from dat_runtime.fields import shown
+
+if TYPE_CHECKING:
+    from dat_runtime.cloud.receiver import Receiver
+
+T = TypeVar("T")
+
+SILENCE = 10.0
+"""Seconds without a byte after which a request ends; what came is kept."""
+
+PIECE = 65_536
+"""Bytes that are written at a time."""
+
+SYNC_EVERY = 1_000_000
+"""Bytes after which what came is acknowledged to the store, within one request."""
+
+MAX_AT_ONCE = 256
+"""Requests that bring bytes, of one worker."""
+
+
+def router(receiver: "Receiver") -> APIRouter:
+    """The routes of this module."""
+    visuals = Visuals(receiver)
+    receiver.details.append(details)
+    routes = APIRouter()
+    tus_routes = APIRouter(route_class=tus.TusRoute)
+    add = tus_routes.add_api_route
+    add("/v1/visuals", visuals.options, methods=["OPTIONS"])
+    add("/v1/visuals", visuals.create, methods=["POST"])
+    add("/v1/visuals/{key}", visuals.options, methods=["OPTIONS"])
+    add("/v1/visuals/{key}", visuals.head, methods=["HEAD"])
+    add("/v1/visuals/{key}", visuals.patch, methods=["PATCH"])
+    add("/v1/visuals/{key}", visuals.patch_by_post, methods=["POST"])
+    routes.include_router(tus_routes)
+    routes.add_api_route("/v1/events/{id}/visuals/{kind}", visuals.show, methods=["GET", "HEAD"])
+    return routes
+
+
+def details(connection: Connection, event: Row[Any]) -> dict[str, Any]:
+    """Which revision of the event each visual shows: the boxes of another may not fit it."""
+    found = {kind: uploads.shown(connection, event.number, kind) for kind in tus.KINDS}
+    return {"visual_revisions": {kind: row.revision for kind, row in found.items() if row}}
+
+
+class Visuals:
+    """The visuals of one worker; several workers may share the folder."""
+
+    def __init__(self, receiver: "Receiver"):
+        self._receiver = receiver
+        self._files = Files(receiver.folder / "visuals")
+        self._under_way = 0
+        self._ended = Counter(
+            "dat_receiver_visuals_total",
+            "Visuals that came to their end, by how: complete, refused.",
+            ["outcome"],
+            registry=receiver.metrics.registry,
+        )
+
+    async def options(self) -> Response:
+        return tus.options()
+
+    async def create(self, request: Request) -> Response:
+        """Creation, with upload where there is a body. One that is there already is told again."""
+        who = self._receiver.access.who(request)
+        wanted = tus.wanted(request)
+        brings = _brings_bytes(request)
+
+        def work(connection: Connection) -> tuple[Row[Any], bool]:
+            event = event_row(connection, wanted.event, who.node or wanted.node)
+            who.require_node(event.node)
+            return uploads.create(connection, event, wanted)
+
+        row, is_new = await self._refusing(self._receiver.store.write(work))
+        at, unread = row.arrived, {}
+        if brings and at == 0:
+            at = await self._take(request, row.key, 0)
+        elif brings:  # it goes on elsewhere: the body begins at 0
+            unread = CLOSE
+        # Relative, so that it holds behind a proxy that adds a prefix.
+        headers = {"Location": f"visuals/{row.key}", **self._state(row, at), **unread}
+        return Response(None, 201 if is_new else 200, headers)
+
+    async def head(self, request: Request, key: str) -> Response:
+        row = await self._row(request, key)
+        headers = {"Upload-Length": str(row.length), "Upload-Metadata": row.metadata}
+        return Response(None, 200, headers | self._state(row, row.arrived))
+
+    async def patch(self, request: Request, key: str) -> Response:
+        row = await self._row(request, key)
+        at = await self._take(request, row.key, tus.offset(request))
+        return Response(None, 204, self._state(row, at))
+
+    async def patch_by_post(self, request: Request, key: str) -> Response:
+        """For clients that can only POST."""
+        if request.headers.get("x-http-method-override", "").upper() != "PATCH":
+            raise HTTPException(405, "expected PATCH", {"Allow": "HEAD, PATCH, OPTIONS"} | CLOSE)
+        return await self.patch(request, key)
+
+    async def show(self, request: Request, id: str, kind: str) -> Response:
+        """The picture: that of the latest revision, or of the one that `?revision=` names."""
+        who = self._receiver.access.who(request)
+        node = who.node or request.query_params.get("node")
+        revision = _revision(request.query_params.get("revision"))
+
+        def work(connection: Connection) -> Row[Any] | None:
+            event = event_row(connection, id, node)
+            return uploads.shown(connection, event.number, kind, revision)
+
+        row = await self._receiver.store.read(work)
+        path = None if row is None else self._files.path(row.key)
+        if row is None or path is None or not path.is_file():
+            raise HTTPException(404, f"no visual {shown(kind)} of this event")
+        headers = _picture_headers(row, revision)
+        if headers["ETag"] in request.headers.get("if-none-match", ""):
+            return Response(None, 304, headers)
+        return FileResponse(path, headers=headers, media_type="image/jpeg")
+
+    async def _row(self, request: Request, key: str) -> Row[Any]:
+        """The upload that a request names, if it is the sender's own."""
+        who = self._receiver.access.who(request)
+        row = await self._receiver.store.read(partial(uploads.find, key=key))
+        _require_own(who, row)
+        assert row is not None
+        return row
+
+    def _state(self, row: Row[Any], arrived: int) -> dict[str, str]:
+        expires = None if arrived == row.length else row.written_at + KEPT_SECONDS
+        return tus.state(arrived, expires)
+
+    async def _take(self, request: Request, key: str, offset: int) -> int:
+        """Add a request's bytes to an upload; how many of its bytes are there then.
+
+        Raises:
+            HTTPException: 409, the upload is at another offset; 413, there are more bytes than it
+                has room for; 415, packed; 423, another request writes to it; 503, too many do; 400,
+                it is whole and no picture; 408, nothing came for a while; 507, the disk is full.
+        """
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise HTTPException(415, "content-encoding: send the bytes as they are", CLOSE)
+        if self._under_way >= MAX_AT_ONCE:
+            raise HTTPException(503, "too many uploads at a time", {"Retry-After": "1"} | CLOSE)
+        self._under_way += 1
+        writing = None
+        try:
+            writing = await self._refusing(asyncio.to_thread(Writing, self._files, key))
+            row = await self._begin(writing, key, offset)
+            _require_fitting(request, row.length - offset)
+            return await self._write(request, writing, row)
+        except OSError as error:
+            raise HTTPException(507, f"cannot be kept: {error.strerror}", CLOSE) from None
+        finally:
+            self._under_way -= 1
+            if writing is not None:
+                writing.close()
+
+    async def _begin(self, writing: Writing, key: str, offset: int) -> Row[Any]:
+        """The upload as it is now that nobody else writes to it."""
+        row = await self._receiver.store.read(partial(uploads.find, key=key))
+        if row is None:
+            raise HTTPException(404, "no such upload", CLOSE)
+        there = min(row.arrived, writing.size)
+        if there < row.arrived:  # a file that was lost, or a folder that was put back
+            await self._arrived(key, there)
+        if there != offset:
+            raise HTTPException(409, f"Upload-Offset: this upload is at {there}", CLOSE)
+        if not row.complete:
+            writing.begin(offset)
+        return row
+
+    async def _write(self, request: Request, writing: Writing, row: Row[Any]) -> int:
+        at: int = row.arrived
+        acknowledged = at
+        problem = None
+        try:
+            async for piece in _pieces(request):
+                if at + len(piece) > row.length:
+                    problem = HTTPException(413, f"more than {row.length:,} bytes came", CLOSE)
+                    break
+                await asyncio.to_thread(writing.write, piece)
+                at += len(piece)
+                if at - acknowledged >= SYNC_EVERY and at < row.length:
+                    await asyncio.to_thread(writing.sync)
+                    await self._arrived(row.key, at)
+                    acknowledged = at
+        except TimeoutError:
+            problem = HTTPException(408, f"no byte came for {SILENCE:g} s", CLOSE)
+        except ClientDisconnect:
+            problem = HTTPException(400, "the connection ended")  # nobody reads it
+        if at > acknowledged:
+            await asyncio.to_thread(writing.sync)
+            await self._ended_at(writing, row, at)
+        if problem is not None:
+            raise problem
+        return at
+
+    async def _arrived(self, key: str, at: int) -> None:
+        if not await self._receiver.store.write(partial(uploads.arrived, key=key, offset=at)):
+            raise HTTPException(404, "this upload has been removed", CLOSE)
+
+    async def _ended_at(self, writing: Writing, row: Row[Any], at: int) -> None:
+        """Acknowledge what is on disk; a picture that is whole is shown, or refused."""
+        if at < row.length:
+            await self._arrived(row.key, at)
+            return
+        try:
+            await asyncio.to_thread(_check, writing)
+        except ValueError as error:
+            self._ended.labels("refused").inc()
+            await self._receiver.store.write(partial(uploads.remove, key=row.key))
+            await asyncio.to_thread(self._files.remove, row.key)
+            raise HTTPException(400, f"no JPEG that can be shown: it {error}", CLOSE) from None
+        gone = await self._receiver.store.write(partial(uploads.complete, key=row.key))
+        self._ended.labels("complete").inc()
+        for key in gone:
+            await asyncio.to_thread(self._files.remove, key)
+
+    @staticmethod
+    async def _refusing(work: Awaitable[T]) -> T:
+        """What it comes to; an `UploadError` as HTTP tells it."""
+        try:
+            return await work
+        except UploadError as error:
+            retry = {"Retry-After": "10"} if error.status in (423, 429) else {}
+            raise HTTPException(error.status, str(error), CLOSE | retry) from None
+
+
+def _check(writing: Writing) -> None:
+    with writing.picture as file:
+        jpeg_size(file)
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body, in pieces of `PIECE` bytes and a last one.
+
+    Raises:
+        TimeoutError: nothing came for `SILENCE`; ClientDisconnect: the connection ended. What came
+            before was given.
+    """
+    held = bytearray()
+    body = request.stream()
+    problem: Exception | None = None
+    while problem is None:
+        try:
+            async with asyncio.timeout(SILENCE):
+                held += await anext(body)
+        except StopAsyncIteration:
+            break
+        except (TimeoutError, ClientDisconnect) as error:
+            problem = error
+        if len(held) >= PIECE:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
+    if problem is not None:
+        raise problem
+
+
+def _brings_bytes(request: Request) -> bool:
+    """Whether a creation comes with bytes of the visual."""
+    if content_type(request) == tus.CONTENT_TYPE:
+        return True
+    headers = request.headers
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise HTTPException(415, f"content-type: expected {tus.CONTENT_TYPE}", CLOSE)
+    return False
+
+
+def _require_own(who: Who, row: Row[Any] | None) -> None:
+    """404 for what is not there and for what is another's alike."""
+    if row is None or (who.node is not None and who.node != row.node):
+        raise HTTPException(404, "no such upload", CLOSE)
+    who.require_node(row.node)
+
+
+def _require_fitting(request: Request, room: int) -> None:
+    stated = request.headers.get("content-length", "0")
+    if len(stated) > 15 or int(stated) > room:
+        raise HTTPException(413, f"this upload takes {room:,} bytes more", CLOSE)
+
+
+def _revision(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        raise HTTPException(400, "revision: expected a whole number")
+    return int(text)
+
+
+def _picture_headers(row: Row[Any], revision: int | None) -> dict[str, str]:
+    """A picture of a stated revision never changes; the latest one has to be asked for."""
+    kept = "private, no-cache" if revision is None else "private, max-age=31536000, immutable"
+    return {
+        "Cache-Control": kept,
+        "ETag": f'"{row.key}"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Disposition": "inline",
+    }
