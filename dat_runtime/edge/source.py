@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.draw import Image
+from dat_runtime.edge.cameras.wire import MAX_FRAME_PIXELS
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_bytes
 from dat_runtime.types import Size
-
-MAX_FRAME_PIXELS = 1 << 25
-"""A larger picture is refused by its header, before it is decoded: a small file can decode to
-gigabytes. 8K (7,680 x 4,320) fits."""
 
 MAX_FILE_BYTES = 1 << 28
 """More than `MAX_FRAME_PIXELS` of 16-bit colour without compression."""

@@ -1,1 +1,1 @@
-"""Where frames come from: streams, files, folders and webcams, each read by a child process."""
+"""Cameras: each is read by a process of its own, which is watched by its frames."""
