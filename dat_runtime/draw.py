@@ -35,6 +35,10 @@ MIN_PIXELS = 3136
 """Qwen2.5-VL's own lower limit (4 units): its processor enlarges a smaller image."""
 
 
+MAX_SIDE_RATIO = 20
+"""Of a model image: what is longer would be shrunk or cut to a strip that shows nothing."""
+
+
 def size_of(image: Image) -> Size:
     return Size(width=image.shape[1], height=image.shape[0])
 
@@ -54,8 +58,8 @@ def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN
         raise ValueError(
             f"no {PATCH}-pixel unit fits min_pixels={min_pixels}, max_pixels={max_pixels}"
         )
-    if max(frame.width, frame.height) > 20 * min(frame.width, frame.height):
-        raise ValueError(f"side ratio above 20: {frame.width} x {frame.height}")
+    if is_too_long(frame):
+        raise ValueError(f"side ratio above {MAX_SIDE_RATIO}: {frame.width} x {frame.height}")
     width = max(PATCH, round(frame.width / PATCH) * PATCH)
     height = max(PATCH, round(frame.height / PATCH) * PATCH)
     if width * height > max_pixels:
@@ -67,6 +71,11 @@ def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN
         width = math.ceil(frame.width * scale / PATCH) * PATCH
         height = math.ceil(frame.height * scale / PATCH) * PATCH
     return Size(width, height)
+
+
+def is_too_long(frame: Size) -> bool:
+    """Whether the MLLM cannot be asked about a frame for its side ratio; the gate still can."""
+    return max(frame.width, frame.height) > MAX_SIDE_RATIO * min(frame.width, frame.height)
 
 
 def resize(image: Image, size: Size) -> Image:
