@@ -38,7 +38,7 @@ LEAST_RATE = 100.0
 GAINS = (1.0, 1.25, 1.5, 2.0)
 """Times the window that is tried after so many round trips in a row without a queue."""
 
-PACING = 1.1
+PACING = 1.05
 """Times the rate at which bytes are let out: a little faster than they drain, or a queue that
 should show what the link carries never forms."""
 
@@ -58,6 +58,7 @@ class _Written:
 
     end: int
     at: float
+    size: int
 
 
 class _Lane:
@@ -90,6 +91,7 @@ class Path:
         self._limited_until = 0  # samples that begin before so many delivered bytes are limited
         self._nothing_waits = True
         self._minima: deque[float] = deque(maxlen=MINIMA)  # least round trip of each period
+        self._told: float | None = None
         self._period_began, self._period_samples = 0.0, 0
         self._queue, self._queue_at = 0.0, -math.inf  # what should lie in the path's buffer
         self._waited = 0.0  # in the path's buffer, as the newest round trip shows
@@ -137,7 +139,7 @@ class Path:
         self._queue_at = now
         state = self._lanes.setdefault(lane, _Lane())
         state.written += size
-        state.log.append(_Written(state.written, now))
+        state.log.append(_Written(state.written, now, size))
         self._in_flight += size
 
     def idle(self) -> None:
@@ -155,11 +157,13 @@ class Path:
     ) -> None:
         """Learn that `size` more bytes of the lane have arrived.
 
-        `round_trip` is one that the caller measured better than from write to acknowledgement: of
-        the handshake (with a `size` of 0), or of a packet that the kernel stamped.
+        `round_trip` is one that the caller knows better than from write to acknowledgement: of the
+        handshake (with a `size` of 0), or the kernel's. The kernel keeps its least one for minutes,
+        in which the way may have changed: the same value again is not news.
         """
         now = self._forward(now)
-        if round_trip is not None and math.isfinite(round_trip) and round_trip >= 0:
+        if round_trip is not None and round_trip != self._told and 0 <= round_trip < math.inf:
+            self._told = round_trip
             self._saw_round_trip(now, round_trip)
         state = self._lanes.get(lane, _Lane())
         size = min(size, state.written - state.arrived)
@@ -173,8 +177,10 @@ class Path:
         while state.log and state.log[0].end <= state.arrived:
             newest = state.log.popleft()
         if newest is not None:
-            if round_trip is None:  # else the caller knows it better than from when it looked
-                self._saw_round_trip(now, now - newest.at)
+            # The time that its own bytes took is not the way's. Bounded, lest a rate that is far
+            # too low makes the way look short.
+            own = min(newest.size / self._rate, QUEUE_SECONDS / 2)
+            self._saw_round_trip(now, max(0.0, now - newest.at - own))
             self._waited = max(0.0, now - newest.at - self.round_trip)
             self._longest_wait = max(self._longest_wait, self._waited)
         self._measure(now)
@@ -196,6 +202,9 @@ class Path:
         else:
             by_window = self._gain * held + self._allowance - self._in_flight
             room = min(by_window, self._allowance - self._queued(now))
+            # Many small packets would fill the path with headers.
+            if room < min(PACKET, self._allowance / 2):
+                return 0
         return max(0, int(room))
 
     @property

@@ -172,7 +172,7 @@ def run_live(
     while now <= end:
         while entered < len(coming) and coming[entered].captured_at <= now:
             event = coming[entered]
-            queue.add(_live_event(event, visual), event.camera)
+            queue.add(live_event(event, visual), event.camera)
             entered += 1
         chunk = queue.next_chunk(now)
         if chunk is None:
@@ -192,7 +192,7 @@ def run_live(
     return list(deliveries.values())
 
 
-def _live_event(event: Event, visual: bool) -> PendingEvent:
+def live_event(event: Event, visual: bool) -> PendingEvent:
     return PendingEvent(
         event.id,
         event.priority,
