@@ -164,15 +164,15 @@ class Connection:
         body: bytes | AsyncIterator[bytes],
         answered: "asyncio.Future[Response]",
     ) -> None:
-        framing = (
-            ("content-length", str(len(body)))
-            if isinstance(body, bytes)
-            else ("transfer-encoding", "chunked")
-        )
+        framing = []
+        if not isinstance(body, bytes):
+            framing = [("transfer-encoding", "chunked")]
+        elif body or method not in ("GET", "HEAD"):
+            framing = [("content-length", str(len(body)))]
         head = h11.Request(
             method=method,
             target=self._address.prefix + target,
-            headers=[("host", self._address.host_header), *headers, framing],
+            headers=[("host", self._address.host_header), *headers, *framing],
         )
         if isinstance(body, bytes):
             # In one write, so that head and body share a packet.
@@ -230,7 +230,10 @@ class Connection:
         known = tcp.progress(self._socket)
         if known is not None:
             self._last = Progress(
-                known.acknowledged, known.in_flight + waiting, known.round_trip or None
+                known.acknowledged,
+                known.in_flight + waiting,
+                known.round_trip or None,
+                known.unsent + waiting,
             )
         elif self._writer.transport.is_closing():
             self._last = self._last._replace(in_flight=0)

@@ -25,4 +25,6 @@ class Meter:
             arrived = progress.acknowledged - self._acknowledged
             if arrived > 0:
                 self._path.acknowledged(now, arrived, progress.round_trip)
+        if progress.unsent:  # the kernel holds back: what arrives says less than the path can do
+            self._path.idle()
         self._written, self._acknowledged = written, progress.acknowledged

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from dat_runtime.edge.uplink.connection import Connection
-from dat_runtime.edge.uplink.sender import Progress, SendError
+from dat_runtime.edge.uplink.sender import Progress, SendError, together
 
 
 class Pool:
@@ -80,15 +80,8 @@ class Pool:
 
     def progress(self) -> Progress:
         """How far the bytes came, over all connections."""
-        acknowledged, in_flight = self._acknowledged_before, 0
-        trips = []
-        for connection in (*self._idle, *self._busy):
-            one = connection.progress()
-            acknowledged += one.acknowledged
-            in_flight += one.in_flight
-            if one.round_trip is not None:
-                trips.append(one.round_trip)
-        return Progress(acknowledged, in_flight, min(trips, default=None))
+        ended = Progress(self._acknowledged_before, 0, None)
+        return together([ended, *(one.progress() for one in (*self._idle, *self._busy))])
 
     async def close(self) -> None:
         """End all connections, those in use too."""

@@ -57,6 +57,7 @@ class OutgoingVisual:
     """One visual: its event, "roi" or "box", and its size in bytes.
 
     Attributes:
+        revision: of the event that it shows.
         begun: a part of it may be at the receiver already, so that it has to be asked.
     """
 
@@ -64,6 +65,7 @@ class OutgoingVisual:
     kind: Kind
     size: int
     begun: bool = False
+    revision: int = 0
 
 
 Pieces = Callable[[int], AsyncIterator[bytes]]
@@ -81,11 +83,24 @@ class Progress(NamedTuple):
         acknowledged: bytes that the other end has, protocol overhead included; only rises.
         in_flight: bytes handed to the network and not acknowledged yet.
         round_trip: shortest round trip seen lately, seconds; `None` before the first.
+        unsent: bytes of those in flight that the kernel has not sent, as far as it says.
     """
 
     acknowledged: int
     in_flight: int
     round_trip: float | None
+    unsent: int = 0
+
+
+def together(parts: Sequence[Progress]) -> Progress:
+    """Of several connections: the sums, and the shortest round trip."""
+    trips = [part.round_trip for part in parts if part.round_trip is not None]
+    return Progress(
+        sum(part.acknowledged for part in parts),
+        sum(part.in_flight for part in parts),
+        min(trips, default=None),
+        sum(part.unsent for part in parts),
+    )
 
 
 class Sender(Protocol):

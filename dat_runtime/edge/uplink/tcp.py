@@ -30,6 +30,7 @@ _BBR = b"bbr"
 _INFO_BYTES = 168
 _RTT_AT = 68
 _BYTES_ACKED_AT = 120
+_UNSENT_AT = 144
 _MIN_RTT_AT = 148
 
 
@@ -47,11 +48,13 @@ class TcpProgress(NamedTuple):
     """Attributes:
     acknowledged: bytes that the other end's kernel has.
     in_flight: bytes in the kernel's send queue, sent or not, that are not acknowledged.
+    unsent: those of them that the kernel holds back: its congestion window is full.
     round_trip: the shortest lately, seconds; 0.0 before the first.
     """
 
     acknowledged: int
     in_flight: int
+    unsent: int
     round_trip: float
 
 
@@ -90,7 +93,8 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
     (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
     (smoothed,) = struct.unpack_from("=I", info, _RTT_AT)
     (shortest,) = struct.unpack_from("=I", info, _MIN_RTT_AT)
+    (unsent,) = struct.unpack_from("=I", info, _UNSENT_AT)
     (in_flight,) = struct.unpack("=i", queued)
     # Before its first sample the kernel states the largest number as the shortest round trip.
     round_trip = min(shortest, smoothed) / 1e6
-    return TcpProgress(acknowledged, in_flight, round_trip)
+    return TcpProgress(acknowledged, in_flight, unsent, round_trip)

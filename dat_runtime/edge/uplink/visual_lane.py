@@ -20,6 +20,9 @@ MOST_UPLOADS = 8
 PART_SECONDS = 20.0
 """After which a part ends, so that the receiver answers how much it has."""
 
+QUIET_SECONDS = 4.0
+"""After which a part that gave way ends: receivers take a longer silence for a broken link."""
+
 SHORTEST_TICK, LONGEST_TICK = 0.002, 0.01
 """Seconds between two looks at the path while a visual waits for room."""
 
@@ -29,7 +32,7 @@ class _Upload:
 
     def __init__(self, due: DueVisual, now: float, wake: asyncio.Event):
         self.due = due
-        self.began = now
+        self.began = self.given_at = now
         self.content = b""
         self.first = 0
         """Where this part began."""
@@ -63,8 +66,9 @@ class _Upload:
             raise StopAsyncIteration
         return piece
 
-    def give(self, size: int) -> None:
+    def give(self, size: int, now: float) -> None:
         """The next bytes; only when it asks."""
+        self.given_at = now
         assert self._asked is not None
         assert self.offset is not None
         piece = self.content[self.offset : self.offset + size]
@@ -119,7 +123,9 @@ class VisualLane:
     def _end_parts(self, now: float) -> None:
         """End the parts that took long, and those of which a newer revision came."""
         for upload in self._uploads.values():
-            if now - upload.began > PART_SECONDS or not self._outbox.is_current(upload.due):
+            is_old = now - upload.began > PART_SECONDS
+            is_quiet = upload.asks and now - upload.given_at > QUIET_SECONDS
+            if is_old or is_quiet or not self._outbox.is_current(upload.due):
                 upload.end()
 
     def _give(self, now: float) -> bool:
@@ -138,13 +144,16 @@ class VisualLane:
         if room < (min(whole.size, PACKET) if self._way.path.in_flight or unwritten else 1):
             return True
         upload = self._uploads.get(whole.event_id)
-        if upload is None:
-            self._start(whole, now)
-        elif upload.asks and not upload.ending and upload.offset == whole.offset:
+        if upload is not None and upload.asks and upload.offset == whole.offset:
             chunk = self._outbox.queue.next_visual(now, most=room)
             assert chunk is not None
-            upload.give(chunk.size)
+            upload.give(chunk.size, now)
             self._outbox.queue.sent(chunk)
+            return True
+        # There is room, and a connection or an answer is waited for.
+        self._way.path.idle()
+        if upload is None:
+            self._start(whole, now)
         return True
 
     def _start(self, chunk: Chunk, now: float) -> None:
@@ -169,7 +178,7 @@ class VisualLane:
             if content is None:
                 return
             upload.content = content
-            visual = OutgoingVisual(due.id, due.kind, due.size, due.begun)
+            visual = OutgoingVisual(due.id, due.kind, due.size, due.begun, due.revision)
             self._outbox.begin(due)
             arrived = await self._way.sender.send_visual(visual, partial(self._begins, upload))
             self._answered(upload, arrived)
