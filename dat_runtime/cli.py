@@ -1,4 +1,4 @@
-"""`dat-runtime demo | plan | verify | edge`: the field from the command line."""
+"""`dat-runtime demo | plan | verify | edge | receive`: the field from the command line."""
 
 import argparse
 import errno
@@ -24,7 +24,7 @@ class OutputError(DatError):
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    run = {"demo": _demo, "plan": _plan, "verify": _verify, "edge": _edge}
+    run = {"demo": _demo, "plan": _plan, "verify": _verify, "edge": _edge, "receive": _receive}
     try:
         code = run[args.command](args)
         sys.stdout.flush()
@@ -90,7 +90,29 @@ def _parser() -> argparse.ArgumentParser:
     for name, words in _EDGE.items():
         action = actions.add_parser(name, help=words, description=words, allow_abbrev=False)
         action.add_argument("node", type=Path, help="the node's settings, node.yaml")
+    _add_receive(commands.add_parser("receive", help=_RECEIVE, allow_abbrev=False))
     return parser
+
+
+_RECEIVE = "the receiver: keep what nodes send, show it to operators"
+
+
+def _add_receive(receive: argparse.ArgumentParser) -> None:
+    receive.description = _RECEIVE
+    receive.add_argument(
+        "--listen", default="127.0.0.1:8080", help="ADDRESS:PORT (default: 127.0.0.1:8080)"
+    )
+    receive.add_argument(
+        "--store",
+        required=True,
+        help="sqlite:///PATH (an absolute path makes four slashes) or postgresql://...",
+    )
+    receive.add_argument("--tokens", type=Path, help="a file of NODE<TAB>TOKEN lines")
+    receive.add_argument("--webhook", help="POST each new alert to this address")
+    receive.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    receive.add_argument(
+        "--data", type=Path, help="the folder of visuals (default: beside an SQLite store)"
+    )
 
 
 _EDGE = {
@@ -167,6 +189,23 @@ def _edge(args: argparse.Namespace) -> int:
     from dat_runtime.edge.status import status
 
     return status(args.node)
+
+
+def _receive(args: argparse.Namespace) -> int:
+    try:
+        from dat_runtime.cloud.serve import receive
+    except ImportError as error:
+        raise ConfigError(
+            f"the receiver needs packages ({error.name}): pip install 'dat-runtime[receiver]'"
+        ) from None
+    return receive(
+        listen=args.listen,
+        store=args.store,
+        tokens=args.tokens,
+        webhook=args.webhook,
+        workers=args.workers,
+        data=args.data,
+    )
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -1,0 +1,140 @@
+"""What is wrong with a node's settings, without starting it (`dat-runtime edge check`)."""
+
+import importlib.util
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from dat_runtime.edge.bundle import open_bundle
+from dat_runtime.edge.cameras.settings import CameraSettings
+from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, examine_node
+from dat_runtime.edge.run import assessor
+from dat_runtime.edge.uplink.settings import UplinkSettings
+from dat_runtime.errors import ConfigError, DatError
+from dat_runtime.files import read_text
+
+SECONDS = 3.0
+"""For a server to accept a connection."""
+
+Verdict = Literal["ok", "note", "WRONG"]
+"""A note is nothing that keeps the node from starting: a server may come later."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, and what was found, in words."""
+
+    verdict: Verdict
+    about: str
+    words: str
+
+
+def check(path: Path) -> int:
+    """Print what the settings lead to and what is wrong with them; 1 where anything is.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    settings, problems = examine_node(path)
+    findings = [Finding("WRONG", "settings", problem) for problem in problems]
+    if settings is not None:
+        findings += examine(settings)
+    for finding in findings:
+        print(f"{finding.verdict:<6}{finding.about}: {finding.words}")
+    wrong = sum(finding.verdict == "WRONG" for finding in findings)
+    print(f"{path}: {f'{wrong} to mend' if wrong else 'the node can start'}")
+    return 1 if wrong else 0
+
+
+def examine(settings: NodeSettings) -> Iterator[Finding]:
+    """What can be seen of each part from outside."""
+    yield _tried("bundle", lambda: _bundle(settings.bundle))
+    for camera in settings.cameras:
+        yield _tried(f"camera {camera.name}", lambda: _camera(camera))  # noqa: B023 (asked at once)
+    for uplink in settings.uplinks:
+        yield _tried("uplink", lambda: _uplink(uplink))  # noqa: B023
+        yield _reachable("uplink", uplink.url)
+    yield _tried("spool", lambda: _spool(settings))
+    mllm = settings.mllm
+    if mllm is None:
+        yield Finding("note", "mllm", "none: every alert is made from the gate alone")
+        return
+    yield _tried("mllm", lambda: _mllm(mllm))
+    if mllm.url is not None:
+        yield _reachable("mllm", mllm.url)
+
+
+def _tried(about: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding("ok", about, look())
+    except (DatError, OSError) as error:
+        return Finding("WRONG", about, str(error))
+
+
+def _bundle(folder: Path) -> str:
+    bundle = open_bundle(folder)
+    gate = bundle.detector.settings
+    return f"{' and '.join(gate.names)} at {gate.imgsz} px, adapter for {bundle.adapter.base}"
+
+
+def _camera(camera: CameraSettings) -> str:
+    source = camera.source
+    is_stream = "://" in source
+    if not is_stream and not Path(source).exists():
+        raise ConfigError("there is no such file, folder or device", source)
+    if not Path(source).is_dir() and importlib.util.find_spec("av") is None:
+        raise ConfigError("video needs a package: pip install 'dat-runtime[video]'")
+    kind = "stream" if is_stream else "folder" if Path(source).is_dir() else "file or device"
+    return f"{kind}, {camera.fps:g} frames a second at most"
+
+
+def _uplink(uplink: UplinkSettings) -> str:
+    parts = urlsplit(uplink.url)
+    if parts.scheme.startswith("mqtt") and importlib.util.find_spec("aiomqtt") is None:
+        raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'")
+    words = f"{parts.scheme}://{parts.hostname}"
+    if uplink.token_file is not None:
+        if not read_text(uplink.token_file, ConfigError).strip():
+            raise ConfigError("holds no token", uplink.token_file)
+        if uplink.token_file.stat().st_mode & 0o077:
+            raise ConfigError("others may read the token: chmod 600", uplink.token_file)
+        words += ", with a token"
+    for file in (uplink.certificate, uplink.authorities):
+        if file is not None:
+            read_text(file, ConfigError)
+    return words + (", alerts only (metered)" if uplink.metered else "")
+
+
+def _reachable(about: str, url: str) -> Finding:
+    """Whether anything listens there now; a note where not."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}[parts.scheme]
+    place = f"{parts.hostname}:{port}"
+    try:
+        with socket.create_connection((parts.hostname or "", port), SECONDS):
+            return Finding("ok", about, f"{place} accepts connections")
+    except OSError as error:
+        return Finding("note", about, f"{place} does not accept connections now ({error})")
+
+
+def _spool(settings: NodeSettings) -> str:
+    folder = settings.spool.path.parent
+    while not folder.exists():  # it is made at the first start
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < settings.spool.max_bytes:
+        raise ConfigError(
+            f"max_bytes is {settings.spool.max_bytes:,}, the disk has {free:,} bytes free", folder
+        )
+    return f"up to {settings.spool.max_bytes:,} bytes in {settings.spool.path.parent}"
+
+
+def _mllm(mllm: MllmSettings) -> str:
+    assessor(mllm)
+    if mllm.recorded is not None:
+        return f"one recorded answer, {mllm.recorded}"
+    return f"{mllm.model}, {mllm.concurrency} at a time, {mllm.timeout:g} s"

@@ -1,0 +1,267 @@
+"""The node: from camera to an event that is durable and on its way (`dat-runtime edge run`).
+
+    cameras -> gate -> incidents -> the MLLM, or the gate alone -> event -> spool -> uplink
+
+One thread runs the gate and waits for nothing else. Questions, pictures and commits are the work of
+other threads, so that a hanging MLLM or a slow disk costs no frame.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dat_runtime import gate
+from dat_runtime.alert import Origin
+from dat_runtime.cascade import Decision, LoadController, Routing
+from dat_runtime.draw import size_of
+from dat_runtime.edge.asking import Asking, Outcome
+from dat_runtime.edge.cameras.settings import CameraFrame
+from dat_runtime.edge.cameras.watch import Cameras
+from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.detector import Detector
+from dat_runtime.edge.incidents import Incidents
+from dat_runtime.edge.spool import Spool, SpoolError
+from dat_runtime.edge.uplink.uplink import Uplink
+from dat_runtime.errors import ModelError
+from dat_runtime.event import Event, event_of, question
+from dat_runtime.types import Detection
+
+BUILDERS = 2
+"""Threads that draw, encode and commit events. OpenCV and SQLite work outside Python's lock."""
+
+MOST_IN_HAND = 32
+"""Frames that wait for an answer, or to become events: each holds a picture in memory."""
+
+REMEMBERED = 10_000
+"""Events whose latest revision is known; an older one gets no late answer."""
+
+QUIET = 10.0
+"""Seconds without a look of the gate after which the node is not healthy."""
+
+NO_MLLM = "no MLLM is configured"
+
+log = logging.getLogger("dat_runtime.edge")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The detector of a bundle with what goes with it.
+
+    Attributes:
+        versions: of the bundle and its parts, as alerts state them.
+        max_pixels: the pixel limit of the images that the MLLM is shown.
+    """
+
+    detector: Detector
+    routing: Routing
+    versions: dict[str, str | int | None]
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A frame that is news, on its way to an event.
+
+    Attributes:
+        kept: D⁺ of the frame: what the MLLM is shown, as in its training.
+        found: those of the incident: what the event is about.
+    """
+
+    id: str
+    frame: CameraFrame
+    kept: tuple[Detection, ...]
+    found: tuple[Detection, ...]
+
+
+class Node:
+    """Runs until it is stopped, or every camera has ended.
+
+    Args:
+        asking: bounded questions to the MLLM; `None`: the gate answers alone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        gate: Gate,
+        cameras: Cameras,
+        asking: Asking | None,
+        spool: Spool,
+        uplink: Uplink,
+        counts: Counts,
+    ):
+        self._name = name
+        self._gate = gate
+        self._cameras = cameras
+        self._asking = asking
+        self._spool = spool
+        self._uplink = uplink
+        self._counts = counts
+        routing = gate.routing
+        self._router = LoadController(routing) if routing.budget is not None else routing
+        self._incidents = Incidents()
+        self._revisions = _Revisions()
+        self._builders = ThreadPoolExecutor(BUILDERS, "event")
+        self._in_hand = threading.Semaphore(MOST_IN_HAND)
+        self._stopping = threading.Event()
+        self._looked_at = time.monotonic()
+
+    def run(self) -> None:
+        """Until `stop` is called or all cameras have ended; then everything is in the spool."""
+        self._uplink.start()
+        self._cameras.start()
+        try:
+            while not self._stopping.is_set():
+                frame = self._cameras.next(timeout=0.5)
+                self._looked_at = time.monotonic()
+                if frame is not None:
+                    self._look(frame)
+                elif self._cameras.finished:
+                    break
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """Ask `run` to end; safe in a signal handler."""
+        self._stopping.set()
+
+    @property
+    def looks(self) -> bool:
+        """Whether the gate's thread went round lately; a frame need not have come."""
+        return time.monotonic() - self._looked_at <= QUIET
+
+    def problems(self) -> list[str]:
+        """Why the node is not healthy, in words; empty when it is."""
+        found = []
+        if not self.looks:
+            found.append(f"the gate has not looked for more than {QUIET:g} s")
+        if not self._spool.healthy:
+            found.append("the spool cannot keep events")
+        states = self._cameras.states()
+        if not any(state in ("starting", "live", "ended") for state in states.values()):
+            found.append("no camera gives frames")
+        return found
+
+    def _end(self) -> None:
+        self._cameras.stop()
+        if self._asking is not None:
+            self._asking.stop()  # what is still asked about is told by the gate
+        self._builders.shutdown(wait=True)
+        self._uplink.stop(timeout=2.0)
+        self._spool.close()
+
+    def _look(self, frame: CameraFrame) -> None:
+        """Eq. 1-2 on one frame, and whether it is news."""
+        try:
+            detections = self._gate.detector.detect(frame.image)
+        except (ModelError, ValueError):
+            self._counts.add("frames_failed", camera=frame.camera)
+            return
+        decision = self._router.decide(gate.trigger_score(detections))
+        self._counts.add("frames", camera=frame.camera, decision=decision)
+        kept = gate.kept(detections, self._gate.routing.keep) if decision != "drop" else ()
+        sighting = self._incidents.see(frame.camera, frame.taken, kept)
+        if sighting is not None and sighting.is_news:
+            self._tell(_Work(sighting.id, frame, kept, sighting.detections), decision)
+
+    def _tell(self, work: _Work, decision: Decision) -> None:
+        if not self._in_hand.acquire(blocking=False):
+            # Memory is bounded: the gate waits, and frames that nobody looks at are replaced.
+            self._counts.add("gate_waited")
+            self._in_hand.acquire()
+        asking = self._asking
+        if decision == "report":
+            self._build(work, None, release=True)
+        elif asking is None:
+            self._build(work, Outcome(None, size_of(work.frame.image), NO_MLLM), release=True)
+        else:
+            asking.ask(
+                lambda: question(work.frame.image, work.kept, self._gate.max_pixels),
+                lambda outcome: self._build(work, outcome, release=not outcome.late),
+            )
+
+    def _build(self, work: _Work, outcome: Outcome | None, release: bool) -> None:
+        """Have an event made; the caller's thread has other things to do."""
+
+        def build() -> None:
+            try:
+                self._make(work, outcome)
+            except Exception:  # a defect: without this line the thread pool would keep it to itself
+                self._counts.add("alerts_lost", reason="defect")
+                log.exception("event %s could not be made", work.id)
+            finally:
+                if release:
+                    self._in_hand.release()
+
+        try:
+            self._builders.submit(build)
+        except RuntimeError:  # shut down: a late answer's event is told already
+            self._counts.add("answers_dropped", reason="stopping")
+
+    def _make(self, work: _Work, outcome: Outcome | None) -> None:
+        """The event of a frame, into the spool and to the uplink."""
+        if outcome is not None and outcome.late:
+            revision = self._revisions.after(work.id, work.frame.taken)
+            if revision is None:
+                self._counts.add("answers_dropped", reason="superseded")
+                return
+        else:
+            revision = self._revisions.next(work.id, work.frame.taken)
+        event = self._event(work, outcome, revision)
+        try:
+            self._spool.put(event, work.frame.camera)
+        except SpoolError as error:
+            self._counts.add("alerts_lost", reason="spool")
+            log.error("event %s is lost: %s", work.id, error)
+            return
+        self._uplink.offer(event, work.frame.camera)
+        if event.alert.degraded != NO_MLLM:
+            # What the MLLM could not say is worth another question when it is seen again.
+            answered = event.alert.degraded is None
+            self._incidents.answered(work.frame.camera, work.id, answered)
+        self._counts.add("alerts", camera=work.frame.camera, source=event.source)
+        if event.alert.degraded is not None:
+            self._counts.add("alerts_degraded", camera=work.frame.camera)
+        if event.alert.conflict:
+            self._counts.add("alerts_in_conflict", camera=work.frame.camera)
+
+    def _event(self, work: _Work, outcome: Outcome | None, revision: int) -> Event:
+        frame = work.frame
+        return event_of(
+            work.id,
+            frame.image,
+            work.found,
+            None if outcome is None else outcome.answer,
+            size_of(frame.image) if outcome is None else outcome.frame,
+            frame.captured_at,
+            origin=Origin(self._name, frame.camera, self._gate.versions),
+            degraded=None if outcome is None else outcome.degraded,
+            revision=revision,
+        )
+
+
+class _Revisions:
+    """The revisions of events: each gets the next number; a late answer only while it is news."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latest: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def next(self, id: str, taken: float) -> int:
+        """The number of a further revision, made of a frame taken at that time."""
+        with self._lock:
+            revision = self._latest.pop(id, (-1, 0.0))[0] + 1
+            self._latest[id] = (revision, taken)
+            if len(self._latest) > REMEMBERED:
+                self._latest.popitem(last=False)
+            return revision
+
+    def after(self, id: str, taken: float) -> int | None:
+        """The same for a late answer; `None` when a later frame was told of since."""
+        with self._lock:
+            if id not in self._latest or self._latest[id][1] > taken:
+                return None
+        return self.next(id, taken)

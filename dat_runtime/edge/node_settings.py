@@ -1,0 +1,313 @@
+"""What a node is told: `node.yaml`, read strictly, with all that is wrong in it named.
+
+    node: crossing-7
+    bundle: /var/lib/dat/bundle
+    cameras:
+      - {name: north, source: "rtsp://10.0.0.5/stream1", fps: 5}
+    mllm: {url: "http://127.0.0.1:8000/v1", model: dat, concurrency: 2, timeout: 20}
+    uplink: {url: "https://alerts.example", token_file: token, initial_bytes_per_s: 100000}
+    spool: {path: /var/lib/dat/spool.sqlite, max_bytes: 500000000, alert_reserve_bytes: 20000000}
+    metrics: {listen: "127.0.0.1:9108"}
+
+`docs/node.md` explains each key. Paths count from the file's own folder.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dat_runtime import fields
+from dat_runtime.alert import NAME
+from dat_runtime.edge.cameras.settings import CameraSettings
+from dat_runtime.edge.uplink.settings import UplinkSettings
+from dat_runtime.errors import ConfigError
+from dat_runtime.fields import Rule, Rules
+from dat_runtime.files import parse, read_text
+
+FPS = 5.0
+"""Frames a second that the gate looks at, where nothing is stated."""
+
+INITIAL_BYTES_PER_S = 100_000.0
+"""What a link is taken to carry until it was measured, where nothing is stated."""
+
+MAX_BYTES = 1 << 18
+"""Of node.yaml: a hundred cameras take a twentieth of it."""
+
+
+@dataclass(frozen=True)
+class MllmSettings:
+    """The MLLM beside the node.
+
+    Attributes:
+        url: of an OpenAI-compatible server; or `recorded`: a file that holds the one answer.
+        model: its name there.
+        concurrency: questions at a time; further frames are told by the gate alone.
+        timeout: seconds after which an answer is no longer waited for.
+        key_file: holds the server's key, where it asks for one.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    concurrency: int = 1
+    timeout: float = 20.0
+    recorded: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class SpoolSettings:
+    """Where events wait, in bytes at most, and how many of those are kept for alerts alone."""
+
+    path: Path
+    max_bytes: int = 500_000_000
+    alert_reserve_bytes: int = 20_000_000
+
+
+@dataclass(frozen=True)
+class UpdateSettings:
+    """Where signed bundles come from, and the root of trust."""
+
+    url: str
+    root: Path
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """A whole `node.yaml`.
+
+    Attributes:
+        uplinks: in order of preference.
+        metrics: host and port of the metrics, health and status; `None`: they are not served.
+    """
+
+    node: str
+    bundle: Path
+    cameras: tuple[CameraSettings, ...]
+    uplinks: tuple[UplinkSettings, ...]
+    spool: SpoolSettings
+    mllm: MllmSettings | None = None
+    metrics: tuple[str, int] | None = None
+    updates: UpdateSettings | None = None
+
+
+def _is_address(value: object, schemes: tuple[str, ...]) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+
+
+def _address(*schemes: str) -> Rule:
+    examples = " or ".join(f"{scheme}://" for scheme in schemes)
+    return Rule(lambda v: _is_address(v, schemes), f"an address that begins with {examples}")
+
+
+def _listens(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    host, _, port = value.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and 0 <= int(port) < 65536
+
+
+_BYTES = fields.whole(1)
+_TOP: Rules = {
+    "node": NAME,
+    "bundle": fields.NAME,
+    "cameras": fields.list_of(fields.OBJECT, 1, 1000),
+    "mllm": fields.OBJECT,
+    "uplink": Rule(
+        lambda v: isinstance(v, dict | list) and bool(v), "an object, or a list of them"
+    ),
+    "spool": fields.OBJECT,
+    "metrics": fields.OBJECT,
+    "updates": fields.OBJECT,
+}
+_CAMERA: Rules = {
+    "name": NAME,
+    "source": fields.NAME,
+    "fps": fields.above(0, 240),
+    "loop": fields.FLAG,
+}
+_MLLM: Rules = {
+    "url": _address("http", "https"),
+    "model": fields.NAME,
+    "concurrency": fields.whole(1, 1024),
+    "timeout": fields.above(0, 600),
+    "recorded": fields.NAME,
+    "key_file": fields.NAME,
+}
+_UPLINK: Rules = {
+    "url": _address("http", "https", "mqtt", "mqtts"),
+    "token_file": fields.NAME,
+    "initial_bytes_per_s": fields.above(0, 1e12),
+    "metered": fields.FLAG,
+    "certificate": fields.NAME,
+    "authorities": fields.NAME,
+}
+_SPOOL: Rules = {"path": fields.NAME, "max_bytes": _BYTES, "alert_reserve_bytes": _BYTES}
+_METRICS: Rules = {"listen": Rule(_listens, "host:port, such as 127.0.0.1:9108")}
+_UPDATES: Rules = {"url": _address("http", "https"), "root": fields.NAME}
+
+
+@dataclass
+class _Reader:
+    """Reads the parts of a document and gathers what is wrong with them."""
+
+    folder: Path
+    problems: list[str] = field(default_factory=list)
+
+    def part(
+        self, value: object, rules: Rules, where: str, optional_keys: tuple[str, ...]
+    ) -> dict[str, Any] | None:
+        """The part itself when nothing is wrong with it."""
+        found = list(fields.problems(value, rules, where, optional_keys))
+        self.problems += found
+        return None if found or not isinstance(value, dict) else value
+
+    def path(self, name: str) -> Path:
+        return self.folder / Path(name).expanduser()
+
+    def paths(self, part: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        """The part with the files that it names as paths."""
+        named = {name: self.path(part[name]) for name in names if part.get(name) is not None}
+        return {**part, **named}
+
+
+def read_node(path: Path) -> NodeSettings:
+    """The settings in a `node.yaml`, or in JSON, which is YAML too.
+
+    Raises:
+        ConfigError: all that is wrong with it, a line each; or it cannot be read.
+    """
+    settings, problems = examine_node(path)
+    if settings is None:
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(f"{len(problems)} to mend:{lines}", path)
+    return settings
+
+
+def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
+    """The settings, and what is wrong with them in words; `None` where anything is.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not YAML.
+    """
+    value = _read(path)
+    reader = _Reader(path.parent)
+    optional = ("mllm", "metrics", "updates")
+    top = reader.part(value, _TOP, "", optional)
+    if not isinstance(value, dict):
+        return None, reader.problems
+    cameras = list(_cameras(reader, value.get("cameras")))
+    uplinks = list(_uplinks(reader, value.get("uplink")))
+    spool = _spool(reader, value.get("spool"))
+    mllm = _mllm(reader, value["mllm"]) if "mllm" in value else None
+    metrics = _metrics(reader, value["metrics"]) if "metrics" in value else None
+    updates = None
+    if "updates" in value and (part := reader.part(value["updates"], _UPDATES, "updates", ())):
+        updates = UpdateSettings(**reader.paths(part, "root"))
+    if reader.problems or top is None or spool is None:
+        return None, reader.problems
+    settings = NodeSettings(
+        node=top["node"],
+        bundle=reader.path(top["bundle"]),
+        cameras=tuple(cameras),
+        uplinks=tuple(uplinks),
+        spool=spool,
+        mllm=mllm,
+        metrics=metrics,
+        updates=updates,
+    )
+    return settings, []
+
+
+def _read(path: Path) -> Any:
+    text = read_text(path, ConfigError, missing="name the node's settings", most_bytes=MAX_BYTES)
+    try:
+        return parse(text)  # JSON needs no further package
+    except ValueError:
+        pass
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError(
+            "is not JSON, and YAML needs a package: pip install 'dat-runtime[node]'", path
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:
+        raise ConfigError(f"is not YAML ({cause})", path) from None
+
+
+def _cameras(reader: _Reader, value: object) -> Iterator[CameraSettings]:
+    names = set()
+    for i, camera in enumerate(value if isinstance(value, list) else ()):
+        where = f"cameras[{i}]"
+        part = reader.part(camera, _CAMERA, where, ("fps", "loop"))
+        if part is None:
+            continue
+        if part["name"] in names:
+            reader.problems.append(f"{where}: the name {part['name']} is taken by another camera")
+        names.add(part["name"])
+        source = part["source"]
+        if "://" not in source:  # a file, a folder or a device
+            source = str(reader.path(source))
+        try:
+            yield CameraSettings(
+                name=part["name"],
+                source=source,
+                fps=part.get("fps", FPS),
+                loop=part.get("loop", False),
+            )
+        except ValueError as error:
+            reader.problems.append(f"{where}: {error}")
+
+
+def _uplinks(reader: _Reader, value: object) -> Iterator[UplinkSettings]:
+    several = isinstance(value, list)
+    for i, uplink in enumerate(value if isinstance(value, list) else [value]):
+        where = f"uplink[{i}]" if several else "uplink"
+        optional = tuple(name for name in _UPLINK if name != "url")
+        part = reader.part(uplink, _UPLINK, where, optional)
+        if part is None:
+            continue
+        part = {"token_file": None, "initial_bytes_per_s": INITIAL_BYTES_PER_S} | part
+        yield UplinkSettings(**reader.paths(part, "token_file", "certificate", "authorities"))
+
+
+def _spool(reader: _Reader, value: object) -> SpoolSettings | None:
+    part = reader.part(value, _SPOOL, "spool", ("max_bytes", "alert_reserve_bytes"))
+    if part is None:
+        return None
+    settings = SpoolSettings(**reader.paths(part, "path"))
+    if settings.alert_reserve_bytes >= settings.max_bytes:
+        reader.problems.append(
+            f"spool: alert_reserve_bytes is {settings.alert_reserve_bytes:,}, "
+            f"expected less than max_bytes ({settings.max_bytes:,})"
+        )
+    return settings
+
+
+def _mllm(reader: _Reader, value: object) -> MllmSettings | None:
+    part = reader.part(value, _MLLM, "mllm", tuple(_MLLM))
+    if part is None:
+        return None
+    if "recorded" in part:
+        if part.keys() & {"url", "model"}:
+            reader.problems.append("mllm: recorded excludes url and model")
+    elif not part.keys() >= {"url", "model"}:
+        reader.problems.append("mllm: url and model are missing, or recorded")
+    return MllmSettings(**reader.paths(part, "recorded", "key_file"))
+
+
+def _metrics(reader: _Reader, value: object) -> tuple[str, int] | None:
+    part = reader.part(value, _METRICS, "metrics", ())
+    if part is None:
+        return None
+    host, _, port = part["listen"].rpartition(":")
+    return host.strip("[]"), int(port)

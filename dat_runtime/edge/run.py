@@ -1,0 +1,212 @@
+"""A node put together from its settings, and run (`dat-runtime edge run`)."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dat_runtime import __version__, manifest
+from dat_runtime.edge.asking import Asking
+from dat_runtime.edge.assess import Assessor, EndpointAssessor, RecordedAssessor
+from dat_runtime.edge.bundle import Bundle, open_bundle
+from dat_runtime.edge.cameras.watch import Cameras
+from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.metrics import MetricsServer, Status
+from dat_runtime.edge.node import Gate, Node
+from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, read_node
+from dat_runtime.edge.spool import Spool
+from dat_runtime.edge.uplink.uplink import Uplink
+from dat_runtime.errors import ConfigError
+from dat_runtime.files import read_text
+
+ANSWER_WAIT = 0.9
+"""Seconds that an event waits for the MLLM before the gate tells it: with the event's own making it
+is on its way within 1 s of the frame."""
+
+log = logging.getLogger("dat_runtime.edge")
+
+
+@dataclass
+class Assembly:
+    """A node with all that it is made of, started by `run`."""
+
+    settings: NodeSettings
+    node: Node
+    cameras: Cameras
+    spool: Spool
+    uplink: Uplink
+    counts: Counts
+
+    def status(self) -> Status:
+        """What the node says of itself to its own machine (`/status`)."""
+        link, usage = self.uplink.state, self.spool.usage
+        return {
+            "node": self.settings.node,
+            "version": __version__,
+            "time": time.time(),
+            "problems": self.node.problems(),
+            "cameras": self.cameras.states(),
+            "uplink": {
+                "url": link.url,
+                "connected": link.connected,
+                "bytes_per_s": link.bytes_per_s,
+                "round_trip_s": link.round_trip_s,
+                "last_acknowledged_at": link.last_acknowledged_at,
+            },
+            "waiting": {"alerts": link.alerts_waiting, "visuals": link.visuals_waiting},
+            "spool": {
+                "bytes": usage.bytes,
+                "alerts": usage.alerts,
+                "visuals": usage.visuals,
+                "max_bytes": self.settings.spool.max_bytes,
+            },
+            "dropped": dropped(self.counts),
+        }
+
+
+def dropped(counts: Counts) -> dict[str, int]:
+    """What was dropped, by what and why: every counter that has a reason."""
+    found: Counter[str] = Counter()
+    for (name, labels), number in counts.snapshot().items():
+        reason = dict(labels).get("reason")
+        if reason is not None:
+            found[f"{name}: {reason}"] += number
+    return dict(found)
+
+
+def assemble(settings: NodeSettings) -> Assembly:
+    """The node that the settings describe, not yet started.
+
+    Raises:
+        DatError: the bundle, the spool, or what the MLLM needs cannot be used.
+    """
+    counts = Counts()
+    bundle = open_bundle(settings.bundle)
+    gate = gate_of(bundle, settings)
+    spool = Spool(
+        settings.spool.path, settings.spool.max_bytes, settings.spool.alert_reserve_bytes, counts
+    )
+    cameras = Cameras(settings.cameras, counts)
+    asking = None
+    if settings.mllm is not None:
+        mllm = settings.mllm
+        asking = Asking(assessor(mllm), mllm.concurrency, ANSWER_WAIT, mllm.timeout, counts)
+
+    def told() -> dict[str, Any]:
+        status = assembly.status()
+        uplink = {name: status["uplink"][name] for name in ("bytes_per_s", "round_trip_s")}
+        shared = {name: status[name] for name in ("time", "cameras", "waiting", "dropped")}
+        return {"schema": 1, "uplink": uplink, **shared}
+
+    uplink = Uplink(settings.uplinks, spool, counts, settings.node, status=told)
+    node = Node(settings.node, gate, cameras, asking, spool, uplink, counts)
+    assembly = Assembly(settings, node, cameras, spool, uplink, counts)
+    return assembly
+
+
+def gate_of(bundle: Bundle, settings: NodeSettings) -> Gate:
+    """The gate of a bundle, and the versions that alerts state."""
+    versions: dict[str, str | int | None] = {"bundle": manifest.digest(settings.bundle)[:16]}
+    versions |= bundle.manifest.versions
+    if settings.mllm is not None:
+        versions["mllm"] = settings.mllm.model or "recorded"
+    routing = bundle.detector.settings.routing
+    return Gate(bundle.detector, routing, versions, bundle.max_pixels)
+
+
+def assessor(mllm: MllmSettings) -> Assessor:
+    """What is asked about frames.
+
+    Raises:
+        DatError: the recorded answer cannot be read, or the address cannot be used.
+    """
+    if mllm.recorded is not None:
+        return RecordedAssessor.from_file(mllm.recorded)
+    assert mllm.url is not None  # the settings demand one of the two
+    assert mllm.model is not None
+    key = None if mllm.key_file is None else read_text(mllm.key_file, ConfigError).strip()
+    try:
+        return EndpointAssessor(mllm.url, mllm.model, api_key=key, timeout=mllm.timeout)
+    except ValueError as error:
+        raise ConfigError(f"mllm: {error}") from None
+
+
+def run(path: Path) -> int:
+    """Run a node until SIGTERM, SIGINT, or the end of all its cameras.
+
+    Raises:
+        DatError: it cannot start.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    settings = read_node(path)
+    assembly = assemble(settings)
+    server = None
+    if settings.metrics is not None:
+        server = MetricsServer(settings.metrics, assembly.counts, assembly.status)
+        server.start()
+        print(f"metrics, health and status on {server.address}", flush=True)
+
+    def ask_to_stop(signum: int, _frame: object) -> None:
+        assembly.node.stop()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, ask_to_stop)
+    names = ", ".join(camera.name for camera in settings.cameras)
+    print(f"node {settings.node}: {names} -> {settings.uplinks[0].url}", flush=True)
+    watch = threading.Thread(target=_watch, args=(assembly,), daemon=True)
+    watch.start()
+    try:
+        assembly.node.run()
+    finally:
+        if server is not None:
+            server.stop()
+    alerts = _total(assembly.counts, "alerts")
+    print(f"node {settings.node} ended: {alerts} alerts, what is not sent is kept", flush=True)
+    return 0
+
+
+def _total(counts: Counts, name: str) -> int:
+    return sum(number for (series, _), number in counts.snapshot().items() if series == name)
+
+
+def _watch(assembly: Assembly) -> None:
+    """Every second: log what came and went, and tell systemd that the node is well."""
+    known: dict[str, Any] = {}
+    notify("READY=1")
+    while True:
+        status = assembly.status()
+        now = dict(status["cameras"]) | {"uplink": status["uplink"]["connected"]}
+        for name, state in now.items():
+            if known.get(name) != state:
+                log.info("%s: %s", name, _in_words(name, state))
+        known = now
+        if assembly.node.looks:
+            notify("WATCHDOG=1")
+        time.sleep(1.0)
+
+
+def notify(state: str) -> None:
+    """Tell systemd (sd_notify); nothing where it does not ask for it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):  # an abstract socket
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.sendto(state.encode(), address)
+        except OSError as error:
+            log.warning("systemd cannot be told: %s", error)
+
+
+def _in_words(name: str, state: Any) -> Any:
+    if name != "uplink":
+        return state
+    return "connected" if state else "not connected, events wait in the spool"

@@ -1,0 +1,73 @@
+"""How a running node is, asked from beside it (`dat-runtime edge status`)."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dat_runtime.edge.node_settings import read_node
+from dat_runtime.errors import ConfigError, DatError
+from dat_runtime.files import parse
+
+SECONDS = 5.0
+"""For the node's answer."""
+
+
+class StatusError(DatError):
+    """The node does not say how it is."""
+
+
+def status(path: Path) -> int:
+    """Print a node's status; 1 when something is wrong with it.
+
+    Raises:
+        ConfigError: the settings cannot be read, or say of no address to ask at.
+        StatusError: nothing answers there.
+    """
+    settings = read_node(path)
+    if settings.metrics is None:
+        raise ConfigError("has no `metrics: {listen: ...}`: add it to ask a running node", path)
+    host, port = settings.metrics
+    told = _ask(f"http://{f'[{host}]' if ':' in host else host}:{port}/status")
+    for line in lines(told):
+        print(line)
+    return 1 if told["problems"] else 0
+
+
+def _ask(url: str) -> Mapping[str, Any]:
+    import httpx
+
+    try:
+        # Without the environment's proxies: the node is beside us.
+        answer = httpx.Client(trust_env=False).get(url, timeout=SECONDS)
+        value = parse(answer.text)
+    except (httpx.HTTPError, ValueError) as error:
+        raise StatusError(f"{url}: no node answers ({error or type(error).__name__})") from None
+    if not isinstance(value, dict) or "problems" not in value:
+        raise StatusError(f"{url}: what answers is not a node")
+    return value
+
+
+def lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """A status in words."""
+    yield f"node      {told['node']}, dat-runtime {told['version']}"
+    for problem in told["problems"]:
+        yield f"PROBLEM   {problem}"
+    for name, state in told["cameras"].items():
+        yield f"camera    {name}: {state}"
+    link = told["uplink"]
+    way = "connected" if link["connected"] else "NOT CONNECTED, events wait in the spool"
+    yield f"uplink    {link['url']}: {way}"
+    if link["bytes_per_s"]:
+        trip = link["round_trip_s"]
+        words = "" if trip is None else f", round trip {1000 * trip:.0f} ms"
+        yield f"          carries {link['bytes_per_s'] / 1000:.1f} kB/s{words}"
+    if link["last_acknowledged_at"]:
+        ago = max(0.0, time.time() - link["last_acknowledged_at"])
+        yield f"          last acknowledged {ago:.0f} s ago"
+    waiting, spool = told["waiting"], told["spool"]
+    yield f"waiting   {waiting['alerts']} alerts, {waiting['visuals']} visuals"
+    share = spool["bytes"] / spool["max_bytes"]
+    yield f"spool     {spool['bytes'] / 1e6:.1f} MB, {share:.0%} of what it may hold"
+    for reason, number in sorted(told["dropped"].items()):
+        yield f"dropped   {reason}: {number}"
