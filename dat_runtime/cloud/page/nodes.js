@@ -1,0 +1,41 @@
+// Nodes and their links: the dot in the header, and the table behind it.
+
+import { h } from "./dom.js";
+import { age, duration, exactTime, many, rate } from "./format.js";
+
+const WORST_FIRST = ["lost", "late", "online"];
+
+export function worst(nodes) {
+  return WORST_FIRST.find((state) => nodes.some((node) => node.state === state)) ?? "none";
+}
+
+export function inBrief(nodes) {
+  if (!nodes.length) return "no node";
+  const away = WORST_FIRST.slice(0, 2).map((state) => [state, nodes.filter((n) => n.state === state).length]);
+  const said = away.filter(([, count]) => count).map(([state, count]) => `${count} ${state}`);
+  return [many(nodes.length, "node"), ...said].join(", ");
+}
+
+export function table(nodes) {
+  if (!nodes.length) return h("p", { class: "dim" }, "No node has reported yet.");
+  return h("ul", { class: "nodes" }, nodes.map(card));
+}
+
+function card(node) {
+  const status = node.status ?? {};
+  const { bytes_per_s: bytes, round_trip_s: trip } = status.uplink ?? {};
+  const waiting = status.waiting ?? {};
+  const dropped = Object.entries(status.dropped ?? {}).filter(([, count]) => count);
+  const facts = [
+    ["link", typeof bytes === "number" ? rate(bytes) + (typeof trip === "number" ? `, ${duration(trip)} round trip` : "") : null],
+    ["waiting", `${many(waiting.alerts ?? 0, "alert")}, ${many(waiting.visuals ?? 0, "picture")}`],
+    ["dropped", dropped.length ? dropped.map(([reason, count]) => `${reason} ${count.toLocaleString()}`).join(", ") : "nothing"],
+  ].filter(([, value]) => value);
+  const cameras = Object.entries(status.cameras ?? {});
+  return h("li", {},
+    h("h3", {}, h("i", { class: node.state, "aria-hidden": "true" }), node.node,
+      h("span", { class: "dim", title: exactTime(node.seen_at) }, ` ${node.state}, seen ${age(node.seen_at) === "now" ? "now" : `${age(node.seen_at)} ago`}`)),
+    h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    h("p", { class: "cameras" }, cameras.map(([name, state]) =>
+      h("span", { class: `badge camera ${state === "online" ? "fine" : "degraded"}` }, `${name} ${state}`))));
+}
