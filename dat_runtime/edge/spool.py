@@ -46,11 +46,14 @@ from dat_runtime.planning.pending import Kind, require_valid, smaller_visual
 
 __all__ = ["Spool", "SpoolError", "Usage", "Waiting"]
 
-LEAST_BYTES = 512 * 1024
+LEAST_BYTES = 1_000_000
 """A spool below this could not hold its own tables and log."""
 
-LOG_BYTES = 4 * 1024 * 1024
-"""Most that the write-ahead log takes before it is moved into the database."""
+LOG_BYTES = (128 * 1024, 4 * 1024 * 1024)
+"""Least and most that the write-ahead log takes; in between a sixteenth of the spool."""
+
+OVERHEAD = 2 * PAGE
+"""Bytes that a put or an acknowledgment adds to the log beside content, when it has company."""
 
 LINGER = 0.1
 """Seconds that an acknowledgment waits for others to share its commit. A kill within them costs one
@@ -86,8 +89,8 @@ class _Work:
     do: Callable[[Tables], Any]
     done: "Future[Any] | None"
     """None: nobody waits for it."""
-    size: int = 4 * PAGE
-    """Bytes that it writes to the log, about: content, and the pages of tables and indices."""
+    size: int = OVERHEAD
+    """Bytes that it writes to the log, about."""
 
 
 class Spool:
@@ -128,7 +131,8 @@ class Spool:
             )
         self._path, self._counts = path, counts
         self._clock, self._monotonic = clock, monotonic
-        self._log_bytes = min(LOG_BYTES, max_bytes // 16)
+        least, most = LOG_BYTES
+        self._log_bytes = min(max(least, max_bytes // 16), most)
         self._reserve_bytes = alert_reserve_bytes
         self._most = max_bytes - 2 * self._log_bytes
         self._problem: str | None = None
@@ -213,8 +217,7 @@ class Spool:
         Raises:
             SpoolError: the disk fails.
         """
-        row = self._read("SELECT json, revision FROM events WHERE id = ?", id)
-        return self._unsettled(row, id, "json")
+        return self._unsettled("SELECT json, revision FROM events WHERE id = ?", id, "json")
 
     def visual(self, id: str, kind: Kind) -> bytes | None:
         """The visual, "roi" or "box"; None when it is not there (any more).
@@ -222,13 +225,11 @@ class Spool:
         Raises:
             SpoolError: the disk fails.
         """
-        row = self._read(
+        question = (
             "SELECT content, visual_revision FROM events JOIN visuals ON event = number"
-            " WHERE id = ? AND kind = ?",
-            id,
-            kind,
+            " WHERE id = ? AND kind = ?"
         )
-        return self._unsettled(row, id, kind)
+        return self._unsettled(question, id, kind)
 
     def acknowledge(self, id: str, kind: Kind, revision: int = 0) -> None:
         """The receiver has this unit, at this revision or a later one: let it go.
@@ -253,12 +254,13 @@ class Spool:
         Does not raise: `healthy` says when the disk fails.
         """
 
-        def work(tables: Tables) -> None:
-            tables.expire(self._now())
+        def work(tables: Tables) -> bool:
             tables.save_clock(self._now(), self._clock())
+            return tables.expire(self._now())
 
         with contextlib.suppress(SpoolError):  # `problem` has it
-            self._ask(work)
+            while self._ask(work):
+                pass
 
     @property
     def usage(self) -> Usage:
@@ -303,7 +305,7 @@ class Spool:
         damaged = False
         while True:
             try:
-                tables = Tables(self._path)
+                tables = Tables(self._path, self._log_bytes)
                 break
             except Broken:
                 set_aside(self._path)
@@ -343,10 +345,12 @@ class Spool:
             except sqlite3.Error as error:
                 raise SpoolError(f"cannot be read ({error})", self._path) from None
 
-    def _unsettled(self, row: tuple[bytes, int] | None, id: str, kind: Kind) -> bytes | None:
-        if row is None or self._settled.get((id, kind), -1) >= row[1]:
-            return None
-        return row[0]
+    def _unsettled(self, question: str, id: str, kind: Kind) -> bytes | None:
+        """The content of a unit, unless it is settled and only not written yet."""
+        # Read before the database: in between, what is settled may be written and forgotten here.
+        settled = self._settled.get((id, kind), -1)
+        row = self._read(question, *((id,) if kind == "json" else (id, kind)))
+        return None if row is None or row[1] <= settled else row[0]
 
     # Writing
 
@@ -372,7 +376,7 @@ class Spool:
         with self._wake:
             if self._closing:
                 raise SpoolError("is closed", self._path)
-            self._queue.append(_Work(do, done, size + 4 * PAGE))
+            self._queue.append(_Work(do, done, size + OVERHEAD))
             self._wake.notify()
         return done.result()
 
@@ -381,8 +385,7 @@ class Spool:
         while group := self._next_group():
             self._serve(group)
             if self._problem is None:
-                self._keep_log()
-                self._keep_reserve()
+                self._keep_house()
         try:
             self._tables.begin()
             self._tables.save_clock(self._now(), self._clock())
@@ -423,7 +426,7 @@ class Spool:
     def _committed(self, group: list[_Work]) -> list[Any]:
         """What the works gave, once all of them are on the disk."""
         if self._damaged:
-            raise SpoolError(f"{self._problem}", self._path)
+            raise Broken(self._problem)
         while True:
             try:
                 self._tables.begin()
@@ -453,6 +456,7 @@ class Spool:
 
     def _failed(self, group: list[_Work], error: Exception) -> None:
         self._problem = str(error)
+        # A damaged file is not written any more; the next start sets it aside.
         self._damaged |= isinstance(error, sqlite3.Error) and is_damage(error)
         for work in group:
             if work.done is not None:
@@ -462,8 +466,17 @@ class Spool:
                 # What is acknowledged stays so; it is written when the disk works again.
                 self._queue.extendleft(work for work in reversed(group) if work.done is None)
 
+    def _keep_house(self) -> None:
+        try:
+            self._keep_log()
+            self._keep_reserve()
+        except OSError as error:
+            self._problem = str(error)
+
     def _keep_log(self) -> None:
-        if self._written >= self._log_bytes // 2:
+        """Move the log into the database before it outgrows its share."""
+        log = self._path.with_name(self._path.name + "-wal")
+        if self._written >= self._log_bytes // 2 or log.stat().st_size > self._log_bytes:
             while not self._checkpoint() and self._reserve.give():
                 self._tables.room.growing = False
 
@@ -482,6 +495,8 @@ class Spool:
 
     def _keep_reserve(self) -> None:
         """Hold on the disk what alerts may need beyond what the database has already."""
+        size = min(self._reserve_bytes, max(0, self._most - self._tables.size()))
+        self._reserve.shrink(size)
         now = time.monotonic()
         if now < self._look_again:
             return
@@ -489,8 +504,7 @@ class Spool:
         room = self._tables.room
         if not room.growing and free_bytes(self._path) < 2 * self._log_bytes:
             return
-        size = min(self._reserve_bytes, max(0, self._most - self._tables.size()))
-        room.growing = self._reserve.restore(size)
+        room.growing = self._reserve.grow(size)
         room.reserve_left |= room.growing
 
     def _count(self, name: str, reason: str, n: int) -> None:

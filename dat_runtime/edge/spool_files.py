@@ -63,23 +63,30 @@ class Reserve:
         if size == 0:
             return False
         try:
-            os.truncate(self._path, max(0, size - self.SLICE))
+            self.shrink(max(0, size - self.SLICE))
         except OSError:
             return False
         return True
 
-    def restore(self, size: int) -> bool:
-        """Make it `size` bytes, if the disk has room for that and as much again.
+    def shrink(self, size: int) -> None:
+        """Hold no more than `size` bytes.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        if self.size > size:
+            os.truncate(self._path, size)
+
+    def grow(self, size: int) -> bool:
+        """Hold `size` bytes; False when the disk has not room for what is missing twice.
 
         Without the second half the reserve would itself be what fills the disk.
         """
-        held = self.size
+        missing = size - self.size
+        if missing <= 0:
+            return True
         try:
-            if held >= size:
-                if held > size:
-                    os.truncate(self._path, size)
-                return True
-            if free_bytes(self._path) < 2 * (size - held):
+            if free_bytes(self._path) < 2 * missing:
                 return False
             file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

@@ -40,6 +40,9 @@ After an outage of a night or a long day the operator of the next shift still ge
 After a day the alert tells where to look, and a picture of people on a stolen node is better gone.
 """
 
+MOST_EXPIRED = 100
+"""Visuals that go in one commit: its log is bounded."""
+
 _CREATE = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,      -- the place in the file
@@ -127,13 +130,18 @@ class Broken(Exception):
 def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
     """A connection that any thread may use, one at a time."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    # FULL: a commit is on the disk when it returns. The log keeps its size: its blocks are there
-    # when the disk is full. What is deleted is overwritten where that costs no further writing.
-    for setting in ("synchronous=FULL", "wal_autocheckpoint=0", "secure_delete=FAST"):
-        connection.execute(f"PRAGMA {setting}").close()
-    connection.execute("PRAGMA cache_size=-2000")
-    if reading:
-        connection.execute("PRAGMA query_only=ON")
+    settings = [
+        "synchronous=FULL",  # a commit is on the disk when it returns
+        "wal_autocheckpoint=0",  # the spool says when, after it has answered
+        "secure_delete=FAST",  # what is deleted is overwritten where that costs no writing
+        "cache_size=-2000",  # kB
+    ]
+    try:
+        for setting in settings + ["query_only=ON"] * reading:
+            connection.execute(f"PRAGMA {setting}").close()
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -147,6 +155,12 @@ def is_full(error: sqlite3.Error) -> bool:
     return _code(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) in sizes
 
 
+def _named(error: Exception) -> Exception:
+    """The same error, but `Broken` when it says that the file is damaged."""
+    damaged = isinstance(error, sqlite3.Error) and is_damage(error)
+    return Broken(str(error)) if damaged else error
+
+
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
@@ -154,30 +168,33 @@ def _code(error: sqlite3.Error) -> int:
 class Tables:
     """The database, opened and checked.
 
+    Args:
+        log_bytes: what its log may keep.
+
     Raises:
         Broken: it is damaged.
         SpoolError: it is not a spool, or a newer one.
         sqlite3.Error: it cannot be opened now.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, log_bytes: int):
         self.room = Room(0, 0)
         self._uncounted: Counter[tuple[str, str]] = Counter()
         self._holes: list[tuple[int, int]] = []
         """(bytes, number) of rows that are gone: a new row in the place of an old one makes no new
         page. Rows at the end would leave half-empty pages behind, which no other row could use."""
-        self._db = connect(path)
         self._arrived = 0
         try:
-            self._check(path)
+            self._db = connect(path)
         except sqlite3.Error as error:
+            raise _named(error) from None
+        try:
+            self._check(path)
+            # One large visual may make the log larger; it is cut back after that.
+            self._db.execute(f"PRAGMA journal_size_limit={log_bytes}")
+        except (sqlite3.Error, Broken, SpoolError) as error:
             self._db.close()
-            if is_damage(error):
-                raise Broken(str(error)) from None
-            raise
-        except (Broken, SpoolError):
-            self._db.close()
-            raise
+            raise _named(error) from None
 
     def _check(self, path: Path) -> None:
         version = self._one("PRAGMA user_version")
@@ -386,13 +403,15 @@ class Tables:
             self.count("visuals_dropped", "its alert was refused")
         self._tidy(row)
 
-    def expire(self, now: float) -> None:
-        """Let visuals go that have waited for `VISUAL_LIFETIME`."""
+    def expire(self, now: float) -> bool:
+        """Let visuals go that have waited for `VISUAL_LIFETIME`; whether there may be more."""
         old = self._db.execute(
-            "SELECT number FROM events WHERE kind IS NOT NULL AND expires_at <= ?", (now,)
+            "SELECT number FROM events WHERE kind IS NOT NULL AND expires_at <= ? LIMIT ?",
+            (now, MOST_EXPIRED),
         ).fetchall()
         for (number,) in old:
             self._drop_visual(number, "expired")
+        return len(old) == MOST_EXPIRED
 
     def _find(self, id: str, condition: str, *values: object) -> int | None:
         row = self._db.execute(
