@@ -4,6 +4,7 @@ import asyncio
 import functools
 import ipaddress
 import json
+import math
 import random
 import re
 import threading
@@ -130,7 +131,6 @@ class EndpointAssessor:
         client = httpx.AsyncClient(
             headers=headers,
             auth=login,
-            timeout=None,  # `_answered` sets one over all
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE),
             # A key for this machine does not travel through a proxy.
             trust_env=not _is_loopback(address.host),
@@ -170,44 +170,47 @@ class EndpointAssessor:
         return f"no whole answer in {self._timeout:g} s"
 
     async def _answered(self, content: bytes) -> Reply:
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        last: Problem | None = None
+        """The answer, after as many tries as it takes and the limits allow."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
+        problem = Problem("stays", self._late)
         try:
             async with asyncio.timeout_at(deadline):
                 for attempt in range(self._tries):
-                    said, asked_to_wait = await self._try(content)
+                    said, asked_to_wait = await self._try(content, deadline - clock())
                     if isinstance(said, Reply):
                         return said
-                    last = said
-                    if last.kind != "passes" or attempt + 1 == self._tries:
-                        break
+                    problem = said
                     pause = self._pause_after(attempt, asked_to_wait)
-                    if asyncio.get_running_loop().time() + pause >= deadline:
-                        if asked_to_wait:
-                            words = f"{last.words}; it asks to wait {asked_to_wait:.0f} s"
-                            last = last._replace(words=words)
+                    if problem.kind != "passes" or clock() + pause >= deadline:
                         break
                     await asyncio.sleep(pause)
         except TimeoutError:
-            words = self._late if last is None else f"{self._late}; before that {last.words}"
-            raise AssessmentError(f"{self._url}: {words}") from None
-        words = "not asked" if last is None else last.words
-        kind = AssessmentRefused if last and last.kind == "refused" else AssessmentError
-        raise kind(f"{self._url}: {words}")
+            before = "" if problem.words == self._late else f"; before that {problem.words}"
+            raise AssessmentError(f"{self._url}: {self._late}{before}") from None
+        kind = AssessmentRefused if problem.kind == "refused" else AssessmentError
+        raise kind(f"{self._url}: {problem.words}")
 
     def _pause_after(self, attempt: int, asked_to_wait: float | None) -> float:
+        """Seconds until the next try; infinite after the last one."""
+        if attempt + 1 == self._tries:
+            return math.inf
         # Random, so that many nodes do not come back at the same moment.
         own: float = min(self._pause * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
         if asked_to_wait is None:
             return own
         return max(own, asked_to_wait + self._pause * random.random())
 
-    async def _try(self, content: bytes) -> tuple[Reply | Problem, float | None]:
+    async def _try(self, content: bytes, seconds: float) -> tuple[Reply | Problem, float | None]:
         """What one request comes to, and how long the server asks to wait before the next."""
         import httpx
 
+        # A little less than is left: httpx closes a connection that it gives up, but leaves one
+        # open whose TLS handshake is cancelled from outside.
+        limits = httpx.Timeout(None, connect=0.9 * seconds)
+        asked = self._client.stream("POST", self._url, content=content, timeout=limits)
         try:
-            async with self._client.stream("POST", self._url, content=content) as response:
+            async with asked as response:
                 self._reached = True
                 body = bytearray()
                 # Raw and uncompressed (accept-encoding): the limit counts what memory holds.
@@ -215,13 +218,17 @@ class EndpointAssessor:
                     body += chunk
                     if len(body) > MAX_RESPONSE_BYTES:
                         return Problem("stays", f"more than {MAX_RESPONSE_BYTES} bytes"), None
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             kind: Kind = "passes" if self._patient and self._reached else "stays"
-            return Problem(kind, f"ConnectError: {error}"), None
+            return Problem(kind, f"{type(error).__name__}: {error}"), None
         except httpx.HTTPError as error:
             return Problem("passes", f"{type(error).__name__}: {error}"), None
-        wait = chat.retry_after(response.headers, time.time())
-        return chat.read(response.status_code, bytes(body)), wait
+        said, wait = chat.read(response.status_code, bytes(body)), None
+        if isinstance(said, Problem):
+            wait = chat.retry_after(response.headers, time.time())
+            if wait:
+                said = Problem(said.kind, f"{said.words}; it asks to wait {wait:.0f} s")
+        return said, wait
 
 
 _PATH = "/chat/completions"
