@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dat_runtime import __version__
+from dat_runtime.cloud.settings import Settings, add_options
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ def _add_receive(receive: argparse.ArgumentParser) -> None:
         help="sqlite:///PATH (an absolute path makes four slashes) or postgresql://...",
     )
     receive.add_argument("--tokens", type=Path, help="a file of NODE<TAB>TOKEN lines")
-    receive.add_argument("--webhook", help="POST each new alert to this address")
     receive.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     receive.add_argument(
         "--data", type=Path, help="the folder of visuals (default: beside an SQLite store)"
     )
+    add_options(receive)
 
 
 _EDGE = {
@@ -202,9 +203,9 @@ def _receive(args: argparse.Namespace) -> int:
         listen=args.listen,
         store=args.store,
         tokens=args.tokens,
-        webhook=args.webhook,
         workers=args.workers,
         data=args.data,
+        also=Settings.of(args),
     )
 
 

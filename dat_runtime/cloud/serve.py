@@ -24,6 +24,8 @@ from types import FrameType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from dat_runtime.cloud import settings
+from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 
 log = logging.getLogger("dat_runtime.cloud")
@@ -45,7 +47,7 @@ class Options:
     store: str
     folder: Path
     tokens: Path | None
-    webhook: str | None
+    settings: Settings
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,20 +61,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="sqlite:///PATH (/// and a path; an absolute one has four /) or postgresql://...",
     )
     parser.add_argument("--tokens", type=Path, help="a file of NODE<TAB>TOKEN lines")
-    parser.add_argument("--webhook", help="POST each new alert to this address")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument(
         "--data", type=Path, help="the folder of visuals (default: beside an SQLite store)"
     )
+    settings.add_options(parser)
 
 
 def receive(
     listen: str,
     store: str,
     tokens: Path | None = None,
-    webhook: str | None = None,
     workers: int = 1,
     data: Path | None = None,
+    also: Settings = Settings(),
 ) -> int:
     """Receive until SIGTERM or SIGINT; prints the address once connections are accepted.
 
@@ -80,9 +82,9 @@ def receive(
         listen: ADDRESS:PORT; port 0 takes a free one.
         store: `sqlite:///PATH` or `postgresql://...`.
         tokens: a file as `access.read_tokens` reads it; without it, loopback only.
-        webhook: where each new alert goes.
         workers: processes.
         data: the folder of visuals; beside an SQLite store by default.
+        also: where alerts go on to, what comes by MQTT, what is kept.
 
     Raises:
         ConfigError: an option is wrong.
@@ -92,7 +94,7 @@ def receive(
         raise ConfigError(f"--workers is {workers}, expected 1 to 64")
     host, port = _address(listen)
     _require_safe(host, tokens)
-    options = Options(store, data or _beside(store), tokens, webhook)
+    options = Options(store, data or _beside(store), tokens, also)
     _require_openable(options)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     with _listener(host, port) as listener:
@@ -164,7 +166,7 @@ def _serve(
 
     _allow_connections()
     receiver = opened(options.store, options.folder, options.tokens)
-    receiver.webhook = options.webhook
+    receiver.settings = options.settings
     receiver.runs_tasks = is_first
 
     class Server(uvicorn.Server):

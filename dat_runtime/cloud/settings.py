@@ -1,0 +1,67 @@
+"""What a receiver does besides receiving: where alerts go on to, what comes by MQTT, what is kept.
+
+Light to import: the command line reads it for its options.
+"""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from dat_runtime.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All `None`: nothing goes on, and everything is kept.
+
+    Attributes:
+        webhook: address to which each new alert is POSTed.
+        webhook_secret: file with the secret that signs it.
+        mqtt: address of a broker to which each new alert is published.
+        mqtt_in: address of a broker from which nodes' alerts and visuals are taken.
+        mqtt_password: file with the password for both brokers; the user stands in the address.
+        mqtt_certificate, mqtt_authorities: PEM files for both: ours with its key, and the
+            authorities to trust.
+        keep_days: how long events are kept after their latest revision came.
+        keep_bytes: what visuals and alerts may take together.
+
+    Raises:
+        ConfigError: a number that makes no sense, or a secret for nothing.
+    """
+
+    webhook: str | None = None
+    webhook_secret: Path | None = None
+    mqtt: str | None = None
+    mqtt_in: str | None = None
+    mqtt_password: Path | None = None
+    mqtt_certificate: Path | None = None
+    mqtt_authorities: Path | None = None
+    keep_days: float | None = None
+    keep_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("keep_days", "keep_bytes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e18:
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected more than 0")
+        if self.webhook_secret is not None and self.webhook is None:
+            raise ConfigError("--webhook-secret signs what goes to --webhook, which is missing")
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Settings":
+        """From the options that `add_options` made."""
+        return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `dat-runtime receive` that `Settings` holds."""
+    add = parser.add_argument
+    add("--webhook", metavar="URL", help="POST each new alert to this address")
+    add("--webhook-secret", type=Path, metavar="FILE", help="sign what goes there with this secret")
+    add("--mqtt", metavar="URL", help="publish each new alert at this broker")
+    add("--mqtt-in", metavar="URL", help="take what nodes send by way of this broker")
+    add("--mqtt-password", type=Path, metavar="FILE", help="for both; the user is in the URL")
+    add("--mqtt-certificate", type=Path, metavar="PEM", help="for both: ours, with its key")
+    add("--mqtt-authorities", type=Path, metavar="PEM", help="for both: whom to trust")
+    add("--keep-days", type=float, metavar="N", help="remove what is older (default: keep all)")
+    add("--keep-bytes", type=int, metavar="N", help="remove what is more, pictures before alerts")
