@@ -90,13 +90,14 @@ class Path:
         self._rates: deque[tuple[float, float]] = deque()  # falling; the first is the largest
         self._limited_until = 0  # samples that begin before so many delivered bytes are limited
         self._nothing_waits = True
-        self._minima: deque[float] = deque(maxlen=MINIMA)  # least round trip of each period
+        # Of each period the least round trip, and the size of what measured it.
+        self._minima: deque[tuple[float, int]] = deque(maxlen=MINIMA)
         self._told: float | None = None
         self._period_began, self._period_samples = 0.0, 0
         self._queue, self._queue_at = 0.0, -math.inf  # what should lie in the path's buffer
         self._waited = 0.0  # in the path's buffer, as the newest round trip shows
-        self._longest_wait = 0.0  # of this round
         self._round_until = 0  # delivered bytes at which the round ends
+        self._round_is_clear = False
         self._clear_rounds = 0
         self._draining_until = 0
 
@@ -108,7 +109,17 @@ class Path:
     @property
     def round_trip(self) -> float:
         """The least round trip seen lately, seconds; 0 before any was."""
-        return min(self._minima, default=0.0)
+        if not self._minima:
+            return 0.0
+        seconds, size = min(self._minima)
+        return max(0.0, seconds - self._own(size))
+
+    def _own(self, size: int) -> float:
+        """The part of a round trip that the bytes themselves took to go through.
+
+        Bounded, lest a rate that is far too low makes the way look short.
+        """
+        return min(size / self._rate, QUEUE_SECONDS / 2)
 
     @property
     def delay(self) -> float:
@@ -135,6 +146,7 @@ class Path:
             if not self._in_flight:
                 self._arrivals = deque([(now, self._delivered)])
                 self._round_until = self._delivered + size
+                self._round_is_clear = False
         self._queue = self._queued(now) + size
         self._queue_at = now
         state = self._lanes.setdefault(lane, _Lane())
@@ -164,7 +176,7 @@ class Path:
         now = self._forward(now)
         if round_trip is not None and round_trip != self._told and 0 <= round_trip < math.inf:
             self._told = round_trip
-            self._saw_round_trip(now, round_trip)
+            self._saw_round_trip(now, round_trip, 0)
         state = self._lanes.get(lane, _Lane())
         size = min(size, state.written - state.arrived)
         if size <= 0:
@@ -177,12 +189,9 @@ class Path:
         while state.log and state.log[0].end <= state.arrived:
             newest = state.log.popleft()
         if newest is not None:
-            # The time that its own bytes took is not the way's. Bounded, lest a rate that is far
-            # too low makes the way look short.
-            own = min(newest.size / self._rate, QUEUE_SECONDS / 2)
-            self._saw_round_trip(now, max(0.0, now - newest.at - own))
-            self._waited = max(0.0, now - newest.at - self.round_trip)
-            self._longest_wait = max(self._longest_wait, self._waited)
+            took = now - newest.at
+            self._saw_round_trip(now, took, newest.size)
+            self._waited = max(0.0, took - self._own(newest.size) - self.round_trip)
         self._measure(now)
         self._end_round()
 
@@ -228,13 +237,13 @@ class Path:
         drained = PACING * self._gain * self._rate * (now - self._queue_at)
         return max(0.0, min(self._queue, self._in_flight) - drained)
 
-    def _saw_round_trip(self, now: float, seconds: float) -> None:
+    def _saw_round_trip(self, now: float, seconds: float, size: int) -> None:
         is_over = now - self._period_began >= PERIOD and self._period_samples >= PERIOD_SAMPLES
         if not self._minima or is_over:
-            self._minima.append(seconds)
+            self._minima.append((seconds, size))
             self._period_began, self._period_samples = now, 0
             self._drain_if_due()
-        self._minima[-1] = min(self._minima[-1], seconds)
+        self._minima[-1] = min(self._minima[-1], (seconds, size))
         self._period_samples += 1
 
     def _drain_if_due(self) -> None:
@@ -245,7 +254,7 @@ class Path:
         if len(self._minima) < MINIMA:
             return
         oldest, *later = self._minima
-        if min(later) > oldest + QUEUE_SECONDS / 4:
+        if min(later)[0] > oldest[0] + QUEUE_SECONDS / 4:
             self._draining_until = self._delivered + max(1, self._in_flight)
 
     def _measure(self, now: float) -> None:
@@ -271,15 +280,14 @@ class Path:
         self._rate = self._rates[0][1]
 
     def _end_round(self) -> None:
-        """After a round trip without a queue more is tried, up to twice the rate."""
-        if self._longest_wait > self._allowance / self._rate:
+        """After a whole round trip without a queue more is tried, up to twice the rate."""
+        if self._waited > self._allowance / self._rate / 2:
+            self._round_is_clear = False
             self._clear_rounds = 0
         if self._delivered < self._round_until:
             return
+        self._clear_rounds += self._round_is_clear
+        # A round that begins while little is on its way cannot show a queue.
         limited = self._nothing_waits or self._delivered < self._limited_until
-        if limited or self._longest_wait > self._allowance / self._rate / 2:
-            self._clear_rounds = 0
-        else:
-            self._clear_rounds += 1
-        self._longest_wait = 0.0
+        self._round_is_clear = not limited
         self._round_until = self._delivered + max(1, self._in_flight)
