@@ -1,0 +1,267 @@
+"""Bounded questions to an MLLM that answers, is slow, is full, hangs, refuses or dies."""
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from dat_runtime.edge.asking import Asking, Outcome
+from dat_runtime.edge.assess import AssessmentError, AssessmentRefused
+from dat_runtime.edge.counts import Counts
+from dat_runtime.event import Question
+from dat_runtime.types import Size
+
+FRAME = Size(112, 56)
+QUESTION = Question(b"png", "system", "prompt", FRAME)
+
+
+class Mllm:
+    """An assessor that does what it is told, and knows how many ask it at once."""
+
+    def __init__(self, answer: Callable[[], str]):
+        self._answer = answer
+        self._lock = threading.Lock()
+        self._now = self.most = 0
+
+    def assess(self, png: bytes, system: str, prompt: str) -> str:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            return self._answer()
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+class Told:
+    """Collects the outcomes of one question and when they came."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.outcomes: list[tuple[float, Outcome]] = []
+        self._came = threading.Condition()
+
+    def __call__(self, outcome: Outcome) -> None:
+        with self._came:
+            self.outcomes.append((time.monotonic() - self.began, outcome))
+            self._came.notify_all()
+
+    def wait(self, number: int = 1) -> list[Outcome]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.outcomes) >= number, 10)
+            return [outcome for _, outcome in self.outcomes]
+
+
+def raises(error: Exception) -> Callable[[], str]:
+    def answer() -> str:
+        raise error
+
+    return answer
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Set at the end, so that no thread of a hanging MLLM outlives its test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def hanging(released: threading.Event) -> Callable[[], str]:
+    def answer() -> str:
+        released.wait(20)
+        return "at last"
+
+    return answer
+
+
+def ask(asking: Asking) -> Told:
+    told = Told()
+    asking.ask(lambda: QUESTION, told)
+    return told
+
+
+def test_an_answer_comes_with_the_frame_that_was_asked_about() -> None:
+    counts = Counts()
+    asking = Asking(Mllm(lambda: "yes"), 2, 5, 10, counts)
+    assert ask(asking).wait() == [Outcome("yes", FRAME, None)]
+    asking.stop()
+    assert counts.of("answers") == counts.of("questions") == 1
+
+
+def test_a_hanging_mllm_costs_the_wait_and_no_more(released: threading.Event) -> None:
+    counts = Counts()
+    asking = Asking(Mllm(hanging(released)), 4, 0.2, 10, counts)
+    asked = [ask(asking) for _ in range(50)]
+    outcomes = [told.wait()[0] for told in asked]
+    assert [o.degraded for o in outcomes[:4]] == ["no answer of the MLLM in 0.2 s"] * 4
+    assert {o.degraded for o in outcomes[4:]} == {"the MLLM is full: 4 questions are under way"}
+    assert all(o.answer is None and not o.late for o in outcomes)
+    assert max(told.outcomes[0][0] for told in asked) < 0.7
+    assert max(told.outcomes[0][0] for told in asked[4:]) < 0.15, "the others hear it at once"
+    assert counts.of("questions_degraded", cause="slow") == 4
+    assert counts.of("questions_degraded", cause="full") == 46
+    asking.stop()
+
+
+def test_a_late_answer_comes_once_after_the_first_outcome(released: threading.Event) -> None:
+    counts = Counts()
+    asking = Asking(Mllm(hanging(released)), 1, 0.05, 10, counts)
+    told = ask(asking)
+    assert told.wait()[0].degraded is not None
+    released.set()
+    first, second = told.wait(2)
+    assert (first.late, second) == (False, Outcome("at last", FRAME, None, late=True))
+    assert counts.of("answers_late") == 1
+    asking.stop()
+    assert len(told.outcomes) == 2
+
+
+def test_an_answer_past_the_timeout_is_of_no_more_use(released: threading.Event) -> None:
+    counts = Counts()
+    asking = Asking(Mllm(hanging(released)), 1, 0.05, 0.1, counts)
+    told = ask(asking)
+    told.wait()
+    time.sleep(0.1)
+    released.set()
+    assert wait_for(lambda: counts.of("answers_dropped", reason="too late") == 1)
+    assert len(told.outcomes) == 1
+    asking.stop()
+
+
+def wait_for(holds: Callable[[], bool]) -> bool:
+    for _ in range(500):
+        if holds():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "cause"),
+    [
+        (AssessmentRefused("content filter"), "refused: content filter", "refused"),
+        (AssessmentError("status 503: 'busy'"), "no answer: status 503: 'busy'", "failed"),
+        (ZeroDivisionError("a defect"), "no answer: a defect", "failed"),
+        (AssessmentError("x" * 500), f"no answer: {'x' * 189}", "failed"),
+    ],
+)
+def test_an_error_is_an_outcome_at_once_in_its_own_words(
+    error: Exception, words: str, cause: str
+) -> None:
+    counts = Counts()
+    asking = Asking(Mllm(raises(error)), 1, 30, 60, counts)
+    for _ in range(3):  # the thread lives on
+        assert ask(asking).wait() == [Outcome(None, Size(1, 1), words)]
+    assert counts.of("questions_degraded", cause=cause) == 3
+    asking.stop()
+
+
+def test_a_question_that_cannot_be_made_is_an_outcome() -> None:
+    def broken() -> Question:
+        raise ValueError("side ratio above 20: 2200 x 100")
+
+    asking, told = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts()), Told()
+    asking.ask(broken, told)
+    (outcome,) = told.wait()
+    assert outcome.degraded == "no question could be made: side ratio above 20: 2200 x 100"
+    asking.stop()
+
+
+def test_the_question_is_made_in_another_thread_and_the_caller_is_not_kept() -> None:
+    threads = []
+
+    def slow_question() -> Question:
+        threads.append(threading.get_ident())
+        time.sleep(0.3)
+        return QUESTION
+
+    asking, told = Asking(Mllm(lambda: "yes"), 1, 5, 60, Counts()), Told()
+    asking.ask(slow_question, told)
+    assert time.monotonic() - told.began < 0.2
+    assert told.wait() == [Outcome("yes", FRAME, None)]
+    assert threads != [threading.get_ident()]
+    asking.stop()
+
+
+def test_no_more_are_under_way_than_the_mllm_can_do() -> None:
+    mllm = Mllm(lambda: time.sleep(0.01) or "yes")
+    asking = Asking(mllm, 3, 30, 60, Counts())
+    done = [ask(asking) for _ in range(30) if not time.sleep(0.002)]
+    assert all(told.wait() for told in done)
+    assert mllm.most == 3
+    asking.stop()
+
+
+def test_a_place_is_free_before_its_outcome_is_told() -> None:
+    """Whoever asks again on hearing an outcome finds a place."""
+    asking = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts())
+    second = Told()
+    asking.ask(lambda: QUESTION, lambda _: asking.ask(lambda: QUESTION, second))
+    assert second.wait() == [Outcome("yes", FRAME, None)]
+    asking.stop()
+
+
+def test_a_caller_that_fails_on_an_outcome_loses_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(_: Outcome) -> None:
+        raise ZeroDivisionError
+
+    asking = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts())
+    asking.ask(lambda: QUESTION, fails)
+    assert wait_for(lambda: "an outcome could not be handed on" in caplog.text)
+    assert ask(asking).wait() == [Outcome("yes", FRAME, None)]
+    asking.stop()
+
+
+def test_the_end_tells_everyone_and_says_nothing_afterwards(released: threading.Event) -> None:
+    asking = Asking(Mllm(hanging(released)), 2, 30, 60, Counts())
+    asked = [ask(asking) for _ in range(2)]
+    began = time.monotonic()
+    asking.stop()
+    assert time.monotonic() - began < 1
+    for told in asked:
+        assert told.outcomes[0][1].degraded == "the node is stopping"
+    assert ask(asking).wait()[0].degraded == "the node is stopping"
+    released.set()
+    time.sleep(0.1)
+    assert [len(told.outcomes) for told in asked] == [1, 1]
+    asking.stop()  # twice is no harm
+
+
+def test_the_end_waits_for_outcomes_that_are_being_told() -> None:
+    """The node closes its spool after `stop`."""
+    handed_on: list[Outcome] = []
+    began = threading.Event()
+
+    def slow(outcome: Outcome) -> None:
+        began.set()
+        time.sleep(0.2)
+        handed_on.append(outcome)
+
+    asking = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts())
+    asking.ask(lambda: QUESTION, slow)
+    assert began.wait(5)
+    asking.stop(timeout=5)
+    assert len(handed_on) == 1
+
+
+def test_no_picture_stays_in_memory_after_its_outcome() -> None:
+    class Picture:
+        pixels = np.zeros((1080, 1920, 3), np.uint8)
+
+    asking = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts())
+    picture = Picture()
+    kept = weakref.ref(picture)
+    told = Told()
+    asking.ask(lambda held=picture: QUESTION, told)  # type: ignore[misc]
+    del picture
+    told.wait()
+    assert wait_for(lambda: gc.collect() >= 0 and kept() is None)
+    asking.stop()
