@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from dat_runtime.draw import encode_jpeg, encode_png, size_of
-from dat_runtime.edge.source import header_size, read_frame
+from dat_runtime.edge.source import PictureError, header_size, read_frame, read_picture
 from dat_runtime.errors import DataError
 from dat_runtime.types import Size
 
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
@@ -87,6 +88,132 @@ def test_what_is_no_whole_picture_is_refused_by_name(
     with pytest.raises(DataError, match=words) as refusal:
         read_frame(path)
     assert str(refusal.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "empty"),
+        (b"<html>not found</html>", "not a picture"),
+        (png_bomb(7_071), "too large"),
+        (encode_png(IMAGE)[:-40], "damaged"),
+        (None, "unreadable"),
+    ],
+)
+def test_each_fault_has_a_name_to_count(tmp_path: Path, content: bytes | None, fault: str) -> None:
+    path = tmp_path / "frame.jpg"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(PictureError) as refusal:
+        read_frame(path)
+    assert refusal.value.fault == fault
+
+
+def scene() -> np.ndarray:
+    """Smooth, as frames of cameras are: each block takes few bytes."""
+    noise = np.random.default_rng(5).integers(0, 256, (24, 40, 3), np.uint8)
+    return cv2.resize(noise, (640, 384), interpolation=cv2.INTER_CUBIC)
+
+
+END = b"\xff\xd9"
+KINDS = {
+    "baseline": (scene(), []),
+    "grey": (scene()[:, :, 0], []),
+    "own tables": (scene(), [cv2.IMWRITE_JPEG_OPTIMIZE, 1]),
+    "restart markers": (scene(), [cv2.IMWRITE_JPEG_RST_INTERVAL, 4]),
+    "progressive": (scene(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+}
+
+
+def jpeg_of(kind: str) -> bytes:
+    picture, parameters = KINDS[kind]
+    return cv2.imencode(".jpg", picture, parameters)[1].tobytes()
+
+
+def fault_of(folder: Path, content: bytes) -> str | None:
+    try:
+        read_frame(file_of(folder, content))
+    except PictureError as error:
+        return error.fault
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_jpeg_is_refused_closed_with_an_end_mark_or_not(tmp_path: Path, kind: str) -> None:
+    content = jpeg_of(kind)
+    assert fault_of(tmp_path, content) is None
+    for percent in (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99):
+        cut = content[: len(content) * percent // 100]
+        assert fault_of(tmp_path, cut) == "damaged", percent
+        assert fault_of(tmp_path, cut + END) == "damaged", percent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_that_lacks_only_its_end_mark_is_whole(tmp_path: Path, kind: str) -> None:
+    whole = read_frame(file_of(tmp_path, jpeg_of(kind)))
+    assert (read_frame(file_of(tmp_path, jpeg_of(kind)[:-2])) == whole).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_cut_jpeg_is_found_however_it_is_turned(tmp_path: Path, orientation: int) -> None:
+    content = jpeg_of("baseline")
+    cut = content[:2] + exif(orientation) + content[2 : len(content) // 2]
+    assert fault_of(tmp_path, cut + END) == "damaged"
+
+
+def test_what_lies_behind_a_jpeg_neither_harms_nor_hides_a_cut(tmp_path: Path) -> None:
+    content = jpeg_of("baseline")
+    assert fault_of(tmp_path, content + bytes(100) + content) is None
+    assert fault_of(tmp_path, content[:9_000] + END + bytes(100) + content) == "damaged"
+
+
+def test_a_picture_may_end_in_the_grey_of_a_cut_one(tmp_path: Path) -> None:
+    picture = scene()
+    picture[-100:] = 128
+    frame = read_frame(file_of(tmp_path, encode_jpeg(picture)))
+    assert (frame[-1, -1] == 128).all()
+
+
+def test_a_cmyk_jpeg_is_read_in_colour_and_refused_when_cut(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    path = tmp_path / "print.jpg"
+    pillow.fromarray(scene()[:, :, ::-1]).convert("CMYK").save(path)
+    assert np.abs(read_frame(path).astype(int) - scene()).mean() < 12
+    content = path.read_bytes()
+    assert fault_of(tmp_path, content[: len(content) * 6 // 10] + END) == "damaged"
+
+
+@pytest.mark.parametrize("percent", [5, 30, 60, 90, 99])
+def test_real_frames_are_whole_and_their_cut_copies_are_not(tmp_path: Path, percent: int) -> None:
+    frames = sorted((SHARED / "accidents-detection" / "valid" / "images").glob("*.jpg"))[::6]
+    if not frames:
+        pytest.skip(f"no frames in {SHARED}")
+    for frame in frames:
+        content = frame.read_bytes()
+        assert fault_of(tmp_path, content) is None, frame.name
+        assert fault_of(tmp_path, content[: len(content) * percent // 100] + END) == "damaged", (
+            frame.name
+        )
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_a_sensor_of_fewer_than_16_bits_is_legible(tmp_path: Path, bits: int) -> None:
+    samples = scene().astype(np.uint16) << (bits - 8)
+    content = cv2.imencode(".png", samples)[1].tobytes()
+    picture = read_picture(file_of(tmp_path, content))
+    assert picture.bits == bits
+    assert (picture.image == scene()).all()
+
+
+def test_a_dark_16_bit_picture_with_one_light_keeps_its_scale(tmp_path: Path) -> None:
+    samples = np.full((30, 40, 3), 900, np.uint16)
+    samples[3, 4] = 60_000
+    content = cv2.imencode(".png", samples)[1].tobytes()
+    picture = read_picture(file_of(tmp_path, content))
+    assert picture.bits == 16
+    assert (picture.image[0, 0] == 900 >> 8).all()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
