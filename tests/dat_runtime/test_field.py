@@ -227,15 +227,12 @@ def test_metrics_and_health_are_served_beside_the_node(
     path = node_yaml("http://127.0.0.1:9", metrics={"listen": "127.0.0.1:0"})
     with process("edge", "run", path) as node:
         address = line_of(node, r"on (http://\S+)")[1]
-        until(
-            lambda: (
-                'dat_node_alerts_total{camera="north",source="mllm"} 1.0'
-                in httpx.get(f"{address}/metrics").text
-            )
+        expected = (
+            'dat_node_alerts_total{camera="north",source="mllm"} 1.0',
+            'dat_node_frames_dropped_total{camera="north",reason=',
+            "dat_node_waiting_alerts 2.0",
         )
-        text = httpx.get(f"{address}/metrics").text
-        assert 'dat_node_frames_dropped_total{camera="north",reason=' in text
-        assert "dat_node_waiting_alerts 2.0" in text
+        until(lambda: all(line in httpx.get(f"{address}/metrics").text for line in expected))
         health = httpx.get(f"{address}/healthz")
         assert (health.status_code, health.json()) == (200, {"problems": []})
         assert httpx.get(f"{address}/elsewhere").status_code == 404
