@@ -10,13 +10,15 @@ class Throttle:
     def __init__(self, fps: float):
         self._period = 1 / fps
         self._due = float("-inf")
+        self._before = float("-inf")
 
     def wants(self, stamp: float) -> bool:
         """Whether the frame of this time stamp (seconds, rising) is one of them."""
-        # A frame may come a little early: waiting for the next would halve the rate of a source
-        # that has just as many frames as are wanted.
+        gap, self._before = stamp - self._before, stamp
+        # The frame nearest to its time: waiting for the next would halve the rate of a source that
+        # has just as many frames as are wanted, and some of them early.
         early = self._due - stamp
-        if early > self._period / 4:
+        if early > min(gap, self._period) / 2:
             return False
         # Counted from when it was due: of 25 frames a second every 2.5th is wanted for 10. After a
         # gap there is nothing to make up for.

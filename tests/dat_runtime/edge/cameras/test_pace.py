@@ -1,0 +1,68 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dat_runtime.edge.cameras.pace import Playback, Throttle
+
+
+def taken(fps: float, stamps: list[float]) -> list[float]:
+    throttle = Throttle(fps)
+    return [stamp for stamp in stamps if throttle.wants(stamp)]
+
+
+def test_five_frames_a_second_of_25_are_every_fifth() -> None:
+    stamps = [n / 25 for n in range(50)]
+    assert taken(5, stamps) == stamps[::5]
+
+
+@given(fps=st.floats(0.5, 40), source=st.floats(1, 60))
+def test_no_more_frames_are_taken_than_are_wanted_and_no_fewer_than_there_are(
+    fps: float, source: float
+) -> None:
+    seconds = 100
+    stamps = [n / source for n in range(int(seconds * source))]
+    number = len(taken(fps, stamps))
+    assert number <= seconds * fps + 2
+    # A frame is late by less than a period of the source.
+    assert number >= seconds * min(fps, source) - seconds * fps * 0.01 - 2
+
+
+def test_a_source_that_has_what_is_wanted_loses_no_frame_to_its_jitter() -> None:
+    stamps = [n / 10 + (0.02 if n % 2 else 0.0) for n in range(40)]
+    assert taken(10, stamps) == stamps
+
+
+def test_after_a_gap_there_is_nothing_to_make_up_for() -> None:
+    stamps = [0.0, *(60 + n / 25 for n in range(25))]
+    assert len(taken(5, stamps)) == 1 + 5
+
+
+def test_a_file_plays_by_its_own_time_stamps() -> None:
+    playback = Playback(0.04)
+    assert [playback.seconds(t) for t in (3.0, 3.5, 3.6)] == pytest.approx([0.0, 0.5, 0.6])
+
+
+def test_a_file_without_time_stamps_plays_by_its_rate() -> None:
+    playback = Playback(0.25)
+    assert [playback.seconds(None) for _ in range(3)] == pytest.approx([0.25, 0.5, 0.75])
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True), max_size=30))
+def test_broken_time_stamps_neither_go_back_nor_keep_anyone_waiting(
+    stamps: list[float | None],
+) -> None:
+    playback = Playback(0.04)
+    before = 0.0
+    for stamp in stamps:
+        now = playback.seconds(stamp)
+        assert math.isfinite(now)
+        assert before <= now <= before + 60
+        before = now
+
+
+def test_a_jump_in_the_time_stamps_is_one_step() -> None:
+    playback = Playback(0.04)
+    stamps = [0.0, 0.04, 95_443.7, 95_443.74, 0.0]
+    assert [playback.seconds(t) for t in stamps] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
