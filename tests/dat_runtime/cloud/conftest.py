@@ -23,6 +23,7 @@ from sqlalchemy import create_engine, text
 from benchmarks import private_postgresql
 from dat_runtime.cloud.protocol import BoundedProtocol
 from dat_runtime.cloud.receiver import Receiver, app, opened
+from dat_runtime.cloud.settings import Settings
 
 BOTH = ("sqlite", "postgresql")
 
@@ -81,9 +82,12 @@ class Running:
 
 
 @contextmanager
-def running(store: str, folder: Path, tokens: Path | None = None) -> Iterator[Running]:
+def running(
+    store: str, folder: Path, tokens: Path | None = None, settings: Settings | None = None
+) -> Iterator[Running]:
     """Let a receiver listen on a free port of loopback, in a thread."""
     inside = opened(store, folder, tokens)
+    inside.settings = settings or Settings()
     server = uvicorn.Server(
         uvicorn.Config(
             app(inside),
@@ -116,9 +120,11 @@ def postgresql() -> Iterator[str]:
     if reason := private_postgresql.missing():
         pytest.skip(reason)
     # Not pytest's folder: another user has to reach it, and a socket's path is short.
-    with TemporaryDirectory(prefix="dat-") as folder:
-        with private_postgresql.cluster(Path(folder)) as url:
-            yield url
+    with (
+        TemporaryDirectory(prefix="dat-") as folder,
+        private_postgresql.cluster(Path(folder)) as url,
+    ):
+        yield url
 
 
 @pytest.fixture
