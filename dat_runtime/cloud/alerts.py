@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
 from dat_runtime.alert import Alert, read_alert
 from dat_runtime.cloud.store import Store
@@ -36,12 +36,17 @@ class Received:
     received_at: float
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Node and id: together they name an event."""
-        return self.alert.origin.node, self.alert.id
+    def key(self) -> str:
+        """Of its event."""
+        return key_of(self.alert.origin.node, self.alert.id)
 
 
-def received(event: Mapping[str, Any], now: float) -> Received:
+def key_of(node: str, id: str) -> str:
+    """Node and id, which together name an event."""
+    return f"{node}/{id}"
+
+
+def received(event: object, now: float) -> Received:
     """A CloudEvent, already parsed, as it is recorded.
 
     Raises:
@@ -50,8 +55,11 @@ def received(event: Mapping[str, Any], now: float) -> Received:
     alert = read_alert(event)
     # Sorted: a node that writes its fields in another order says the same. Escaped: a text may
     # hold half a character or a null, which no UTF-8 column takes.
-    content = json.dumps(event, sort_keys=True, separators=(",", ":"))
+    content = _encode(event)
     return Received(alert, content, hashlib.sha256(content.encode()).hexdigest(), now)
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass
@@ -92,15 +100,15 @@ def record(
     return statuses
 
 
-def _known(connection: Connection, alerts: Sequence[Received]) -> dict[tuple[str, str], _Known]:
+def _known(connection: Connection, alerts: Sequence[Received]) -> dict[str, _Known]:
     keys = sorted({one.key for one in alerts})
     wanted = sorted({one.alert.revision for one in alerts})
-    known: dict[tuple[str, str], _Known] = {}
+    known: dict[str, _Known] = {}
     for start in range(0, len(keys), MAX_KEYS):
         some = {"keys": keys[start : start + MAX_KEYS], "wanted": wanted}
         rows = connection.execute(_KNOWN, some)
-        for node, id, number, newest, revision, digest in rows:
-            event = known.setdefault((node, id), _Known(number, newest))
+        for key, number, newest, revision, digest in rows:
+            event = known.setdefault(key, _Known(number, newest))
             if revision is not None:
                 event.digests[revision] = digest
     return known
@@ -108,8 +116,7 @@ def _known(connection: Connection, alerts: Sequence[Received]) -> dict[tuple[str
 
 _KNOWN = (
     select(
-        events.c.node,
-        events.c.id,
+        events.c.key,
         events.c.number,
         events.c.revision,
         revisions.c.revision,
@@ -123,24 +130,21 @@ _KNOWN = (
             revisions.c.revision.in_(bindparam("wanted", expanding=True)),
         ),
     )
-    .where(tuple_(events.c.node, events.c.id).in_(bindparam("keys", expanding=True)))
+    .where(events.c.key.in_(bindparam("keys", expanding=True)))
 )
 
 
-def _keep(
-    connection: Connection, alerts: Sequence[Received], known: Mapping[tuple[str, str], _Known]
-) -> None:
+def _keep(connection: Connection, alerts: Sequence[Received], known: Mapping[str, _Known]) -> None:
     """Write alerts of which the store has no such revision."""
-    new: dict[tuple[str, str], dict[str, Any]] = {}
-    newer: dict[tuple[str, str], dict[str, Any]] = {}
+    new: dict[str, dict[str, Any]] = {}
+    newer: dict[str, dict[str, Any]] = {}
     history = []
     first = Store.take_numbers(connection, len(alerts))
     for number, one in enumerate(alerts, first):
         event = known[one.key]
         if event.number is None:
             event.number, event.revision = number, one.alert.revision
-            node, id = one.key
-            new[one.key] = {"number": number, "node": node, "id": id} | _shown(one, number)
+            new[one.key] = _named(one, number) | _shown(one, number)
         elif one.alert.revision > event.revision:
             event.revision = one.alert.revision
             if one.key in new:
@@ -149,10 +153,20 @@ def _keep(
                 newer[one.key] = {"of": event.number} | _shown(one, number)
         history.append(_revision(event.number, one))
     if new:
-        connection.execute(insert(events), list(new.values()))
+        connection.execute(_INSERT, list(new.values()))
     if newer:
         connection.execute(_UPDATE, list(newer.values()))
-    connection.execute(insert(revisions), history)
+    connection.execute(_REMEMBER, history)
+
+
+def _named(one: Received, number: int) -> dict[str, Any]:
+    """The columns of an event that stay."""
+    return {
+        "number": number,
+        "key": one.key,
+        "node": one.alert.origin.node,
+        "id": one.alert.id,
+    }
 
 
 def _shown(one: Received, number: int) -> dict[str, Any]:
@@ -168,6 +182,8 @@ def _shown(one: Received, number: int) -> dict[str, Any]:
     }
 
 
+_INSERT = insert(events)
+_REMEMBER = insert(revisions)
 # The values of `_shown` are bound by their names.
 _UPDATE = update(events).where(events.c.number == bindparam("of"))
 
@@ -195,9 +211,11 @@ def find(connection: Connection, id: str, node: str | None = None) -> Row[Any] |
     Raises:
         Ambiguous: several nodes have it.
     """
-    query = select(events).where(events.c.id == id)
-    if node is not None:
-        query = query.where(events.c.node == node)
+    query = select(events)
+    if node is None:
+        query = query.where(events.c.id == id)
+    else:
+        query = query.where(events.c.key == key_of(node, id))
     rows = connection.execute(query.limit(2)).all()
     if len(rows) > 1:
         raise Ambiguous(id)

@@ -1,27 +1,20 @@
-"""`/v1/events`: alerts come in, lists and single events go out. `docs/wire.md` is the contract."""
+"""`GET /v1/events` and `/v1/events/ID`: what the receiver knows. `docs/wire.md` is the contract."""
 
 import asyncio
 import json
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from sqlalchemy import Connection
 
-from dat_runtime.alert import BATCH_CONTENT_TYPE, CONTENT_TYPE, ID, MAX_ALERT_BYTES, NAME
+from dat_runtime.alert import ID, NAME
 from dat_runtime.cloud import alerts, listing
 from dat_runtime.cloud.access import Who
-from dat_runtime.cloud.alerts import CONFLICT, CREATED, UNCHANGED, Received
-from dat_runtime.cloud.body import parsed, require_type
 from dat_runtime.fields import shown
 
 if TYPE_CHECKING:
     from dat_runtime.cloud.receiver import Receiver
-
-MAX_BATCH_BYTES = 1_000_000
-MAX_BATCH = 1_000
-"""Alerts in one batch."""
 
 MAX_WAIT = 20.0
 """Seconds that a reader may wait for what is not there yet."""
@@ -29,29 +22,10 @@ MAX_WAIT = 20.0
 LOOK_EVERY = 0.25
 """Seconds between two looks while a reader waits: other workers write too."""
 
-OUTCOMES = {CREATED: "created", UNCHANGED: "unchanged", CONFLICT: "conflict"}
-
 
 def router(receiver: "Receiver") -> APIRouter:
     """The routes of this module."""
     routes = APIRouter()
-    record = partial(alerts.record, told=receiver.recorded)
-
-    @routes.post("/v1/events")
-    async def post(request: Request) -> Response:
-        who = receiver.access.who(request)
-        kind = require_type(request, CONTENT_TYPE, BATCH_CONTENT_TYPE)
-        is_batch = kind == BATCH_CONTENT_TYPE
-        most = MAX_BATCH_BYTES if is_batch else MAX_ALERT_BYTES
-        value = parsed(await receiver.bodies.read(request, most))
-        came = _batch(value) if is_batch else [_one(value)]
-        _require_sender(receiver, who, came)
-        begun = time.perf_counter()
-        statuses = await receiver.store.write_together(record, came)
-        receiver.metrics.commit_seconds.observe(time.perf_counter() - begun)
-        for status in statuses:
-            receiver.metrics.alerts.labels(OUTCOMES[status]).inc()
-        return _answer(came, statuses, is_batch)
 
     @routes.get("/v1/events")
     async def get(request: Request) -> Response:
@@ -99,60 +73,9 @@ def event_row(connection: Connection, id: str, node: str | None) -> Any:
     return row
 
 
-def _one(value: object, place: str = "") -> Received:
-    try:
-        return alerts.received(value, time.time())  # type: ignore[arg-type]
-    except ValueError as error:
-        raise HTTPException(400, f"{place}{error}") from None
-
-
-def _batch(value: object) -> list[Received]:
-    """The alerts of a batch, all of them or none.
-
-    Raises:
-        HTTPException: 400 names the first one that is wrong, and its field; 413, too many.
-    """
-    if not isinstance(value, list):
-        raise HTTPException(400, "a batch is a list of alerts")
-    if len(value) > MAX_BATCH:
-        raise HTTPException(413, f"a batch holds at most {MAX_BATCH:,} alerts")
-    came = [_one(event, f"[{index}] ") for index, event in enumerate(value)]
-    for index, (event, one) in enumerate(zip(value, came, strict=True)):
-        if len(one.content) > MAX_ALERT_BYTES and _size(event) > MAX_ALERT_BYTES:
-            raise HTTPException(413, f"[{index}] is larger than {MAX_ALERT_BYTES:,} bytes")
-    return came
-
-
-def _size(event: object) -> int:
-    """Bytes of an alert when it travels alone."""
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode("utf-8", "replace"))
-
-
-def _require_sender(receiver: "Receiver", who: Who, came: list[Received]) -> None:
-    counts: dict[str, int] = {}
-    for one in came:
-        node = one.alert.origin.node
-        counts[node] = counts.get(node, 0) + 1
-    for node in counts:
-        who.require_node(node)
-    for node, count in counts.items():
-        receiver.rates.take(node, count)
-
-
-def _answer(came: list[Received], statuses: Any, is_batch: bool) -> Response:
-    told = [
-        {"id": one.alert.id, "status": status} for one, status in zip(came, statuses, strict=True)
-    ]
-    if not is_batch:
-        return _json(told[0], statuses[0])
-    overall = CREATED if CREATED in statuses else UNCHANGED
-    return _json({"events": told}, CONFLICT if CONFLICT in statuses else overall)
-
-
-def _json(value: Any, status: int = 200) -> Response:
+def _json(value: Any) -> Response:
     content = json.dumps(value, separators=(",", ":"))
-    return Response(content, status, {"Cache-Control": "no-store"}, "application/json")
+    return Response(content, 200, {"Cache-Control": "no-store"}, "application/json")
 
 
 class _Asked:

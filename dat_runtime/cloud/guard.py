@@ -24,11 +24,13 @@ class Guard:
     origin.
 
     Args:
+        intake: takes `POST /v1/events`, past the application.
         only_local: whether no token is asked for.
     """
 
-    def __init__(self, application: ASGIApp, metrics: Metrics, only_local: bool):
+    def __init__(self, application: ASGIApp, intake: ASGIApp, metrics: Metrics, only_local: bool):
         self._application = application
+        self._intake = intake
         self._metrics = metrics
         self._only_local = only_local
 
@@ -46,6 +48,8 @@ class Guard:
 
         if self._only_local and (reason := _foreign(scope)):
             await refusal(403, reason)(scope, receive, counted)
+        elif scope["path"] == "/v1/events" and scope["method"] == "POST":
+            await self._intake(scope, receive, counted)
         else:
             await self._application(scope, receive, counted)
 
@@ -84,17 +88,21 @@ def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return Response(content, status, headers, "application/problem+json")
 
 
+def told(error: HTTPException | StoreError) -> Response:
+    """An error that a route raises, as it is answered."""
+    if isinstance(error, HTTPException):
+        return refusal(error.status_code, str(error.detail), error.headers)
+    seconds = "1" if isinstance(error, StoreBusy) else "5"
+    return refusal(503, str(error), {"Retry-After": seconds})
+
+
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
 def answers() -> dict[int | type[Exception], Handler]:
-    """How errors that a route raises are told."""
+    """`told`, as the application takes it."""
 
-    async def http(_: Request, error: HTTPException) -> Response:
-        return refusal(error.status_code, str(error.detail), error.headers)
+    async def handle(_: Request, error: HTTPException | StoreError) -> Response:
+        return told(error)
 
-    async def store(_: Request, error: StoreError) -> Response:
-        seconds = "1" if isinstance(error, StoreBusy) else "5"
-        return refusal(503, str(error), {"Retry-After": seconds})
-
-    return {HTTPException: http, StoreError: store}
+    return {HTTPException: handle, StoreError: handle}

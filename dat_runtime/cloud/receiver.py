@@ -18,8 +18,10 @@ from dat_runtime.cloud.access import Access
 from dat_runtime.cloud.alerts import Recorded
 from dat_runtime.cloud.body import Bodies
 from dat_runtime.cloud.guard import Guard, answers
+from dat_runtime.cloud.intake import intake
 from dat_runtime.cloud.metrics import Metrics
 from dat_runtime.cloud.rates import Rates
+from dat_runtime.cloud.settings import Settings
 from dat_runtime.cloud.store import Store
 
 PARTS = (
@@ -58,7 +60,7 @@ class Receiver:
         tasks: coroutine functions that a part adds in `router`; they run as long as the worker
             does and are cancelled at its end.
         runs_tasks: whether this worker is the one of its machine that runs them.
-        webhook: where each new alert goes.
+        settings: where alerts go on to, what comes by MQTT, what is kept.
         ending: whether the worker has been told to end: whoever waits for news stops waiting.
     """
 
@@ -72,7 +74,7 @@ class Receiver:
     details: list[Callable[[Connection, Row[Any]], dict[str, Any]]] = field(default_factory=list)
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
     runs_tasks: bool = True
-    webhook: str | None = None
+    settings: Settings = field(default_factory=Settings)
     ending: bool = False
 
 
@@ -117,4 +119,6 @@ def app(receiver: Receiver) -> ASGIApp:
     )
     for part in parts():
         application.include_router(part.router(receiver))
-    return Guard(application, receiver.metrics, only_local=receiver.access.is_open)
+    return Guard(
+        application, intake(receiver), receiver.metrics, only_local=receiver.access.is_open
+    )

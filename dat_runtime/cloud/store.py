@@ -15,7 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -155,13 +165,7 @@ class Store:
         Within `write` only: there transactions come one after the other, so that the order of the
         numbers is the order of commit.
         """
-        taken = (
-            update(store_state)
-            .where(store_state.c.name == "numbers")
-            .values(value=store_state.c.value + count)
-            .returning(store_state.c.value)
-        )
-        return int(connection.execute(taken).scalar_one()) - count + 1
+        return int(connection.execute(_TAKE, {"count": count}).scalar_one()) - count + 1
 
     def close(self) -> None:
         """Commit what waits, and let go of the database."""
@@ -232,6 +236,14 @@ class Store:
             log.error("the store keeps nothing: %s", self.problem)
             for work in group:
                 work.error = StoreError(f"the store keeps nothing at the moment: {self.problem}")
+
+
+_TAKE = (
+    update(store_state)
+    .where(store_state.c.name == "numbers")
+    .values(value=store_state.c.value + bindparam("count"))
+    .returning(store_state.c.value)
+)
 
 
 def _by_work(group: list[_Work]) -> dict[Callable[..., Any], list[_Work]]:
@@ -311,12 +323,12 @@ def _engines(url: URL) -> tuple[Engine, Engine]:
     """One that writes, with a single connection, and one that reads."""
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, "BEGIN IMMEDIATE", 1), _sqlite(url, "BEGIN", READERS)
-    writer = create_engine(url, pool_size=1, max_overflow=0)
+    writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
     reader = create_engine(
         url,
         pool_size=READERS,
         max_overflow=0,
-        pool_pre_ping=True,  # a connection that a restarted database closed is replaced unseen
+        pool_pre_ping=True,
         isolation_level="REPEATABLE READ",  # all queries of one read see one state
     )
     return writer, reader

@@ -16,7 +16,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
     false,
 )
 
@@ -37,6 +36,7 @@ events = Table(
     "events",
     metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False, unique=True),
     Column("node", Text, nullable=False),
     Column("id", Text, nullable=False),
     Column("camera", Text, nullable=False),
@@ -49,7 +49,7 @@ events = Table(
     Column("roi", Boolean, nullable=False, server_default=false()),
     Column("box", Boolean, nullable=False, server_default=false()),
     Column("verdict", Text),
-    UniqueConstraint("node", "id", name="events_by_id"),
+    Index("events_by_id", "id"),
     Index("events_by_cursor", "cursor"),
     Index("events_by_change", "changed"),
     Index("events_by_node", "node", "cursor"),
@@ -58,6 +58,7 @@ events = Table(
 """One row an event, at its newest revision.
 
     number       taken when the event was new
+    key          NODE/ID: neither has a slash; one column, because SQLite scans for a list of pairs
     cursor       taken when its newest revision came: the order of `GET /v1/events`
     changed      taken when anything of it changed last: revision, visual or verdict
     received_at  when its newest revision came, the receiver's clock
