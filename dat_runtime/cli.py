@@ -99,20 +99,9 @@ _RECEIVE = "the receiver: keep what nodes send, show it to operators"
 
 
 def _add_receive(receive: argparse.ArgumentParser) -> None:
+    from dat_runtime.cloud.settings import add_options
+
     receive.description = _RECEIVE
-    receive.add_argument(
-        "--listen", default="127.0.0.1:8080", help="ADDRESS:PORT (default: 127.0.0.1:8080)"
-    )
-    receive.add_argument(
-        "--store",
-        required=True,
-        help="sqlite:///PATH (an absolute path makes four slashes) or postgresql://...",
-    )
-    receive.add_argument("--tokens", type=Path, help="a file of NODE<TAB>TOKEN lines")
-    receive.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    receive.add_argument(
-        "--data", type=Path, help="the folder of visuals (default: beside an SQLite store)"
-    )
     add_options(receive)
 
 
@@ -193,6 +182,8 @@ def _edge(args: argparse.Namespace) -> int:
 
 
 def _receive(args: argparse.Namespace) -> int:
+    from dat_runtime.cloud.settings import Settings
+
     try:
         from dat_runtime.cloud.serve import receive
     except ImportError as error:

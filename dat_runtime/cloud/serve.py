@@ -4,7 +4,6 @@ The workers share one listening socket and the store; the process that started t
 them, and ends when it is told to. A worker whose parent is gone ends by itself.
 """
 
-import argparse
 import contextlib
 import logging
 import multiprocessing
@@ -24,7 +23,6 @@ from types import FrameType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from dat_runtime.cloud import settings
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 
@@ -48,24 +46,6 @@ class Options:
     folder: Path
     tokens: Path | None
     settings: Settings
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `dat-runtime receive`, as `receive` takes them."""
-    parser.add_argument(
-        "--listen", default="127.0.0.1:8080", help="ADDRESS:PORT (default: 127.0.0.1:8080)"
-    )
-    parser.add_argument(
-        "--store",
-        required=True,
-        help="sqlite:///PATH (/// and a path; an absolute one has four /) or postgresql://...",
-    )
-    parser.add_argument("--tokens", type=Path, help="a file of NODE<TAB>TOKEN lines")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    parser.add_argument(
-        "--data", type=Path, help="the folder of visuals (default: beside an SQLite store)"
-    )
-    settings.add_options(parser)
 
 
 def receive(

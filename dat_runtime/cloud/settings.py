@@ -54,8 +54,17 @@ class Settings:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `dat-runtime receive` that `Settings` holds."""
+    """The options of `dat-runtime receive`: the arguments of `serve.receive`, and `Settings`."""
     add = parser.add_argument
+    add("--listen", default="127.0.0.1:8080", help="ADDRESS:PORT (default: 127.0.0.1:8080)")
+    add(
+        "--store",
+        required=True,
+        help="sqlite:///PATH (an absolute path makes four slashes) or postgresql://...",
+    )
+    add("--tokens", type=Path, metavar="FILE", help="lines of NODE<TAB>TOKEN")
+    add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add("--data", type=Path, help="the folder of visuals (default: beside an SQLite store)")
     add("--webhook", metavar="URL", help="POST each new alert to this address")
     add("--webhook-secret", type=Path, metavar="FILE", help="sign what goes there with this secret")
     add("--mqtt", metavar="URL", help="publish each new alert at this broker")
