@@ -99,8 +99,6 @@ _RECEIVE = "the receiver: keep what nodes send, show it to operators"
 
 
 def _add_receive(receive: argparse.ArgumentParser) -> None:
-    from dat_runtime.cloud.settings import add_options
-
     receive.description = _RECEIVE
     add_options(receive)
 
@@ -182,8 +180,6 @@ def _edge(args: argparse.Namespace) -> int:
 
 
 def _receive(args: argparse.Namespace) -> int:
-    from dat_runtime.cloud.settings import Settings
-
     try:
         from dat_runtime.cloud.serve import receive
     except ImportError as error:

@@ -34,6 +34,9 @@ MAX_CONNECTIONS = 2_000
 IDLE_SECONDS = 75
 """An idle connection stays open so long: a node's next alert needs no new one."""
 
+NOTHING_MORE = Settings()
+"""Receive, keep all, send nothing on."""
+
 END_SECONDS = 3
 """For requests that are under way when the receiver is told to end."""
 
@@ -54,7 +57,7 @@ def receive(
     tokens: Path | None = None,
     workers: int = 1,
     data: Path | None = None,
-    also: Settings = Settings(),
+    also: Settings = NOTHING_MORE,
 ) -> int:
     """Receive until SIGTERM or SIGINT; prints the address once connections are accepted.
 
