@@ -85,16 +85,15 @@ outbox = Table(
         "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
     Column("target", Text, nullable=False),
-    Column("node", Text, nullable=False),
-    Column("id", Text, nullable=False),
+    Column("event", Text, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("priority", Double, nullable=False),
     Column("refusals", Integer, nullable=False),
     Column("not_before", Double, nullable=False),
     Index("outbox_by_priority", "target", "priority", "number"),
 )
-"""One row for each target and revision that has not been delivered; the alert itself stays where
-it is."""
+"""One row for each target and revision that has not been delivered. `event` is the event's key,
+NODE/ID; the alert itself stays where it is."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,7 @@ def note(connection: Connection, alerts: Sequence[Received], targets: Sequence[s
     rows = [
         {
             "target": target,
-            "node": one.alert.origin.node,
-            "id": one.alert.id,
+            "event": one.key,
             "revision": one.alert.revision,
             "priority": one.alert.priority,
             "refusals": 0,
@@ -290,7 +288,7 @@ def due(connection: Connection, target: str, count: int) -> list[Row[Any]]:
     """What is to be delivered next, of each event one revision at a time."""
     query = (
         select(outbox, revisions.c.content)
-        .outerjoin(events, (events.c.node == outbox.c.node) & (events.c.id == outbox.c.id))
+        .outerjoin(events, events.c.key == outbox.c.event)
         .outerjoin(
             revisions,
             (revisions.c.event == events.c.number) & (revisions.c.revision == outbox.c.revision),
@@ -299,9 +297,9 @@ def due(connection: Connection, target: str, count: int) -> list[Row[Any]]:
         .order_by(outbox.c.priority.desc(), outbox.c.number)
         .limit(count)
     )
-    first: dict[tuple[str, str], Row[Any]] = {}
+    first: dict[str, Row[Any]] = {}
     for row in connection.execute(query):
-        first.setdefault((row.node, row.id), row)
+        first.setdefault(row.event, row)
     return list(first.values())
 
 
@@ -393,7 +391,7 @@ class Webhook:
 
 def message_id(row: Row[Any]) -> str:
     """The same for each try of the same revision: by it a repetition is known."""
-    return f"{row.node}/{row.id}/{row.revision}"
+    return f"{row.event}/{row.revision}"
 
 
 def signature(key: bytes | None, id: str, seconds: int, content: bytes) -> dict[str, str]:
@@ -461,7 +459,7 @@ class MqttTarget:
     async def deliver(self, row: Row[Any]) -> Outcome:
         try:
             connection = await self._connected()
-            topic = f"dat-received/{row.node}/alerts"
+            topic = f"dat-received/{row.event.partition('/')[0]}/alerts"
             answer = await connection.publish(topic, row.content.encode(), CONTENT_TYPE)
             await connection.accepted(answer)
         except MqttError as error:

@@ -1,0 +1,100 @@
+"""Nodes say how they are; the receiver judges their silence by its own clock."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dat_runtime.cloud import nodes
+from tests.dat_runtime.cloud.conftest import Running, running
+
+STATUS: dict[str, Any] = {
+    "schema": 1,
+    "time": 1_769_860_800.0,
+    "cameras": {"north": "online", "south": "silent"},
+    "uplink": {"bytes_per_s": 125_000.0, "round_trip_s": None},
+    "waiting": {"alerts": 0, "visuals": 3},
+    "dropped": {"visuals: late": 2},
+}
+
+
+def put(
+    receiver: Running, node: str = "n1", status: Any = STATUS, **headers: str
+) -> httpx.Response:
+    return receiver.client.put(f"/v1/nodes/{node}", json=status, headers=headers)
+
+
+def listed(receiver: Running, **headers: str) -> list[Any]:
+    found: list[Any] = receiver.client.get("/v1/nodes", headers=headers).json()["nodes"]
+    return found
+
+
+def test_the_last_status_of_each_node_is_listed(receiver: Running) -> None:
+    assert listed(receiver) == []
+    assert put(receiver).status_code == 204
+    assert put(receiver, "n0").status_code == 204
+    later = STATUS | {"waiting": {"alerts": 1, "visuals": 0}, "further": 1}
+    assert put(receiver, "n0", later).status_code == 204
+    first, second = listed(receiver)
+    assert (first["node"], second["node"]) == ("n0", "n1")
+    assert first["status"]["waiting"] == {"alerts": 1, "visuals": 0}
+    assert second["status"] == STATUS
+    assert first["state"] == "online"
+    assert first["seen_at"] > 1.7e9
+
+
+@pytest.mark.parametrize(
+    ("silence", "state"),
+    [(-86_400, "online"), (0, "online"), (24, "online"), (30, "late"), (61, "lost"), (1e9, "lost")],
+)
+def test_silence_is_judged(silence: float, state: str) -> None:
+    assert nodes.state(silence) == state
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": 2}, "schema is 2"),
+        ({"time": "now"}, "time is 'now'"),
+        ({"cameras": ["a"]}, "cameras"),
+        ({"cameras": {"a": "x" * 201}}, "cameras"),
+        ({"cameras": {"a": "<b>\n"}}, "cameras"),
+        ({"cameras": {str(n): "" for n in range(101)}}, "cameras"),
+        ({"uplink": {}}, "uplink: bytes_per_s is missing"),
+        ({"uplink": {"bytes_per_s": -1, "round_trip_s": 0}}, "uplink: bytes_per_s"),
+        ({"waiting": {"alerts": 0.5, "visuals": 0}}, "waiting: alerts"),
+        ({"dropped": {"late": -1}}, "dropped"),
+    ],
+)
+def test_a_status_that_is_wrong_is_refused_by_name(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        nodes.read_status(STATUS | change)
+
+
+def test_what_is_no_status_is_refused(receiver: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert put(receiver, "a%20b").status_code == 400
+    assert put(receiver, status=[]).status_code == 400
+    assert put(receiver, status=STATUS | {"x": "y" * 20_000}).status_code == 413
+    assert receiver.client.put("/v1/nodes/n1", content="{}").status_code == 415
+    monkeypatch.setattr(nodes, "MAX_NODES", 1)
+    assert put(receiver, "n1").status_code == 204
+    assert put(receiver, "n2").status_code == 503
+    assert [node["node"] for node in listed(receiver)] == ["n1"]
+
+
+def test_a_node_speaks_for_itself_and_operators_see_all(store_url: str, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("n1\tone\nn2\ttwo\noperator\tboss\n")
+    one, two, boss = ({"Authorization": f"Bearer {token}"} for token in ("one", "two", "boss"))
+    with running(store_url, tmp_path / "data", tokens) as receiver:
+        assert put(receiver).status_code == 401
+        assert put(receiver, **two).status_code == 403
+        assert put(receiver, **boss).status_code == 403
+        assert put(receiver, **one).status_code == 204
+        assert put(receiver, "n2", **two).status_code == 204
+        assert receiver.client.get("/v1/nodes").status_code == 401
+        assert [node["node"] for node in listed(receiver, **two)] == ["n2"]
+        assert [node["node"] for node in listed(receiver, **boss)] == ["n1", "n2"]
