@@ -27,12 +27,11 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    tuple_,
     update,
 )
 
 from dat_runtime.cloud import listing
-from dat_runtime.cloud.alerts import Received, touch
+from dat_runtime.cloud.alerts import MAX_KEYS, Received, touch
 from dat_runtime.cloud.store import Store
 from dat_runtime.cloud.tables import events, metadata, revisions
 
@@ -144,19 +143,20 @@ def _priority(connection: Connection, row: Row[Any], revision: int) -> float:
 
 def reopen_worse(connection: Connection, alerts: Sequence[Received]) -> None:
     """Open events again that were dismissed and have become worse. Runs as alerts are recorded."""
-    keys = [one.key for one in alerts if one.alert.revision > 0]
-    if not keys:
-        return
-    worse = (
-        select(events.c.number, events.c.revision, events.c.priority, reviews.c.priority)
-        .join(reviews, (reviews.c.event == events.c.number) & reviews.c.current)
-        .where(tuple_(events.c.node, events.c.id).in_(keys))
-        .where(reviews.c.verdict == "dismissed", events.c.priority > reviews.c.priority)
-    )
-    for number, revision, priority, dismissed in connection.execute(worse).all():
-        note = f"priority rose from {dismissed:.2f} to {priority:.2f} after it was dismissed"
-        review = Review("open", note, RECEIVER, revision)
-        _keep(connection, number, review, time.time(), revision, priority)
+    keys = sorted({one.key for one in alerts if one.alert.revision > 0})
+    for start in range(0, len(keys), MAX_KEYS):
+        worse = _WORSE.where(events.c.key.in_(keys[start : start + MAX_KEYS]))
+        for number, revision, priority, dismissed in connection.execute(worse).all():
+            note = f"priority rose from {dismissed:.2f} to {priority:.2f} after it was dismissed"
+            review = Review("open", note, RECEIVER, revision)
+            _keep(connection, number, review, time.time(), revision, priority)
+
+
+_WORSE = (
+    select(events.c.number, events.c.revision, events.c.priority, reviews.c.priority)
+    .join(reviews, (reviews.c.event == events.c.number) & reviews.c.current)
+    .where(reviews.c.verdict == "dismissed", events.c.priority > reviews.c.priority)
+)
 
 
 def history(connection: Connection, event: int) -> list[dict[str, Any]]:

@@ -55,6 +55,7 @@ export const event = (which) => ask(`${path(which)}?${of(which)}`);
 export const nodes = () => ask("/v1/nodes");
 export const judge = (which, verdict, note) =>
   post(`${path(which)}/review?${of(which)}`, { verdict, note, revision: which.data.revision });
+export const session = () => ask("/v1/session");
 export const signIn = (token) => post("/v1/session", { token });
 export const signOut = () => ask("/v1/session", { method: "DELETE" });
 export const picture = (which, kind) => `${path(which)}/visuals/${kind}?${of(which)}`;

@@ -33,6 +33,10 @@ const details = new Details(byId("details"), { judge, back: close });
 
 async function load() {
   const turn = page.loading += 1;
+  const { name, reviews } = await api.session();
+  show(byId("sign-out"), name !== "");
+  byId("sign-out").title = name;
+  document.body.classList.toggle("only-reads", !reviews);
   // The place in the changes is taken first, so that nothing falls between it and the list.
   const summary = await api.summary();
   const first = await api[page.view]();
@@ -47,6 +51,7 @@ async function load() {
   pill();
   told();
   document.body.dataset.ready = page.view;
+  if (!page.begun) { page.begun = true; fromAddress(); }
 }
 
 async function loadOlderNearEnd() {
@@ -185,16 +190,15 @@ function missed() {
 }
 
 async function watchNodes() {
-  for (;;) {
-    try {
-      const { nodes } = await api.nodes();
-      page.nodes = nodes;
-      byId("link").className = `quiet ${worst(nodes)}`;
-      byId("link-text").textContent = inBrief(nodes);
-      if (byId("nodes").open) byId("nodes-body").replaceChildren(table(nodes));
-    } catch { /* follow() tells */ }
-    await new Promise((done) => setTimeout(done, NODES_MS));
-  }
+  clearTimeout(page.watching);
+  try {
+    const { nodes } = await api.nodes();
+    page.nodes = nodes;
+    byId("link").className = `quiet ${worst(nodes)}`;
+    byId("link-text").textContent = inBrief(nodes);
+    if (byId("nodes").open) byId("nodes-body").replaceChildren(table(nodes));
+  } catch { /* follow() tells */ }
+  page.watching = setTimeout(watchNodes, NODES_MS);
 }
 
 // Selecting
@@ -230,7 +234,7 @@ function closed() {
 }
 
 async function fromAddress() {
-  if (!location.hash) { closed(); return; }
+  if (!location.hash) { if (details.event) closed(); return; }
   const [node, id] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const key = `${node}/${id}`;
   if (list.get(key)) { open(key, { fromAddress: true }); return; }
@@ -323,9 +327,9 @@ function signIn() {
         byId("token").value = "";
         byId("sign-in-problem").textContent = "";
         dialog.close();
-        show(byId("sign-out"), true);
         signedIn = null;
         done();
+        watchNodes();
       } catch (error) {
         byId("sign-in-problem").textContent = error instanceof api.Refused
           ? "This token is not known." : "The receiver does not answer.";
