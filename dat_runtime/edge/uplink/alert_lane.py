@@ -8,7 +8,7 @@ from dat_runtime.edge.uplink.lane import Pauses, Running, Way, wait
 from dat_runtime.edge.uplink.outbox import DueAlert
 from dat_runtime.edge.uplink.sender import OutgoingAlert, SendError
 
-MOST_REQUESTS = 4
+MOST_REQUESTS = 8
 """At once."""
 
 MOST_IN_BATCH = 100
@@ -43,6 +43,7 @@ class AlertLane:
                 if now >= self._pauses.until:
                     self._start_alerts()
                     self._start_status(now)
+                self._way.alerts_under_way = len(self._sending)
                 later = max(self._pauses.until, self._status_at) if not self._sending else now + 1
                 if self._pauses.until > now:
                     later = min(later, self._pauses.until)

@@ -84,6 +84,8 @@ class Connection:
         self._written = 0
         self._confirmed = 0
         self._last = Progress(0, 0, None)
+        handshake = tcp.progress(self._socket)
+        self._before = 0 if handshake is None else handshake.acknowledged
         self.requests = 0
 
     @classmethod
@@ -230,7 +232,7 @@ class Connection:
         known = tcp.progress(self._socket)
         if known is not None:
             self._last = Progress(
-                known.acknowledged,
+                known.acknowledged - self._before,
                 known.in_flight + waiting,
                 known.round_trip or None,
                 known.unsent + waiting,

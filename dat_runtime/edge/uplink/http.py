@@ -1,7 +1,7 @@
 """Alerts, visuals and status over HTTP/1.1, as `docs/wire.md` has it: CloudEvents and tus 1.0.0."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import quote
 
 from dat_runtime.alert import BATCH_CONTENT_TYPE, CONTENT_TYPE
@@ -22,10 +22,10 @@ from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.trust import require_safe, tls_context, token_in
 from dat_runtime.edge.uplink.tus import Headers, Uploads
 
-ALERT_CONNECTIONS = 4
+ALERT_CONNECTIONS = 8
 """At once: an alert does not wait for the answer to an earlier one, a round trip away."""
 
-VISUAL_CONNECTIONS = 8
+VISUAL_CONNECTIONS = 16
 """At once: the next visual starts while the answers to earlier ones are under way."""
 
 CONNECT_SECONDS = 2.0
@@ -82,35 +82,34 @@ class HttpSender:
         return Answer(True)
 
     async def _post_events(self, body: bytes, content_type: str) -> Response:
-        headers = [*self._authorization(), ("content-type", content_type)]
         timeout = ALERT_SECONDS + len(body) / SLOWEST
-        return await self._alert_lane("POST", "/v1/events", headers, body, timeout)
+        return await self._alert_lane("POST", "/v1/events", content_type, body, timeout)
 
     async def send_status(self, status: bytes) -> None:
-        headers = [*self._authorization(), ("content-type", "application/json")]
         target = f"/v1/nodes/{quote(self._node)}"
-        response = await self._alert_lane("PUT", target, headers, status, ALERT_SECONDS)
+        kind = "application/json"
+        response = await self._alert_lane("PUT", target, kind, status, ALERT_SECONDS)
         # A receiver may have no such page: only `POST /v1/events` is asked of each.
         require_served(response, 200, 201, 204, 404, 405)
 
     async def _alert_lane(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: bytes,
-        timeout: float,
+        self, method: str, target: str, content_type: str, body: bytes, timeout: float
     ) -> Response:
         """One request; once more at once where the receiver had closed the connection meanwhile."""
+
+        def request(connection: Connection) -> Awaitable[Response]:
+            headers = [*self._authorization(), ("content-type", content_type)]
+            return connection.request(method, target, headers, body, timeout)
+
         async with self._alerts.connection() as connection:
             used = connection.requests > 0
             try:
-                return await connection.request(method, target, headers, body, timeout)
+                return await request(connection)
             except ClosedError:
                 if not used:
                     raise
         async with self._alerts.connection(fresh=True) as connection:
-            return await connection.request(method, target, headers, body, timeout)
+            return await request(connection)
 
     async def send_visual(self, visual: OutgoingVisual, pieces: Pieces) -> int:
         return await self._uploads.send(visual, pieces)

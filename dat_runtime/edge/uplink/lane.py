@@ -38,13 +38,18 @@ class Health:
 
 @dataclass
 class Way:
-    """A way in use: what sends, and what is known of the path."""
+    """A way in use: what sends, and what is known of the path.
+
+    Attributes:
+        alerts_under_way: requests of the alert lane.
+    """
 
     sender: Sender
     path: Path
     metered: bool
     outbox: Outbox
     health: Health
+    alerts_under_way: int = 0
     meter: Meter = field(init=False)
 
     def __post_init__(self) -> None:

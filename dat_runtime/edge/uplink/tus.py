@@ -56,14 +56,13 @@ class Uploads:
             if upload is None:
                 # Creating it again tells where it lies and how much of it is there.
                 offset = await self._create(connection, visual, b"")
-                upload = self._uploads[key]
             elif upload.offset is None:
                 offset = await self._offset(connection, key, upload)
             else:
                 offset = upload.offset
             if offset >= visual.size:
                 return self._arrived(key, visual.size, offset)
-            return await self._continue(connection, visual, upload, offset, pieces(offset))
+            return await self._continue(connection, visual, offset, pieces(offset))
 
     async def _create(
         self, connection: Connection, visual: OutgoingVisual, body: bytes | AsyncIterator[bytes]
@@ -109,11 +108,11 @@ class Uploads:
         self,
         connection: Connection,
         visual: OutgoingVisual,
-        upload: _Upload,
         offset: int,
         body: AsyncIterator[bytes],
     ) -> int:
         key = visual.event_id, visual.kind, visual.revision
+        upload = self._uploads[key]
         upload.offset = None  # not known again until the receiver has answered
         headers = [
             *self._authorization(),

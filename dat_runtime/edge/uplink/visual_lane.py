@@ -4,17 +4,18 @@ A visual that gives way to a better one is not ended: its request stays open, an
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink.lane import Pauses, Running, Way, wait
+from dat_runtime.edge.uplink.meter import LONGEST_LOOK
 from dat_runtime.edge.uplink.outbox import DueVisual
 from dat_runtime.edge.uplink.sender import OutgoingVisual, RefusedError, SendError
 from dat_runtime.planning.live import Chunk
 from dat_runtime.planning.path import PACKET
 
-MOST_UPLOADS = 8
+MOST_UPLOADS = 16
 """Under way at once, those that only wait for their answer included."""
 
 PART_SECONDS = 20.0
@@ -23,14 +24,14 @@ PART_SECONDS = 20.0
 QUIET_SECONDS = 4.0
 """After which a part that gave way ends: receivers take a longer silence for a broken link."""
 
-SHORTEST_TICK, LONGEST_TICK = 0.002, 0.01
-"""Seconds between two looks at the path while a visual waits for room."""
+SHORTEST_TICK = 0.002
+"""Seconds between two looks at the path while bytes are in flight; longer where it is slow."""
 
 
 class _Upload:
     """A visual under way: the pieces that its sender asks for, and that the lane gives."""
 
-    def __init__(self, due: DueVisual, now: float, wake: asyncio.Event):
+    def __init__(self, due: DueVisual, now: float, wrote: Callable[[], None]):
         self.due = due
         self.began = self.given_at = now
         self.content = b""
@@ -41,7 +42,7 @@ class _Upload:
         self.unwritten = 0
         """Bytes given that the sender has not written yet."""
         self.ending = False
-        self._wake = wake
+        self._wrote = wrote
         self._asked: asyncio.Future[bytes] | None = None
 
     @property
@@ -57,7 +58,7 @@ class _Upload:
         if self.ending or self.offset == self.due.size:
             raise StopAsyncIteration
         self._asked = asyncio.get_running_loop().create_future()
-        self._wake.set()
+        self._wrote()
         try:
             piece = await self._asked
         finally:
@@ -115,9 +116,9 @@ class VisualLane:
     def _tick(self, now: float, wants_more: bool) -> float | None:
         if now < self._pauses.until:
             return self._pauses.until - now
-        if wants_more or self._way.path.in_flight:
+        if wants_more or self._way.path.in_flight or self._way.alerts_under_way:
             brief = PACKET / self._way.path.rate / 4
-            return min(max(brief, SHORTEST_TICK), LONGEST_TICK)
+            return min(max(brief, SHORTEST_TICK), LONGEST_LOOK)
         return 1.0 if self._uploads else None
 
     def _end_parts(self, now: float) -> None:
@@ -160,9 +161,13 @@ class VisualLane:
         if len(self._uploads) >= MOST_UPLOADS:
             self._end_one()
             return
-        upload = _Upload(self._outbox.due_visual(chunk), now, self._wake)
+        upload = _Upload(self._outbox.due_visual(chunk), now, self._wrote)
         self._uploads[chunk.event_id] = upload
         self._running.start(self._send(upload))
+
+    def _wrote(self) -> None:
+        self._way.meter.read(asyncio.get_running_loop().time())
+        self._wake.set()
 
     def _end_one(self) -> None:
         """Make place: end the part of a visual that gave way, the one that has gone on longest."""

@@ -95,7 +95,7 @@ class SmallReceiver:
             protocol = h11.Connection(h11.SERVER)
             while await self._request(protocol, reader, writer):
                 protocol.start_next_cycle()
-        except (ConnectionError, h11.RemoteProtocolError, ssl.SSLError):
+        except (ConnectionError, h11.RemoteProtocolError, ssl.SSLError, asyncio.CancelledError):
             pass
         finally:
             self._writers.discard(writer)
