@@ -383,6 +383,8 @@ class Spool:
     def _write(self) -> None:
         """The thread that writes, until the spool closes and nothing is left to write."""
         while group := self._next_group():
+            if not self._tables.room.growing:
+                self._keep_house()  # whether there is room again
             self._serve(group)
             if self._problem is None:
                 self._keep_house()
@@ -410,13 +412,15 @@ class Spool:
             return group
 
     def _serve(self, group: list[_Work]) -> None:
+        changes = self._tables.changes
         try:
             results = self._committed(group)
         except Exception as error:  # whatever it was: nobody is told that something was kept
             self._tables.rollback()
             self._failed(group, error)
             return
-        self._problem = None
+        if self._tables.changes != changes:  # to read is no proof that the disk can be written
+            self._problem = None
         for work, result in zip(group, results, strict=True):
             if work.done is None:
                 result()
@@ -427,6 +431,7 @@ class Spool:
         """What the works gave, once all of them are on the disk."""
         if self._damaged:
             raise Broken(self._problem)
+        attempts_left = 1
         while True:
             try:
                 self._tables.begin()
@@ -435,24 +440,28 @@ class Spool:
                 break
             except sqlite3.Error as error:
                 self._tables.rollback()
-                if not (is_full(error) and self._gave_way()):
+                if not is_full(error):
                     raise
+                if not self._gave_way():
+                    # The last thing to try: the blocks that database and log have already.
+                    attempts_left -= 1
+                    if attempts_left < 0 or not self._checkpoint():
+                        raise
         self._written += sum(work.size for work in group)
         for (name, reason), n in counted.items():
             self._count(name, reason, n)
         return results
 
     def _gave_way(self) -> bool:
-        """Others have filled the disk: give up some of the reserve; whether to try again."""
+        """Others have filled the disk: give up some of the reserve; False when none is left."""
         room = self._tables.room
         room.growing = False
-        if self._reserve.give():
-            return True
-        if room.reserve_left:
-            # The last thing to try: the blocks that database and log have already.
+        if not self._reserve.give():
             room.reserve_left = False
-            return self._checkpoint()
-        return False
+            return False
+        # At once, before others take it: what waits in the log must fit into the database.
+        self._checkpoint()
+        return True
 
     def _failed(self, group: list[_Work], error: Exception) -> None:
         self._problem = str(error)
@@ -476,7 +485,9 @@ class Spool:
     def _keep_log(self) -> None:
         """Move the log into the database before it outgrows its share."""
         log = self._path.with_name(self._path.name + "-wal")
-        if self._written >= self._log_bytes // 2 or log.stat().st_size > self._log_bytes:
+        large = self._written >= self._log_bytes // 2 or log.stat().st_size > self._log_bytes
+        # On a full disk the log stays as small as it can be.
+        if large or not self._tables.room.growing:
             while not self._checkpoint() and self._reserve.give():
                 self._tables.room.growing = False
 
@@ -497,11 +508,10 @@ class Spool:
         """Hold on the disk what alerts may need beyond what the database has already."""
         size = min(self._reserve_bytes, max(0, self._most - self._tables.size()))
         self._reserve.shrink(size)
-        now = time.monotonic()
-        if now < self._look_again:
+        room, now = self._tables.room, time.monotonic()
+        if room.growing and now < self._look_again:
             return
         self._look_again = now + RETRY
-        room = self._tables.room
         if not room.growing and free_bytes(self._path) < 2 * self._log_bytes:
             return
         room.growing = self._reserve.grow(size)

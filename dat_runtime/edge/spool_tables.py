@@ -30,6 +30,12 @@ MOST_REFUSED = 64
 MOST_HOLES = 1000
 """Free places among the rows that are remembered."""
 
+LOOKED_AT = 64
+"""Of these, how many are looked at for one that is large enough."""
+
+SPARE_PAGES = 16
+"""Pages by which half-empty ones may exceed what alerts are granted."""
+
 MOST_REASONS = 32
 """Different reasons of one counter; a receiver words its refusals as it likes."""
 
@@ -183,7 +189,7 @@ class Tables:
         self._holes: list[tuple[int, int]] = []
         """(bytes, number) of rows that are gone: a new row in the place of an old one makes no new
         page. Rows at the end would leave half-empty pages behind, which no other row could use."""
-        self._arrived = 0
+        self._arrived = self._last_place = 0
         try:
             self._db = connect(path)
         except sqlite3.Error as error:
@@ -212,6 +218,7 @@ class Tables:
         if found != "ok":
             raise Broken(found)
         self._arrived = self._one("SELECT coalesce(max(arrived), 0) FROM events")
+        self._last_place = self._one("SELECT coalesce(max(number), 0) FROM events")
 
     def _one(self, question: str, *values: object) -> Any:
         return self._db.execute(question, values).fetchone()[0]
@@ -238,6 +245,11 @@ class Tables:
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # the error that led here tells more
                 self._db.execute("ROLLBACK")
+
+    @property
+    def changes(self) -> int:
+        """Rows that this connection has changed."""
+        return self._db.total_changes
 
     def checkpoint(self, mode: Literal["PASSIVE", "RESTART"]) -> None:
         """Move the log into the database; RESTART begins it anew, in the blocks that it has."""
@@ -324,16 +336,19 @@ class Tables:
         written = self._db.execute(
             "INSERT INTO events (camera, revision, priority, captured_at, digest, json_bytes, json,"
             " id, number, arrived, known) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-            (*alert, *content, self._hole(len(entry.json)), self._arrived),
+            (*alert, *content, self._place(len(entry.json)), self._arrived),
         )
         return int(written.lastrowid or 0)
 
-    def _hole(self, size: int) -> int | None:
-        """The place of a row that is gone and was as large; None: a new place at the end."""
-        for at in range(len(self._holes) - 1, max(-1, len(self._holes) - 65), -1):
-            if self._holes[at][0] >= size:
-                return self._holes.pop(at)[1]
-        return None
+    def _place(self, size: int) -> int:
+        """The place of a row that is gone and was as large, or a new one at the end."""
+        for back, (free, number) in enumerate(reversed(self._holes[-LOOKED_AT:]), 1):
+            if free >= size:
+                del self._holes[-back]
+                return number
+        # SQLite itself would give the place of the last row once more, which may be in `_holes`.
+        self._last_place += 1
+        return self._last_place
 
     def _put_visual(self, number: int, entry: Entry, now: float) -> None:
         visual = entry.visual or b""
@@ -474,13 +489,15 @@ class Tables:
         growing = self.room.growing or self.room.reserve_left
         if self.used() + need <= (self.room.all if growing else self._pages()):
             return True
-        # Rows are smaller than pages: count bytes, and use the places that became free.
-        free = max((size for size, _ in self._holes[-64:]), default=0)
-        while free < len(entry.json):
+        # Rows are smaller than pages: bytes are counted, and rows take the places of others.
+        if any(size >= len(entry.json) for size, _ in self._holes[-LOOKED_AT:]):
+            return True
+        freed = 0
+        while freed < len(entry.json) or self.used() > self.room.all + SPARE_PAGES:
             gone = self._drop_least_alert(entry.priority)
             if gone is None:
                 return False
-            free = max(free, gone)
+            freed += gone
         return True
 
     def _pages(self) -> int:

@@ -191,7 +191,12 @@ print(json.dumps(told))
 """,
             tmp_path,
         )
-        assert told["during"]["lost"] == told["after"]["lost"] == []
+        # No alert was refused while an image was left to go, and none was lost.
+        during = told["during"]
+        assert during == {**during, "lost": [], "visuals": 0, "refused": 1, "healthy": False}
+        assert during["dropped"] == {"the disk is full": 20}
+        assert "disk is full" in told["refused"]
+        assert told["after"]["lost"] == []
         assert told["after"]["healthy"]
         assert told["after"]["reserve"] == 1_000_000
 

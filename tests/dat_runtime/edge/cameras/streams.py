@@ -2,11 +2,14 @@
 
 import base64
 import contextlib
+import itertools
+import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -39,7 +42,8 @@ def render(path: Path, frames: int, fps: int = 25, codec: str = "libx264", gop: 
 
 def number_of(image: np.ndarray) -> int:
     """Which picture of a rendered video it is."""
-    return round(float(image[20:].mean()) / 5)
+    # Video is a little darker than what was drawn.
+    return round((float(image[20:].mean()) + 2) / 5)
 
 
 @contextlib.contextmanager
@@ -125,37 +129,69 @@ def motion_jpeg(jpeg: Callable[[int], bytes], fps: float) -> Handler:
     return handle
 
 
-def rtsp(content: bytes, seconds: float, user: str, password: str) -> Handler:
-    """An RTSP server (RFC 2326) that sends a transport stream as RTP (RFC 2250) in the connection,
-    to whoever knows the password."""
+def rtsp(fps: float, user: str, password: str) -> Handler:
+    """An RTSP server (RFC 2326) of H.264 (RFC 6184), all in one connection, for who has the key."""
     key = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    sdp = (
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=c\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+        "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n"
+    )
+    answers = {
+        "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}",
+        "SETUP": "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n",
+        "OPTIONS": "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n",
+    }
+    units = h264_units(50)
 
     def handle(connection: socket.socket, over: threading.Event) -> None:
-        playing = False
-        while not playing:
+        method = ""
+        while method != "PLAY":
             method, headers = request(connection)
-            reply = f"CSeq: {headers.get('cseq', '0')}\r\nSession: 1\r\n"
-            status, body = "200 OK", ""
+            status, answer = "200 OK", answers.get(method, "Session: 1\r\n\r\n")
             if method == "DESCRIBE" and headers.get("authorization") != key:
-                status, reply = "401 Unauthorized", reply + 'WWW-Authenticate: Basic realm="c"\r\n'
-            elif method == "DESCRIBE":
-                body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=c\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\n"
-                reply += "Content-Type: application/sdp\r\n"
-            elif method == "SETUP":
-                reply += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
-            elif method == "OPTIONS":
-                reply += "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
-            playing = method == "PLAY"
-            head = f"RTSP/1.0 {status}\r\n{reply}Content-Length: {len(body)}\r\n\r\n"
-            connection.sendall((head + body).encode())
-        for number, part in enumerate(parts(content, seconds, over, 7 * 188)):
-            header = struct.pack(
-                ">BBHII", 0x80, 33, number, int(time.monotonic() * 90_000) % 2**32, 1
-            )
-            packet = header + part
-            connection.sendall(b"$\0" + struct.pack(">H", len(packet)) + packet)
+                status, answer = "401 Unauthorized", 'WWW-Authenticate: Basic realm="c"\r\n\r\n'
+            connection.sendall(f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n{answer}".encode())
+        sequence = 0
+        for number in itertools.count():
+            for unit in units[number % len(units)]:
+                for payload in fragments(unit):
+                    head = struct.pack(
+                        ">BBHII", 0x80, 96, sequence % 65536, int(number / fps * 90_000), 1
+                    )
+                    packet = head + payload
+                    connection.sendall(b"$\0" + struct.pack(">H", len(packet)) + packet)
+                    sequence += 1
+            if over.wait(1 / fps):
+                return
 
     return handle
+
+
+def h264_units(frames: int) -> list[list[bytes]]:
+    """For each frame of a rendered video, its NAL units."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 160, 96, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {"tune": "zerolatency", "g": "10"}
+    units = []
+    for number in range(frames):
+        frame = av.VideoFrame.from_ndarray(picture(number), format="bgr24")
+        (packet,) = encoder.encode(frame)
+        units.append([unit for unit in re.split(b"\0\0\0?\1", bytes(packet)) if unit])
+    return units
+
+
+def fragments(unit: bytes, most: int = 1000) -> list[bytes]:
+    """A NAL unit as it is, or in parts (FU-A), where it is long."""
+    if len(unit) <= most:
+        return [unit]
+    kind = unit[0] & 0x1F
+    rest = [unit[at : at + most] for at in range(1, len(unit), most)]
+    marks = [0x80] + [0] * (len(rest) - 2) + [0x40]
+    return [
+        bytes([unit[0] & 0xE0 | 28, mark | kind]) + part
+        for mark, part in zip(marks, rest, strict=True)
+    ]
 
 
 def request(connection: socket.socket) -> tuple[str, dict[str, str]]:
