@@ -96,7 +96,11 @@ class Store:
         try:
             self._prepare()
         except DBAPIError as error:
+            self._let_go()
             raise StoreError(f"the store {self.name} cannot be opened: {_words(error)}") from None
+        except StoreError:
+            self._let_go()
+            raise
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._thread.start()
 
@@ -173,6 +177,9 @@ class Store:
             self._closed = True
             self._ready.notify()
         self._thread.join()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._pool.shutdown()
         self._writer.dispose()
         self._reader.dispose()

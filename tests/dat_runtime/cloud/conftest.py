@@ -1,10 +1,11 @@
 """A receiver that really listens, on SQLite and on PostgreSQL, and alerts to send to it."""
 
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ pytest.importorskip("uvicorn")
 
 import httpx
 import uvicorn
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from benchmarks import private_postgresql
 from dat_runtime.cloud.protocol import BoundedProtocol
@@ -97,6 +98,7 @@ def running(
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_graceful_shutdown=3,
         )
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -128,20 +130,34 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture
-def make_database(postgresql: str) -> Iterator[Any]:
+def make_database(postgresql: str) -> Callable[[], str]:
     """Makes an empty database of PostgreSQL and returns its URL."""
-    engine = create_engine(
-        postgresql.format("postgres").replace("postgresql:", "postgresql+psycopg:"),
-        isolation_level="AUTOCOMMIT",
-    )
+    numbers = itertools.count()
 
     def make() -> str:
-        name = f"t{time.monotonic_ns()}"
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        return postgresql.format(name)
+        # Those of earlier tests are emptied: a database is three hundred files to make and remove.
+        name = f"t{next(numbers)}"
+        with connected(postgresql.format("postgres")) as connection:
+            query = f"SELECT 1 FROM pg_database WHERE datname = '{name}'"
+            if connection.execute(text(query)).first() is None:
+                connection.execute(text(f"CREATE DATABASE {name}"))
+        url = postgresql.format(name)
+        with connected(url) as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        return url
 
-    yield make
+    return make
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    """A connection to a PostgreSQL, each statement a transaction."""
+    engine = create_engine(
+        url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        yield connection
     engine.dispose()
 
 
@@ -159,3 +175,25 @@ def receiver(store_url: str, tmp_path: Path) -> Iterator[Running]:
     """A receiver without tokens, on each kind of store."""
     with running(store_url, tmp_path / "data") as receiver:
         yield receiver
+
+
+@pytest.fixture
+def make_receiver(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts a receiver on SQLite; the argument is the text of its file of tokens."""
+    with ExitStack() as stack:
+
+        def make(tokens: str | None = None) -> Running:
+            file = None
+            if tokens is not None:
+                file = tmp_path / "tokens"
+                file.write_text(tokens)
+            url = f"sqlite:///{tmp_path}/receiver.db"
+            return stack.enter_context(running(url, tmp_path / "data", file))
+
+        yield make
+
+
+@pytest.fixture
+def sqlite_receiver(make_receiver: Callable[..., Running]) -> Running:
+    """A receiver without tokens, for what has nothing to do with the store."""
+    return make_receiver()
