@@ -1,7 +1,11 @@
 """Which frames are wanted, and when a file's are due. Pure: it is told the time."""
 
-_LONGEST_GAP = 60.0
+_LONGEST_GAP = 5.0
 """Seconds. Longer gaps between two time stamps of a file are taken for damage, not waited for."""
+
+
+_FARTHEST_BEHIND = 1.0
+"""Seconds."""
 
 
 class Throttle:
@@ -27,20 +31,34 @@ class Throttle:
 
 
 class Playback:
-    """Time stamps of a file as seconds since its start, rising, whatever the file says."""
+    """When the frames of a file are due, by its own time stamps, whatever they say.
 
-    def __init__(self, step: float):
-        """`step`: seconds between two frames where the file does not say."""
-        self._step = step
-        self._last: float | None = None
-        self._now = 0.0
+    Time stamps that go back, as where the file starts again, or jump ahead count as one step.
+    """
 
-    def seconds(self, stamp: float | None) -> float:
-        """When the next frame is due; `stamp` is what the file says, in seconds."""
-        if stamp is None:
-            self._now += self._step
-            return self._now
-        gap = 0.0 if self._last is None else stamp - self._last
-        self._last = stamp
-        self._now += gap if 0 <= gap <= _LONGEST_GAP else self._step
-        return self._now
+    def __init__(self, start: float):
+        """`start`: when the first frame is due, in seconds of the caller's clock."""
+        self._due = start
+        self._stamp: float | None = None
+        self._is_first = True
+
+    def due(self, stamp: float | None, step: float, now: float) -> float:
+        """When the next frame is due.
+
+        Args:
+            stamp: what the file says, in seconds; `None` when it says nothing.
+            step: seconds between two frames by the rate that the file states.
+            now: who is behind by more than a second lets the file wait, rather than race after it.
+        """
+        gap = step
+        if (
+            stamp is not None
+            and self._stamp is not None
+            and 0 <= stamp - self._stamp <= _LONGEST_GAP
+        ):
+            gap = stamp - self._stamp
+        self._stamp = stamp
+        if not self._is_first:
+            self._due = max(self._due + gap, now - _FARTHEST_BEHIND)
+        self._is_first = False
+        return self._due

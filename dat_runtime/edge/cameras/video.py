@@ -1,5 +1,6 @@
 """Video as a camera, by PyAV. Runs in the camera's process, the only place that imports it."""
 
+import errno
 import time
 from collections.abc import Iterator
 
@@ -22,6 +23,9 @@ _FILE_PROTOCOLS = "file"
 _STREAM_PROTOCOLS = "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto"
 """Nor can a camera make it read its own files."""
 
+_UNKNOWN_RATE = 25
+"""Frames a second of a file that does not state it."""
+
 _WAIT = 0.002
 """Seconds. A packet that took longer to come was waited for: the stream is at its newest."""
 
@@ -35,32 +39,25 @@ def play(path: str, fps: float, loop: bool, mailbox: Mailbox) -> None:
     Raises:
         SourceError: it cannot be opened or read, or gives no frame.
     """
+    playback, throttle, convert = Playback(time.monotonic()), Throttle(fps), Converter()
     while True:
+        shown = 0
         with _opened(path, None, {"protocol_whitelist": _FILE_PROTOCOLS}) as container:
-            shown = _play_once(container, fps, mailbox)
+            stream = _video_of(container)
+            step = 1 / float(stream.average_rate or _UNKNOWN_RATE)
+            for packet in _packets(container, stream):
+                for frame in _frames(packet, mailbox):
+                    due = playback.due(frame.time, step, time.monotonic())
+                    if throttle.wants(due):
+                        mailbox.wait_until(due)
+                        convert.show(frame, mailbox)
+                        shown += 1
+                    else:
+                        mailbox.alive()
         if not shown:
             raise SourceError(Word.NO_FRAME)
         if not loop:
             return
-
-
-def _play_once(container: InputContainer, fps: float, mailbox: Mailbox) -> int:
-    """How many frames were shown until the end."""
-    stream = _video_of(container)
-    playback = Playback(1 / float(stream.average_rate or 25))
-    throttle, convert = Throttle(fps), Converter()
-    started = time.monotonic()
-    shown = 0
-    for packet in _packets(container, stream):
-        for frame in _frames(packet, mailbox):
-            seconds = playback.seconds(frame.time)
-            if throttle.wants(seconds):
-                mailbox.wait_until(started + seconds)
-                convert.show(frame, mailbox)
-                shown += 1
-            else:
-                mailbox.alive()
-    return shown
 
 
 def follow(source: str, fps: float, webcam: bool, mailbox: Mailbox) -> None:
@@ -190,5 +187,7 @@ def _word(error: Exception) -> Word:
             return Word.NOT_A_VIDEO
         case ConnectionError() | TimeoutError() | av.error.HTTPError():
             return Word.UNREACHABLE
+        case OSError(errno=errno.EIO):  # a connection or a disk
+            return Word.BROKE_OFF
         case _:
             return Word.FAULT

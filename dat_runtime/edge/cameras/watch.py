@@ -147,6 +147,8 @@ class Cameras:
 
     def _keep(self, frame: CameraFrame) -> None:
         with self._changed:
+            if self._stopping:
+                return
             if frame.camera in self._ready:
                 self._counts.add("frames_replaced", camera=frame.camera)
             self._ready[frame.camera] = frame  # in the place of the one before, if there is one

@@ -55,9 +55,10 @@ class Word(enum.IntEnum):
     NOT_A_VIDEO = 19
     NO_FRAME = 20
     STREAM_ENDED = 21
-    NO_PYAV = 22
-    NO_MEMORY = 23
-    FAULT = 24
+    BROKE_OFF = 22
+    NO_PYAV = 23
+    NO_MEMORY = 24
+    FAULT = 25
 
     @property
     def text(self) -> str:
