@@ -81,15 +81,17 @@ def dropped(counts: Counts) -> dict[str, int]:
     return dict(found)
 
 
-def assemble(settings: NodeSettings) -> Assembly:
+def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
     """The node that the settings describe, not yet started.
+
+    Args:
+        gate: in place of the bundle's.
 
     Raises:
         DatError: the bundle, the spool, or what the MLLM needs cannot be used.
     """
     counts = Counts()
-    bundle = open_bundle(settings.bundle)
-    gate = gate_of(bundle, settings)
+    gate = gate or gate_of(open_bundle(settings.bundle), settings)
     spool = Spool(
         settings.spool.path, settings.spool.max_bytes, settings.spool.alert_reserve_bytes, counts
     )
