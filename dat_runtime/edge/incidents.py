@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dat_runtime.schema import MAX_ACCIDENTS
 from dat_runtime.types import Box, Detection, Size
 
 GONE = 120.0
@@ -41,7 +42,7 @@ MOST = 8
 """Incidents that are alive in one view. Beyond, a detection belongs to the nearest one: a drop on
 the lens or a camera that turns must not flood the uplink."""
 
-_MOST_BOXES = 64
+_MOST_BOXES = 16
 """Boxes that are remembered of an incident."""
 
 _WHOLE = Size(1, 1)
@@ -124,8 +125,10 @@ class Incidents:
 
         Args:
             now: when the frame was taken, seconds of a monotonic clock.
-            detections: D⁺, the kept ones.
+            detections: D⁺, the kept ones; beyond what an alert can hold, only the surest count.
         """
+        if len(detections) > MAX_ACCIDENTS:
+            detections = sorted(detections, key=lambda d: -d.confidence)[:MAX_ACCIDENTS]
         alive = [i for i in self._alive.pop(camera, ()) if now - i.seen_at <= GONE]
         shown: dict[int, list[Detection]] = {}
         for detection in detections:
@@ -173,7 +176,8 @@ def _distance(a: Box, b: Box) -> tuple[float, float]:
     reach_y = max(REACH, min(a.y2 - a.y1, b.y2 - b.y1) / 2)
     gap_x = max(a.x1 - b.x2, b.x1 - a.x2, 0.0) / reach_x
     gap_y = max(a.y1 - b.y2, b.y1 - a.y2, 0.0) / reach_y
-    return max(gap_x, gap_y), -a.iou(b)
+    gap = max(gap_x, gap_y)
+    return gap, 0.0 if gap else -a.iou(b)
 
 
 def _remember(incident: _Incident, boxes: Sequence[Box], now: float) -> None:
