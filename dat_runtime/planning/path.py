@@ -38,7 +38,7 @@ LEAST_RATE = 100.0
 GAINS = (1.0, 1.25, 1.5, 2.0)
 """Times the window that is tried after so many round trips in a row without a queue."""
 
-PACING = 1.05
+PACING = 1.02
 """Times the rate at which bytes are let out: a little faster than they drain, or a queue that
 should show what the link carries never forms."""
 
