@@ -1,0 +1,186 @@
+"""Visuals by curl against a receiver of its own process: parts, a broken connection, SIGKILL."""
+
+import base64
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dat_runtime.draw import encode_jpeg
+from tests.dat_runtime.cloud.conftest import alert
+
+CURL = shutil.which("curl")
+pytestmark = pytest.mark.skipif(CURL is None, reason="curl is not installed")
+
+NOISE = np.random.default_rng(2).integers(0, 255, (1_200, 1_600, 3), np.uint8)
+JPEG = encode_jpeg(NOISE, 90)
+"""About two megabytes: more than what a receiver syncs at a time."""
+
+BYTES = ("-H", "Tus-Resumable: 1.0.0", "-H", "Content-Type: application/offset+octet-stream")
+
+
+class Process:
+    """`dat-runtime receive`, started again and again on the same port and store."""
+
+    def __init__(self, folder: Path, *options: str):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.options = options
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.running: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "dat_runtime.cli", "receive"]
+        listen = ("--listen", f"127.0.0.1:{self.port}", "--store", f"sqlite:///{self.folder}/r.db")
+        self.running = subprocess.Popen(
+            [*command, *listen, *self.options], stdout=subprocess.PIPE, text=True
+        )
+        assert self.running.stdout is not None
+        assert "listening" in self.running.stdout.readline()
+
+    def end(self, how: signal.Signals) -> None:
+        if self.running is not None:
+            self.running.send_signal(how)
+            self.running.communicate(timeout=20)
+            self.running = None
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path, "--workers", "1")
+    process.start()
+    try:
+        yield process
+    finally:
+        process.end(signal.SIGKILL)
+
+
+def curl(*arguments: str, body: bytes | None = None) -> tuple[int, dict[str, str]]:
+    """Status, and headers by lower-case name."""
+    assert CURL is not None
+    command = [CURL, "-s", "-o", "/dev/null", "-D", "-", "--max-time", "20", *arguments]
+    head = subprocess.run(command, input=body, stdout=subprocess.PIPE).stdout.decode().strip()
+    first, *lines = head.split("\r\n\r\n")[-1].split("\r\n")  # the last, after 100 Continue
+    headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
+    return int(first.split()[1]), headers
+
+
+def post_alert(receiver: Process) -> None:
+    status, _ = curl(
+        *("-H", "Content-Type: application/cloudevents+json"),
+        *("--data", json.dumps(alert()), f"{receiver.url}/v1/events"),
+    )
+    assert status == 201
+
+
+def create(receiver: Process) -> str:
+    """The address of the upload of `JPEG`, new or as it is."""
+
+    def told(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    status, headers = curl(
+        *("-X", "POST", "-H", "Tus-Resumable: 1.0.0", "-H", f"Upload-Length: {len(JPEG)}"),
+        *("-H", f"Upload-Metadata: event {told('n1-000001')},kind {told('box')}"),
+        f"{receiver.url}/v1/visuals",
+    )
+    assert status in (200, 201)
+    return f"{receiver.url}/v1/{headers['location']}"
+
+
+def offset(where: str) -> int:
+    status, headers = curl("--head", "-H", "Tus-Resumable: 1.0.0", where)
+    assert status == 200
+    return int(headers["upload-offset"])
+
+
+def patch(where: str, at: int, content: bytes) -> int:
+    arguments = ("-X", "PATCH", *BYTES, "-H", f"Upload-Offset: {at}", "--data-binary", "@-")
+    status, headers = curl(*arguments, where, body=content)
+    assert status == 204
+    return int(headers["upload-offset"])
+
+
+def begin(where: str, at: int, content: bytes) -> "subprocess.Popen[bytes]":
+    """A PATCH in chunks, of which only the beginning has been handed to curl."""
+    assert CURL is not None
+    sending = subprocess.Popen(
+        [CURL, "-s", "-X", "PATCH", "-T", "-", *BYTES, "-H", f"Upload-Offset: {at}", where],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert sending.stdin is not None
+    sending.stdin.write(content)
+    sending.stdin.flush()
+    return sending
+
+
+def cut_off(sending: "subprocess.Popen[bytes]") -> None:
+    sending.kill()
+    assert sending.stdin is not None
+    sending.stdin.close()
+    sending.wait(10)
+
+
+def until_on_disk(receiver: Process, size: int) -> None:
+    folder = receiver.folder / "visuals"
+    for _ in range(1_000):
+        if any(path.stat().st_size >= size for path in folder.rglob("*") if path.is_file()):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the bytes did not come")
+
+
+def shown(receiver: Process) -> bytes:
+    assert CURL is not None
+    address = f"{receiver.url}/v1/events/n1-000001/visuals/box"
+    return subprocess.run([CURL, "-s", "-f", address], capture_output=True).stdout
+
+
+def test_in_three_parts_past_a_broken_connection(receiver: Process) -> None:
+    post_alert(receiver)
+    where = create(receiver)
+    assert patch(where, 0, JPEG[:700_001]) == 700_001
+    sending = begin(where, 700_001, JPEG[700_001:1_100_000])
+    until_on_disk(receiver, 1_000_000)
+    cut_off(sending)
+    for _ in range(200):
+        at = offset(where)
+        if at > 700_001:
+            break
+        time.sleep(0.05)
+    assert 1_000_000 <= at <= 1_100_000
+    assert shown(receiver) == b""
+    assert create(receiver) == where
+    assert patch(where, at, JPEG[at:]) == len(JPEG)
+    assert shown(receiver) == JPEG
+
+
+def test_past_sigkill_of_the_receiver(receiver: Process) -> None:
+    """What was acknowledged is there afterwards, byte for byte, however often it dies."""
+    post_alert(receiver)
+    where = create(receiver)
+    at = 0
+    for _ in range(3):
+        acknowledged = patch(where, at, JPEG[at : at + 100_000])
+        sending = begin(where, acknowledged, JPEG[acknowledged : acknowledged + 300_000])
+        until_on_disk(receiver, acknowledged + 200_000)
+        receiver.end(signal.SIGKILL)
+        cut_off(sending)
+        receiver.start()
+        at = offset(where)
+        assert at >= acknowledged
+        assert shown(receiver) == b""
+    assert patch(where, at, JPEG[at:]) == len(JPEG)
+    receiver.end(signal.SIGKILL)
+    receiver.start()
+    assert shown(receiver) == JPEG
