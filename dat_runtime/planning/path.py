@@ -226,9 +226,9 @@ class Path:
         return GAINS[min(self._clear_rounds, len(GAINS) - 1)]
 
     def _forward(self, now: float) -> float:
-        if now > self._now:
+        if math.isfinite(now) and now > self._now:
             self._now = now
-        return self._now
+        return self._now if math.isfinite(self._now) else 0.0
 
     def _queued(self, now: float) -> float:
         """Bytes that should still lie in the path's buffer: written, less what drained since."""
