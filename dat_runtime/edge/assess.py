@@ -239,7 +239,15 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     """The loop of all endpoints, in a thread that ends with the process."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="endpoints", daemon=True).start()
+    asyncio.run_coroutine_threadsafe(_warm_up(), loop)
     return loop
+
+
+async def _warm_up() -> None:
+    """Load what httpx would load during the first question, which waits for it up to 0.2 s."""
+    import anyio
+
+    await anyio.sleep(0)
 
 
 def _close(client: "httpx.AsyncClient", loop: asyncio.AbstractEventLoop) -> None:

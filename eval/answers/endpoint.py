@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dat_runtime.edge.assess import AssessmentError, EndpointAssessor, Reply, without_userinfo
+from dat_runtime.edge.assess import (
+    AssessmentError,
+    AssessmentRefused,
+    EndpointAssessor,
+    without_userinfo,
+)
+from dat_runtime.edge.chat import Reply
 from dat_runtime.errors import ConfigError
 from dat_runtime.fields import Rule, checked
 from dat_runtime.files import read_yaml
@@ -18,7 +24,8 @@ from eval.answers.asks import Answer, Ask
 
 GIVE_UP = 10
 """Failures in a row after which a server is no longer asked."""
-TRIES = 8
+TRIES = 12
+"""Their pauses add up to 90 s or more: a limit of requests per minute has passed by then."""
 TIMEOUT_S = 300.0
 """Seconds for one question, all its tries and the pauses between them included."""
 
@@ -36,6 +43,7 @@ class Server(Protocol):
         """The answer.
 
         Raises:
+            AssessmentRefused: the server works and does not answer this question.
             AssessmentError: there is none.
         """
         ...
@@ -95,7 +103,13 @@ def servers(
             )
         try:
             by_address[address] = EndpointAssessor(
-                url, model, api_key=key, timeout=TIMEOUT_S, tries=TRIES, request=request
+                url,
+                model,
+                api_key=key,
+                timeout=TIMEOUT_S,
+                tries=TRIES,
+                patient=True,
+                request=request,
             )
         except ValueError as error:
             raise ConfigError(str(error)) from None
@@ -103,12 +117,18 @@ def servers(
 
 
 class Outcome(NamedTuple):
-    """How one question ended: with an answer, or with the reason why there is none."""
+    """How one question ended: with an answer, or with the reason why there is none.
+
+    Attributes:
+        refused: the server does not answer this question, whenever it is asked; the reason is its
+            answer.
+    """
 
     ask: Ask
     url: str
     answer: Answer | None
     reason: str = ""
+    refused: bool = False
 
 
 class _Job(NamedTuple):
@@ -120,7 +140,8 @@ def answers(asks: Sequence[Ask], servers: Mapping[str, Server], at_once: int) ->
     """Each question's outcome as it comes, `at_once` questions under way at each server.
 
     The servers take from one list, so a faster one answers more. A question that one server fails
-    goes to the others. A server that fails `GIVE_UP` questions in a row is asked no more.
+    or refuses goes to the others. A server that fails `GIVE_UP` questions in a row is asked no
+    more; one that refuses a question works.
 
     Raises:
         AssessmentError: no server is left. The answers so far are kept, and a new run continues.
@@ -135,7 +156,7 @@ def answers(asks: Sequence[Ask], servers: Mapping[str, Server], at_once: int) ->
                 raise result
             job, outcome = result
             if outcome.answer is None:
-                if not pool.alive():
+                if not outcome.refused and not pool.alive():
                     raise AssessmentError(
                         f"no endpoint answers any more; the last: {outcome.reason}"
                     )
@@ -191,6 +212,9 @@ class _Pool:
         started = time.monotonic()
         try:
             reply = self.servers[url].ask(ask.image.read_bytes(), ask.system, ask.prompt)
+        except AssessmentRefused as error:
+            self.failures[url] = 0
+            return Outcome(ask, url, None, str(error), refused=True)
         except (AssessmentError, OSError) as error:
             self.failures[url] += 1
             return Outcome(ask, url, None, str(error))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.errors import DataError
 from dat_runtime.files import write_json_lines
 from eval.answers import endpoint, local, model, usage
 from eval.answers.asks import Ask, record
@@ -19,6 +20,9 @@ from eval.answers.usage import Usage
 
 Record = dict[str, Any]
 """A line of predictions.jsonl (`asks.record`)."""
+
+REFUSED = "refused"
+"""Key of the reason in a line of an unfinished file whose frame no server would answer."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,19 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
     records = {r["image_id"]: r for r in kept_records(path)}
     write_json_lines(path, records.values())
     left = [ask for ask in asks if ask.id not in records]
+    missing = {id: records.pop(id)[REFUSED] for id in list(records) if REFUSED in records[id]}
     progress = _Progress(row.name, len(records), len(asks))
     key = os.environ.get("OPENAI_API_KEY")
     servers = endpoint.servers(row.endpoints, row.model, key, _request(row, settings))
-    missing = {}
     with path.open("a", encoding="utf-8") as file:
         for outcome in endpoint.answers(left, servers, row.batch_size):
             image_id = outcome.ask.id
             if outcome.answer is None:
                 missing[image_id] = outcome.reason
                 print(f"[{row.name}] {image_id}: {outcome.reason}", flush=True)
+                if outcome.refused:  # a new start does not ask again
+                    file.write(_line({"image_id": image_id, REFUSED: outcome.reason}))
+                    file.flush()
                 continue
             answered = record(outcome.ask, outcome.answer)
             answered["endpoint"] = outcome.url
@@ -102,12 +109,29 @@ def _request(row: Row, settings: Settings) -> Mapping[str, Any]:
 
 
 def kept_records(path: Path) -> list[Record]:
-    """The records of an unfinished file, without a last line that was cut off."""
+    """The records of an unfinished file, without a last line that was cut off.
+
+    Raises:
+        DataError: another line is broken.
+    """
     if not path.is_file():
         return []
     # Not by files.read_json_lines: it refuses a line that is cut off, as it should elsewhere.
     *lines, _ = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines]
+    return [_record(line, path, number) for number, line in enumerate(lines, 1)]
+
+
+def _record(line: bytes, path: Path, number: int) -> Record:
+    try:
+        record = json.loads(line)
+        record["image_id"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise DataError(
+            "is no answer of an earlier run: take the line out, and its frame is asked about again",
+            path,
+            number,
+        ) from None
+    return record
 
 
 def _line(record: Record) -> str:

@@ -255,6 +255,44 @@ def test_an_outage_stops_the_run_and_a_new_start_does_not_ask_twice(
     )
 
 
+def test_refused_questions_in_a_row_are_their_answers_and_end_no_run(
+    asking: Asking, replica: Callable[..., Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "GIVE_UP", 2)
+    server = replica(lambda frame, _: None if frame in ("f9", "f11") else REFUSED)
+    assert asking(server.url, more=("--batch-size", "1")) == 0
+    assert [line["image_id"] for line in asking.lines] == ["f9", "f11"]
+    assert len(asking.usage["missing"]) == FRAMES - 2
+
+
+def test_a_new_start_does_not_ask_again_what_was_refused(
+    asking: Asking, replica: Callable[..., Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "GIVE_UP", 2)
+    replies = {1: REFUSED, 2: REFUSED, 3: None}
+    first = replica(lambda _, n: replies.get(n, (401, "no credit")))
+    assert asking(first.url, more=("--batch-size", "1")) == 1
+    second = replica()
+    assert asking(second.url) == 0
+    assert sorted(second.asked) == sorted(f"f{i}" for i in range(3, FRAMES))
+    assert set(asking.usage["missing"]) == {"f0", "f1"}
+    assert "content filter" in asking.usage["missing"]["f0"]
+    assert {line["image_id"] for line in asking.lines} == {f"f{i}" for i in range(2, FRAMES)}
+    assert not any("refused" in line for line in asking.lines)
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", "{}", "\\", "[" * 100_000])
+def test_a_broken_line_of_an_earlier_run_is_named(
+    asking: Asking, replica: Callable[..., Replica], broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asking(replica().url)
+    lines = (asking.out / "predictions.jsonl").read_text("utf-8").splitlines(keepends=True)
+    partial = asking.out.rename(asking.out.with_name("gpt-5.partial"))
+    (partial / "predictions.jsonl").write_text("".join([*lines[:2], broken + "\n", *lines[2:]]))
+    assert asking(replica().url) == 1
+    assert "predictions.jsonl:3: is no answer of an earlier run" in capsys.readouterr().err
+
+
 def test_a_line_cut_off_in_the_middle_is_asked_again(
     asking: Asking, replica: Callable[..., Replica]
 ) -> None:
