@@ -53,7 +53,16 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
         try:
             return main(*args, **kwargs)
         except DatError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             return 1
 
     return reporting
+
+
+def printable(text: str) -> str:
+    """The text as it may go to a terminal, which obeys escapes: they move, colour, rename, hide.
+
+    Answers, file names and messages of servers come from elsewhere. Whatever is not printable
+    stands as Python writes it, such as `\\x1b`; lines stay lines.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -15,7 +15,7 @@ from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor, RecordedAssessor
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.source import read_frame
-from dat_runtime.errors import ConfigError
+from dat_runtime.errors import ConfigError, printable
 from dat_runtime.event import Event, Question, event_of, question
 from dat_runtime.files import write_atomically
 from dat_runtime.priority import BETA
@@ -107,7 +107,8 @@ def show(choices: Choices) -> Iterator[str]:
 def _said(step: str, words: str) -> Iterator[str]:
     """The lines of a step: its name beside the first one only."""
     name = step
-    for line in textwrap.wrap(words, WIDTH - _MARGIN, break_on_hyphens=False):
+    # Answers, problems and file names are in the words, and they come from elsewhere.
+    for line in textwrap.wrap(printable(words), WIDTH - _MARGIN, break_on_hyphens=False):
         yield f"{name:<{_MARGIN}}{line}"
         name = ""
 
@@ -172,9 +173,7 @@ def _ask(
     if assessor is not None:
         try:
             answer = assessor.assess(asked.png, asked.system, asked.prompt)
-            # A model may answer with half a character, which no terminal prints.
-            printable = answer.encode("utf-8", "replace").decode("utf-8")
-            words = textwrap.shorten(printable, 4 * (WIDTH - _MARGIN), placeholder=" ...")
+            words = textwrap.shorten(answer, 4 * (WIDTH - _MARGIN), placeholder=" ...")
         except AssessmentError as error:
             words = f"no answer: {error}"
     return event_of(EVENT_ID, image, look.kept, answer, asked.frame), words

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dat_runtime.errors import ConfigError, DataError, DatError, reports_errors
+from dat_runtime.errors import ConfigError, DataError, DatError, printable, reports_errors
 
 
 def failing(error: Exception):
@@ -38,3 +38,24 @@ def test_data_errors_say_where() -> None:
     assert str(DataError("bad", "a.txt")) == "a.txt: bad"
     assert str(DataError("bad")) == "bad"
     assert isinstance(DataError("bad"), DatError)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zwei Autos, 2 × 3 – 事故", "Zwei Autos, 2 × 3 – 事故"),
+        ("a\nb", "a\nb"),
+        ("\x1b[2J\x1b]0;owned\x07", r"\x1b[2J\x1b]0;owned\x07"),
+        ("\x9b31m\r\t\b", r"\x9b31m\r\t\x08"),
+        ("safe\u202etxt.exe\u2066", r"safe\u202etxt.exe\u2066"),
+        ("half \ud83d", r"half \ud83d"),
+    ],
+)
+def test_a_terminal_obeys_nothing_that_came_from_elsewhere(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    printable(text).encode()
+
+
+def test_an_error_is_printed_without_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(DataError("bad", "\x1b[31m.txt"))([]) == 1
+    assert capsys.readouterr().err == "error: \\x1b[31m.txt: bad\n"

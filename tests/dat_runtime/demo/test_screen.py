@@ -162,6 +162,16 @@ class Completions(BaseHTTPRequestHandler):
         pass
 
 
+def test_the_terminal_obeys_nothing_in_an_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = tmp_path / "answer.txt"
+    answer.write_text('\x1b[2J {"\x1b]0;owned\x07": 1}', "utf-8")
+    text = told(capsys, "--answer", str(answer))
+    assert r"\x1b[2J" in text
+    assert text.replace("\n", "").isprintable()
+
+
 def test_an_endpoint_answers_and_its_absence_is_survived(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
