@@ -14,33 +14,16 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.counts import Counts
-from dat_runtime.edge.spool_files import (
-    Lock,
-    Reserve,
-    SpoolError,
-    free_bytes,
-    set_aside,
-    sync_folder,
-)
-from dat_runtime.edge.spool_tables import (
-    PAGE,
-    Broken,
-    Entry,
-    Room,
-    Tables,
-    Waiting,
-    connect,
-    is_damage,
-    is_full,
-)
+from dat_runtime.edge.spool_database import PAGE, connect
+from dat_runtime.edge.spool_files import Lock, SpoolError
+from dat_runtime.edge.spool_tables import Entry, Tables, Waiting
+from dat_runtime.edge.spool_writer import Writer
 from dat_runtime.event import Event
 from dat_runtime.planning.pending import Kind, require_valid, smaller_visual
 
@@ -48,19 +31,6 @@ __all__ = ["Spool", "SpoolError", "Usage", "Waiting"]
 
 LEAST_BYTES = 1_000_000
 """A spool below this could not hold its own tables and log."""
-
-LOG_BYTES = (128 * 1024, 4 * 1024 * 1024)
-"""Least and most that the write-ahead log takes; in between a sixteenth of the spool."""
-
-OVERHEAD = 2 * PAGE
-"""Bytes that a put or an acknowledgment adds to the log beside content, when it has company."""
-
-LINGER = 0.1
-"""Seconds that an acknowledgment waits for others to share its commit. A kill within them costs one
-repeated transmission, which the receiver recognises; a commit costs a flush of the disk."""
-
-RETRY = 1.0
-"""Seconds between attempts to write acknowledgments to a disk that failed."""
 
 MOST_DOWNTIME = 6 * 3600.0
 """Seconds by which a restart ages visuals at most. The wall clock says how long the node was off,
@@ -82,15 +52,6 @@ class Usage:
     bytes: int
     alerts: int
     visuals: int
-
-
-@dataclass(frozen=True)
-class _Work:
-    do: Callable[[Tables], Any]
-    done: "Future[Any] | None"
-    """None: nobody waits for it."""
-    size: int = OVERHEAD
-    """Bytes that it writes to the log, about."""
 
 
 class Spool:
@@ -131,39 +92,33 @@ class Spool:
             )
         self._path, self._counts = path, counts
         self._clock, self._monotonic = clock, monotonic
-        least, most = LOG_BYTES
-        self._log_bytes = min(max(least, max_bytes // 16), most)
-        self._reserve_bytes = alert_reserve_bytes
-        self._most = max_bytes - 2 * self._log_bytes
-        self._problem: str | None = None
-        self._damaged = False
-        self._queue: deque[_Work] = deque()
-        self._wake = threading.Condition()
-        self._closing = False
-        self._written = 0
-        """Bytes in the log, about."""
-        self._look_again = 0.0
         self._settled: dict[tuple[str, str], int] = {}
-        """Revisions that are acknowledged or refused, but not written yet."""
+        """Revisions that are acknowledged or refused, but perhaps not written yet."""
+        self._settling = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpoolError(f"cannot be made ({error.strerror})", path.parent) from None
         self._lock = Lock(path)
-        self._reserve = Reserve(path)
-        try:
-            self._tables = self._opened()
-            self._reader = connect(path, reading=True)
-            self._begin()
-        except (sqlite3.Error, OSError) as error:
-            self._lock.close()
-            raise SpoolError(f"cannot be used ({error})", path) from None
-        except SpoolError:
-            self._lock.close()
-            raise
-        self._reading = threading.Lock()
-        self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
-        self._writer.start()
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._lock.close)
+            try:
+                self._writer = Writer(path, max_bytes, alert_reserve_bytes, counts)
+                opened.callback(self._writer.close, lambda tables: None)
+                self._reader = connect(path, reading=True)
+            except (sqlite3.Error, OSError) as error:
+                raise SpoolError(f"cannot be used ({error})", path) from None
+            opened.pop_all()
+        self._started = self._age_at_start() - monotonic()
+
+    def _age_at_start(self) -> float:
+        """The spool's own clock: it goes on where it was, plus the time that the node was off."""
+        saved, wall = self._writer.ask(Tables.clock)
+        off = max(0.0, self._clock() - wall) if wall else 0.0
+        return float(saved + min(off, MOST_DOWNTIME))
+
+    def _now(self) -> float:
+        return self._started + self._monotonic()
 
     # What callers ask for
 
@@ -175,7 +130,7 @@ class Spool:
 
         Raises:
             SpoolError: it is not kept: the disk fails, all that waits has a higher priority and the
-                spool is full, or its id was used before with other content.
+                spool is full, or its id was used before with other content. It is counted.
             ValueError: a number that cannot be planned with.
         """
         camera.encode()  # a ValueError here, not in the thread that writes
@@ -195,9 +150,9 @@ class Spool:
             visual,
         )
         try:
-            why_not = self._ask(lambda tables: tables.put(entry, self._now()), entry.size)
+            why_not = self._writer.ask(lambda tables: tables.put(entry, self._now()), entry.size)
         except SpoolError:
-            self._counts.add("alerts_not_kept", reason="the disk fails")
+            self._counts.add("alerts_dropped", reason="the disk fails")
             raise
         if why_not is not None:
             raise why_not
@@ -208,7 +163,7 @@ class Spool:
         Raises:
             SpoolError: the disk fails.
         """
-        waiting: list[Waiting] = self._ask(lambda tables: tables.waiting())
+        waiting: list[Waiting] = self._writer.ask(lambda tables: tables.waiting())
         return waiting
 
     def alert(self, id: str) -> bytes | None:
@@ -255,11 +210,11 @@ class Spool:
         """
 
         def work(tables: Tables) -> bool:
-            tables.save_clock(self._now(), self._clock())
+            self._save_clock(tables)
             return tables.expire(self._now())
 
         with contextlib.suppress(SpoolError):  # `problem` has it
-            while self._ask(work):
+            while self._writer.ask(work):
                 pass
 
     @property
@@ -279,70 +234,29 @@ class Spool:
     @property
     def healthy(self) -> bool:
         """Whether the last write succeeded."""
-        return self._problem is None
+        return self._writer.problem is None
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, in words."""
-        return self._problem
+        """Why the last write failed, in words; None when it did not."""
+        return self._writer.problem
 
     def close(self) -> None:
         """Write what is left and let the spool go. A second call does nothing."""
-        with self._wake:
-            if self._closing:
-                return
-            self._closing = True
-            self._wake.notify_all()
-        self._writer.join()
-        with self._reading:
+        self._writer.close(self._save_clock)
+        with self._writer.reading:
             self._reader.close()
-        self._tables.close()
         self._lock.close()
 
-    # Opening
-
-    def _opened(self) -> Tables:
-        damaged = False
-        while True:
-            try:
-                tables = Tables(self._path, self._log_bytes)
-                break
-            except Broken:
-                set_aside(self._path)
-                damaged = True
-            except sqlite3.Error as error:
-                # On a full disk not even the log can begin.
-                if not (is_full(error) and self._reserve.give()):
-                    raise
-        if damaged:
-            tables.begin()
-            tables.count("spools_set_aside", "damaged")
-            tables.commit()
-        return tables
-
-    def _begin(self) -> None:
-        sync_folder(self._path.parent)
-        for (name, reason), n in self._tables.counts().items():
-            self._count(name, reason, n)
-        saved, wall = self._tables.clock()
-        off = min(max(0.0, self._clock() - wall), MOST_DOWNTIME) if wall else 0.0
-        self._started = saved + off - self._monotonic()
-        self._tables.room = Room(
-            all=self._most // PAGE, visuals=(self._most - self._reserve_bytes) // PAGE
-        )
-        self._keep_reserve()
-
-    def _now(self) -> float:
-        """The spool's own clock: seconds for which it was in use, over all its runs."""
-        return self._started + self._monotonic()
-
-    # Reading
+    def _save_clock(self, tables: Tables) -> None:
+        tables.save_clock(self._now(), self._clock())
 
     def _read(self, question: str, *values: object) -> Any:
-        with self._reading:
+        with self._writer.reading:
             try:
                 return self._reader.execute(question, values).fetchone()
             except sqlite3.Error as error:
+                self._writer.saw(error)
                 raise SpoolError(f"cannot be read ({error})", self._path) from None
 
     def _unsettled(self, question: str, id: str, kind: Kind) -> bytes | None:
@@ -352,173 +266,14 @@ class Spool:
         row = self._read(question, *((id,) if kind == "json" else (id, kind)))
         return None if row is None or row[1] <= settled else row[0]
 
-    # Writing
-
     def _settle(self, id: str, kind: Kind, revision: int, do: Callable[[Tables], None]) -> None:
-        def work(tables: Tables) -> Callable[[], None]:
-            do(tables)
-            return lambda: self._forget(id, kind, revision)
-
-        with self._wake:
-            if self._closing:
-                return
+        """Have a unit let go, and seen by nobody from now on."""
+        with self._settling:
             self._settled[id, kind] = max(revision, self._settled.get((id, kind), -1))
-            self._queue.append(_Work(work, None))
-            self._wake.notify()
+            self._writer.later(do, lambda: self._forget(id, kind, revision))
 
     def _forget(self, id: str, kind: Kind, revision: int) -> None:
-        with self._wake:
+        """It is written: the database knows by itself."""
+        with self._settling:
             if self._settled.get((id, kind)) == revision:
                 del self._settled[id, kind]
-
-    def _ask(self, do: Callable[[Tables], Any], size: int = 0) -> Any:
-        done: Future[Any] = Future()
-        with self._wake:
-            if self._closing:
-                raise SpoolError("is closed", self._path)
-            self._queue.append(_Work(do, done, size + OVERHEAD))
-            self._wake.notify()
-        return done.result()
-
-    def _write(self) -> None:
-        """The thread that writes, until the spool closes and nothing is left to write."""
-        while group := self._next_group():
-            if not self._tables.room.growing:
-                self._keep_house()  # whether there is room again
-            self._serve(group)
-            if self._problem is None:
-                self._keep_house()
-        try:
-            self._tables.begin()
-            self._tables.save_clock(self._now(), self._clock())
-            self._tables.commit()
-        except sqlite3.Error:
-            self._tables.rollback()
-
-    def _next_group(self) -> list[_Work]:
-        """The works of the next commit, in order; empty when the spool closes."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._queue or self._closing)
-            patience = LINGER if self._problem is None else RETRY
-            self._wake.wait_for(
-                lambda: self._closing or any(work.done is not None for work in self._queue),
-                patience,
-            )
-            group: list[_Work] = []
-            size = 0
-            while self._queue and size <= self._log_bytes // 2:
-                group.append(self._queue.popleft())
-                size += group[-1].size
-            return group
-
-    def _serve(self, group: list[_Work]) -> None:
-        changes = self._tables.changes
-        try:
-            results = self._committed(group)
-        except Exception as error:  # whatever it was: nobody is told that something was kept
-            self._tables.rollback()
-            self._failed(group, error)
-            return
-        if self._tables.changes != changes:  # to read is no proof that the disk can be written
-            self._problem = None
-        for work, result in zip(group, results, strict=True):
-            if work.done is None:
-                result()
-            else:
-                work.done.set_result(result)
-
-    def _committed(self, group: list[_Work]) -> list[Any]:
-        """What the works gave, once all of them are on the disk."""
-        if self._damaged:
-            raise Broken(self._problem)
-        attempts_left = 1
-        while True:
-            try:
-                self._tables.begin()
-                results = [work.do(self._tables) for work in group]
-                counted = self._tables.commit()
-                break
-            except sqlite3.Error as error:
-                self._tables.rollback()
-                if not is_full(error):
-                    raise
-                if not self._gave_way():
-                    # The last thing to try: the blocks that database and log have already.
-                    attempts_left -= 1
-                    if attempts_left < 0 or not self._checkpoint():
-                        raise
-        self._written += sum(work.size for work in group)
-        for (name, reason), n in counted.items():
-            self._count(name, reason, n)
-        return results
-
-    def _gave_way(self) -> bool:
-        """Others have filled the disk: give up some of the reserve; False when none is left."""
-        room = self._tables.room
-        room.growing = False
-        if not self._reserve.give():
-            room.reserve_left = False
-            return False
-        # At once, before others take it: what waits in the log must fit into the database.
-        self._checkpoint()
-        return True
-
-    def _failed(self, group: list[_Work], error: Exception) -> None:
-        self._problem = str(error)
-        # A damaged file is not written any more; the next start sets it aside.
-        self._damaged |= isinstance(error, sqlite3.Error) and is_damage(error)
-        for work in group:
-            if work.done is not None:
-                work.done.set_exception(SpoolError(f"keeps nothing now ({error})", self._path))
-        with self._wake:
-            if not self._closing:
-                # What is acknowledged stays so; it is written when the disk works again.
-                self._queue.extendleft(work for work in reversed(group) if work.done is None)
-
-    def _keep_house(self) -> None:
-        try:
-            self._keep_log()
-            self._keep_reserve()
-        except OSError as error:
-            self._problem = str(error)
-
-    def _keep_log(self) -> None:
-        """Move the log into the database before it outgrows its share."""
-        log = self._path.with_name(self._path.name + "-wal")
-        large = self._written >= self._log_bytes // 2 or log.stat().st_size > self._log_bytes
-        # On a full disk the log stays as small as it can be.
-        if large or not self._tables.room.growing:
-            while not self._checkpoint() and self._reserve.give():
-                self._tables.room.growing = False
-
-    def _checkpoint(self) -> bool:
-        """Move the log into the database; False when the disk would not have it."""
-        try:
-            self._tables.checkpoint("PASSIVE")
-            with self._reading:  # the log begins anew only while nobody reads it
-                self._tables.checkpoint("RESTART")
-        except sqlite3.Error as error:
-            if not is_full(error):
-                self._problem = str(error)
-            return False
-        self._written = 0
-        return True
-
-    def _keep_reserve(self) -> None:
-        """Hold on the disk what alerts may need beyond what the database has already."""
-        size = min(self._reserve_bytes, max(0, self._most - self._tables.size()))
-        self._reserve.shrink(size)
-        room, now = self._tables.room, time.monotonic()
-        if room.growing and now < self._look_again:
-            return
-        self._look_again = now + RETRY
-        if not room.growing and free_bytes(self._path) < 2 * self._log_bytes:
-            return
-        room.growing = self._reserve.grow(size)
-        room.reserve_left |= room.growing
-
-    def _count(self, name: str, reason: str, n: int) -> None:
-        if reason:
-            self._counts.add(name, n, reason=reason)
-        else:
-            self._counts.add(name, n)

@@ -14,7 +14,8 @@ import pytest
 from benchmarks.spool_faults import make_event
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import LEAST_BYTES, MOST_DOWNTIME, Spool, SpoolError, Usage
-from dat_runtime.edge.spool_tables import MOST_REASONS, MOST_REFUSED, SCHEMA, VISUAL_LIFETIME
+from dat_runtime.edge.spool_database import MOST_REASONS, SCHEMA
+from dat_runtime.edge.spool_tables import MOST_REFUSED, VISUAL_LIFETIME
 
 MB = 1_000_000
 HOUR = 3600.0
@@ -573,8 +574,9 @@ class TestManyThreads:
         """64 at once take far less than 64 times one: they wait for the same flush of the disk."""
         spool = opened()
         commits = []
-        commit = spool._tables.commit
-        spool._tables.commit = lambda: (commits.append(1), commit())[1]  # type: ignore[method-assign]
+        database = spool._writer.tables.database
+        commit = database.commit
+        database.commit = lambda: (commits.append(1), commit())[1]  # type: ignore[method-assign]
         with ThreadPoolExecutor(64) as cameras:
             puts = [
                 cameras.submit(spool.put, make_event(f"e{i}", visual_bytes=0), f"c{i}")
