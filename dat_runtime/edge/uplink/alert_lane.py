@@ -17,7 +17,7 @@ QUEUE_SECONDS = 0.05
 """How long an alert may wait behind alerts that are on their way already."""
 
 STATUS_SECONDS = 10.0
-"""Between two statuses; an alert that is sent says as much."""
+"""Between two statuses: the receiver tells by them, and not by alerts, that a node is well."""
 
 
 class AlertLane:
@@ -119,9 +119,7 @@ class AlertLane:
             self._failed(error)
 
     def _worked(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._status_at = now + STATUS_SECONDS
-        self._pauses.worked(now)
+        self._pauses.worked(asyncio.get_running_loop().time())
 
     def _failed(self, error: SendError | SpoolError) -> None:
         now = asyncio.get_running_loop().time()

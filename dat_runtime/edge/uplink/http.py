@@ -52,7 +52,7 @@ class HttpSender:
         self._names = Names(self._address.host)
         self._token = token_in(settings.token_file)
         self._alerts = Pool(self._open, ALERT_CONNECTIONS, spare=True)
-        self._visuals = Pool(self._open, VISUAL_CONNECTIONS)
+        self._visuals = Pool(self._open, VISUAL_CONNECTIONS, spare=True)
         self._uploads = Uploads(self._visuals, self._address, self._authorization)
 
     async def _open(self) -> Connection:

@@ -31,16 +31,16 @@ SHORTEST_TICK = 0.002
 class _Upload:
     """A visual under way: the pieces that its sender asks for, and that the lane gives."""
 
-    def __init__(self, due: DueVisual, now: float, wrote: Callable[[], None]):
+    def __init__(self, due: DueVisual, first: int, now: float, wrote: Callable[[], None]):
         self.due = due
         self.began = self.given_at = now
         self.content = b""
-        self.first = 0
-        """Where this part began."""
+        self.first = first
+        """Where this part begins."""
         self.offset: int | None = None
         """Bytes given so far; `None` until the sender knows where to begin."""
-        self.unwritten = 0
-        """Bytes given that the sender has not written yet."""
+        self.is_unwritten = False
+        """Whether its sender has a piece that it has not written yet."""
         self.ending = False
         self._wrote = wrote
         self._asked: asyncio.Future[bytes] | None = None
@@ -54,7 +54,7 @@ class _Upload:
         return self
 
     async def __anext__(self) -> bytes:
-        self.unwritten = 0
+        self.is_unwritten = False
         if self.ending or self.offset == self.due.size:
             raise StopAsyncIteration
         self._asked = asyncio.get_running_loop().create_future()
@@ -74,7 +74,7 @@ class _Upload:
         assert self.offset is not None
         piece = self.content[self.offset : self.offset + size]
         self.offset += len(piece)
-        self.unwritten = len(piece)
+        self.is_unwritten = True
         self._asked.set_result(piece)
         self._asked = None
 
@@ -139,10 +139,9 @@ class VisualLane:
         if whole is None:
             self._way.path.idle()
             return False
-        unwritten = sum(upload.unwritten for upload in self._uploads.values())
-        room = self._way.path.room(now) - unwritten
-        # Crumbs would cost more in headers than they carry; with nothing in flight they measure.
-        if room < (min(whole.size, PACKET) if self._way.path.in_flight or unwritten else 1):
+        room = self._way.path.room(now)
+        # Between a piece that was given and its write the path does not know of it.
+        if room <= 0 or any(upload.is_unwritten for upload in self._uploads.values()):
             return True
         upload = self._uploads.get(whole.event_id)
         if upload is not None and upload.asks and upload.offset == whole.offset:
@@ -161,7 +160,7 @@ class VisualLane:
         if len(self._uploads) >= MOST_UPLOADS:
             self._end_one()
             return
-        upload = _Upload(self._outbox.due_visual(chunk), now, self._wrote)
+        upload = _Upload(self._outbox.due_visual(chunk), chunk.offset, now, self._wrote)
         self._uploads[chunk.event_id] = upload
         self._running.start(self._send(upload))
 
@@ -200,8 +199,10 @@ class VisualLane:
 
     def _begins(self, upload: _Upload, offset: int) -> AsyncIterator[bytes]:
         """The sender knows where the receiver stands."""
+        # Where nothing changes it keeps its place: added anew it would be the last of its equals.
+        if offset != upload.first:
+            self._outbox.continue_visual(upload.due, offset)
         upload.first = upload.offset = offset
-        self._outbox.continue_visual(upload.due, offset)
         return upload
 
     def _answered(self, upload: _Upload, arrived: int) -> None:

@@ -66,8 +66,13 @@ class SmallReceiver:
         return self
 
     def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self.end()
+
+    def end(self):
+        """Stop listening, with all connections; a second time it does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(5)
 
     def _run(self):
         self._loop.run_until_complete(self._serve())

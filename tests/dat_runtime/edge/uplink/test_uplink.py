@@ -182,7 +182,7 @@ def test_a_receiver_that_restarts_gets_everything_once(tmp_path):
             node.happens(event("a"))
             until(lambda: "a/roi" in first.arrived)
             until(lambda: node.is_through)
-            first.__exit__()
+            first.end()
             for i in range(10):
                 node.happens(event(f"e{i}"))
             until(lambda: not node.uplink.state.connected)
@@ -244,9 +244,9 @@ def test_a_defect_is_counted_and_ends_nothing(receiver, tmp_path):
 
     calls = []
     with Node(tmp_path, receiver.url, status=status) as node:
+        until(lambda: node.counts.of("uplink_faults", reason="KeyError") == 1)
         node.happens(event("a"))
         until(lambda: "a/roi" in receiver.arrived)
-        assert node.counts.of("uplink_faults", reason="KeyError") == 1
 
 
 def test_offering_from_many_threads_loses_nothing(receiver, tmp_path):
