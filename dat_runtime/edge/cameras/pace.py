@@ -8,6 +8,13 @@ _FARTHEST_BEHIND = 1.0
 """Seconds."""
 
 
+_WAIT = 0.005
+"""Seconds. A packet that took longer to come was waited for: the stream is at its newest."""
+
+_BEHIND = 1.0
+"""Seconds of decoding without waiting, after which a stream is behind."""
+
+
 class Throttle:
     """Picks `fps` frames a second, evenly, out of a source that may have more."""
 
@@ -62,3 +69,26 @@ class Playback:
             self._due = max(self._due + gap, now - _FARTHEST_BEHIND)
         self._is_first = False
         return self._due
+
+
+class CatchUp:
+    """Which packets of a live stream to leave out, where it is decoded more slowly than it comes.
+
+    A decoder that never had to wait for a while is behind. Packets are left out until one must be
+    waited for, and on to the next that needs none before it.
+    """
+
+    def __init__(self, now: float):
+        self._waited_at = now
+        self._skips = False
+
+    def skips(self, asked_at: float, came_at: float, is_key: bool) -> bool:
+        """Whether to leave out a packet that was asked for, and came, at these times (seconds)."""
+        if came_at - asked_at > _WAIT:
+            self._waited_at = came_at
+        is_behind = came_at - self._waited_at > _BEHIND
+        if is_behind:
+            self._skips = True
+        elif is_key:
+            self._skips = False
+        return self._skips

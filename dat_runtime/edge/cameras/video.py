@@ -14,23 +14,25 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from dat_runtime.edge.cameras.mailbox import Mailbox, SourceError
-from dat_runtime.edge.cameras.pace import Playback, Throttle
+from dat_runtime.edge.cameras.pace import CatchUp, Playback, Throttle
 from dat_runtime.edge.cameras.wire import MAX_FRAME_PIXELS, Word
 
-_FILE_PROTOCOLS = "file"
-"""A playlist that is named like a video cannot make the node fetch what it lists."""
+_FILE = {
+    "protocol_whitelist": "file",
+    # What holds video, and no lists of other files and addresses.
+    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,flv,asf,h264,hevc,mjpeg,m4v,mxf,nut,ogg,dhav",
+}
+"""A file that only is named like a video cannot make the node fetch what it lists."""
 
-_STREAM_PROTOCOLS = "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto"
-"""Nor can a camera make it read its own files."""
+_STREAM = {
+    # Nor can a camera make the node read its own files.
+    "protocol_whitelist": "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
+    # Lost packets of UDP would smear pictures, and few networks let it through.
+    "rtsp_transport": "tcp",
+}
 
 _UNKNOWN_RATE = 25
 """Frames a second of a file that does not state it."""
-
-_WAIT = 0.002
-"""Seconds. A packet that took longer to come was waited for: the stream is at its newest."""
-
-_BEHIND = 1.0
-"""Seconds of decoding without waiting, after which a stream is behind."""
 
 
 def play(path: str, fps: float, loop: bool, mailbox: Mailbox) -> None:
@@ -42,7 +44,7 @@ def play(path: str, fps: float, loop: bool, mailbox: Mailbox) -> None:
     playback, throttle, convert = Playback(time.monotonic()), Throttle(fps), Converter()
     while True:
         shown = 0
-        with _opened(path, None, {"protocol_whitelist": _FILE_PROTOCOLS}) as container:
+        with _opened(path, None, _FILE) as container:
             stream = _video_of(container)
             step = 1 / float(stream.average_rate or _UNKNOWN_RATE)
             for packet in _packets(container, stream):
@@ -66,9 +68,7 @@ def follow(source: str, fps: float, webcam: bool, mailbox: Mailbox) -> None:
     Raises:
         SourceError: when it ends, for whatever reason.
     """
-    # Over TCP: lost packets of UDP would smear pictures, and few networks let it through.
-    options = {"protocol_whitelist": _STREAM_PROTOCOLS, "rtsp_transport": "tcp"}
-    with _opened(source, "v4l2" if webcam else None, {} if webcam else options) as container:
+    with _opened(source, "v4l2" if webcam else None, {} if webcam else _STREAM) as container:
         stream = _video_of(container)
         throttle, convert = Throttle(fps), Converter()
         for packet in _newest(_packets(container, stream), mailbox):
@@ -81,27 +81,14 @@ def follow(source: str, fps: float, webcam: bool, mailbox: Mailbox) -> None:
 
 
 def _newest(packets: Iterator[Packet], mailbox: Mailbox) -> Iterator[Packet]:
-    """The packets, without those that only a decoder slower than the stream would still have.
-
-    It is behind when it never had to wait for a while. Then packets are dropped until one must be
-    waited for, and on to the next that needs none before it.
-    """
-    waited_at = time.monotonic()
-    skips = False
+    """The packets, without those that would only be late."""
+    catch_up = CatchUp(time.monotonic())
     while True:
-        before = time.monotonic()
+        asked_at = time.monotonic()
         packet = next(packets, None)
         if packet is None:
             return
-        now = time.monotonic()
-        at_newest = now - before > _WAIT
-        if at_newest:
-            waited_at = now
-        elif now - waited_at > _BEHIND:
-            skips = True
-        if skips and packet.is_keyframe and now - waited_at <= _BEHIND:
-            skips = False
-        if skips:
+        if catch_up.skips(asked_at, time.monotonic(), packet.is_keyframe):
             mailbox.lost(Word.LATE)
         else:
             yield packet
@@ -183,7 +170,7 @@ def _word(error: Exception) -> Word:
             return Word.NOT_ALLOWED
         case av.error.HTTPNotFoundError() | FileNotFoundError():
             return Word.NOT_FOUND
-        case av.error.InvalidDataError() | av.error.DemuxerNotFoundError():
+        case av.error.InvalidDataError() | av.error.DemuxerNotFoundError() | ValueError():
             return Word.NOT_A_VIDEO
         case ConnectionError() | TimeoutError() | av.error.HTTPError():
             return Word.UNREACHABLE

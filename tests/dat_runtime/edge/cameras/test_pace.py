@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dat_runtime.edge.cameras.pace import Playback, Throttle
+from dat_runtime.edge.cameras.pace import CatchUp, Playback, Throttle
 
 
 def taken(fps: float, stamps: list[float]) -> list[float]:
@@ -74,3 +74,31 @@ def test_broken_time_stamps_neither_go_back_nor_keep_anyone_waiting(
         assert math.isfinite(now)
         assert before <= now <= before + 5.001
         before = now
+
+
+def left_out(waits: list[float], work: float, keys: int) -> list[int]:
+    """Which packets are skipped, of some that are waited for so long, then worked on."""
+    now, skipped = 0.0, []
+    catch_up = CatchUp(now)
+    for number, wait in enumerate(waits):
+        if catch_up.skips(now, now + wait, is_key=number % keys == 0):
+            skipped.append(number)
+            now += wait
+        else:
+            now += wait + work
+    return skipped
+
+
+def test_a_stream_that_is_waited_for_is_shown_whole() -> None:
+    assert left_out([0.03] * 200, work=0.01, keys=25) == []
+
+
+def test_a_burst_at_the_start_is_shown_whole() -> None:
+    assert left_out([0.0] * 90 + [0.03] * 50, work=0.01, keys=25) == []
+
+
+def test_who_is_behind_skips_to_the_newest_and_resumes_at_a_key_frame() -> None:
+    skipped = left_out([0.0] * 160 + [0.03] * 60, work=0.01, keys=25)
+    # After a second of work without a pause; the wait ends at 160, the next key frame is 175.
+    assert skipped[0] == pytest.approx(100, abs=2)
+    assert skipped == list(range(skipped[0], 175))

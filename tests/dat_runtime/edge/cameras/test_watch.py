@@ -181,6 +181,11 @@ def test_what_is_not_there_is_told_and_may_come_yet(tmp_path: Path) -> None:
         assert len(all_of(cameras)) == 5
 
 
+def test_a_webcam_that_is_not_plugged_in_is_told() -> None:
+    with running(camera("/dev/video977")) as cameras:
+        until(lambda: cameras.states()["c"] == "down: not found", cameras)
+
+
 @pytest.mark.parametrize(
     ("content", "state"), [(b"no video" * 999, "down: not a video"), (b"", "down: not a video")]
 )
