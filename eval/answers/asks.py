@@ -29,12 +29,17 @@ class Ask:
 
 
 class Answer(NamedTuple):
-    """What came back: the text as generated, the seconds it took, and its tokens if counted."""
+    """What came back: the text as generated, the seconds it took, and its tokens if counted.
+
+    Attributes:
+        cut: it ran into the limit of tokens, so its end is missing.
+    """
 
     text: str
     seconds: float
     prompt_tokens: int | None
     completion_tokens: int | None
+    cut: bool = False
 
 
 def read_asks(instructions: Path, inputs: str, part: str = "test") -> list[Ask]:
@@ -73,7 +78,9 @@ def record(ask: Ask, answer: Answer) -> dict[str, Any]:
 
     Boxes of `text` are in pixels of the camera's frame, those of `model_text` in pixels of the
     image sent. `latency_s` is the time from question to answer; frames of a batch share its time.
+    An answer that was cut says so.
     """
+    cut = {"cut": True} if answer.cut else {}
     return {
         "image_id": ask.id,
         "text": in_frame(answer.text, ask.frame, ask.original),
@@ -81,4 +88,5 @@ def record(ask: Ask, answer: Answer) -> dict[str, Any]:
         "model_text": answer.text,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
+        **cut,
     }

@@ -220,5 +220,8 @@ class _Pool:
             return Outcome(ask, url, None, str(error))
         self.failures[url] = 0
         seconds = time.monotonic() - started
-        answer = Answer(reply.text, seconds, reply.prompt_tokens, reply.completion_tokens)
-        return Outcome(ask, url, answer)
+        return Outcome(
+            ask,
+            url,
+            Answer(reply.text, seconds, reply.prompt_tokens, reply.completion_tokens, reply.cut),
+        )

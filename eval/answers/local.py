@@ -36,9 +36,14 @@ def generate(
     seconds = time.monotonic() - started
     ends = ends_of(loaded.model)
     return [
-        Answer(text, seconds, prompt, _generated(row, ends))
+        Answer(text, seconds, prompt, _generated(row, ends), cut=_is_cut(row, ends, max_new_tokens))
         for text, prompt, row in zip(texts, prompt_tokens, new_tokens.tolist(), strict=True)
     ]
+
+
+def _is_cut(tokens: Sequence[int], ends: Sequence[int], most: int) -> bool:
+    """Whether the limit came before the end token."""
+    return len(tokens) == most and not set(ends) & set(tokens)
 
 
 def _generated(tokens: Sequence[int], ends: Sequence[int]) -> int:

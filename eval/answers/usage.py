@@ -21,6 +21,7 @@ _USAGE = {
     "usd": fields.optional(fields.number(0)),
     "generation_s": fields.optional(fields.number(0)),
     "endpoints": fields.OBJECT,
+    "cut": fields.whole(0),
 }
 
 
@@ -36,6 +37,7 @@ class Usage:
         usd: price of the counted tokens; `None` without prices.
         generation_s: seconds in which a local model generated; `None` behind an endpoint.
         endpoints: address -> answers that it gave.
+        cut: answers that ran into the limit of tokens.
     """
 
     answered: int
@@ -46,6 +48,7 @@ class Usage:
     usd: float | None
     generation_s: float | None
     endpoints: dict[str, int]
+    cut: int = 0
 
 
 def of(
@@ -73,6 +76,7 @@ def of(
         usd=usd,
         generation_s=generation_s,
         endpoints=dict(sorted(endpoints.items())),
+        cut=sum("cut" in r for r in records),
     )
 
 
@@ -92,6 +96,7 @@ def merged(parts: Sequence[Usage]) -> Usage:
         usd=_total([part.usd for part in parts]),
         generation_s=_total([part.generation_s for part in parts]),
         endpoints=dict(sorted(endpoints.items())),
+        cut=sum(part.cut for part in parts),
     )
 
 
@@ -115,7 +120,7 @@ def read(folder: Path) -> Usage:
     path = folder / FILE
     content = read_json(path)
     try:
-        return Usage(**fields.checked(content, _USAGE, ""))
+        return Usage(**fields.checked(content, _USAGE, "", optional_keys=("cut",)))
     except ValueError as error:
         raise DataError(f"is not a usage file ({error})", path) from None
 
@@ -128,6 +133,10 @@ def summary(usage: Usage) -> list[str]:
         lines.append(
             f"{len(usage.missing)} of {asked} frames got no answer; they count as failed "
             "(--ask-missing asks again)"
+        )
+    if usage.cut:
+        lines.append(
+            f"{usage.cut} answers were cut at the limit of tokens (--max-new-tokens raises it)"
         )
     tokens = f"{usage.prompt_tokens} prompt and {usage.completion_tokens} completion tokens"
     if usage.uncounted:

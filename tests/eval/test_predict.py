@@ -255,6 +255,16 @@ def test_an_outage_stops_the_run_and_a_new_start_does_not_ask_twice(
     )
 
 
+def test_answers_that_were_cut_are_counted_and_said(
+    asking: Asking, replica: Callable[..., Replica], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = (200, {"choices": [{"message": {"content": "{"}, "finish_reason": "length"}]})
+    assert asking(replica(lambda frame, _: cut if frame in ("f1", "f2") else None).url) == 0
+    assert asking.usage["cut"] == 2
+    assert [line["image_id"] for line in asking.lines if line.get("cut")] == ["f1", "f2"]
+    assert "2 answers were cut at the limit of tokens" in capsys.readouterr().out
+
+
 def test_refused_questions_in_a_row_are_their_answers_and_end_no_run(
     asking: Asking, replica: Callable[..., Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ WHOLE = usage.Usage(
     usd=None,
     generation_s=0.25,
     endpoints={"http://127.0.0.1:1": 3},
+    cut=1,
 )
 
 
@@ -49,6 +50,15 @@ def test_a_field_of_the_wrong_kind_is_named_with_the_file(
     with pytest.raises(DataError) as caught:
         usage.read(tmp_path)
     assert str(caught.value).startswith(f"{path}: is not a usage file ({key} is ")
+
+
+def test_usage_of_before_cuts_were_counted_is_read(tmp_path: Path) -> None:
+    usage.write(tmp_path, WHOLE)
+    path = tmp_path / usage.FILE
+    content = json.loads(path.read_text("utf-8"))
+    del content["cut"]
+    path.write_text(json.dumps(content), "utf-8")
+    assert usage.read(tmp_path).cut == 0
 
 
 def test_a_missing_and_an_unknown_key_are_named(tmp_path: Path) -> None:
