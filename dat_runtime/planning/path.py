@@ -62,12 +62,27 @@ class _Written:
 
 
 class _Lane:
-    """One connection: what was written to it and has arrived, bytes."""
+    """One connection: bytes written to it, arrived, and arrived beyond a gap."""
 
     def __init__(self) -> None:
         self.written = 0
         self.arrived = 0
+        self.beyond = 0
         self.log: deque[_Written] = deque()
+
+    @property
+    def in_flight(self) -> int:
+        return self.written - self.arrived - self.beyond
+
+    def take(self, size: int, beyond: int) -> _Written | None:
+        """Count what arrived; gives the newest write that is through, unless a gap delayed it."""
+        had_gap = self.beyond > 0
+        self.arrived += max(0, min(size, self.written - self.arrived))
+        self.beyond = max(0, min(beyond, self.written - self.arrived))
+        newest = None
+        while self.log and self.log[0].end <= self.arrived:
+            newest = self.log.popleft()
+        return None if had_gap or self.beyond else newest
 
 
 class Path:
@@ -140,7 +155,6 @@ class Path:
         if not self._in_flight and now - last_arrival > SHORTEST_SAMPLE:
             self._nothing_waits = True  # the caller did not say so
         if self._nothing_waits:
-            # As in BBR: whatever is delivered until these bytes are says less than the path can do.
             self._limited_until = self._delivered + self._in_flight + 1
             self._nothing_waits = False
             if not self._in_flight:
@@ -157,37 +171,44 @@ class Path:
     def idle(self) -> None:
         """Learn that nothing waits although there is room."""
         self._nothing_waits = True
+        # As in BBR: until what is in flight now has arrived, deliveries say less than the path can.
+        self._limited_until = self._delivered + self._in_flight
 
     def lost(self, lane: str = "") -> None:
         """Learn that the lane's connection is gone, with all that was in flight on it."""
         state = self._lanes.pop(lane, _Lane())
-        self._in_flight -= state.written - state.arrived
+        self._in_flight -= state.in_flight
         self._nothing_waits = True
 
     def acknowledged(
-        self, now: float, size: int, round_trip: float | None = None, lane: str = ""
+        self,
+        now: float,
+        size: int,
+        round_trip: float | None = None,
+        lane: str = "",
+        beyond: int = 0,
     ) -> None:
         """Learn that `size` more bytes of the lane have arrived.
 
         `round_trip` is one that the caller knows better than from write to acknowledgement: of the
         handshake (with a `size` of 0), or the kernel's. The kernel keeps its least one for minutes,
         in which the way may have changed: the same value again is not news.
+        `beyond` bytes in all have arrived after a gap, where a packet was lost (selective
+        acknowledgements): they no longer count as in flight.
         """
         now = self._forward(now)
         if round_trip is not None and round_trip != self._told and 0 <= round_trip < math.inf:
             self._told = round_trip
             self._saw_round_trip(now, round_trip, 0)
         state = self._lanes.get(lane, _Lane())
-        size = min(size, state.written - state.arrived)
-        if size <= 0:
-            return
         self._queue, self._queue_at = self._queued(now), now
-        state.arrived += size
-        self._in_flight -= size
-        self._delivered += size
-        newest = None
-        while state.log and state.log[0].end <= state.arrived:
-            newest = state.log.popleft()
+        before = state.in_flight
+        newest = state.take(size, beyond)
+        arrived = before - state.in_flight
+        self._in_flight -= arrived
+        if arrived <= 0:  # nothing, or bytes beyond a gap that the caller took back
+            return
+        self._delivered += arrived
         if newest is not None:
             took = now - newest.at
             self._saw_round_trip(now, took, newest.size)

@@ -160,19 +160,22 @@ class _Simulation:
     def _arrive(self, now: float, packet: _Packet) -> None:
         packet.arrived = True
         missing = self._missing[packet.lane]
+        in_order = 0
         while missing and missing[0].arrived:
-            end = missing.popleft().end
-            if end is not None:
-                self._deliveries[end.event_id].arrived(end, now)
+            first = missing.popleft()
+            in_order += first.size
+            if first.end is not None:
+                self._deliveries[first.end.event_id].arrived(first.end, now)
+        beyond = sum(other.size for other in missing if other.arrived)
         # The sender sees it when it next looks.
         known_at = math.ceil((now + self._round_trip / 2) / POLL) * POLL
-        self._at(known_at, lambda now: self._know(now, packet))
+        self._at(known_at, lambda now: self._know(now, packet, in_order, beyond))
 
-    def _know(self, now: float, packet: _Packet) -> None:
+    def _know(self, now: float, packet: _Packet, in_order: int, beyond: int) -> None:
         """The acknowledgement is back: what is missing before the packet is lost."""
         if packet.end is not None and packet.end.kind == "json":
             self._deliveries[packet.end.event_id].alert_known_at = now
-        self._path.acknowledged(now, packet.size, lane=packet.lane)
+        self._path.acknowledged(now, in_order, lane=packet.lane, beyond=beyond)
         missing = self._missing[packet.lane]
         if packet in missing:
             for earlier in itertools.takewhile(lambda other: other is not packet, missing):

@@ -137,6 +137,17 @@ def test_a_sender_with_little_to_send_says_nothing_of_the_rate():
     assert path.rate == 100e3
 
 
+def test_the_last_bytes_of_a_burst_that_are_lost_and_sent_again_say_nothing_of_the_rate():
+    link = wire(250e3, 0.05).run(3.0)
+    link.path.idle()
+    link.run(3.5, writes=False)
+    link.path.sent(4.0, 14_000)
+    link.path.idle()
+    link.path.acknowledged(4.1, 12_600)
+    link.path.acknowledged(4.5, 1_400)
+    assert link.path.rate == pytest.approx(250e3, rel=0.1)
+
+
 def test_a_sender_with_little_to_send_may_still_show_that_the_path_carries_more():
     path = Path(1e3)
     path.acknowledged(0.0, 0, 0.05)
