@@ -134,15 +134,19 @@ export class Details {
     this.fillHistory(told);
   }
 
-  fillFacts({ data, history, id, visuals_at: arrived = {} }) {
-    const first = history.at(-1).received_at;
+  fillFacts({ data, history, id, received_at: received, visuals_at: arrived = {}, visual_revisions: of = {} }) {
+    const first = history.at(-1);
     const facts = [
       ["Captured", moment(data.captured_at), "the node's clock"],
-      ["Received", moment(first), since(history.at(-1).data.captured_at, first)],
+      ["Received", moment(received), since(data.captured_at, received)],
     ];
     for (const [kind, name] of [["roi", "ROI"], ["box", "Boxed image"]]) {
-      if (arrived[kind]) facts.push([name, moment(arrived[kind]), since(first, arrived[kind])]);
+      if (!arrived[kind]) continue;
+      // From the alert that the picture belongs to.
+      const alert = history.find(({ revision }) => revision === of[kind]) ?? first;
+      facts.push([name, moment(arrived[kind]), since(alert.received_at, arrived[kind])]);
     }
+    if (data.revision > 0) facts.push(["First", moment(first.data.captured_at), `revision ${first.revision}`]);
     facts.push(["Said by", data.source === "mllm" ? "the model" : "the gate", `score ${data.answer.score.toFixed(2)}`]);
     for (const [name, value] of Object.entries(data.versions)) {
       if (value !== null) facts.push([name, short(String(value)), null, String(value)]);

@@ -3,6 +3,8 @@
 import { h } from "./dom.js";
 import { age, duration, exactTime, many, rate } from "./format.js";
 
+const FINE = ["starting", "live", "ended", "online"]; // states of cameras
+const MOST_SHOWN = 200;
 const WORST_FIRST = ["lost", "late", "online"];
 
 export function worst(nodes) {
@@ -18,7 +20,11 @@ export function inBrief(nodes) {
 
 export function table(nodes) {
   if (!nodes.length) return h("p", { class: "dim" }, "No node has reported yet.");
-  return h("ul", { class: "nodes" }, nodes.map(card));
+  const ordered = [...nodes].sort((a, b) => WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state));
+  const left = ordered.length - MOST_SHOWN;
+  return h("div", {},
+    h("ul", { class: "nodes" }, ordered.slice(0, MOST_SHOWN).map(card)),
+    left > 0 ? h("p", { class: "dim" }, `${left.toLocaleString()} more`) : null);
 }
 
 function card(node) {
@@ -37,5 +43,5 @@ function card(node) {
       h("span", { class: "dim", title: exactTime(node.seen_at) }, ` ${node.state}, seen ${age(node.seen_at) === "now" ? "now" : `${age(node.seen_at)} ago`}`)),
     h("dl", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("p", { class: "cameras" }, cameras.map(([name, state]) =>
-      h("span", { class: `badge camera ${state === "online" ? "fine" : "degraded"}` }, `${name} ${state}`))));
+      h("span", { class: `badge camera ${FINE.includes(state) ? "fine" : "degraded"}` }, `${name} ${state}`))));
 }
