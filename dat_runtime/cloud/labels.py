@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, select
 from dat_runtime.cloud import uploads
 from dat_runtime.cloud.jpeg import jpeg_size
 from dat_runtime.cloud.tables import events, revisions
-from dat_runtime.cloud.uploads import Files
+from dat_runtime.cloud.upload_files import Files
 from dat_runtime.cloud.verdicts import reviews
 from dat_runtime.types import SEVERITIES, Box, Size
 

@@ -25,6 +25,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.visuals = Counter(
+            "dat_receiver_visuals_total",
+            "Visuals that came to their end: complete, or refused.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.refused = Counter(
             "dat_receiver_refused_total",
             "Requests that were refused, by status.",

@@ -31,7 +31,8 @@ from dat_runtime.cloud.alerts import Received
 from dat_runtime.cloud.lease import Lease
 from dat_runtime.cloud.store import StoreError
 from dat_runtime.cloud.tables import events, revisions, store_state
-from dat_runtime.cloud.uploads import KEPT_SECONDS, Files, uploads
+from dat_runtime.cloud.upload_files import Files
+from dat_runtime.cloud.uploads import KEPT_SECONDS, uploads
 from dat_runtime.priority import BETA
 
 if TYPE_CHECKING:

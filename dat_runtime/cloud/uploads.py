@@ -1,19 +1,11 @@
-"""Visuals on disk, and what the store knows of them: how far each came, which one is shown.
-
-The store has the truth. A byte is acknowledged when the file is synced and the store has committed
-how far it goes; what a file holds beyond that is cut off when the upload goes on. Whoever writes
-holds a lock on the file, which ends with its process: so several workers share one folder.
+"""What the store knows of visuals: how far each came, and which one is shown. Functions on a
+connection; `upload_files` has the bytes.
 """
 
-import errno
-import fcntl
 import hashlib
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -209,90 +201,3 @@ def complete(connection: Connection, key: str) -> Sequence[str]:
 def remove(connection: Connection, key: str) -> None:
     """Forget an upload."""
     connection.execute(delete(uploads).where(uploads.c.key == key))
-
-
-class Files:
-    """The folder in which the bytes lie. Every method waits for the disk: call it in a thread."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, key: str) -> Path:
-        return self.folder / key[:2] / key
-
-    def remove(self, key: str) -> None:
-        """Remove a file; one that is not there is no error."""
-        with suppress(FileNotFoundError):
-            self.path(key).unlink()
-
-    def keys(self) -> list[tuple[str, float]]:
-        """All files: the key of each, and when it was written."""
-        found = []
-        for folder in sorted(self.folder.iterdir()):
-            for entry in os.scandir(folder):
-                with suppress(FileNotFoundError):
-                    found.append((entry.name, entry.stat().st_mtime))
-        return found
-
-
-class Writing:
-    """A visual's file, open and locked for whoever adds to it. Every method waits for the disk.
-
-    Raises:
-        UploadError: 423, another request is writing to it.
-    """
-
-    def __init__(self, files: Files, key: str):
-        path = files.path(key)
-        self._folder = path.parent
-        self._is_new = not path.exists()
-        if self._is_new:
-            self._folder.mkdir(exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise UploadError(423, "another request is writing to this upload") from None
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self._file).st_size
-
-    def begin(self, offset: int) -> None:
-        """Cut off what was never acknowledged, and write from there on."""
-        os.ftruncate(self._file, offset)
-        os.lseek(self._file, offset, os.SEEK_SET)
-
-    @property
-    def picture(self) -> BinaryIO:
-        """The file, to read from; it stays open and locked when this is closed."""
-        return os.fdopen(self._file, "rb", closefd=False)
-
-    def write(self, content: bytes) -> None:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(self._file, view) :]
-
-    def sync(self) -> None:
-        """Return when what was written survives a power cut."""
-        os.fsync(self._file)
-        if self._is_new:
-            for folder in (self._folder, self._folder.parent):
-                _sync_folder(folder)
-            self._is_new = False
-
-    def close(self) -> None:
-        """Close the file, and with it the lock."""
-        os.close(self._file)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

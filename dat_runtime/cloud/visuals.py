@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
-from prometheus_client import Counter
 from sqlalchemy import Connection, Row
 from starlette.requests import ClientDisconnect
 
@@ -19,8 +18,8 @@ from dat_runtime.cloud import tus, uploads
 from dat_runtime.cloud.access import Who
 from dat_runtime.cloud.body import CLOSE, content_type
 from dat_runtime.cloud.events import event_row
-from dat_runtime.cloud.jpeg import jpeg_size
-from dat_runtime.cloud.uploads import KEPT_SECONDS, Files, UploadError, Writing
+from dat_runtime.cloud.upload_files import Uploads, Writing
+from dat_runtime.cloud.uploads import KEPT_SECONDS, UploadError
 from dat_runtime.fields import shown
 
 if TYPE_CHECKING:
@@ -70,14 +69,8 @@ class Visuals:
 
     def __init__(self, receiver: "Receiver"):
         self._receiver = receiver
-        self._files = Files(receiver.folder / "visuals")
+        self._uploads = Uploads(receiver)
         self._under_way = 0
-        self._ended = Counter(
-            "dat_receiver_visuals_total",
-            "Visuals that came to their end, by how: complete, refused.",
-            ["outcome"],
-            registry=receiver.metrics.registry,
-        )
 
     async def options(self) -> Response:
         return tus.options()
@@ -130,7 +123,7 @@ class Visuals:
             return uploads.shown(connection, event.number, kind, revision)
 
         row = await self._receiver.store.read(work)
-        path = None if row is None else self._files.path(row.key)
+        path = None if row is None else self._uploads.files.path(row.key)
         if row is None or path is None or not path.is_file():
             raise HTTPException(404, f"no visual {shown(kind)} of this event")
         headers = _picture_headers(row, revision)
@@ -163,35 +156,19 @@ class Visuals:
         if self._under_way >= MAX_AT_ONCE:
             raise HTTPException(503, "too many uploads at a time", {"Retry-After": "1"} | CLOSE)
         self._under_way += 1
-        writing = None
         try:
-            writing = await self._refusing(asyncio.to_thread(Writing, self._files, key))
-            row = await self._begin(writing, key, offset)
-            _require_fitting(request, row.length - offset)
-            return await self._write(request, writing, row)
+            writing, row, _ = await self._refusing(self._uploads.begin(key, offset))
+            try:
+                _require_fitting(request, row.length - offset)
+                return await self._write(request, writing, row, offset)
+            finally:
+                writing.close()
         except OSError as error:
             raise HTTPException(507, f"cannot be kept: {error.strerror}", CLOSE) from None
         finally:
             self._under_way -= 1
-            if writing is not None:
-                writing.close()
 
-    async def _begin(self, writing: Writing, key: str, offset: int) -> Row[Any]:
-        """The upload as it is now that nobody else writes to it."""
-        row = await self._receiver.store.read(partial(uploads.find, key=key))
-        if row is None:
-            raise HTTPException(404, "no such upload", CLOSE)
-        there = min(row.arrived, writing.size)
-        if there < row.arrived:  # a file that was lost, or a folder that was put back
-            await self._arrived(key, there)
-        if there != offset:
-            raise HTTPException(409, f"Upload-Offset: this upload is at {there}", CLOSE)
-        if not row.complete:
-            writing.begin(offset)
-        return row
-
-    async def _write(self, request: Request, writing: Writing, row: Row[Any]) -> int:
-        at: int = row.arrived
+    async def _write(self, request: Request, writing: Writing, row: Row[Any], at: int) -> int:
         acknowledged = at
         problem = None
         try:
@@ -202,40 +179,17 @@ class Visuals:
                 await asyncio.to_thread(writing.write, piece)
                 at += len(piece)
                 if at - acknowledged >= SYNC_EVERY and at < row.length:
-                    await asyncio.to_thread(writing.sync)
-                    await self._arrived(row.key, at)
+                    await self._refusing(self._uploads.acknowledge(writing, row, at))
                     acknowledged = at
         except TimeoutError:
             problem = HTTPException(408, f"no byte came for {SILENCE:g} s", CLOSE)
         except ClientDisconnect:
             problem = HTTPException(400, "the connection ended")  # nobody reads it
         if at > acknowledged:
-            await asyncio.to_thread(writing.sync)
-            await self._ended_at(writing, row, at)
+            await self._refusing(self._uploads.acknowledge(writing, row, at))
         if problem is not None:
             raise problem
         return at
-
-    async def _arrived(self, key: str, at: int) -> None:
-        if not await self._receiver.store.write(partial(uploads.arrived, key=key, offset=at)):
-            raise HTTPException(404, "this upload has been removed", CLOSE)
-
-    async def _ended_at(self, writing: Writing, row: Row[Any], at: int) -> None:
-        """Acknowledge what is on disk; a picture that is whole is shown, or refused."""
-        if at < row.length:
-            await self._arrived(row.key, at)
-            return
-        try:
-            await asyncio.to_thread(_check, writing)
-        except ValueError as error:
-            self._ended.labels("refused").inc()
-            await self._receiver.store.write(partial(uploads.remove, key=row.key))
-            await asyncio.to_thread(self._files.remove, row.key)
-            raise HTTPException(400, f"no JPEG that can be shown: it {error}", CLOSE) from None
-        gone = await self._receiver.store.write(partial(uploads.complete, key=row.key))
-        self._ended.labels("complete").inc()
-        for key in gone:
-            await asyncio.to_thread(self._files.remove, key)
 
     @staticmethod
     async def _refusing(work: Awaitable[T]) -> T:
@@ -245,11 +199,6 @@ class Visuals:
         except UploadError as error:
             retry = {"Retry-After": "10"} if error.status in (423, 429) else {}
             raise HTTPException(error.status, str(error), CLOSE | retry) from None
-
-
-def _check(writing: Writing) -> None:
-    with writing.picture as file:
-        jpeg_size(file)
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

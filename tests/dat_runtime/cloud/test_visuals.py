@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from dat_runtime.cloud import uploads, visuals
 from dat_runtime.cloud.tus import metadata
+from dat_runtime.cloud.upload_files import Files, Writing
 from dat_runtime.draw import encode_jpeg
 from tests.dat_runtime.cloud.conftest import Running, alert, running
 
@@ -268,7 +269,7 @@ def test_a_sender_that_falls_silent_is_let_go(
 def test_two_requests_do_not_write_to_one_upload(ready: Running) -> None:
     where = create(ready)
     key = where.rpartition("/")[2]
-    other = uploads.Writing(uploads.Files(ready.inside.folder / "visuals"), key)
+    other = Writing(Files(ready.inside.folder / "visuals"), key)
     answer = send(ready, where, 0, JPEG)
     assert answer.status_code == 423
     assert answer.headers["retry-after"]
@@ -363,11 +364,11 @@ def test_a_full_disk_acknowledges_nothing(
 ) -> None:
     where = create(on_sqlite)
 
-    def full(self: uploads.Writing) -> None:
+    def full(self: Writing) -> None:
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr(uploads.Writing, "sync", full)
+        patch.setattr(Writing, "sync", full)
         assert send(on_sqlite, where, 0, JPEG).status_code == 507
     assert offset(on_sqlite, where) == 0
     assert send(on_sqlite, where, 0, JPEG).status_code == 204
