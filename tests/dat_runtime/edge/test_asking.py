@@ -1,6 +1,7 @@
 """Bounded questions to an MLLM that answers, is slow, is full, hangs, refuses or dies."""
 
 import gc
+import socket
 import threading
 import time
 import weakref
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from dat_runtime.edge.asking import Asking, Outcome
-from dat_runtime.edge.assess import AssessmentError, AssessmentRefused
+from dat_runtime.edge.assess import AssessmentError, AssessmentRefused, EndpointAssessor
 from dat_runtime.edge.counts import Counts
 from dat_runtime.event import Question
 from dat_runtime.types import Size
@@ -107,6 +108,25 @@ def test_a_hanging_mllm_costs_the_wait_and_no_more(released: threading.Event) ->
     assert counts.of("questions_degraded", cause="slow") == 4
     assert counts.of("questions_degraded", cause="full") == 46
     asking.stop()
+
+
+def test_a_server_that_hangs_and_one_that_is_down_keep_nobody() -> None:
+    """Over real connections: 50 callers hear in time whatever the server does."""
+    listener = socket.create_server(("127.0.0.1", 0))  # accepted by the kernel, read by nobody
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    asking = Asking(EndpointAssessor(url, "dat", timeout=20), 4, 0.3, 20, Counts())
+    asked = [ask(asking) for _ in range(50)]
+    assert all(told.wait()[0].degraded for told in asked)
+    times = sorted(told.outcomes[0][0] for told in asked)
+    assert times[-1] < 0.8
+    assert times[45] < 0.25, "46 of them at once"
+    asking.stop()
+    listener.close()
+    down = Asking(EndpointAssessor(url, "dat", timeout=20), 4, 5, 20, Counts())
+    told = ask(down)
+    assert "ConnectError" in str(told.wait()[0].degraded)
+    assert told.outcomes[0][0] < 2, "no wait for what is refused"
+    down.stop()
 
 
 def test_a_late_answer_comes_once_after_the_first_outcome(released: threading.Event) -> None:
