@@ -47,6 +47,8 @@ def thin_link(port: int, bytes_per_s: float, delay: float) -> Iterator[int]:
                     _carry(reader, far_writer, bucket, delay),
                     _carry(far_reader, writer, None, delay),
                 )
+                far_writer.close()
+            writer.close()
 
         # A small buffer before the link: what is sent and not yet through waits at the sender.
         server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=CHUNK)
@@ -98,7 +100,7 @@ async def _carry(
                 break
             writer.write(content)
             await writer.drain()
-        writer.close()
+        writer.write_eof()  # the other way may still carry an answer
 
     with contextlib.suppress(OSError):
         await asyncio.gather(take_in(), let_out())

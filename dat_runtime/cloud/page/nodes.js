@@ -7,16 +7,26 @@ const FINE = ["starting", "live", "ended", "online"]; // states of cameras
 const MOST_SHOWN = 200;
 const WORST_FIRST = ["lost", "late", "online"];
 
+// A camera without pictures is worth as much attention as a node that is late.
 export function worst(nodes) {
-  return WORST_FIRST.find((state) => nodes.some((node) => node.state === state)) ?? "none";
+  const state = WORST_FIRST.find((one) => nodes.some((node) => node.state === one)) ?? "none";
+  return state === "online" && camerasAway(nodes) ? "late" : state;
 }
 
 export function inBrief(nodes) {
   if (!nodes.length) return "no node";
-  const away = WORST_FIRST.slice(0, 2).map((state) => [state, nodes.filter((n) => n.state === state).length]);
-  const said = away.filter(([, count]) => count).map(([state, count]) => `${count} ${state}`);
-  return [many(nodes.length, "node"), ...said].join(", ");
+  const said = [many(nodes.length, "node")];
+  for (const state of WORST_FIRST.slice(0, 2)) {
+    const count = nodes.filter((node) => node.state === state).length;
+    if (count) said.push(`${count} ${state}`);
+  }
+  const away = camerasAway(nodes);
+  if (away) said.push(`${many(away, "camera")} away`);
+  return said.join(", ");
 }
+
+const camerasAway = (nodes) => nodes.flatMap((node) => Object.values(node.status?.cameras ?? {}))
+  .filter((state) => !FINE.includes(state)).length;
 
 export function table(nodes) {
   if (!nodes.length) return h("p", { class: "dim" }, "No node has reported yet.");

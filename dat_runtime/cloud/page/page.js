@@ -167,6 +167,9 @@ function told() {
   else if (list.size >= MOST_LISTED) text = `The first ${list.size.toLocaleString()} of ${total.toLocaleString()} are listed.`;
   else if (page.older) text = "Loading older ones…";
   byId("tail").textContent = text;
+  if (page.view === "judged" && list.size) {
+    byId("tail").append(" ", h("a", { href: "/v1/reviews/export", download: "reviews.zip" }, "Download as a training set"));
+  }
   byId("tail").classList.toggle("nothing", !list.size);
 }
 

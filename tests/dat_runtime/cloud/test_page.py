@@ -159,6 +159,9 @@ def test_events_are_judged_by_keyboard_alone(receiver: Running, visit: Any) -> N
     press("o")
     page.wait_for_selector("body[data-ready=judged]")
     assert rows(page) == ["mid"]
+    with page.expect_download() as download:
+        page.click("#tail a")
+    assert download.value.suggested_filename == "reviews.zip"
     press("?")
     assert page.locator("#help").is_visible()
     press("Escape")
@@ -362,6 +365,25 @@ def test_where_tokens_are_needed_the_page_asks_for_one(visit: Any, tmp_path: Pat
         assert page.locator("#sign-out").is_visible()
         page.click("#sign-out")
         page.wait_for_selector("#sign-in:visible")
+
+
+def test_nodes_and_cameras_that_are_away_are_told(receiver: Running, visit: Any) -> None:
+    page = visit()
+    wait_for_text(page, "#link", "no node")
+    status = {
+        "schema": 1,
+        "time": 0,
+        "cameras": {"north": "live", "south": "silent"},
+        "uplink": {"bytes_per_s": 48_000, "round_trip_s": 0.08},
+        "waiting": {"alerts": 0, "visuals": 3},
+        "dropped": {"visuals: expired": 12},
+    }
+    assert receiver.client.put("/v1/nodes/n1", json=status).status_code == 204
+    wait_for_text(page, "#link", "1 node, 1 camera away")
+    page.click("#link")
+    text = page.locator("#nodes").inner_text()
+    for words in ("n1", "online", "48 kB/s, 80 ms", "3 pictures", "expired 12", "south silent"):
+        assert words in text
 
 
 def test_the_page_needs_nothing_inline_and_is_asked_for_anew(receiver: Running) -> None:
