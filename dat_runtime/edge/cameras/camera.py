@@ -1,6 +1,7 @@
 """One camera as the node sees it: its process, its state, and when it is to be started again."""
 
 import random
+from collections.abc import Callable
 
 from dat_runtime.draw import Image
 from dat_runtime.edge.cameras.process import CameraProcess
@@ -32,8 +33,15 @@ class Camera:
         failure: why `process` is of no use any more, until `give_up` takes it away.
     """
 
-    def __init__(self, settings: CameraSettings, counts: Counts, silence: float):
+    def __init__(
+        self,
+        settings: CameraSettings,
+        counts: Counts,
+        silence: float,
+        start_process: Callable[[CameraSettings], CameraProcess] = CameraProcess,
+    ):
         self.settings = settings
+        self._start_process = start_process
         self.state = "starting"
         self.process: CameraProcess | None = None
         self.failure: str | None = None
@@ -65,7 +73,7 @@ class Camera:
         self._forget()
         self._started_at = now
         try:
-            self.process = CameraProcess(self.settings)
+            self.process = self._start_process(self.settings)
         except OSError:  # no memory, no descriptors, no more processes
             self._pause(now, NO_PROCESS)
 
@@ -102,6 +110,8 @@ class Camera:
             self.failure = DIED
         except ValueError:
             self.failure = Word.FAULT.text
+        except MemoryError:
+            self.failure = Word.NO_MEMORY.text
         if self._is_ending and self._fetched == self._offered:
             self.state = "ended"
         return frame

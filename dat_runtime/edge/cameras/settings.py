@@ -13,6 +13,7 @@ Kind = Literal["stream", "webcam", "folder", "file"]
 
 STREAMS = ("rtsp://", "rtsps://", "http://", "https://")
 MAX_FPS = 1000.0
+MAX_SOURCE = 4096
 _WEBCAM = re.compile(r"/dev/video\d+")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
@@ -46,7 +47,7 @@ class CameraSettings:
         if scheme and not self.source.startswith(STREAMS):
             # Only the scheme is shown: what follows may hold a password.
             raise ValueError(f"no source begins with {scheme[0]} (known: {', '.join(STREAMS)})")
-        if not self.source or not self.source.isprintable():
+        if not 1 <= len(self.source) <= MAX_SOURCE or not self.source.isprintable():
             raise ValueError("a source is an address, a webcam, a video file or a folder")
 
     @property

@@ -37,7 +37,7 @@ def test_no_other_scheme_reaches_the_video_library(source: str) -> None:
         CameraSettings("c", source, 5)
 
 
-@pytest.mark.parametrize("source", ["", "a\0b", "rtsp://host/\n"])
+@pytest.mark.parametrize("source", ["", "a\0b", "rtsp://host/\n", "rtsp://host/" + "a" * 5000])
 def test_what_is_no_source_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="a source is"):
         CameraSettings("c", source, 5)
