@@ -25,7 +25,7 @@ from dat_runtime.edge.spool_files import Lock, SpoolError
 from dat_runtime.edge.spool_tables import Entry, Tables, Waiting
 from dat_runtime.edge.spool_writer import Writer
 from dat_runtime.event import Event
-from dat_runtime.planning.pending import Kind, require_valid, smaller_visual
+from dat_runtime.planning.pending import Kind
 
 __all__ = ["Spool", "SpoolError", "Usage", "Waiting"]
 
@@ -133,22 +133,7 @@ class Spool:
                 spool is full, or its id was used before with other content. It is counted.
             ValueError: a number that cannot be planned with.
         """
-        camera.encode()  # a ValueError here, not in the thread that writes
-        pending = event.pending()
-        require_valid([pending])
-        unit = smaller_visual(pending)
-        kind = unit[0] if unit is not None and unit[1] else None
-        visual = {"roi": event.roi, "box": event.boxed, None: None}[kind]
-        entry = Entry(
-            event.id,
-            camera,
-            event.alert.revision,
-            event.priority,
-            event.captured_at,
-            event.json,
-            kind,
-            visual,
-        )
+        entry = Entry.of(event, camera)
         try:
             why_not = self._writer.ask(lambda tables: tables.put(entry, self._now()), entry.size)
         except SpoolError:

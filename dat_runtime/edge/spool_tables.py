@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from dat_runtime.edge.spool_database import Database
 from dat_runtime.edge.spool_files import SpoolError
 from dat_runtime.edge.spool_room import Room
-from dat_runtime.planning.pending import Kind, PendingEvent
+from dat_runtime.event import Event
+from dat_runtime.planning.pending import Kind, PendingEvent, require_valid, smaller_visual
 
 MOST_REFUSED = 64
 """Refused alerts that are kept for people to look at: 1 MB at most."""
@@ -32,8 +33,36 @@ class Entry:
     priority: float
     captured_at: float
     json: bytes
+    json_digest: bytes
     kind: Kind | None
     visual: bytes | None
+    visual_digest: bytes | None
+
+    @classmethod
+    def of(cls, event: Event, camera: str) -> "Entry":
+        """An event's alert and the smaller one of its visuals (k* of Eq. 14).
+
+        Raises:
+            ValueError: a number that cannot be planned with, a name that is no text.
+        """
+        camera.encode()  # here, not in the thread that writes
+        pending = event.pending()
+        require_valid([pending])
+        unit = smaller_visual(pending)
+        kind = unit[0] if unit is not None and unit[1] else None
+        visual = {"roi": event.roi, "box": event.boxed, None: None}[kind]
+        return cls(
+            event.id,
+            camera,
+            event.alert.revision,
+            event.priority,
+            event.captured_at,
+            event.json,
+            _digest(event.json),
+            kind,
+            visual,
+            None if visual is None else _digest(visual),
+        )
 
     @property
     def size(self) -> int:
@@ -41,8 +70,10 @@ class Entry:
         return len(self.json) + len(self.visual or b"")
 
     @property
-    def alert_columns(self) -> tuple[str, int, float, float]:
-        return self.camera, self.revision, self.priority, self.captured_at
+    def alert_columns(self) -> tuple[str, int, float, float, bytes, int, bytes]:
+        """Camera to JSON, as the statements below name them."""
+        about = (self.camera, self.revision, self.priority, self.captured_at)
+        return (*about, self.json_digest, len(self.json), self.json)
 
 
 @dataclass(frozen=True)
@@ -71,12 +102,11 @@ class Tables:
 
     def put(self, entry: Entry, now: float) -> SpoolError | None:
         """Keep a revision of an event; the error says why it was not kept."""
-        digest = _digest(entry.json)
         old = self.database.execute(
             "SELECT revision, digest FROM events WHERE id = ?", entry.id
         ).fetchone()
         if old is not None and entry.revision == old[0]:
-            if digest == old[1]:
+            if entry.json_digest == old[1]:
                 return None  # a replay
             self.database.count("alerts_dropped", "its id is taken")
             return SpoolError(f"event {entry.id} is there already, with other content")
@@ -86,12 +116,12 @@ class Tables:
         if not self.room.for_alert(len(entry.json), entry.priority):
             self.database.count("alerts_dropped", self.room.reason)
             return SpoolError(f"no room for event {entry.id}: all that waits has a higher priority")
-        number = self._write_alert(entry, digest)
+        number = self._write_alert(entry)
         if entry.visual is not None:
             self._write_visual(number, entry, entry.visual, now)
         return None
 
-    def _write_alert(self, entry: Entry, digest: bytes) -> int:
+    def _write_alert(self, entry: Entry) -> int:
         """Write the row, a new one or that of an earlier revision; its number."""
         old = self.database.execute(
             "SELECT number, json IS NOT NULL FROM events WHERE id = ?", entry.id
@@ -106,9 +136,6 @@ class Tables:
                 self._arrived,
                 entry.id,
                 *entry.alert_columns,
-                digest,
-                len(entry.json),
-                entry.json,
             )
             return number
         number, waits = old
@@ -118,19 +145,15 @@ class Tables:
             "UPDATE events SET camera = ?, revision = ?, priority = ?, captured_at = ?,"
             " digest = ?, json_bytes = ?, json = ? WHERE number = ?",
             *entry.alert_columns,
-            digest,
-            len(entry.json),
-            entry.json,
             number,
         )
         return int(number)
 
     def _write_visual(self, number: int, entry: Entry, visual: bytes, now: float) -> None:
-        digest = _digest(visual)
         waits, old = self.database.execute(
             "SELECT kind IS NOT NULL, visual_digest FROM events WHERE number = ?", number
         ).fetchone()
-        if old == digest:
+        if old == entry.visual_digest:
             return  # it waits already, or the receiver has it
         if waits:
             self.room.settle_visual(number)
@@ -145,7 +168,7 @@ class Tables:
             entry.kind,
             len(visual),
             entry.revision,
-            digest,
+            entry.visual_digest,
             now + VISUAL_LIFETIME,
             number,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.spool_faults import make_event
+from benchmarks.spool_speed import soak
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import LEAST_BYTES, MOST_DOWNTIME, Spool, SpoolError, Usage
 from dat_runtime.edge.spool_database import MOST_REASONS, SCHEMA
@@ -614,3 +615,9 @@ class TestManyThreads:
             reader.join()
         assert wrong == []
         assert spool.usage == Usage(spool.usage.bytes, 50, 50)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_while_tens_of_thousands_of_events_come_and_go(tmp_path):
+    sizes = soak(tmp_path, 20_000)
+    assert max(sizes[1:]) - sizes[1] < 1_000_000
