@@ -61,7 +61,7 @@ CASCADE_SET ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo test test-fast lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo demo-live test test-fast lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -195,6 +195,9 @@ edge-check: setup  ## the wheel alone in an empty environment plans a batch and 
 
 demo: setup  ## one frame from the camera to the plan, in words
 	@$(PY) -m dat_runtime.cli demo $(if $(wildcard $(OUT)/bundle),--bundle $(OUT)/bundle)
+
+demo-live: setup  ## cameras, node, thin link, receiver and the operator's page, live: open the address
+	@$(PY) -m export.demo_live $(if $(wildcard $(OUT)/bundle),--bundle $(OUT)/bundle)
 
 test: setup  ## the tests: CPU only, no network
 	@$(PY) -m pytest -m "not gpu" -n 2

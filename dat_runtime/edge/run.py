@@ -30,6 +30,9 @@ ANSWER_WAIT = 0.9
 """Seconds that an event waits for the MLLM before the gate tells it: with the event's own making it
 is on its way within 1 s of the frame."""
 
+DROPS = ("_dropped", "_lost", "_not_kept", "_refused", "_superseded")
+"""Ends of the names of counters that say what did not arrive."""
+
 log = logging.getLogger("dat_runtime.edge")
 
 
@@ -72,12 +75,12 @@ class Assembly:
 
 
 def dropped(counts: Counts) -> dict[str, int]:
-    """What was dropped, by what and why: every counter that has a reason."""
+    """What did not arrive, by what and why, over all cameras."""
     found: Counter[str] = Counter()
     for (name, labels), number in counts.snapshot().items():
-        reason = dict(labels).get("reason")
-        if reason is not None:
-            found[f"{name}: {reason}"] += number
+        if name.endswith(DROPS):
+            reason = dict(labels).get("reason")
+            found[name if reason is None else f"{name}: {reason}"] += number
     return dict(found)
 
 
