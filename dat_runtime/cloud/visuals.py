@@ -92,8 +92,7 @@ class Visuals:
             at = await self._take(request, row.key, 0)
         elif brings:  # it goes on elsewhere: the body begins at 0
             unread = CLOSE
-        # Relative, so that it holds behind a proxy that adds a prefix.
-        headers = {"Location": f"visuals/{row.key}", **self._state(row, at), **unread}
+        headers = {"Location": f"/v1/visuals/{row.key}", **self._state(row, at), **unread}
         return Response(None, 201 if is_new else 200, headers)
 
     async def head(self, request: Request, key: str) -> Response:

@@ -135,12 +135,16 @@ class Uploads:
         return offset
 
     def _path_of(self, response: Response) -> str:
-        """The path of `Location` below the address; nothing is sent to another host."""
-        base = f"{self._address.prefix}/v1/visuals"
-        parts = urlsplit(urljoin(base, response.headers.get("location", "")))
-        if not parts.path.startswith(f"{base}/"):
+        """The path of `Location` below the address; nothing is sent to another host.
+
+        A proxy that serves the receiver below a prefix may have added it there, or not.
+        """
+        prefix = self._address.prefix
+        where = urljoin(f"{prefix}/v1/visuals", response.headers.get("location", ""))
+        path = urlsplit(where).path.removeprefix(prefix)
+        if not path.startswith("/v1/visuals/"):
             raise SendError("the receiver does not say where a visual lies")
-        return parts.path.removeprefix(self._address.prefix)
+        return path
 
 
 def _offset_in(response: Response) -> int | None:
