@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.counts import Counts
-from dat_runtime.edge.spool_database import PAGE, connect
+from dat_runtime.edge.spool_database import PAGE, Broken, connect, is_damage
 from dat_runtime.edge.spool_files import Lock, SpoolError
 from dat_runtime.edge.spool_tables import Entry, Tables, Waiting
 from dat_runtime.edge.spool_writer import Writer
@@ -154,6 +154,8 @@ class Spool:
     def alert(self, id: str) -> bytes | None:
         """The newest revision's JSON; None when it is acknowledged, refused, dropped or unknown.
 
+        So it is when it is damaged on the disk; that is counted, and `healthy` says it.
+
         Raises:
             SpoolError: the disk fails.
         """
@@ -212,7 +214,7 @@ class Spool:
             )
             alerts = self._read("SELECT count(*) FROM events WHERE json IS NOT NULL")
             visuals = self._read("SELECT count(*) FROM events WHERE kind IS NOT NULL")
-        except SpoolError:
+        except (SpoolError, Broken):
             return Usage(0, 0, 0)
         return Usage(used[0] * PAGE, alerts[0], visuals[0])
 
@@ -242,13 +244,21 @@ class Spool:
                 return self._reader.execute(question, values).fetchone()
             except sqlite3.Error as error:
                 self._writer.saw(error)
+                if is_damage(error):
+                    raise Broken(str(error)) from None
                 raise SpoolError(f"cannot be read ({error})", self._path) from None
 
     def _unsettled(self, question: str, id: str, kind: Kind) -> bytes | None:
         """The content of a unit, unless it is settled and only not written yet."""
         # Read before the database: in between, what is settled may be written and forgotten here.
         settled = self._settled.get((id, kind), -1)
-        row = self._read(question, *((id,) if kind == "json" else (id, kind)))
+        try:
+            row = self._read(question, *((id,) if kind == "json" else (id, kind)))
+        except Broken:
+            # What can still be read must not wait behind it.
+            name = "alerts_dropped" if kind == "json" else "visuals_dropped"
+            self._counts.add(name, reason="damaged on the disk")
+            return None
         return None if row is None or row[1] <= settled else row[0]
 
     def _settle(self, id: str, kind: Kind, revision: int, do: Callable[[Tables], None]) -> None:

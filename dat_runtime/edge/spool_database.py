@@ -5,6 +5,7 @@ database.begin(); ...; database.count("visuals_dropped", "expired"); database.co
 """
 
 import contextlib
+import os
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,9 @@ SCHEMA = 1
 
 PAGE = 4096
 """Bytes of a page, and of the blocks of most disks."""
+
+WAIT_FOR_OTHERS = 0.2
+"""Seconds, when somebody looks into the file with a tool of their own."""
 
 MOST_REASONS = 32
 """Different reasons of one counter: a receiver words its refusals as it likes."""
@@ -62,8 +66,16 @@ class Broken(Exception):
 
 
 def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
-    """A connection that any thread may use, one at a time."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    """A connection that any thread may use, one at a time.
+
+    Raises:
+        OSError: there is no file, and none can be made.
+    """
+    # For this user alone: it holds pictures of people. SQLite gives its log the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=WAIT_FOR_OTHERS
+    )
     settings = [
         "synchronous=FULL",  # a commit is on the disk when it returns
         "wal_autocheckpoint=0",  # the spool says when, after it has answered
@@ -108,7 +120,7 @@ class Database:
     Raises:
         Broken: it is damaged.
         SpoolError: it is not a spool, or a newer one.
-        sqlite3.Error: it cannot be opened now.
+        sqlite3.Error, OSError: it cannot be opened now.
     """
 
     def __init__(self, path: Path, log_bytes: int):
@@ -174,9 +186,13 @@ class Database:
         """Rows that this connection has changed."""
         return self._db.total_changes
 
-    def checkpoint(self, mode: Literal["PASSIVE", "RESTART"]) -> None:
-        """Move the log into the database; RESTART begins it anew, in the blocks that it has."""
-        self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+    def checkpoint(self, mode: Literal["PASSIVE", "RESTART"]) -> bool:
+        """Move the log into the database; RESTART begins it anew, in the blocks that it has.
+
+        False when somebody else reads the file, and the log has to stay for them.
+        """
+        busy, _, _ = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        return not busy
 
     def close(self) -> None:
         self._db.close()

@@ -1,5 +1,6 @@
 """The files beside the spool's database: its lock, its reserve of disk space, broken databases."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -30,8 +31,8 @@ class Lock:
             holder = os.read(self._file, 20).decode("ascii", "replace").strip()
             os.close(self._file)
             raise SpoolError(f"is in use by process {holder or 'unknown'}", database) from None
-        os.truncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: nobody can be told who it is
+            os.pwrite(self._file, f"{os.getpid():<19}\n".encode(), 0)
 
     def close(self) -> None:
         """A second call does nothing."""

@@ -146,11 +146,11 @@ class Room:
     def tidy(self, number: int) -> None:
         """Delete the row of an event of which nothing waits."""
         gone = self._database.execute(
-            "DELETE FROM events WHERE number = ? AND json IS NULL AND kind IS NULL"
-            " RETURNING json_bytes",
+            "SELECT json_bytes FROM events WHERE number = ? AND json IS NULL AND kind IS NULL",
             number,
         ).fetchone()
         if gone is not None:
+            self._database.execute("DELETE FROM events WHERE number = ?", number)
             del self._holes[: -MOST_HOLES + 1]
             self._holes.append((gone[0], number))
 

@@ -78,7 +78,7 @@ class Writer:
         self._reserve = Reserve(path)
         self._written = 0
         """Bytes in the log, about."""
-        self._look_again = 0.0
+        self._look_again = self._move_again = 0.0
         self._database = self._opened()
         room = Room(self._database, self._most // PAGE, (self._most - reserve_bytes) // PAGE)
         self.tables = Tables(self._database, room)
@@ -263,6 +263,8 @@ class Writer:
 
     def _keep_log(self) -> None:
         """Move the log into the database before it outgrows its share."""
+        if time.monotonic() < self._move_again:
+            return
         log = self._path.with_name(self._path.name + "-wal")
         large = self._written >= self._log_bytes // 2 or log.stat().st_size > self._log_bytes
         # On a full disk the log stays as small as it can be.
@@ -275,12 +277,14 @@ class Writer:
         try:
             self._database.checkpoint("PASSIVE")
             with self.reading:
-                self._database.checkpoint("RESTART")
+                begun_anew = self._database.checkpoint("RESTART")
         except sqlite3.Error as error:
             if not is_full(error):
                 self.problem = str(error)
             return False
         self._written = 0
+        if not begun_anew:  # not to wait for them at every commit
+            self._move_again = time.monotonic() + RETRY
         return True
 
     def _keep_reserve(self) -> None:

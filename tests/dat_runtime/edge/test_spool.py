@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from dat_runtime.edge.spool_database import MOST_REASONS, SCHEMA
 from dat_runtime.edge.spool_tables import MOST_REFUSED, VISUAL_LIFETIME
 
 MB = 1_000_000
+UNITS = ("alerts", "visuals")
 HOUR = 3600.0
 DAY = 24 * HOUR
 
@@ -561,6 +563,51 @@ class TestOpening:
             assert (tmp_path / f"spool.sqlite.broken-{n}").read_bytes() == broken
             path.write_bytes(broken)
         assert counts.of("spools_set_aside", reason="damaged") == 2
+
+    def test_damage_under_a_running_spool_stops_it_and_spares_what_can_be_read(
+        self, opened, counts, tmp_path
+    ):
+        spool = opened(20 * MB)
+        for i in range(600):
+            spool.put(make_event(f"e{i}", visual_bytes=20_000), "north")
+        path = tmp_path / "spool.sqlite"
+        with path.open("r+b") as file:
+            file.seek(5 * MB)
+            file.write(os.urandom(3 * MB))
+        read = [spool.alert(f"e{i}") is not None for i in range(600)]
+        seen = [spool.visual(f"e{i}", "roi") is not None for i in range(600)]
+        assert 0 < sum(read) + sum(seen) < 1200
+        assert not spool.healthy
+        assert "malformed" in (spool.problem or "")
+        dropped = [counts.of(f"{what}_dropped", reason="damaged on the disk") for what in UNITS]
+        assert dropped == [600 - sum(read), 600 - sum(seen)]
+        with pytest.raises(SpoolError, match="keeps nothing now"):
+            spool.put(make_event("new"), "north")
+        spool.close()
+        assert opened(20 * MB).waiting() == []
+        assert counts.of("spools_set_aside", reason="damaged") == 1
+
+    def test_its_files_are_for_its_user_alone(self, opened, tmp_path):
+        spool = opened()
+        spool.put(make_event("e"), "north")
+        modes = {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        assert modes == {0o600}
+
+    def test_somebody_who_looks_into_the_file_does_not_stop_it(self, opened, tmp_path):
+        spool = opened()
+        spool.put(make_event("first"), "north")
+        visitor = sqlite3.connect(tmp_path / "spool.sqlite", isolation_level=None)
+        try:
+            visitor.execute("BEGIN")
+            assert visitor.execute("SELECT count(*) FROM events").fetchone() == (1,)
+            begun = time.monotonic()
+            for i in range(200):
+                spool.put(make_event(f"e{i}"), "north")
+            # Waiting for the visitor at each of some thirty moves of the log would take longer.
+            assert time.monotonic() - begun < 5
+        finally:
+            visitor.close()
+        assert spool.healthy
 
     def test_a_closed_spool_keeps_nothing(self, opened):
         spool = opened()

@@ -50,11 +50,11 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Any:
 class TestPowerCuts:
     def test_every_acknowledged_event_survives_whatever_the_disk_had_left_undone(self, trace):
         folder, steps = trace
-        assert cuts(folder, steps, 60) == []
+        assert cuts(folder, steps, 40) == []
 
     def test_the_model_finds_losses_where_flushes_do_nothing(self, trace):
         folder, steps = trace
-        faults = cuts(folder, steps, 20, flushes_work=False)
+        faults = cuts(folder, steps, 12, flushes_work=False)
         assert any("lost" in fault for fault in faults)
 
     def test_the_trace_holds_flushes_of_log_database_and_folder(self, trace):
@@ -141,7 +141,7 @@ for i in range(40):
     put(f"before{i}", i % 10 / 10)
 tell("before")
 fill()
-for i in range(600):
+for i in range(300):
     put(f"during{i}")
 tell("during")
 (folder / "filler").unlink()
@@ -166,7 +166,7 @@ print(json.dumps(told))
             assert moment["put"] - moment["visuals"] == sum(moment["dropped"].values())
         assert during["reserve"] < 1_000_000
         # Images that were there stay as long as alerts find room beside them.
-        assert during["dropped"] == {"the disk is full": 600 + 40 - during["visuals"]}
+        assert during["dropped"] == {"the disk is full": 300 + 40 - during["visuals"]}
         # As soon as there is room again, so are the reserve and new images.
         assert after["reserve"] == 1_000_000
         assert after["visuals"] > during["visuals"]

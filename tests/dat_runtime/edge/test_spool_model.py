@@ -258,7 +258,7 @@ class Crowded(RuleBasedStateMachine):
 
 
 calm = settings(
-    max_examples=25,
+    max_examples=15,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
