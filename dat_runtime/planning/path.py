@@ -277,6 +277,8 @@ class Path:
         oldest, *later = self._minima
         if min(later)[0] > oldest[0] + QUEUE_SECONDS / 4:
             self._draining_until = self._delivered + max(1, self._in_flight)
+            # What is written while it drains arrives a round trip later, and says little too.
+            self._limited_until = self._delivered + 2 * self._in_flight
 
     def _measure(self, now: float) -> None:
         """Take a sample of the delivery rate, over a round trip or `SHORTEST_SAMPLE`."""

@@ -32,8 +32,8 @@ HEADERS = 52
 FRAME = 12
 """Bytes before every chunk: of which unit it is, and how long."""
 
-PATIENCE = 0.2
-"""Seconds beyond a round trip after which a packet is sent again although nothing followed it."""
+PATIENCE = 0.04
+"""Seconds beyond two round trips after which a packet is sent again although none followed it."""
 
 Write = Callable[[float, str, Chunk], None]
 """Write a chunk, a frame before it, to a lane's connection at a time."""
@@ -92,6 +92,8 @@ class _Packet:
     size: int
     end: Chunk | None
     """The chunk that ends with it."""
+    turn: int = 0
+    """Of all that was put on the link, in order."""
     arrived: bool = False
 
 
@@ -115,7 +117,7 @@ class _Simulation:
         self._end = max(event.captured_at for event in events) + HORIZON
         self._path.acknowledged(0.0, 0, settings.round_trip)  # the handshake
         for event in events:
-            self._at(max(0.0, event.captured_at), self._capture(event))
+            self._at(_next_look(event.captured_at), self._capture(event))
 
     def run(self) -> list[LaneDelivery]:
         looks_at = -math.inf
@@ -146,40 +148,50 @@ class _Simulation:
             self._transmit(now, packet)
 
     def _transmit(self, now: float, packet: _Packet) -> None:
+        turn = packet.turn = next(self._numbers)
         at = self._bottleneck.arrival(now, HEADERS + packet.size)
         if at is not None:
             self._at(at, lambda now: self._arrive(now, packet))
         else:
-            patience = self._round_trip + PATIENCE
-            self._at(now + patience, lambda now: self._resend(now, packet))
+            patience = 2 * self._round_trip + PATIENCE
+            self._at(now + patience, lambda now: self._resend(now, packet, turn))
 
-    def _resend(self, now: float, packet: _Packet) -> None:
-        if not packet.arrived:
+    def _resend(self, now: float, packet: _Packet, turn: int) -> None:
+        """Send it again if it was last sent up to this turn, and is missing."""
+        if packet.turn <= turn and not packet.arrived:
             self._transmit(now, packet)
 
     def _arrive(self, now: float, packet: _Packet) -> None:
         packet.arrived = True
         missing = self._missing[packet.lane]
-        in_order = 0
+        in_order = []
         while missing and missing[0].arrived:
             first = missing.popleft()
-            in_order += first.size
+            in_order.append(first)
             if first.end is not None:
                 self._deliveries[first.end.event_id].arrived(first.end, now)
         beyond = sum(other.size for other in missing if other.arrived)
-        # The sender sees it when it next looks.
-        known_at = math.ceil((now + self._round_trip / 2) / POLL) * POLL
-        self._at(known_at, lambda now: self._know(now, packet, in_order, beyond))
+        known_at, turn = _next_look(now + self._round_trip / 2), packet.turn
+        self._at(known_at, lambda now: self._know(now, packet, turn, in_order, beyond))
 
-    def _know(self, now: float, packet: _Packet, in_order: int, beyond: int) -> None:
-        """The acknowledgement is back: what is missing before the packet is lost."""
-        if packet.end is not None and packet.end.kind == "json":
-            self._deliveries[packet.end.event_id].alert_known_at = now
-        self._path.acknowledged(now, in_order, lane=packet.lane, beyond=beyond)
+    def _know(
+        self, now: float, packet: _Packet, turn: int, in_order: list[_Packet], beyond: int
+    ) -> None:
+        """The acknowledgement is back: what was sent before the packet and is missing is lost."""
+        for known in in_order:
+            if known.end is not None and known.end.kind == "json":
+                self._deliveries[known.end.event_id].alert_known_at = now
+        size = sum(known.size for known in in_order)
+        self._path.acknowledged(now, size, lane=packet.lane, beyond=beyond)
         missing = self._missing[packet.lane]
         if packet in missing:
             for earlier in itertools.takewhile(lambda other: other is not packet, missing):
-                self._resend(now, earlier)
+                self._resend(now, earlier, turn)
+
+
+def _next_look(time: float) -> float:
+    """When the sender sees what happened at a time."""
+    return max(0, math.ceil(time / POLL)) * POLL
 
 
 def simulate_fifo(events: Sequence[Event], settings: LinkSettings) -> list[LaneDelivery]:

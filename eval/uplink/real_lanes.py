@@ -35,6 +35,10 @@ HEADER = struct.Struct(">IBBxxI")
 
 KINDS = ("json", "roi", "box")
 
+INFO_BYTES, SEGMENT_AT, SACKED_AT = 32, 16, 28
+"""Of tcp_info (linux/tcp.h): the first bytes, and where the segment size and the count of
+selectively acknowledged packets stand in them."""
+
 GRACE = 15
 """Seconds after the last event in which what still waits may be sent."""
 
@@ -139,6 +143,13 @@ class _Connection:
         before, self._arrived = self._arrived, self._taken - progress.in_flight
         return self._arrived - before, progress
 
+    def beyond_a_gap(self) -> int:
+        """Bytes that the other end has after a lost packet (selective acknowledgements), about."""
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
+        (segment,) = struct.unpack_from("=I", info, SEGMENT_AT)
+        (packets,) = struct.unpack_from("=I", info, SACKED_AT)
+        return int(packets * segment)
+
     def arrived_alerts(self) -> list[int]:
         """Numbers of the events of which the alert has arrived since this was last asked."""
         numbers = []
@@ -195,7 +206,7 @@ def _send_in_lanes(told: Run) -> list[tuple[int, float]]:
         for name, lane in lanes.items():
             lane.flush()
             arrived, progress = lane.look()
-            path.acknowledged(now, arrived, progress.round_trip, name)
+            path.acknowledged(now, arrived, progress.round_trip, name, lane.beyond_a_gap())
             if progress.unsent:
                 path.idle()  # TCP's window holds back: the path may carry more
             node.note(lane, now)

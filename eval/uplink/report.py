@@ -260,3 +260,55 @@ def real_link(rows: Sequence[Row], events: int, seconds: int) -> str:
         f"Burst, 0.25x, {events} events in {seconds} s, delays from capture. Real: TCP over "
         f"loopback in a network namespace, shaped by tbf.\n\n{table}"
     )
+
+
+def round_trips(rows: Sequence[Row], events: int, seconds: int) -> str:
+    """round_trips.md: what is simulated, a stroke, what is real."""
+    lines = []
+    for row in rows:
+        runs = [row[link] for link in ("simulated", "real") if link in row]
+        lines.append(
+            [
+                f"{row['rate']}, {1000 * row['round_trip']:.0f} ms",
+                _sender(row),
+                _both(runs, lambda run: "/".join(map(_ms, run["waits"].values()))),
+                _both(runs, lambda run: f"{run['in_time']:.1f}"),
+                _both(runs, lambda run: f"{run['w_alarm']:.4f}"),
+                _both(runs, lambda run: f"{run['vtr_1']:.1f}"),
+                f"{row['moved']:.1f}" if "moved" in row else "",
+                _both(runs, lambda run: f"{run['avg_visual_delay']:.3f}"),
+            ]
+        )
+    titles = [
+        "Rate, round trip",
+        "Sender",
+        "Alerts wait, P50/P95/P99/max (ms)",
+        "up to 50 ms (%)",
+        "W-Alarm (s)",
+        "VTR@1s (%)",
+        "of round trip 0, moved (%)",
+        "Avg visual delay (s)",
+    ]
+    return (
+        f"Burst, {events} events in {seconds} s, delays from capture; simulated | real. An alert's "
+        "wait ends when the node knows that it has arrived, and leaves the round trip out. Moved: "
+        "what the simulated link without a round trip shows, half a round trip later.\n\n"
+        + _table(titles, lines)
+    )
+
+
+def _sender(row: Row) -> str:
+    words = [row["sender"]]
+    if row["loss"]:
+        words.append(f"{100 * row['loss']:g} % loss")
+    if row["congestion"] == "cubic":
+        words.append("CUBIC")
+    return ", ".join(words)
+
+
+def _both(runs: Sequence[Row], text: Callable[[Row], str]) -> str:
+    return " \\| ".join(text(run) for run in runs)
+
+
+def _ms(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{1000 * seconds:.0f}"
