@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from dat_runtime import fields
 from dat_runtime.alert import NAME
 from dat_runtime.edge.cameras.settings import CameraSettings
+from dat_runtime.edge.spool import LEAST_BYTES
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
 from dat_runtime.fields import Rule, Rules
@@ -114,7 +115,6 @@ def _listens(value: object) -> bool:
     return bool(host) and port.isascii() and port.isdigit() and 0 <= int(port) < 65536
 
 
-_BYTES = fields.whole(1)
 _TOP: Rules = {
     "node": NAME,
     "bundle": fields.NAME,
@@ -149,7 +149,11 @@ _UPLINK: Rules = {
     "certificate": fields.NAME,
     "authorities": fields.NAME,
 }
-_SPOOL: Rules = {"path": fields.NAME, "max_bytes": _BYTES, "alert_reserve_bytes": _BYTES}
+_SPOOL: Rules = {
+    "path": fields.NAME,
+    "max_bytes": fields.whole(LEAST_BYTES),
+    "alert_reserve_bytes": fields.whole(0),
+}
 _METRICS: Rules = {"listen": Rule(_listens, "host:port, such as 127.0.0.1:9108")}
 _UPDATES: Rules = {"url": _address("http", "https"), "root": fields.NAME}
 
@@ -285,10 +289,10 @@ def _spool(reader: _Reader, value: object) -> SpoolSettings | None:
     if part is None:
         return None
     settings = SpoolSettings(**reader.paths(part, "path"))
-    if settings.alert_reserve_bytes >= settings.max_bytes:
+    if settings.alert_reserve_bytes > settings.max_bytes // 2:
         reader.problems.append(
             f"spool: alert_reserve_bytes is {settings.alert_reserve_bytes:,}, "
-            f"expected less than max_bytes ({settings.max_bytes:,})"
+            f"expected at most half of max_bytes ({settings.max_bytes:,})"
         )
     return settings
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ import httpx
 import numpy as np
 import pytest
 import yaml
-
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -167,9 +167,9 @@ def test_sigterm_ends_a_node_at_once_with_everything_in_its_spool_for_the_next_s
     port = address.rpartition(":")[2]
     (tmp_path / "frames").rename(tmp_path / "away")
     (tmp_path / "frames").mkdir()
-    with receiver(tmp_path, f"127.0.0.1:{port}"), process("edge", "run", path):
-        with operator(address) as client:
-            until(lambda: _events(client, 2))
+    running = process("edge", "run", path)
+    with receiver(tmp_path, f"127.0.0.1:{port}"), running, operator(address) as client:
+        until(lambda: _events(client, 2))
 
 
 def test_a_hanging_mllm_leaves_the_gate_to_tell_the_event_within_its_time(
@@ -238,3 +238,28 @@ def test_metrics_and_health_are_served_beside_the_node(
         assert httpx.get(f"{address}/elsewhere").status_code == 404
         os.kill(node.pid, signal.SIGTERM)
         assert node.wait(timeout=5) == 0
+
+
+@pytest.mark.slow
+def test_what_a_killed_node_had_on_its_disk_arrives_once(
+    tmp_path: Path, node_yaml: Callable[..., Path], frames: Path
+) -> None:
+    path = node_yaml("http://127.0.0.1:9")
+    rng = np.random.default_rng(4)
+    kept: set[str] = set()
+    for _ in range(4):
+        with process("edge", "run", path) as node:
+            line_of(node, "node n1")
+            time.sleep(rng.uniform(0.1, 1.5))
+            node.kill()
+            node.wait()
+        with sqlite3.connect(tmp_path / "spool.sqlite") as spool:
+            kept |= {id for (id,) in spool.execute("SELECT id FROM events")}
+        spool.close()
+    assert len(kept) >= 3
+    for picture in frames.iterdir():
+        picture.unlink()
+    with receiver(tmp_path) as address, operator(address) as client:
+        with process("edge", "run", node_yaml(address)):
+            events = until(lambda: _events(client, len(kept)))
+    assert sorted(event["id"] for event in events) == sorted(kept)
