@@ -34,6 +34,9 @@ KEEP_ALIVE = 15
 MOST_IN_FLIGHT = 64
 """Messages without an answer; fewer when the broker says so."""
 
+LARGEST = 300_000
+"""Bytes of a packet that we take; a broker keeps larger ones from us."""
+
 OVERHEAD = 16
 """About the bytes of a PUBLISH packet beside its topic, payload and texts."""
 
@@ -242,6 +245,7 @@ class Connection:
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = session
         properties.ReceiveMaximum = MOST_IN_FLIGHT
+        properties.MaximumPacketSize = LARGEST
         broker = self._broker
         try:
             await asyncio.to_thread(

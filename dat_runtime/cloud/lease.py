@@ -1,19 +1,33 @@
-"""One of several workers does a thing: whoever holds its lease, a row that has to be renewed.
+"""Work that goes on beside requests: for ever, and by one of several workers.
 
-The lease is a matter of thrift and order, not of safety: after a machine that stopped in the middle
-of its work, or with clocks that disagree, two may do the same thing for a while.
+The one is who holds the lease, a row that has to be renewed. It is a matter of thrift and order,
+not of safety: after a machine that stopped in the middle of its work, or with clocks that disagree,
+two may do the same thing for a while.
 """
 
+import asyncio
+import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
-from sqlalchemy import Column, Connection, Double, Table, Text, insert, select, update
+from sqlalchemy import Column, Connection, Double, Table, Text, delete, insert, select, update
 
 from dat_runtime.cloud.store import Store
 from dat_runtime.cloud.tables import metadata
+from dat_runtime.errors import DatError
+
+log = logging.getLogger("dat_runtime.cloud")
 
 SECONDS = 30.0
 """How long a lease lasts; whoever holds it renews it at a third of that."""
+
+LOOK_EVERY = 5.0
+"""Seconds before a lease that another holds is looked at again."""
+
+AFTER_TROUBLE = 5.0
+"""Seconds before a step that failed is taken again."""
 
 leases = Table(
     "leases",
@@ -45,6 +59,15 @@ class Lease:
         self._renew_at = time.monotonic() + SECONDS / 3 if mine else 0.0
         return mine
 
+    async def give_back(self) -> None:
+        """Let another take it at once.
+
+        Raises:
+            StoreError: the store keeps nothing; the lease ends by itself.
+        """
+        mine = (leases.c.name == self._name) & (leases.c.holder == self._holder)
+        await self._store.write(lambda connection: connection.execute(delete(leases).where(mine)))
+
     def _take(self, connection: Connection) -> bool:
         now = time.time()
         holder, until = self._holder, now + SECONDS
@@ -59,3 +82,30 @@ class Lease:
         ours = update(leases).where(leases.c.name == self._name)
         connection.execute(ours.values(holder=holder, until=until))
         return True
+
+
+async def forever(what: str, lease: Lease, step: Callable[[], Awaitable[float]]) -> None:
+    """Take a step again and again while the lease is ours; each says when the next one is due.
+
+    Neither a store that keeps nothing nor a defect ends it: the one is told once, the other with
+    its traceback each time. At its own end it gives the lease back.
+    """
+    trouble = ""
+    try:
+        while True:
+            try:
+                pause = await step() if await lease.held() else LOOK_EVERY
+                if trouble:
+                    log.warning("%s: goes on", what)
+                trouble = ""
+            except (DatError, OSError) as error:
+                if not trouble:
+                    log.warning("%s: %s", what, error)
+                trouble, pause = str(error) or "failed", AFTER_TROUBLE
+            except Exception:
+                log.exception("%s: a defect", what)
+                pause = AFTER_TROUBLE
+            await asyncio.sleep(pause)
+    finally:
+        with suppress(DatError):
+            await lease.give_back()

@@ -44,9 +44,8 @@ from sqlalchemy import (
 from dat_runtime import __version__
 from dat_runtime.alert import CONTENT_TYPE
 from dat_runtime.cloud.alerts import Received
-from dat_runtime.cloud.lease import Lease
+from dat_runtime.cloud.lease import Lease, forever
 from dat_runtime.cloud.settings import Settings
-from dat_runtime.cloud.store import StoreError
 from dat_runtime.cloud.tables import events, metadata, revisions
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_bytes, read_text
@@ -223,22 +222,12 @@ class Delivery:
 
     async def run(self) -> None:
         try:
-            while True:
-                try:
-                    pause = await self._round()
-                except StoreError as error:
-                    log.warning(
-                        "what waits for the %s cannot be read: %s", self._target.name, error
-                    )
-                    pause = 5.0
-                await asyncio.sleep(pause)
+            await forever(f"alerts for {self._target.shown}", self._lease, self._round)
         finally:
             await self._target.close()
 
     async def _round(self) -> float:
         """Deliver the next few; seconds until there may be more to do."""
-        if not await self._lease.held():
-            return 5.0
         if time.monotonic() >= self._trim_at:
             await self._trim()
         rows = await self._store.read(partial(due, target=self._target.name, count=AT_ONCE))

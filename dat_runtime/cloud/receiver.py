@@ -30,6 +30,7 @@ PARTS = (
     "health",
     "visuals",
     "outgoing",
+    "bridge",
     "nodes",
     "retention",
     "review",

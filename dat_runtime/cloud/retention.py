@@ -28,8 +28,7 @@ from sqlalchemy import (
 
 from dat_runtime.cloud import alerts
 from dat_runtime.cloud.alerts import Received
-from dat_runtime.cloud.lease import Lease
-from dat_runtime.cloud.store import StoreError
+from dat_runtime.cloud.lease import Lease, forever
 from dat_runtime.cloud.tables import events, revisions, store_state
 from dat_runtime.cloud.upload_files import Files
 from dat_runtime.cloud.uploads import KEPT_SECONDS, uploads
@@ -91,16 +90,10 @@ class Retention:
         )
 
     async def run(self) -> None:
-        while True:
-            try:
-                if await self._lease.held():
-                    await self.once()
-            except (StoreError, OSError) as error:
-                log.warning("nothing can be removed at the moment: %s", error)
-            await asyncio.sleep(LOOK_EVERY)
+        await forever("retention", self._lease, self.once)
 
-    async def once(self) -> None:
-        """Remove all that need not be kept.
+    async def once(self) -> float:
+        """Remove all that need not be kept; seconds until it is worth while to look again.
 
         Raises:
             StoreError, OSError: nothing can be removed at the moment.
@@ -119,6 +112,7 @@ class Retention:
         self._kept.set(await self._store.read(kept_bytes))
         if time.monotonic() >= self._sweep_at:
             await self._sweep()
+        return LOOK_EVERY
 
     async def _remove(
         self, kind: str, reason: str, find: Callable[[Connection, Any], list[Any]], limit: Any

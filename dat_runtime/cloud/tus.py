@@ -144,6 +144,17 @@ def metadata(text: str) -> Mapping[str, str]:
     return checked(told, _METADATA, "", ("node", "revision"))
 
 
+def metadata_of(told: Mapping[str, str]) -> str:
+    """The pairs as `Upload-Metadata` states them.
+
+    Raises:
+        ValueError: names the key and what is wrong with it.
+    """
+    checked(told, _METADATA, "", ("node", "revision"))
+    pairs = ((key, base64.b64encode(value.encode()).decode()) for key, value in told.items())
+    return ",".join(f"{key} {value}" for key, value in pairs)
+
+
 def offset(request: Request) -> int:
     """`Upload-Offset` of a request that brings bytes.
 

