@@ -29,8 +29,8 @@ SOONEST = 3.0
 """Seconds between two pieces of news of one incident, at least: what a person can take in."""
 
 STILL_THERE = 300.0
-"""Seconds after which an incident that only goes on is news: it has not been cleared. Also the
-longest pause to which the one between two updates grows, as each doubles it."""
+"""Seconds after which an incident that only goes on is news: it has not been cleared. No pause
+between two updates is longer, though each doubles it."""
 
 AGAIN = 10.0
 """Seconds after which news that the MLLM did not answer is worth another question, at least."""
@@ -254,7 +254,7 @@ def _tell(incident: _Incident, look: _Look, now: float) -> None:
             look.extent,
         )
         incident.revision += 1
-        incident.pause = min(2 * incident.pause, STILL_THERE)
+        incident.pause *= 2  # past `STILL_THERE` it does not matter any more
     incident.told_at = now
     incident.answered = True
 

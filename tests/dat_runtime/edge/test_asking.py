@@ -272,16 +272,17 @@ def test_the_end_waits_for_outcomes_that_are_being_told() -> None:
     assert len(handed_on) == 1
 
 
-def test_no_picture_stays_in_memory_after_its_outcome() -> None:
+@pytest.mark.parametrize("wait", [30, 0.02])
+def test_no_picture_stays_in_memory_after_its_outcome(wait: float) -> None:
     class Picture:
         pixels = np.zeros((1080, 1920, 3), np.uint8)
 
-    asking = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts())
+    asking = Asking(Mllm(lambda: time.sleep(0.1) or "yes"), 1, wait, 60, Counts())
     picture = Picture()
     kept = weakref.ref(picture)
     told = Told()
     asking.ask(lambda held=picture: QUESTION, told)  # type: ignore[misc]
     del picture
-    told.wait()
+    told.wait(1 if wait == 30 else 2)
     assert wait_for(lambda: gc.collect() >= 0 and kept() is None)
     asking.stop()

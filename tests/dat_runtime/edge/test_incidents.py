@@ -155,6 +155,47 @@ def test_one_box_more_is_news_once() -> None:
     assert [t for t, _ in news(frames)] == [0, 3]
 
 
+def test_what_was_told_once_is_not_news_again_after_other_news() -> None:
+    two, one = [at(300, confidence=0.9), at(310)], [at(300, severity="severe")]
+    told = news([(0, [at(300)]), (10, two), (20, one), (60, two), (100, one)])
+    assert [t for t, _ in told] == [0, 10, 20]
+
+
+def test_up_and_down_count_as_left_and_right() -> None:
+    """Boxes 200 wide are 100 high: their reach is 50 pixels up and down."""
+    told = news((t, [at(300, y, width=200)]) for t, y in ((0, 100), (9, 145), (19, 155)))
+    assert [(t, s.revision) for t, s in told] == [(0, 0), (19, 1)]
+    apart = news((t, [at(300, y, width=200)]) for t, y in ((0, 0), (1, 145), (9, 300)))
+    assert [(t, s.revision) for t, s in apart] == [(0, 0), (9, 0)]
+
+
+def test_a_car_that_rolls_on_leaves_no_trail() -> None:
+    rolls = [(t, [at(100 + 45 * t)]) for t in every(1, 15)]
+    told = news([*rolls, (20, [at(100)])])
+    assert len({s.id for _, s in told}) == 2
+
+
+def test_a_place_where_nothing_was_seen_for_long_belongs_to_nobody() -> None:
+    stays = [(t, [at(100)]) for t in every(10, GONE + 20, begin=10)]
+    told = news([(0, [at(100), at(700)]), *stays, (GONE + 20, [at(100), at(700)])])
+    assert len({s.id for _, s in told}) == 2
+    assert told[-1][1].detections == (at(700),)
+
+
+def test_of_two_pieces_of_news_the_new_accident_and_then_the_worse_one_is_told() -> None:
+    incidents = Incidents()
+    first = incidents.see("gate-1", 0, [at(100)])
+    second = incidents.see("gate-1", 1, [at(500)])
+    assert first is not None
+    assert second is not None
+    grave = [at(100), at(500, severity="severe")]
+    told = news([(10, [*grave, at(800)]), (11, grave), (12, [at(100, confidence=0.9)])], incidents)
+    assert [s.id for _, s in told[1:]] == [second.id, first.id]
+    both = [at(100, severity="severe"), at(500, confidence=0.9)]
+    ((_, sighting),) = news([(40, both)], incidents)
+    assert sighting.id == first.id
+
+
 def test_an_unknown_severity_is_severe() -> None:
     told = news([(0, [at(300)]), (5, [at(300, severity=None)]), (9, [at(300, severity="severe")])])
     assert [t for t, _ in told] == [0, 5]
@@ -205,6 +246,10 @@ def test_news_without_an_answer_is_asked_about_again_with_growing_pauses() -> No
             incidents.answered("gate-1", "unknown", False)
             incidents.answered("gate-2", sighting.id, False)
     assert told[:4] == [0, AGAIN, 2 * AGAIN, 2 * AGAIN + 12]
+    again = incidents.see("gate-1", 200, [at(300)])
+    assert again is not None
+    assert again.is_news
+    assert not news([(240, [at(300)])], incidents), "answered, as far as is known"
     first = Incidents()
     sighting = first.see("gate-1", 0, [at(300)])
     assert sighting is not None
