@@ -24,7 +24,7 @@ PACKET = 1_400
 """About what one packet carries, bytes."""
 
 PROBE = 200
-"""Bytes of a packet that measures the round trip: on a slow link a full one takes 30 ms itself."""
+"""Least bytes of a packet that measures the round trip; on a slow link a full one takes long."""
 
 QUEUE_SECONDS = 0.02
 """How long a byte may wait in the path's buffer, so that the link never runs dry."""
@@ -225,8 +225,11 @@ class Path:
         now = self._forward(now)
         held = self._rate * self.round_trip
         if self._delivered < self._draining_until:
-            # The queue runs empty, and small packets measure the round trip without it.
-            room = PROBE if not self._in_flight else min(PROBE, 0.75 * held - self._in_flight)
+            # The queue runs empty, and packets measure the round trip whose own time is known.
+            probe = min(PACKET, max(PROBE, self._rate * QUEUE_SECONDS / 2))
+            room = probe if not self._in_flight else min(probe, 0.75 * held - self._in_flight)
+            if room < PROBE:
+                return 0
         elif not self._in_flight:
             room = self._allowance
         else:
