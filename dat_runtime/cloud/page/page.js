@@ -9,6 +9,7 @@ import { inBrief, table, worst } from "./nodes.js";
 import { chime } from "./sound.js";
 
 const PAUSE_MS = 200; // what comes within it is shown together
+const PAUSE_LOST_MS = 1000;
 const LOST_AFTER_MS = 1500;
 const NODES_MS = 5000;
 const COUNT_MS = 1000;
@@ -88,6 +89,7 @@ async function follow() {
       if (more) pause = 0;
       if (rounds > MOST_ROUNDS) page.cursor = null; // far behind: load anew
     } catch (error) {
+      pause = PAUSE_LOST_MS;
       if (!(error instanceof api.Refused)) missed();
       else if (error.status === 401) await signIn();
       else if (error.status === 400) page.cursor = null;
@@ -349,7 +351,9 @@ function setView(view) {
   if (view === page.view) return;
   page.view = view;
   for (const name of ["open", "judged"]) byId(`tab-${name}`).setAttribute("aria-pressed", name === view);
-  byId("list").setAttribute("aria-label", view === "open" ? "Open events, most urgent first" : "Judged events, latest first");
+  const order = view === "open" ? "Most urgent first" : "Latest verdict first";
+  byId("order").textContent = order;
+  byId("list").setAttribute("aria-label", `${view === "open" ? "Open" : "Judged"} events. ${order}`);
   load().catch(missed);
 }
 
