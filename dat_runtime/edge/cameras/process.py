@@ -22,8 +22,18 @@ _READS_AT_ONCE = 32
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "http_proxy", "https_proxy", "no_proxy")
 """Of the environment. A process that decodes what strangers send gets no key of the node's."""
 
+_SET = {
+    "PYTHONPATH": str(Path(dat_runtime.__file__).resolve().parent.parent),
+    # One thread each: cameras share the cores.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Frames come and go: glibc is to keep their memory. Given back, it is cleared for the next one,
+    # which takes longer than to convert it.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
+}
+
 _MODULE = "dat_runtime.edge.cameras.child"
-_ROOT = Path(dat_runtime.__file__).resolve().parent.parent
 
 
 Answer = tuple[Message, Image | None]
@@ -128,5 +138,4 @@ def _told(settings: CameraSettings) -> bytes:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    # One thread each: cameras share the cores.
-    return kept | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return kept | _SET
