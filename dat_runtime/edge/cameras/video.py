@@ -71,9 +71,15 @@ def follow(source: str, fps: float, webcam: bool, mailbox: Mailbox) -> None:
     with _opened(source, "v4l2" if webcam else None, {} if webcam else _STREAM) as container:
         stream = _video_of(container)
         throttle, convert = Throttle(fps), Converter()
+        # Where every packet is a picture, as in motion JPEG, the others need not be decoded; one a
+        # second is, as a sign of life.
+        looks = Throttle(max(fps, 1.0)) if stream.codec_context.codec.intra_only else None
         for packet in _newest(_packets(container, stream), mailbox):
+            now = time.monotonic()
+            if looks is not None and not looks.wants(now):
+                continue
             for frame in _frames(packet, mailbox):
-                if throttle.wants(time.monotonic()):
+                if throttle.wants(now):
                     convert.show(frame, mailbox)
                 else:
                     mailbox.alive()

@@ -294,6 +294,24 @@ def test_a_camera_that_sends_motion_jpeg(tmp_path: Path) -> None:
         assert cameras.next(5) is not None
 
 
+def test_of_motion_jpeg_only_what_is_wanted_is_decoded() -> None:
+    sent = 0
+
+    def broken_but_for_the_first(number: int) -> bytes:
+        nonlocal sent
+        sent = number
+        content = encode_jpeg(picture(number % 40))
+        return content if number < 40 else content[:300] + b"\xff\xd9"
+
+    counts = Counts()
+    with (
+        streams.serving(streams.motion_jpeg(broken_but_for_the_first, fps=50)) as port,
+        running(camera(f"http://127.0.0.1:{port}/video", 2), counts=counts) as cameras,
+    ):
+        until(lambda: total(counts, "frames_dropped", reason="damaged") >= 2, cameras)
+        assert total(counts, "frames_dropped") <= max(4, (sent - 40) // 5)
+
+
 def test_a_stream_that_is_open_and_silent_is_dead(tmp_path: Path) -> None:
     counts = Counts()
     with (
