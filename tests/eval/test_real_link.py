@@ -25,6 +25,16 @@ def test_without_the_tools_the_comparison_is_skipped_with_the_reason(
     assert not (tmp_path / "out").exists()
 
 
+def test_without_the_tools_round_trips_are_simulated_only(arguments, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([*arguments, "--round-trips", "--seconds", "20"]) == 0
+    assert "simulated only: unshare is not installed" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "round_trips.json").read_text())
+    assert {row["round_trip"] for row in rows} == {0.0, 0.05, 0.1, 0.3}
+    assert not any("real" in row for row in rows)
+    assert "2 % loss" in (tmp_path / "out" / "round_trips.md").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not_permitted() is not None, reason=f"no namespaces: {not_permitted()}")
 def test_a_real_link_gives_what_the_simulator_says(arguments, tmp_path):
