@@ -65,12 +65,17 @@ _LARGEST = sys.float_info.max
 def _range(low: float, high: float) -> str:
     """The bounds in words; a bound at the largest float is left out."""
     if low > -_LARGEST and high < _LARGEST:
-        return f" from {low:g} to {high:g}"
+        return f" from {_bound(low)} to {_bound(high)}"
     if low > -_LARGEST:
-        return f" from {low:g}"
+        return f" from {_bound(low)}"
     if high < _LARGEST:
-        return f" up to {high:g}"
+        return f" up to {_bound(high)}"
     return ""
+
+
+def _bound(number: float) -> str:
+    """A whole one in full: 1,048,576 is not 1e+06."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
 def number(low: float = -_LARGEST, high: float = _LARGEST) -> Rule:

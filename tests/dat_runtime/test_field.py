@@ -259,7 +259,10 @@ def test_what_a_killed_node_had_on_its_disk_arrives_once(
     assert len(kept) >= 3
     for picture in frames.iterdir():
         picture.unlink()
-    with receiver(tmp_path) as address, operator(address) as client:
-        with process("edge", "run", node_yaml(address)):
-            events = until(lambda: _events(client, len(kept)))
+    with (
+        receiver(tmp_path) as address,
+        operator(address) as client,
+        process("edge", "run", node_yaml(address)),
+    ):
+        events = until(lambda: _events(client, len(kept)))
     assert sorted(event["id"] for event in events) == sorted(kept)
