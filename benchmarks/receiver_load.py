@@ -34,13 +34,16 @@ from typing import Any
 
 import numpy as np
 import uvloop
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import select
 
 from benchmarks import private_postgresql
-from dat_runtime.cloud import serve
+from dat_runtime.cloud import protocol, receiver, serve
 from dat_runtime.cloud.store import Store
 from dat_runtime.cloud.tables import events, revisions
 from dat_runtime.command import command
+
+receiver.parts()
+assert protocol.BoundedProtocol, "loaded here, so that a process that is forked has it"
 
 CONNECTIONS = 64
 NODES = 50
@@ -210,7 +213,8 @@ class Load:
             _, connection = await loop.create_connection(lambda: _Connection(self), *self.address)
             self._free.append(connection)
         mark = os.urandom(4).hex()
-        requests = [request(f"{mark}-{n}", f"n{n % NODES}") for n in range(self.count)]
+        alerts = (event(f"{mark}-{n}", f"n{n % NODES}") for n in range(self.count))
+        requests = [as_request(alert) for alert in alerts]
         begun = loop.time() + 0.05
         for n, content in enumerate(requests):
             due = begun + n / self.rate
@@ -300,8 +304,8 @@ def event(id: str, node: str, **data: Any) -> dict[str, Any]:
     }
 
 
-def request(id: str, node: str) -> bytes:
-    body = json.dumps(event(id, node), separators=(",", ":")).encode()
+def as_request(alert: dict[str, Any]) -> bytes:
+    body = json.dumps(alert, separators=(",", ":")).encode()
     head = (
         "POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Content-Type: application/cloudevents+json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -310,7 +314,102 @@ def request(id: str, node: str) -> bytes:
 
 
 def kills(args: argparse.Namespace, urls: dict[str, str], folder: Path) -> int:
-    return 0
+    """Kill, begin again, look: 1 when an acknowledged alert is missing, doubled or changed."""
+    print(f"{args.kills} kills of a receiver with {args.workers} worker(s), under load")
+    print("store        acknowledged  unsure at a kill  sent again  lost  twice  changed  seconds")
+    worst = 0
+    for store, url in urls.items():
+        if store == "floor":
+            continue
+        begun = time.monotonic()
+        sent = Sent()
+        for _ in range(args.kills):
+            with served(url, folder / f"data-{store}", args.workers) as (address, process):
+                uvloop.run(sent.load(address, process.pid))
+        # Once more to the end, so that what was unsure is there too, once.
+        with served(url, folder / f"data-{store}", args.workers) as (address, process):
+            uvloop.run(sent.load(address, None))
+        lost, twice, changed = judged(url, sent.acknowledged)
+        worst = max(worst, lost, twice, changed)
+        print(
+            f"{store:11s}  {len(sent.acknowledged):12d}  {sent.unsure:16d}  {sent.again:10d}  "
+            f"{lost:4d}  {twice:5d}  {changed:7d}  {time.monotonic() - begun:7.0f}",
+            flush=True,
+        )
+    return 1 if worst else 0
+
+
+class Sent:
+    """What was sent to a receiver that is killed again and again.
+
+    Attributes:
+        acknowledged: id -> the alert, of all that were answered 201 or 200.
+        unsure: how many were sent and not answered when the receiver was killed.
+        again: how many were sent again that had been acknowledged.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged: dict[str, dict[str, Any]] = {}
+        self.unsure = 0
+        self.again = 0
+        self._waiting: list[dict[str, Any]] = []
+        self._count = 0
+
+    async def load(self, address: tuple[str, int], pid: int | None) -> None:
+        """Send over 16 connections, then kill `pid` at some moment; `None`: until all are kept."""
+        senders = [asyncio.create_task(self._send(address, pid is None)) for _ in range(16)]
+        if pid is not None:
+            await asyncio.sleep(random.uniform(0.02, 0.25))
+            for one in family(pid):
+                os.kill(one, signal.SIGKILL)
+        await asyncio.wait_for(asyncio.gather(*senders), 60)
+
+    async def _send(self, address: tuple[str, int], only_waiting: bool) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        alert: dict[str, Any] | None = None
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while alert := self._next(only_waiting):
+                writer.write(as_request(alert))
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+                await reader.readexactly(length)
+                status = int(head[9:12])
+                assert status in (200, 201), (status, alert)
+                self.acknowledged[alert["id"]] = alert
+        if alert is not None:
+            self.unsure += 1
+            self._waiting.append(alert)
+        writer.close()
+
+    def _next(self, only_waiting: bool) -> dict[str, Any] | None:
+        if self._waiting:
+            return self._waiting.pop()
+        if only_waiting:
+            return None
+        if self.acknowledged and random.random() < 0.1:
+            self.again += 1
+            return random.choice(list(self.acknowledged.values())[-1000:])
+        self._count += 1
+        return event(f"e{self._count}", f"n{self._count % NODES}")
+
+
+def judged(url: str, acknowledged: dict[str, dict[str, Any]]) -> tuple[int, int, int]:
+    """How many acknowledged alerts are lost, there twice, and there with other content."""
+    store = Store(url)
+    query = select(events.c.id, revisions.c.content).join(revisions)
+    kept: dict[str, list[str]] = {}
+
+    async def read() -> None:
+        rows = await store.read(lambda connection: connection.execute(query).all())
+        for id, content in rows:
+            kept.setdefault(id, []).append(content)
+
+    uvloop.run(read())
+    store.close()
+    lost = [id for id in acknowledged if id not in kept]
+    twice = [id for id, contents in kept.items() if len(contents) > 1]
+    changed = [i for i, one in acknowledged.items() if i in kept and json.loads(kept[i][0]) != one]
+    return len(lost), len(twice), len(changed)
 
 
 if __name__ == "__main__":

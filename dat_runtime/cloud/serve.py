@@ -129,12 +129,14 @@ def _require_openable(options: Options) -> None:
 
 @contextlib.contextmanager
 def _listener(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that is bound; who serves listens, so that nobody waits for a worker that begins."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=2_048)
-    except OSError as error:
-        raise ConfigError(f"--listen {host}:{port}: {error.strerror or error}") from None
-    with listener:
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"--listen {host}:{port}: {error.strerror or error}") from None
         yield listener
 
 
