@@ -6,8 +6,12 @@ two may do the same thing for a while.
 """
 
 import asyncio
+import itertools
 import logging
+import os
+import re
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,13 +25,17 @@ from dat_runtime.errors import DatError
 log = logging.getLogger("dat_runtime.cloud")
 
 SECONDS = 30.0
-"""How long a lease lasts; whoever holds it renews it at a third of that."""
+"""How long a lease lasts that nobody renews; whoever holds it does so at a third of that."""
 
 LOOK_EVERY = 5.0
 """Seconds before a lease that another holds is looked at again."""
 
 AFTER_TROUBLE = 5.0
 """Seconds before a step that failed is taken again."""
+
+_HOST = re.sub(r"\s", "-", socket.gethostname())
+_PROCESS = secrets.token_hex(8)
+_COUNT = itertools.count()
 
 leases = Table(
     "leases",
@@ -44,7 +52,7 @@ class Lease:
     def __init__(self, store: Store, name: str):
         self._store = store
         self._name = name
-        self._holder = secrets.token_hex(8)
+        self._holder = f"{_HOST} {os.getpid()} {_PROCESS} {next(_COUNT)}"
         self._renew_at = 0.0
 
     async def held(self) -> bool:
@@ -77,11 +85,28 @@ class Lease:
             connection.execute(new)
             return True
         # One that lasts longer than any does was written by a clock that has been set back.
-        if row.holder != holder and now < row.until <= now + 2 * SECONDS:
+        lasts = now < row.until <= now + 2 * SECONDS
+        if row.holder != holder and lasts and not _is_gone(row.holder):
             return False
         ours = update(leases).where(leases.c.name == self._name)
         connection.execute(ours.values(holder=holder, until=until))
         return True
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether it was a process of this machine that has ended: then nobody has to wait for it."""
+    host, number, process, _ = holder.split(" ")
+    if host != _HOST or process == _PROCESS:
+        return False
+    if int(number) == os.getpid():  # as in a container, where each process is the first
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 async def forever(what: str, lease: Lease, step: Callable[[], Awaitable[float]]) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import time
 
 import pytest
@@ -31,6 +33,30 @@ def test_one_holds_it_until_it_is_given_back_or_ends(store_url: str) -> None:
 
     store = Store(store_url)
     asyncio.run(scenario(store))
+    store.close()
+
+
+def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(store_url: str) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from dat_runtime.cloud.lease import Lease\n"
+        "from dat_runtime.cloud.store import Store\n"
+        "print(asyncio.run(Lease(Store(sys.argv[1]), 'x').held()), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, store_url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    store = Store(store_url)
+    assert not asyncio.run(Lease(store, "x").held())
+    other.kill()
+    other.communicate()
+    assert asyncio.run(Lease(store, "x").held())
     store.close()
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def create(receiver: Process) -> str:
         f"{receiver.url}/v1/visuals",
     )
     assert status in (200, 201)
-    return f"{receiver.url}/v1/{headers['location']}"
+    return urljoin(f"{receiver.url}/v1/visuals", headers["location"])
 
 
 def offset(where: str) -> int:
@@ -165,6 +166,7 @@ def test_in_three_parts_past_a_broken_connection(receiver: Process) -> None:
     assert shown(receiver) == JPEG
 
 
+@pytest.mark.slow
 def test_past_sigkill_of_the_receiver(receiver: Process) -> None:
     """What was acknowledged is there afterwards, byte for byte, however often it dies."""
     post_alert(receiver)
@@ -184,3 +186,20 @@ def test_past_sigkill_of_the_receiver(receiver: Process) -> None:
     receiver.end(signal.SIGKILL)
     receiver.start()
     assert shown(receiver) == JPEG
+
+
+def test_a_body_without_end_takes_neither_memory_nor_disk(receiver: Process) -> None:
+    post_alert(receiver)
+    where = create(receiver)
+    arguments = ("-X", "PATCH", "-T", "/dev/zero", *BYTES, "-H", "Upload-Offset: 0", where)
+    begun = time.monotonic()
+    assert CURL is not None
+    for _ in range(3):
+        subprocess.run([CURL, "-s", "--max-time", "60", *arguments], capture_output=True)
+    assert time.monotonic() - begun < 60
+    assert receiver.running is not None
+    status = Path(f"/proc/{receiver.running.pid}/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1_024
+    assert peak < 200_000_000
+    files = [path for path in (receiver.folder / "visuals").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= len(JPEG)
