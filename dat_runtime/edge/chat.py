@@ -127,11 +127,11 @@ def _parsed(content: bytes) -> Any:
 def _choice(value: Any) -> dict[str, Any] | None:
     """The first choice, when it has a message that could hold a text."""
     try:
-        choice = value["choices"][0]
+        choice: dict[str, Any] = value["choices"][0]
         choice["message"]["content"]
     except (KeyError, IndexError, TypeError):
         return None
-    return choice if isinstance(choice, dict) else None
+    return choice
 
 
 def _reply(choice: dict[str, Any], usage: Any) -> Reply | Problem:
