@@ -27,6 +27,7 @@ from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_text
 from dat_runtime.mqtt import (
+    LARGEST,
     NOT_AUTHORIZED,
     OVERHEAD,
     REFUSED,
@@ -232,11 +233,10 @@ async def _answer(
 
 def _room(connection: Connection, topic: str) -> int:
     """Bytes of payload that a message to this topic may have."""
-    if connection.largest is None:
-        return 1 << 28  # the protocol's own limit
-    room = connection.largest - len(topic) - OVERHEAD - _TEXTS
+    largest = min(connection.largest or LARGEST, LARGEST)  # a receiver takes no more either
+    room = largest - len(topic) - OVERHEAD - _TEXTS
     if room < 1:
-        raise MqttError(f"the broker takes packets of at most {connection.largest} bytes")
+        raise MqttError(f"the broker takes packets of at most {largest} bytes")
     return room
 
 

@@ -235,6 +235,21 @@ def test_packets_are_no_larger_than_the_broker_takes(tmp_path: Path) -> None:
         asyncio.run(scenario(broker))
 
 
+def test_a_piece_is_no_larger_than_a_receiver_takes(broker: Broker) -> None:
+    async def whole(content: bytes) -> AsyncIterator[bytes]:
+        yield content
+
+    async def scenario() -> None:
+        got: list[Message] = []
+        large = bytes(1_000_000)
+        async with receiver(broker, got), node(broker) as sender:
+            visual = OutgoingVisual("e", "roi", len(large))
+            assert await sender.send_visual(visual, lambda _: whole(large)) == len(large)
+            await until(lambda: sum(len(m.payload) for m in got) == len(large))
+
+    asyncio.run(scenario())
+
+
 def test_a_node_speaks_for_itself_only(tmp_path: Path) -> None:
     """Its token is the password, and the broker's rules bind its name to its topics."""
     passwords = tmp_path / "passwords"
