@@ -34,6 +34,17 @@ def test_a_source_that_has_what_is_wanted_loses_no_frame_to_its_jitter() -> None
     assert taken(10, stamps) == stamps
 
 
+def test_the_frame_nearest_to_its_time_is_taken() -> None:
+    # A quarter of a second early, and the next is expected half a second later.
+    assert taken(1, [0.0, 0.25, 0.75]) == [0.0, 0.75]
+    assert taken(1, [0.0, 0.25, 0.74]) == [0.0]
+
+
+def test_a_frame_that_comes_a_whole_period_late_begins_anew() -> None:
+    assert taken(1, [0.0, 2.0, 2.25]) == [0.0, 2.0]
+    assert taken(1, [0.0, 1.75, 2.0]) == [0.0, 1.75, 2.0]
+
+
 def test_after_a_gap_there_is_nothing_to_make_up_for() -> None:
     stamps = [0.0, *(60 + n / 25 for n in range(25))]
     assert len(taken(5, stamps)) == 1 + 5
@@ -50,6 +61,11 @@ def test_a_file_plays_by_its_own_time_stamps() -> None:
 
 def test_a_file_without_time_stamps_plays_by_its_rate() -> None:
     assert played([None, None, None], step=0.25) == pytest.approx([0.0, 0.25, 0.5])
+
+
+def test_a_gap_of_five_seconds_is_waited_for_and_a_longer_one_is_not() -> None:
+    assert played([0.0, 5.0, 10.5, 11.0]) == pytest.approx([0.0, 5.0, 5.04, 5.54])
+    assert played([1.0, 1.0]) == pytest.approx([0.0, 0.0])
 
 
 def test_where_a_file_starts_again_or_jumps_is_one_step() -> None:
@@ -102,3 +118,10 @@ def test_who_is_behind_skips_to_the_newest_and_resumes_at_a_key_frame() -> None:
     # After a second of work without a pause; the wait ends at 160, the next key frame is 175.
     assert skipped[0] == pytest.approx(100, abs=2)
     assert skipped == list(range(skipped[0], 175))
+
+
+def test_five_milliseconds_are_no_wait_and_a_second_is_not_behind() -> None:
+    assert CatchUp(-2.0).skips(0.0, 0.005, is_key=False)
+    assert not CatchUp(-2.0).skips(0.0, 0.006, is_key=False)
+    assert not CatchUp(0.0).skips(1.0, 1.0, is_key=False)
+    assert CatchUp(0.0).skips(1.001, 1.001, is_key=False)
