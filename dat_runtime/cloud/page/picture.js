@@ -63,7 +63,8 @@ function boxesOf(event, view, large) {
   event.data.answer.accidents.forEach(({ bbox: [x1, y1, x2, y2], severity }, index) => {
     const box = { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
     marks.push(s("rect", { ...box, class: "halo" }), s("rect", { ...box, class: `box ${severity}` }));
-    if (large) {
+    const isSeen = x2 > view.x && y2 > view.y && x1 < view.x + view.width && y1 < view.y + view.height;
+    if (large && isSeen) {
       const y = Math.min(Math.max(y1 + size * 1.1, view.y + size), view.y + view.height - size * 0.3);
       const x = Math.min(Math.max(x1, view.x) + size * 0.35, view.x + view.width - size);
       marks.push(s("text", { x, y, "font-size": size, "stroke-width": size / 7, class: severity }, `${index + 1}`));

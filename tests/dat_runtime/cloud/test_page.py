@@ -368,8 +368,6 @@ def test_where_tokens_are_needed_the_page_asks_for_one(visit: Any, tmp_path: Pat
 
 
 def test_nodes_and_cameras_that_are_away_are_told(receiver: Running, visit: Any) -> None:
-    page = visit()
-    wait_for_text(page, "#link", "no node")
     status = {
         "schema": 1,
         "time": 0,
@@ -379,6 +377,7 @@ def test_nodes_and_cameras_that_are_away_are_told(receiver: Running, visit: Any)
         "dropped": {"visuals: expired": 12},
     }
     assert receiver.client.put("/v1/nodes/n1", json=status).status_code == 204
+    page = visit()
     wait_for_text(page, "#link", "1 node, 1 camera away")
     page.click("#link")
     text = page.locator("#nodes").inner_text()
