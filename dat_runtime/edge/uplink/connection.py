@@ -236,6 +236,7 @@ class Connection:
                 known.in_flight + waiting,
                 known.round_trip or None,
                 known.unsent + waiting,
+                known.beyond,
             )
         elif self._writer.transport.is_closing():
             self._last = self._last._replace(in_flight=0)

@@ -29,8 +29,9 @@ class Meter:
         else:
             self._path.sent(since, written - self._written)
             arrived = progress.acknowledged - self._acknowledged
-            if arrived > 0:
-                self._path.acknowledged(now, arrived, progress.round_trip)
+            if arrived > 0 or progress.beyond:
+                told = progress.round_trip
+                self._path.acknowledged(now, arrived, told, beyond=progress.beyond)
         if progress.unsent:  # the kernel holds back: what arrives says less than the path can do
             self._path.idle()
         self._looked_at = now

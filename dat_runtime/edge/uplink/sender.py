@@ -84,12 +84,14 @@ class Progress(NamedTuple):
         in_flight: bytes handed to the network and not acknowledged yet.
         round_trip: shortest round trip seen lately, seconds; `None` before the first.
         unsent: bytes of those in flight that the kernel has not sent, as far as it says.
+        beyond: bytes of those in flight that have arrived after a lost packet, as far as it says.
     """
 
     acknowledged: int
     in_flight: int
     round_trip: float | None
     unsent: int = 0
+    beyond: int = 0
 
 
 def together(parts: Sequence[Progress]) -> Progress:
@@ -100,6 +102,7 @@ def together(parts: Sequence[Progress]) -> Progress:
         sum(part.in_flight for part in parts),
         min(trips, default=None),
         sum(part.unsent for part in parts),
+        sum(part.beyond for part in parts),
     )
 
 

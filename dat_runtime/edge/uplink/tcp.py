@@ -28,6 +28,8 @@ _BBR = b"bbr"
 """Congestion control that does not take 2 % of lost packets for a full path."""
 
 _INFO_BYTES = 168
+_SEGMENT_AT = 16
+_SACKED_AT = 28
 _RTT_AT = 68
 _BYTES_ACKED_AT = 120
 _UNSENT_AT = 144
@@ -49,12 +51,14 @@ class TcpProgress(NamedTuple):
     acknowledged: bytes that the other end's kernel has.
     in_flight: bytes in the kernel's send queue, sent or not, that are not acknowledged.
     unsent: those of them that the kernel holds back: its congestion window is full.
+    beyond: those of them that have arrived after a lost packet, about.
     round_trip: the shortest lately, seconds; 0.0 before the first.
     """
 
     acknowledged: int
     in_flight: int
     unsent: int
+    beyond: int
     round_trip: float
 
 
@@ -93,8 +97,10 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
     (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
     (smoothed,) = struct.unpack_from("=I", info, _RTT_AT)
     (shortest,) = struct.unpack_from("=I", info, _MIN_RTT_AT)
+    (segment,) = struct.unpack_from("=I", info, _SEGMENT_AT)
+    (sacked,) = struct.unpack_from("=I", info, _SACKED_AT)
     (unsent,) = struct.unpack_from("=I", info, _UNSENT_AT)
     (in_flight,) = struct.unpack("=i", queued)
     # Before its first sample the kernel states the largest number as the shortest round trip.
     round_trip = min(shortest, smoothed) / 1e6
-    return TcpProgress(acknowledged, in_flight, unsent, round_trip)
+    return TcpProgress(acknowledged, in_flight, unsent, sacked * segment, round_trip)
