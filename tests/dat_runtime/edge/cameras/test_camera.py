@@ -184,7 +184,7 @@ def pauses(lives: list[tuple[float, bool]]) -> list[float]:
         told.hear(now, Kind.FAILED, word=Word.UNREACHABLE)
         told.camera.give_up(now)
         failed = now
-        while not told.camera.is_due(now):
+        while not told.camera.is_due(now) and now < failed + 1000:
             now += 0.01
         found.append(now - failed)
         told.camera.start(now)
