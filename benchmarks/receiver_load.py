@@ -42,8 +42,8 @@ from dat_runtime.cloud.store import Store
 from dat_runtime.cloud.tables import events, revisions
 from dat_runtime.command import command
 
-receiver.parts()
-assert protocol.BoundedProtocol, "loaded here, so that a process that is forked has it"
+LOADED = (protocol, *receiver.parts())
+"""What the receiver needs, so that a process that is forked begins at once."""
 
 CONNECTIONS = 64
 NODES = 50

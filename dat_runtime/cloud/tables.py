@@ -54,6 +54,7 @@ events = Table(
     Index("events_by_change", "changed"),
     Index("events_by_node", "node", "cursor"),
     Index("events_by_priority", "priority", "captured_at", "number"),
+    Index("events_by_verdict", "verdict", "priority", "captured_at", "number"),
 )
 """One row an event, at its newest revision.
 
