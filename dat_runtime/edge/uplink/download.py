@@ -113,6 +113,8 @@ async def _piece(pool: Pool, query: str, first: int, size: int) -> bytes:
         response = await connection.request("GET", query, headers, b"", PIECE_SECONDS)
     if response.status in (403, 404, 410, 416):
         raise DownloadError(f"status {response.status}: {response.text}")
+    if response.status == 200:
+        raise DownloadError("the server does not serve parts of the file")
     if response.status != 206 or not _begins_at(response, first):
         raise SendError(f"status {response.status} to a request for a part of the file")
     if not 0 < len(response.body) <= size:

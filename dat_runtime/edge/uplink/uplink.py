@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.alert_lane import AlertLane
+from dat_runtime.edge.uplink.download import download
 from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.outbox import Outbox
@@ -21,7 +23,7 @@ from dat_runtime.edge.uplink.settings import UplinkSettings, UplinkState
 from dat_runtime.edge.uplink.visual_lane import VisualLane
 from dat_runtime.errors import ConfigError
 from dat_runtime.event import Event
-from dat_runtime.planning.path import Path
+from dat_runtime.planning import path as planning
 
 LEAVE_SECONDS = 15.0
 """A way that has failed for so long is left, where there is another."""
@@ -70,7 +72,7 @@ class Uplink:
         self._status = status
         for one in self._settings:
             sender_of(one, node)  # what is wrong with the settings is said at once
-        self._paths = [Path(one.initial_bytes_per_s) for one in self._settings]
+        self._paths = [planning.Path(one.initial_bytes_per_s) for one in self._settings]
         self._healths = [Health() for _ in self._settings]
         self._outbox = Outbox(spool, counts, self._paths[0])
         self._used = 0
@@ -111,6 +113,39 @@ class Uplink:
     def _cancel(self) -> None:
         if self._main is not None:
             self._main.cancel()
+
+    def download(
+        self,
+        url: str,
+        file: Path,
+        *,
+        sha256: str,
+        size: int,
+        bytes_per_s: float,
+        authorities: Path | None = None,
+    ) -> None:
+        """See `download.download`; waits until the file is there. From a thread of the caller's.
+
+        Nothing comes while alerts wait, bytes are on their way, or the way in use is metered.
+
+        Raises:
+            DownloadError: it did not come.
+        """
+        coming = download(
+            url,
+            file,
+            sha256=sha256,
+            size=size,
+            bytes_per_s=bytes_per_s,
+            is_busy=self._is_busy,
+            authorities=authorities,
+        )
+        asyncio.run_coroutine_threadsafe(coming, self._loop).result()
+
+    def _is_busy(self) -> bool:
+        used = self._used
+        under_way = self._outbox.alerts or self._paths[used].in_flight
+        return bool(under_way) or self._settings[used].metered
 
     @property
     def state(self) -> UplinkState:
