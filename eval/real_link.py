@@ -63,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _over_round_trips(args: argparse.Namespace) -> int:
+    if args.seconds < round_trips.LEAST_SECONDS:
+        raise ConfigError(
+            f"--seconds is {args.seconds}, expected {round_trips.LEAST_SECONDS} or more: "
+            "a run settles first"
+        )
     setting = load_setting(args.config)
     events, rates = shaped_link.experiment(setting, read_trace(args.trace), args.seconds)
     reason = emulated_link.not_permitted()

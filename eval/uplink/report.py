@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from eval.uplink.round_trips import SETTLED
 from eval.uplink.timeliness import COLUMNS, COLUMNS_FROM_CAPTURE
 
 CALIBRATION = (
@@ -277,6 +278,7 @@ def round_trips(rows: Sequence[Row], events: int, seconds: int) -> str:
                 _both(runs, lambda run: f"{run['vtr_1']:.1f}"),
                 f"{row['moved']:.1f}" if "moved" in row else "",
                 _both(runs, lambda run: f"{run['avg_visual_delay']:.3f}"),
+                _both(runs, lambda run: f"{run['first_visual_delay']:.3f}"),
             ]
         )
     titles = [
@@ -288,9 +290,11 @@ def round_trips(rows: Sequence[Row], events: int, seconds: int) -> str:
         "VTR@1s (%)",
         "of round trip 0, moved (%)",
         "Avg visual delay (s)",
+        "at first (s)",
     ]
     return (
-        f"Burst, {events} events in {seconds} s, delays from capture; simulated | real. An alert's "
+        f"Burst, {events} events in {seconds} s, delays from capture; simulated | real. The first "
+        f"{SETTLED:g} s count in the last column alone. An alert's "
         "wait ends when the node knows that it has arrived, and leaves the round trip out. Moved: "
         "what the simulated link without a round trip shows, half a round trip later.\n\n"
         + _table(titles, lines)

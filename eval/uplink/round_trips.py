@@ -30,6 +30,13 @@ LOSS = 0.02
 FIFO_ROUND_TRIP = 0.1
 """Of the rows of a FIFO: what an alert waits behind images hardly depends on it."""
 
+SETTLED = 18.0
+"""Seconds of a run that are figures of their own: TCP's window begins small, and opens only in the
+first bursts. The simulation has no such window."""
+
+LEAST_SECONDS = 30
+"""Of a run, so that there are bursts after it has settled."""
+
 LONGEST_WAIT = 0.05
 """Seconds beyond a round trip that an alert may take behind images."""
 
@@ -130,7 +137,7 @@ def _moved(setting: Setting, deliveries: Sequence[LaneDelivery], case: Case) -> 
     later = case.link.round_trip / 2
     moved = [
         replace(each, visual_at=None if each.visual_at is None else each.visual_at + later)
-        for each in deliveries
+        for each in _settled(deliveries)
     ]
     return measure(moved, setting.parse, from_capture=True).vtr_1
 
@@ -138,14 +145,18 @@ def _moved(setting: Setting, deliveries: Sequence[LaneDelivery], case: Case) -> 
 def figures(
     setting: Setting, deliveries: Sequence[LaneDelivery], round_trip: float
 ) -> dict[str, Any]:
-    """What one run came to.
+    """What one run came to, once it has settled.
 
     An alert's wait is in seconds from its capture until the node knows that it has arrived, less
     the round trip. `waits` gives it by rank; None is an alert of which that was never known.
+    `first_visual_delay` is that of the bursts before `SETTLED`.
     """
-    run = measure(deliveries, setting.parse, from_capture=True)
-    waits = sorted(_wait(each, round_trip) for each in deliveries)
+    settled = _settled(deliveries)
+    first = [each for each in deliveries if each.event.entered_at < SETTLED]
+    run = measure(settled, setting.parse, from_capture=True)
+    waits = sorted(_wait(each, round_trip) for each in settled)
     ranked = {name: waits[round(share * (len(waits) - 1))] for name, share in RANKS.items()}
+    delay = measure(first, setting.parse, from_capture=True).avg_visual_delay if first else None
     return {
         "waits": {name: wait if math.isfinite(wait) else None for name, wait in ranked.items()},
         "in_time": 100 * sum(wait <= LONGEST_WAIT for wait in waits) / len(waits),
@@ -153,8 +164,13 @@ def figures(
         "vtr_05": run.vtr_05,
         "vtr_1": run.vtr_1,
         "avg_visual_delay": run.avg_visual_delay,
+        "first_visual_delay": delay,
         "no_alert": run.no_alert,
     }
+
+
+def _settled(deliveries: Sequence[LaneDelivery]) -> list[LaneDelivery]:
+    return [each for each in deliveries if each.event.entered_at >= SETTLED]
 
 
 def _wait(delivery: LaneDelivery, round_trip: float) -> float:

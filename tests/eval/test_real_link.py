@@ -27,12 +27,17 @@ def test_without_the_tools_the_comparison_is_skipped_with_the_reason(
 
 def test_without_the_tools_round_trips_are_simulated_only(arguments, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert main([*arguments, "--round-trips", "--seconds", "20"]) == 0
+    assert main([*arguments, "--round-trips", "--seconds", "30"]) == 0
     assert "simulated only: unshare is not installed" in capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "round_trips.json").read_text())
     assert {row["round_trip"] for row in rows} == {0.0, 0.05, 0.1, 0.3}
     assert not any("real" in row for row in rows)
     assert "2 % loss" in (tmp_path / "out" / "round_trips.md").read_text()
+
+
+def test_a_run_too_short_to_settle_is_refused(arguments, capsys):
+    assert main([*arguments, "--round-trips", "--seconds", "29"]) == 2
+    assert "expected 30 or more" in capsys.readouterr().err
 
 
 @pytest.mark.slow

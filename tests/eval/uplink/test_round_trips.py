@@ -11,6 +11,7 @@ from eval.uplink.round_trips import (
     LONGEST_WAIT,
     LOSS,
     ROUND_TRIPS,
+    SETTLED,
     TRACE,
     cases,
     compare,
@@ -28,9 +29,9 @@ def rows():
     return compare(SETTING, events, [400e3, 100e3, 900e3], real=False)
 
 
-def delivered(known_at, at=10.0):
-    sent = event("a", entered=at)
-    return LaneDelivery(sent, known_at, known_at, "box", alert_known_at=known_at)
+def delivered(wait, round_trip=0.0, at=2 * SETTLED):
+    sent, there = event("a", entered=at), at + wait + round_trip
+    return LaneDelivery(sent, there, there, "box", alert_known_at=there)
 
 
 def test_every_rate_is_crossed_with_every_round_trip_and_the_constant_ones_with_losses():
@@ -41,14 +42,22 @@ def test_every_rate_is_crossed_with_every_round_trip_and_the_constant_ones_with_
             assert ((rate, round_trip, LOSS) in found) == (rate != TRACE)
 
 
-@pytest.mark.parametrize(("wait", "share"), [(LONGEST_WAIT, 100.0), (LONGEST_WAIT + 1e-6, 0.0)])
+@pytest.mark.parametrize(("wait", "share"), [(0.03125, 100.0), (0.0625, 0.0)])
 def test_an_alert_is_in_time_up_to_50_ms_beyond_the_round_trip(wait, share):
-    assert figures(SETTING, [delivered(wait, at=0.0)], 0.0)["in_time"] == share
+    assert figures(SETTING, [delivered(wait, 0.25)], 0.25)["in_time"] == share
+
+
+@pytest.mark.parametrize("at", [SETTLED, SETTLED - 0.5])
+def test_what_enters_before_the_run_has_settled_is_a_figure_of_its_own(at):
+    early = delivered(0.5, at=at)
+    found = figures(SETTING, [early, delivered(0.125)], 0.0)
+    assert (found["first_visual_delay"] == 0.5) == (at < SETTLED)
+    assert (found["avg_visual_delay"] == 0.125) == (at < SETTLED)
 
 
 def test_an_alert_of_which_nothing_is_known_is_never_there():
-    lost = LaneDelivery(event("b"))
-    found = figures(SETTING, [delivered(10.27), lost], 0.25)
+    lost = LaneDelivery(event("b", entered=2 * SETTLED))
+    found = figures(SETTING, [delivered(0.02, 0.25), lost], 0.25)
     assert found["waits"]["p50"] == pytest.approx(0.02)
     assert found["waits"]["max"] is None
     assert found["in_time"] == 50.0
@@ -86,4 +95,4 @@ def test_the_table_has_a_line_for_every_row_simulated_and_real(rows):
     lines = report.round_trips(with_real, 60, 60).splitlines()
     assert sum(line.startswith("| 250 kB/s, ") for line in lines) == 13
     assert sum("2 % loss, CUBIC" in line for line in lines) == len(ROUND_TRIPS)
-    assert all(line.count(r"\|") == 5 for line in lines if line.startswith("| 250 kB/s, "))
+    assert all(line.count(r"\|") == 6 for line in lines if line.startswith("| 250 kB/s, "))
