@@ -4,10 +4,22 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from export.demo_live import main
+
+
+@pytest.mark.slow
+def test_with_a_bundle_its_gate_looks_at_the_cameras(bundle_folder: Path) -> None:
+    """The gate sees a severe accident in the middle of every frame."""
+    command = [sys.executable, "-m", "export.demo_live", "--listen", "127.0.0.1:0"]
+    options = ["--cameras", "1", "--seconds", "8", "--bundle", str(bundle_folder)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert f"the gate of {bundle_folder}" in done.stdout
+    assert "first picture after" in done.stdout
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 // What the page asks of the receiver. All of it is same-origin; the session is an HttpOnly cookie.
+// Addresses are relative: a proxy may serve the receiver under a prefix.
 
 const PATIENCE_MS = 6000;
 const PAGE = 100;
@@ -34,28 +35,28 @@ const post = (path, value) => ask(path, {
 });
 
 const going = (after) => (after ? `&after=${encodeURIComponent(after)}` : "");
-const path = (event) => `/v1/events/${encodeURIComponent(event.id)}`;
+const path = (event) => `v1/events/${encodeURIComponent(event.id)}`;
 const of = (event) => `node=${encodeURIComponent(event.node)}`;
 
 export const open = async (after) => {
-  const { events, next } = await ask(`/v1/events?order=priority&verdict=open&limit=${PAGE}${going(after)}`);
+  const { events, next } = await ask(`v1/events?order=priority&verdict=open&limit=${PAGE}${going(after)}`);
   return { events, next: events.length < PAGE ? null : next };
 };
 export const judged = async (after) => {
-  const { reviews, next } = await ask(`/v1/reviews?current=true&limit=${PAGE}${going(after)}`);
+  const { reviews, next } = await ask(`v1/reviews?current=true&limit=${PAGE}${going(after)}`);
   return { events: reviews.map(({ event, ...review }) => ({ ...event, review })), next: reviews.length < PAGE ? null : next };
 };
 export const changes = async (after) => {
   // The receiver answers as soon as something has changed, after two seconds in any case.
-  const { events, next } = await ask(`/v1/events?order=changed&wait=2&limit=${PAGE}${going(after)}`);
+  const { events, next } = await ask(`v1/events?order=changed&wait=2&limit=${PAGE}${going(after)}`);
   return { events, next, more: events.length === PAGE };
 };
-export const summary = () => ask("/v1/reviews/summary");
+export const summary = () => ask("v1/reviews/summary");
 export const event = (which) => ask(`${path(which)}?${of(which)}`);
-export const nodes = () => ask("/v1/nodes");
+export const nodes = () => ask("v1/nodes");
 export const judge = (which, verdict, note) =>
   post(`${path(which)}/review?${of(which)}`, { verdict, note, revision: which.data.revision });
-export const session = () => ask("/v1/session");
-export const signIn = (token) => post("/v1/session", { token });
-export const signOut = () => ask("/v1/session", { method: "DELETE" });
+export const session = () => ask("v1/session");
+export const signIn = (token) => post("v1/session", { token });
+export const signOut = () => ask("v1/session", { method: "DELETE" });
 export const picture = (which, kind) => `${path(which)}/visuals/${kind}?${of(which)}`;

@@ -42,8 +42,8 @@ export class List {
   get size() { return this.all.size; }
   has(key) { return this.all.has(key); }
   get(key) { return this.all.get(key); }
-  last() { return [...this.all.values()].sort(this.order).at(-1); }
-  precedes(a, b) { return this.order(a, b) < 0; }
+  // Whether an event belongs below all that is listed.
+  isBeyond(event) { return Boolean(this.last) && this.order(this.last, event) < 0; }
   indexOf(key) { return this.shown.findIndex((event) => keyOf(event) === key); }
 
   clear(order) {
@@ -73,7 +73,9 @@ export class List {
   // in view, else the first row, but at the top of the list new rows come in above.
   refresh() {
     const anchor = this.anchor();
-    this.shown = [...this.all.values()].filter((event) => this.matches(event)).sort(this.order);
+    const sorted = [...this.all.values()].sort(this.order);
+    this.last = sorted.at(-1);
+    this.shown = sorted.filter((event) => this.matches(event));
     this.list.style.height = `${this.shown.length * this.height}px`;
     if (anchor) {
       const index = this.indexOf(anchor.key);
@@ -167,7 +169,10 @@ function fillRow(row, event) {
     row.picture = h("div", { class: "thumbnail" }, drawing(event, thumbnail));
   }
   const passed = h("time", { datetime: new Date(event.data.captured_at * 1000).toISOString() });
-  row.tell = () => { passed.textContent = age(event.data.captured_at); };
+  row.tell = () => {
+    const text = age(event.data.captured_at);
+    if (passed.textContent !== text) passed.textContent = text;
+  };
   row.tell();
   passed.title = exactTime(event.data.captured_at);
   row.className = data.answer.severity;

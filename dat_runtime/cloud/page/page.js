@@ -108,7 +108,7 @@ function changed(events) {
     if (!belongs(event)) { list.drop(key); page.held.delete(key); continue; }
     if (list.has(key)) { list.put([{ ...event, review: list.get(key).review }]); continue; }
     // A page of the list that is not loaded yet will bring it.
-    if (page.older && list.size && list.precedes(list.last(), event)) continue;
+    if (page.older && list.isBeyond(event)) continue;
     if (!page.held.has(key) && event.data.answer.severity === "severe") severe += 1;
     if (isReading && page.view === "open") page.held.set(key, event);
     else list.put([event]);
@@ -170,7 +170,7 @@ function told() {
   else if (page.older) text = "Loading older ones…";
   byId("tail").textContent = text;
   if (page.view === "judged" && list.size) {
-    byId("tail").append(" ", h("a", { href: "/v1/reviews/export", download: "reviews.zip" }, "Download as a training set"));
+    byId("tail").append(" ", h("a", { href: "v1/reviews/export", download: "reviews.zip" }, "Download as a training set"));
   }
   byId("tail").classList.toggle("nothing", !list.size);
 }
@@ -219,13 +219,15 @@ function open(key, { fromAddress = false } = {}) {
   if (!fromAddress && location.hash !== address) {
     // One step back leads to the list, however many events were looked at.
     if (location.hash) history.replaceState(null, "", address);
-    else history.pushState(null, "", address);
+    else { history.pushState(null, "", address); page.stepped = true; }
   }
 }
 
 function close() {
-  if (location.hash) history.back();
-  else closed();
+  if (location.hash && page.stepped) { page.stepped = false; history.back(); return; }
+  // The page was opened by a link to the event: a step back would leave it.
+  history.replaceState(null, "", location.pathname);
+  closed();
 }
 
 function closed() {
@@ -239,7 +241,7 @@ function closed() {
 }
 
 async function fromAddress() {
-  if (!location.hash) { if (details.event) closed(); return; }
+  if (!location.hash) { page.stepped = false; if (details.event) closed(); return; }
   const [node, id] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const key = `${node}/${id}`;
   if (list.get(key)) { open(key, { fromAddress: true }); return; }
@@ -272,8 +274,11 @@ async function judge(verdict, event = details.event, note = details.note?.value.
     else next(index);
   } catch (error) {
     if (error instanceof api.Refused && error.status === 401) signIn();
-    const why = error instanceof api.Refused ? error.message : "the receiver does not answer";
-    toast(`Not saved: ${why}`, { text: "Try again", run: () => judge(verdict, event, note) });
+    const isAnswer = error instanceof api.Refused;
+    const why = isAnswer ? error.message : "the receiver does not answer";
+    // What became worse is to be looked at again before it is judged.
+    const again = { text: "Try again", run: () => judge(verdict, event, note) };
+    toast(`Not saved: ${why}`, isAnswer && error.status === 409 ? null : again);
   }
   page.judging = false;
   details.busy(false);
@@ -381,6 +386,8 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.key === "Enter" && event.target.matches("button, a")) return;
+  // A key that is held down moves on, and judges nothing.
+  if (event.repeat && "cdu".includes(event.key)) return;
   const act = KEYS[event.key];
   if (act) { event.preventDefault(); act(); }
 });
@@ -391,7 +398,7 @@ byId("filter").oninput = (event) => { list.filter(event.target.value); told(); l
 byId("pill").onclick = KEYS.n;
 byId("help-button").onclick = KEYS["?"];
 byId("link").onclick = () => { byId("nodes-body").replaceChildren(table(page.nodes ?? [])); byId("nodes").showModal(); };
-byId("sign-out").onclick = async () => { await api.signOut().catch(() => {}); location.replace("/"); };
+byId("sign-out").onclick = async () => { await api.signOut().catch(() => {}); location.reload(); };
 byId("sound").onclick = ({ currentTarget: button }) => {
   const isOn = chime.toggle();
   button.setAttribute("aria-pressed", isOn);

@@ -184,6 +184,32 @@ def test_a_change_of_mind_is_kept_and_told(receiver: Running, visit: Any) -> Non
     assert history.index("Alert") < history.index("Confirmed") < history.index("Dismissed")
 
 
+def test_a_key_that_is_held_down_judges_one_event(receiver: Running, visit: Any) -> None:
+    three(receiver)
+    page = visit()
+    page.keyboard.press("j")
+    page.keyboard.down("c")
+    page.wait_for_selector("#list li[data-key='n1/top']", state="detached")
+    for _ in range(5):
+        page.keyboard.down("c")  # as a keyboard repeats it
+    page.wait_for_timeout(300)
+    assert rows(page) == ["mid", "low"]
+
+
+def test_a_dismissal_of_what_became_worse_meanwhile_is_not_saved(
+    receiver: Running, visit: Any
+) -> None:
+    receiver.post(alert("a", priority=0.4))
+    page = visit()
+    page.keyboard.press("j")
+    page.route("**/v1/events?order=changed*", lambda route: route.abort())
+    page.wait_for_selector("#lost:visible")  # the page does not hear of the next revision
+    receiver.post(alert("a", priority=0.9, revision=1))
+    page.keyboard.press("d")
+    wait_for_text(page, "#toast", "look again")
+    assert verdict(receiver, "a") is None
+
+
 def test_the_filter_leaves_what_matches(receiver: Running, visit: Any) -> None:
     three(receiver)
     receiver.post(alert("odd", node="harbour", priority=0.6))
@@ -341,6 +367,9 @@ def test_a_link_leads_to_an_event(receiver: Running, visit: Any) -> None:
     three(receiver)
     page = visit(f"{receiver.url}/#n1/low")
     wait_for_text(page, ".facts", "low")
+    page.keyboard.press("Escape")  # does not leave the page
+    assert page.url == f"{receiver.url}/"
+    assert rows(page) == ["top", "mid", "low"]
 
 
 def test_where_tokens_are_needed_the_page_asks_for_one(visit: Any, tmp_path: Path) -> None:
