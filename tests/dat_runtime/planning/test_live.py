@@ -192,6 +192,13 @@ def test_an_id_that_comes_twice_loses_neither_alert_and_shows_its_newer_visual()
     assert sum(c.size for _, c in chunks if c.kind == "roi") == 7_000
 
 
+def test_of_two_alerts_of_an_id_the_one_that_went_is_gone():
+    waiting = queue()
+    waiting.add(event("a", 0.1, json=120, visual=None))
+    waiting.add(event("a", 0.9, json=100, visual=None))
+    assert [c.size for _, c in drained(waiting)] == [100, 120]
+
+
 def test_two_alerts_alike_are_two():
     waiting = queue()
     for _ in range(2):
@@ -343,6 +350,21 @@ def test_of_many_the_densest_that_can_be_in_time_goes_first():
     young = crowded(20 * PLANNED, lambda i: 0.0)
     young.add(event("dense", 1.0, visual=500, json_sent=True))
     assert young.next_visual(0.0).event_id == "dense"
+
+
+def test_of_more_than_are_planned_the_densest_are_though_it_came_last():
+    waiting = queue(rate=250_000)
+    for i in range(PLANNED + 20):
+        waiting.add(event(f"e{i}", 0.5, visual=20_000, json_sent=True))
+    waiting.add(event("dense", 1.0, visual=5_000, json_sent=True))
+    assert waiting.next_visual(0.2).event_id == "dense"
+
+
+def test_of_visuals_alike_the_first_added_goes_first_whichever_is_older():
+    waiting = queue()
+    waiting.add(event("added first", at=0.1, json_sent=True))
+    waiting.add(event("older", at=0.0, json_sent=True))
+    assert waiting.next_visual(0.2).event_id == "added first"
 
 
 def test_where_all_the_densest_are_late_the_newest_are_looked_at():

@@ -216,6 +216,28 @@ def test_what_was_in_flight_on_a_lost_connection_is_forgotten():
     assert path.room(0.1) == PACKET
 
 
+def test_bytes_beyond_a_gap_have_arrived():
+    path = Path(50e3)
+    path.sent(0.0, 1_000)
+    path.sent(0.0, 4_000)
+    path.acknowledged(0.1, 0, beyond=4_000)
+    assert path.in_flight == 1_000
+    path.acknowledged(0.1, 0, beyond=9_000)  # more than there are
+    assert path.in_flight == 0
+    path.acknowledged(0.1, 0, beyond=4_000)
+    path.acknowledged(0.2, 5_000)
+    assert path.in_flight == 0
+
+
+def test_what_a_gap_delayed_does_not_pass_for_a_queue_or_a_round_trip():
+    path = Path(50e3)
+    path.sent(0.0, 500)
+    path.sent(0.0, 500)
+    path.acknowledged(0.1, 0, beyond=500)
+    path.acknowledged(5.0, 1_000)
+    assert path.round_trip == 0.0  # none was measured
+
+
 @given(
     st.lists(
         st.tuples(
