@@ -157,8 +157,13 @@ class Ledger:
 # SIGKILL
 
 
-def kill_once(path: Path, name: str, ledger: Ledger, seconds: float) -> None:
-    """Let a child use the spool, kill it after some time, and read what it said it had done."""
+def kill_once(
+    path: Path, name: str, ledger: Ledger, seconds: float, *, after_first_word: bool
+) -> None:
+    """Let a child use the spool, kill it after some time, and read what it said it had done.
+
+    The time begins with its start or with its first word, which comes when the spool is open.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -168,7 +173,8 @@ def kill_once(path: Path, name: str, ledger: Ledger, seconds: float) -> None:
         finally:
             os._exit(1)
     os.close(writing)
-    said = _read_until(reading, time.monotonic() + seconds)
+    said = os.read(reading, 65536) if after_first_word else b""
+    said += _read_until(reading, time.monotonic() + seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), "the child ended by itself"
@@ -196,7 +202,8 @@ def kills(folder: Path, times: int, seed: int = 0) -> tuple[Ledger, list[str]]:
     chance = random.Random(seed)
     ledger, faults = Ledger(), []
     for n in range(times):
-        kill_once(folder / "spool.sqlite", f"k{n}", ledger, chance.uniform(0.005, 0.12))
+        seconds, is_open = chance.uniform(0.002, 0.1), n % 4 > 0
+        kill_once(folder / "spool.sqlite", f"k{n}", ledger, seconds, after_first_word=is_open)
         faults += [f"kill {n}: {fault}" for fault in ledger.faults(folder / "spool.sqlite")]
     return ledger, faults
 
