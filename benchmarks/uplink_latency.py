@@ -1,16 +1,22 @@
 """How long alerts take while images flow, over a link with a rate, a round trip and losses.
 
     python -m benchmarks.uplink_latency [--rates 50 250] [--round-trips 0 50 100 300] [--seconds 20]
+    python -m benchmarks.uplink_latency --steps
 
 The real uplink (spool, two lanes, HTTP, tus) and a FIFO uplink (one connection, `sendall`, each
 event's JSON and ROI in order of capture) send the same events to the same receiver, each over an
 emulated link of its own: the kernel's TCP through a TUN device in namespaces, no privileges needed.
 An alert's delay runs from capture to the moment at which the receiver has it; events of the first
 seconds, in which connections open, are left out. The demand: P99 at most 50 ms + round trip.
+
+`--steps`: the bandwidth goes 2 -> 0.1 -> 0 -> 2 Mbit/s. The demand: an alert arrives no later than
+100 ms after the link could have carried the JSON that was queued before it, and its own.
 """
 
 import argparse
+import itertools
 import json
+import math
 import random
 import socket
 import struct
@@ -30,12 +36,13 @@ from dat_runtime.command import command
 from dat_runtime.event import Event
 from dat_runtime.types import Assessment, Size
 from eval.uplink.emulated_link import RECEIVER, EmulatedLink, not_permitted
+from eval.uplink.link import Link
 
 PORT, FIFO_PORT = 8080, 8081
 WARM_UP = 4.0
 """Seconds whose events are not counted."""
 
-GRACE = 6.0
+GRACE = 4.0
 """Seconds after the last event in which what waits may be sent."""
 
 LOAD = 0.7
@@ -72,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason is not None:
         print(f"skipped: {reason}")
         return 0
+    if args.steps:
+        return _steps()
     print(_HEAD, flush=True)
     for rate in args.rates:
         for round_trip in args.round_trips:
@@ -88,6 +97,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--round-trips", type=int, nargs="+", default=[0, 50, 100, 300], help="ms")
     parser.add_argument("--losses", type=float, nargs="+", default=[0, 2], help="percent")
     parser.add_argument("--seconds", type=float, default=20.0, help="of events a row")
+    parser.add_argument("--steps", action="store_true", help="the bandwidth changes and vanishes")
     parser.add_argument("--end", choices=("receiver", "dat", "fifo"), help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -119,10 +129,49 @@ def _row(case: Case, captured: dict[str, float], arrived: dict[str, float]) -> s
     )
 
 
+STEPS = {"2": (250e3, 5), "0.1": (12.5e3, 6), "0": (0.0, 5), "2 again": (250e3, 8)}
+"""Mbit/s in words -> bytes per second, and for how many seconds."""
+
+SLACK = 0.1
+"""Seconds that an alert may take beyond the JSON before it."""
+
+
+def _steps() -> int:
+    """The bandwidth in steps: how much later than it could an alert comes, in each of them."""
+    rates = [rate for rate, seconds in STEPS.values() for _ in range(seconds)]
+    case = Case("dat", 25, 0, 0.0, len(rates) - WARM_UP - 2)
+    zero, captured, arrived = _run_over(EmulatedLink(rates), case)
+    link = Link(rates)
+    size = len(_event("e0", 0.9, 1).json)
+    ends = itertools.accumulate(seconds for _, seconds in STEPS.values())
+    print(f"{'Mbit/s':8} {'alerts':>6} | longest {'later than it could':>20} | in time (100 ms)")
+    for (name, (_, seconds)), end in zip(STEPS.items(), ends, strict=True):
+        late, delays = [], []
+        for id, at in captured.items():
+            if not end - seconds <= at - zero < end:
+                continue
+            before = [other for other, then in captured.items() if then <= at]
+            queued = sum(arrived.get(other, math.inf) > at for other in before)
+            could = zero + link.finish(at - zero, queued * size)
+            late.append(arrived.get(id, math.inf) - could)
+            delays.append(arrived.get(id, math.inf) - at)
+        in_time = sum(seconds <= SLACK for seconds in late)
+        print(
+            f"{name:8} {len(late):6} | {max(delays):5.2f} s {1e3 * max(late):17.0f} ms |"
+            f" {in_time} of {len(late)}"
+        )
+    return 0
+
+
 def _run(case: Case) -> tuple[dict[str, float], dict[str, float]]:
     """By event id: when it was captured, and when it (or `id/roi`) was whole at the receiver."""
-    this = [sys.executable, "-m", "benchmarks.uplink_latency", "--case", json.dumps(vars(case))]
     link = EmulatedLink([case.rate * 1e3], case.round_trip / 1e3, loss=case.loss)
+    return _run_over(link, case)[1:]
+
+
+def _run_over(link: EmulatedLink, case: Case) -> tuple[float, dict[str, float], dict[str, float]]:
+    """When the link's rates began, and what `_run` gives."""
+    this = [sys.executable, "-m", "benchmarks.uplink_latency", "--case", json.dumps(vars(case))]
     with link:
         receiver = subprocess.Popen(
             link.at_receiver(*this, "--end", "receiver"),
@@ -136,7 +185,7 @@ def _run(case: Case) -> tuple[dict[str, float], dict[str, float]]:
             link.at_node(*this, "--end", case.scheme), stdout=subprocess.PIPE, check=True, text=True
         )
         told, _ = receiver.communicate("\n", timeout=30)
-    return json.loads(node.stdout), json.loads(told)
+    return link.zero, json.loads(node.stdout), json.loads(told)
 
 
 def _events(case: Case, offer: Any) -> dict[str, float]:
@@ -179,7 +228,9 @@ def _node(case: Case) -> None:
     from dat_runtime.edge.uplink.settings import UplinkSettings
     from dat_runtime.edge.uplink.uplink import Uplink
 
-    with tempfile.TemporaryDirectory() as folder:
+    # In memory, where there is such a disk: how long a commit takes is `spool_faults`' question.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         counts = Counts()
         spool = Spool(Path(folder) / "spool.sqlite", 100_000_000, 10_000_000, counts)
         way = UplinkSettings(f"http://{RECEIVER}:{PORT}", None, case.rate * 1e3)

@@ -24,6 +24,12 @@ PART_SECONDS = 20.0
 QUIET_SECONDS = 4.0
 """After which a part that gave way ends: receivers take a longer silence for a broken link."""
 
+QUEUE_SECONDS = 0.03
+"""How long the bytes of a piece may take: on a slow link an alert waits behind a smaller piece."""
+
+SMALLEST = 300
+"""Bytes of a piece: headers would take more of the link."""
+
 SHORTEST_TICK = 0.002
 """Seconds between two looks at the path while bytes are in flight; longer where it is slow."""
 
@@ -139,7 +145,7 @@ class VisualLane:
         if whole is None:
             self._way.path.idle()
             return False
-        room = self._way.path.room(now)
+        room = self._room(now)
         # Between a piece that was given and its write the path does not know of it.
         if room <= 0 or any(upload.is_unwritten for upload in self._uploads.values()):
             return True
@@ -155,6 +161,16 @@ class VisualLane:
         if upload is None:
             self._start(whole, now)
         return True
+
+    def _room(self, now: float) -> int:
+        """Bytes that may be written now; less than the path allows where a packet takes long."""
+        path = self._way.path
+        room = path.room(now)
+        if path.rate * QUEUE_SECONDS >= PACKET or not path.in_flight:
+            return min(room, max(SMALLEST, int(path.rate * QUEUE_SECONDS)))
+        within = path.rate * (path.round_trip + QUEUE_SECONDS) - path.in_flight
+        room = min(room, int(within))
+        return room if room >= SMALLEST else 0
 
     def _start(self, chunk: Chunk, now: float) -> None:
         if len(self._uploads) >= MOST_UPLOADS:

@@ -1,0 +1,112 @@
+import asyncio
+import time
+
+from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.uplink.outbox import Outbox, on_clock
+from dat_runtime.planning.path import Path
+from dat_runtime.planning.pending import PendingEvent
+from tests.dat_runtime.edge.uplink.events import fill
+
+
+class MemorySpool:
+    """What the outbox asks of a spool, without a disk."""
+
+    def __init__(self):
+        self.acknowledged, self.refused = [], []
+        self.roi_bytes = 5_000
+
+    def alert(self, id):
+        return b"{}"
+
+    def visual(self, id, kind):
+        return fill(id, self.roi_bytes)
+
+    def acknowledge(self, id, kind, revision=0):
+        self.acknowledged.append((id, kind, revision))
+
+    def refuse(self, id, kind, reason, revision=None):
+        self.refused.append((id, kind, reason, revision))
+
+
+def outbox():
+    spool = MemorySpool()
+    return Outbox(spool, Counts(), Path(1e5)), spool
+
+
+def pending(id, priority=0.5, roi=5_000, at=0.0, json_sent=False):
+    return PendingEvent(id, priority, 700, roi, None, at, json_sent)
+
+
+def test_a_visual_is_queued_when_its_alert_is_acknowledged_and_not_before():
+    box, spool = outbox()
+    box.add(pending("a"), "c1", 0)
+    assert box.queue.next_visual(0.0) is None
+    due = box.take_alert()
+    box.alert_taken(due)
+    assert box.queue.next_visual(0.0).event_id == "a"
+    assert spool.acknowledged == [("a", "json", 0)]
+    assert (len(box.alerts), len(box.visuals)) == (0, 1)
+
+
+def test_an_alert_that_was_not_answered_waits_again():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    due = box.take_alert()
+    assert box.take_alert() is None
+    box.return_alert(due)
+    assert box.take_alert() == due
+
+
+def test_an_answer_to_an_older_revision_leaves_the_newer_one_waiting():
+    box, spool = outbox()
+    box.add(pending("a"), "c1", 0)
+    old = box.take_alert()
+    box.add(pending("a", priority=0.9), "c1", 1)
+    box.alert_taken(old)
+    assert box.queue.next_visual(0.0) is None
+    assert box.take_alert().revision == 1
+    assert spool.acknowledged == [("a", "json", 0)]
+
+
+def test_an_older_revision_changes_nothing():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 3)
+    box.add(pending("a"), "c1", 2)
+    assert box.take_alert().revision == 3
+    assert box.take_alert() is None
+
+
+def test_a_refused_alert_takes_its_visual_with_it():
+    box, spool = outbox()
+    box.add(pending("a"), "c1", 0)
+    box.alert_refused(box.take_alert(), "409: other content")
+    assert (len(box.alerts), len(box.visuals)) == (0, 0)
+    assert spool.refused == [("a", "json", "409: other content", 0)]
+
+
+def test_a_visual_that_the_spool_has_replaced_is_not_sent():
+    box, spool = outbox()
+    box.add(pending("a", json_sent=True), "c1", 0)
+    due = box.due_visual(box.queue.next_visual(0.0))
+    spool.roi_bytes = 6_000
+    assert asyncio.run(box.read_visual(due)) is None
+    assert box.queue.next_visual(0.0) is None
+
+
+def test_twenty_thousand_events_wait_without_trouble():
+    box, _ = outbox()
+    began = time.perf_counter()
+    for i in range(20_000):
+        box.add(pending(f"e{i}", priority=i / 20_000), "c1", 0)
+    first = box.take_alert()
+    taken = time.perf_counter() - began
+    assert first.id == "e19999"
+    assert len(box.alerts) == 20_000
+    assert taken < 20  # 1 ms each
+
+
+def test_a_clock_that_is_wrong_by_a_day_makes_no_event_young_or_from_the_future():
+    wall, now, day = 1.8e9, 50.0, 86_400.0
+    assert on_clock(pending("a", at=wall - 2), now, wall).captured_at == 48.0
+    assert on_clock(pending("a", at=wall + day), now, wall).captured_at == now
+    assert on_clock(pending("a", at=wall - day), now, wall).captured_at == now - day
