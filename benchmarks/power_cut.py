@@ -134,7 +134,7 @@ def disk_after(
         if step.what == "say":
             continue
         if step.what == "make":
-            files.setdefault(step.path, gone.pop(step.path, _File()))
+            files.setdefault(step.path, _File())
         elif step.what == "unlink":
             gone[step.path] = files.pop(step.path)
         elif step.what == "sync" and step.path not in files:  # of a folder
@@ -148,8 +148,12 @@ def disk_after(
         else:
             files[step.path].waiting.append(step)
     left = {}
-    for path, file in (files | gone).items():
-        if file.named or chance.random() < 0.5:
+    for path in sorted(files.keys() | gone.keys()):
+        # A name that was deleted, or given anew, may still be that of the old file.
+        file = files.get(path)
+        if file is None or (not file.named and chance.random() < 0.5):
+            file = gone.get(path) if chance.random() < 0.5 else None
+        if file is not None:
             left[path] = _torn(file, chance)
     return left
 

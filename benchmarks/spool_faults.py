@@ -211,12 +211,13 @@ def kills(folder: Path, times: int, seed: int = 0) -> tuple[Ledger, list[str]]:
 # Power cuts
 
 
-def traced(folder: Path, events: int = 12) -> list[power_cut.Step]:
+def traced(folder: Path, events: int = 8) -> list[power_cut.Step]:
     """The writes of a real process that uses a spool in `folder`/traced."""
     log = folder / "trace.txt"
     program = (
-        "import os; from pathlib import Path; from benchmarks.spool_faults import void, work;"
-        f"work(Path({str(folder / 'traced' / 'spool.sqlite')!r}), 'c', {events},"
+        "import os; from pathlib import Path; from benchmarks.spool_faults import void, work\n"
+        "for run in 'cd':"  # the second time it finds a database, and makes a new log
+        f" work(Path({str(folder / 'traced' / 'spool.sqlite')!r}), run, {events},"
         " lambda line: void(os.write(1, line.encode())))"
     )
     subprocess.run(
