@@ -28,37 +28,37 @@ class Kind(enum.IntEnum):
     ENDED: a file or folder is at its end. The last offer still stands.
     """
 
-    ALIVE = 0
-    OFFER = 1
-    FRAME = 2
-    DROPPED = 3
-    RESCALED = 4
-    FAILED = 5
-    ENDED = 6
+    ALIVE = enum.auto()
+    OFFER = enum.auto()
+    FRAME = enum.auto()
+    DROPPED = enum.auto()
+    RESCALED = enum.auto()
+    FAILED = enum.auto()
+    ENDED = enum.auto()
 
 
 class Word(enum.IntEnum):
     """Why frames were lost, or a source failed."""
 
-    NOTHING = 0
+    NOTHING = enum.auto()
     # Of a frame.
-    DAMAGED = 1
-    LATE = 2
-    UNREADABLE = 3
-    EMPTY = 4
-    NOT_A_PICTURE = 5
-    TOO_LARGE = 6
+    DAMAGED = enum.auto()
+    LATE = enum.auto()
+    UNREADABLE = enum.auto()
+    EMPTY = enum.auto()
+    NOT_A_PICTURE = enum.auto()
+    TOO_LARGE = enum.auto()
     # Of a source.
-    UNREACHABLE = 16
-    NOT_FOUND = 17
-    NOT_ALLOWED = 18
-    NOT_A_VIDEO = 19
-    NO_FRAME = 20
-    STREAM_ENDED = 21
-    BROKE_OFF = 22
-    NO_PYAV = 23
-    NO_MEMORY = 24
-    FAULT = 25
+    UNREACHABLE = enum.auto()
+    NOT_FOUND = enum.auto()
+    NOT_ALLOWED = enum.auto()
+    NOT_A_VIDEO = enum.auto()
+    NO_FRAME = enum.auto()
+    STREAM_ENDED = enum.auto()
+    BROKE_OFF = enum.auto()
+    NO_PYAV = enum.auto()
+    NO_MEMORY = enum.auto()
+    FAULT = enum.auto()
 
     @property
     def text(self) -> str:

@@ -111,6 +111,12 @@ def test_each_fault_has_a_name_to_count(tmp_path: Path, content: bytes | None, f
     assert refusal.value.fault == fault
 
 
+@pytest.mark.parametrize(("height", "fault"), [(4096, "damaged"), (4097, "too large")])
+def test_8k_is_read_and_more_is_not(tmp_path: Path, height: int, fault: str) -> None:
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 8192, height) + b"\x08\2\0\0\0"
+    assert fault_of(tmp_path, header) == fault
+
+
 def scene() -> np.ndarray:
     """Smooth, as frames of cameras are: each block takes few bytes."""
     noise = np.random.default_rng(5).integers(0, 256, (24, 40, 3), np.uint8)

@@ -37,10 +37,15 @@ def test_no_other_scheme_reaches_the_video_library(source: str) -> None:
         CameraSettings("c", source, 5)
 
 
-@pytest.mark.parametrize("source", ["", "a\0b", "rtsp://host/\n", "rtsp://host/" + "a" * 5000])
+@pytest.mark.parametrize("source", ["", "a\0b", "rtsp://host/\n", "rtsp://host/" + "a" * 4085])
 def test_what_is_no_source_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="a source is"):
         CameraSettings("c", source, 5)
+
+
+def test_a_long_address_is_a_source() -> None:
+    assert CameraSettings("c", "rtsp://host/" + "a" * 4084, 5).kind == "stream"
+    assert CameraSettings("c", "a", 5).kind == "file"
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1001])

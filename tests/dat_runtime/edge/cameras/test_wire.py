@@ -21,6 +21,8 @@ from dat_runtime.edge.cameras.wire import (
         Message(Kind.ALIVE),
         Message(Kind.OFFER, number=7),
         Message(Kind.FRAME, Word.NOTHING, 3, 640, 352, 1.7e9, 12.5),
+        Message(Kind.FRAME, Word.NOTHING, 1, 8192, 4096, 99_999_999_999.0, 0.0),
+        Message(Kind.FRAME, Word.NOTHING, 1, 1, 1, 0.0, 99_999_999_999.0),
         Message(Kind.DROPPED, Word.DAMAGED, 12),
         Message(Kind.FAILED, Word.NO_PYAV),
     ],
@@ -49,6 +51,8 @@ def test_any_bytes_are_a_bounded_message_or_refused(header: bytes) -> None:
         Message(Kind.FRAME, width=0, height=5),
         Message(Kind.FRAME, width=8192, height=4097),
         Message(Kind.FRAME, width=1, height=1, captured_at=float("nan")),
+        Message(Kind.FRAME, width=1, height=1, captured_at=1e11),
+        Message(Kind.FRAME, width=1, height=1, taken=1e11),
         Message(Kind.FRAME, width=1, height=1, taken=float("inf")),
     ],
 )
@@ -62,7 +66,7 @@ def test_an_unknown_kind_or_word_is_refused() -> None:
     struct.pack_into("B", header, 0, 99)
     with pytest.raises(ValueError, match="99"):
         unpacked(header)
-    struct.pack_into("BB", header, 0, 0, 200)
+    struct.pack_into("BB", header, 0, Kind.ALIVE, 200)
     with pytest.raises(ValueError, match="200"):
         unpacked(header)
 
