@@ -101,7 +101,9 @@ class Writer:
             try:
                 database = Database(self._path, self._log_bytes)
                 break
-            except Broken:
+            except Broken as error:
+                if damaged:
+                    raise SpoolError(f"a new one is damaged too ({error})", self._path) from None
                 set_aside(self._path)
                 damaged = True
             except sqlite3.Error as error:
