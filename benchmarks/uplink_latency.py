@@ -45,7 +45,7 @@ WARM_UP = 4.0
 GRACE = 4.0
 """Seconds after the last event in which what waits may be sent."""
 
-LOAD = 0.7
+LOAD = 0.6
 """Of the link: bytes of alerts and ROIs, without headers, over the rate."""
 
 ROI_BYTES = {50: 6_000, 250: 15_000}

@@ -24,7 +24,7 @@ PART_SECONDS = 20.0
 QUIET_SECONDS = 4.0
 """After which a part that gave way ends: receivers take a longer silence for a broken link."""
 
-QUEUE_SECONDS = 0.03
+QUEUE_SECONDS = 0.05
 """How long the bytes of a piece may take: on a slow link an alert waits behind a smaller piece."""
 
 SMALLEST = 300
@@ -123,7 +123,7 @@ class VisualLane:
         if now < self._pauses.until:
             return self._pauses.until - now
         if wants_more or self._way.path.in_flight or self._way.alerts_under_way:
-            brief = PACKET / self._way.path.rate / 4
+            brief = PACKET / self._way.path.rate / 16  # the link runs dry meanwhile
             return min(max(brief, SHORTEST_TICK), LONGEST_LOOK)
         return 1.0 if self._uploads else None
 
