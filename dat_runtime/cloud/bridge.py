@@ -247,19 +247,26 @@ def _alert(node: str, message: Message) -> Received:
 
 def _piece(node: str, event: str, kind: str, message: Message) -> tuple[Wanted, int]:
     """What a piece belongs to, and where in it."""
-    numbers = [message.texts.get(name, "") for name in ("length", "offset")]
-    if not all(text.isascii() and text.isdigit() and len(text) < 12 for text in numbers):
-        raise Refused("piece", "offset and length are whole numbers of bytes")
-    length, offset = map(int, numbers)
-    if not (
-        0 < length <= MAX_BYTES and message.payload and offset + len(message.payload) <= length
-    ):
-        raise Refused("piece", f"{len(message.payload)} bytes at {offset} of {length}")
+    length, offset = _number(message, "length"), _number(message, "offset")
+    revision = _number(message, "revision") if "revision" in message.texts else None
+    size = len(message.payload)
+    if not (0 < length <= MAX_BYTES and size and offset + size <= length):
+        raise Refused("piece", f"{size} bytes at {offset} of {length}")
+    told = {"event": event, "kind": kind}
+    if revision is not None:
+        told["revision"] = str(revision)
     try:
-        text = metadata_of({"event": event, "kind": kind})
+        text = metadata_of(told)
     except ValueError as error:
         raise Refused("piece", str(error)) from None
-    return Wanted(event, kind, node, None, length, text), offset
+    return Wanted(event, kind, node, revision, length, text), offset
+
+
+def _number(message: Message, name: str) -> int:
+    text = message.texts.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise Refused("piece", f"{name} is {text!r:.40}, expected a whole number")
+    return int(text)
 
 
 def _append(runs: list[_Run], piece: tuple[Wanted, int], content: bytes) -> None:

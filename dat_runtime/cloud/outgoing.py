@@ -155,6 +155,17 @@ def targets_of(settings: Settings) -> list[Target]:
     return targets
 
 
+def require_usable(settings: Settings) -> None:
+    """See that alerts can go on, and come in by MQTT, as far as the settings say.
+
+    Raises:
+        ConfigError: an address, a secret or a password that will not do.
+    """
+    targets_of(settings)
+    if settings.mqtt_in is not None:
+        broker_of(settings, settings.mqtt_in)
+
+
 def broker_of(settings: Settings, url: str) -> Broker:
     """Raises:
     ConfigError: the address or the password will not do.

@@ -118,9 +118,11 @@ def _beside(store: str) -> Path:
 
 
 def _require_openable(options: Options) -> None:
-    """Open and close the store once, so that what is wrong with it is told before we listen."""
+    """Look at what goes on, and open and close the store once: what is wrong is told at once."""
+    from dat_runtime.cloud.outgoing import require_usable
     from dat_runtime.cloud.receiver import opened
 
+    require_usable(options.settings)
     url = make_url(options.store)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)

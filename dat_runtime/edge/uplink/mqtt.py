@@ -22,6 +22,7 @@ from dat_runtime.edge.uplink.sender import (
     Progress,
     RefusedError,
     SendError,
+    together,
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
@@ -60,7 +61,7 @@ class MqttSender:
         self._node = node
         self._alerts = _Lane()
         self._visuals = _Lane()
-        self._arrived: dict[tuple[str, str], int] = {}
+        self._arrived: dict[tuple[str, str, int], int] = {}
         self._broker()  # what is wrong with the settings is said at once
 
     def _broker(self) -> Broker:
@@ -100,7 +101,7 @@ class MqttSender:
         sender's own messages were answered, and begins anew after a restart of the node."""
         async with _bounded("a connection"):
             connection = await self._connection(self._visuals)
-        key = (visual.event_id, visual.kind)
+        key = (visual.event_id, visual.kind, visual.revision)
         sent: list[tuple[int, asyncio.Future[int]]] = []
         begin = self._arrived.pop(key, 0) if visual.begun else 0
         try:
@@ -128,9 +129,10 @@ class MqttSender:
     ) -> None:
         """Publish piece by piece; `sent` gets the end of each, and what the broker says to it."""
         topic = f"dat/{self._node}/visuals/{quote(visual.event_id, safe='@:~')}/{visual.kind}"
+        same = {"length": str(visual.size), "revision": str(visual.revision)}
         async for piece in _cut(pieces(offset), _room(connection, topic)):
             answer = await connection.publish(
-                topic, piece, "image/jpeg", offset=str(offset), length=str(visual.size)
+                topic, piece, "image/jpeg", offset=str(offset), **same
             )
             offset += len(piece)
             sent.append((offset, answer))
@@ -143,13 +145,7 @@ class MqttSender:
             await connection.accepted(answer)
 
     def progress(self) -> Progress:
-        lanes = [lane.progress() for lane in (self._alerts, self._visuals)]
-        round_trips = [lane.round_trip for lane in lanes if lane.round_trip is not None]
-        return Progress(
-            acknowledged=sum(lane.acknowledged for lane in lanes),
-            in_flight=sum(lane.in_flight for lane in lanes),
-            round_trip=min(round_trips, default=None),
-        )
+        return together([self._alerts.progress(), self._visuals.progress()])
 
     async def close(self) -> None:
         await self._alerts.close()

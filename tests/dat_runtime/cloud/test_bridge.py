@@ -139,13 +139,16 @@ def test_the_same_again_changes_nothing_and_a_revision_replaces(
 
     async def later(sender: MqttSender) -> None:
         await sender.send_alerts([outgoing(alert(revision=1))])
-        visual = OutgoingVisual("n1-000001", "roi", len(OTHER))
+        visual = OutgoingVisual("n1-000001", "roi", len(OTHER), revision=1)
         await sender.send_visual(visual, lambda at: in_pieces(OTHER[at:]))
+        late = OutgoingVisual("n1-000001", "roi", len(JPEG), revision=0)
+        await sender.send_visual(late, lambda at: in_pieces(JPEG[at:]))
 
     as_node(broker, twice)
     until(lambda: shown(receiver) == JPEG)
     as_node(broker, later)
-    until(lambda: shown(receiver) == OTHER)
+    until(lambda: refused(receiver, "visual: 409"))
+    assert shown(receiver) == OTHER
     assert ids(receiver) == {"n1-000001"}
 
 
@@ -232,6 +235,8 @@ def test_what_will_never_do_is_counted_and_does_not_come_again(
         (visual, JPEG[:100], {"offset": "0", "length": "9000000"}),
         (visual, JPEG[:100], {"offset": str(len(JPEG)), "length": str(len(JPEG))}),
         (visual, JPEG[:100], {"offset": "-1", "length": "100"}),
+        (visual, JPEG[:100], piece | {"revision": "1e6"}),
+        (visual, JPEG[:100], piece | {"revision": "9000000"}),
         ("dat/n1/visuals/..%2f..%2fx/roi", JPEG[:100], piece),
         ("dat/n1/visuals/n1-000001/raw", JPEG[:100], piece),
         (visual, JPEG[:100], piece),
@@ -243,7 +248,7 @@ def test_what_will_never_do_is_counted_and_does_not_come_again(
     assert refused(receiver, "alert") == 4
     assert refused(receiver, "topic") == 1
     assert refused(receiver, "status") == 1
-    assert refused(receiver, "piece") == 6
+    assert refused(receiver, "piece") == 8
     assert shown(receiver) == b""
     # The rest of the visual still gets through, with a part that is there already.
     publish(broker, (visual, JPEG[50:], piece | {"offset": "50"}))
