@@ -179,6 +179,7 @@ class Path:
         state = self._lanes.pop(lane, _Lane())
         self._in_flight -= state.in_flight
         self._nothing_waits = True
+        self._draining_until = 0
 
     def acknowledged(
         self,
@@ -256,8 +257,6 @@ class Path:
 
     def _queued(self, now: float) -> float:
         """Bytes that should still lie in the path's buffer: written, less what drained since."""
-        if not self._in_flight:
-            return 0.0
         drained = PACING * self._gain * self._rate * (now - self._queue_at)
         return max(0.0, min(self._queue, self._in_flight) - drained)
 
