@@ -29,8 +29,8 @@ def router(receiver: "Receiver") -> APIRouter:
     async def readyz() -> Response:
         """An alert that came now would be kept; otherwise 503 and why not."""
         problem = await ready.problem()
-        status = 503 if problem else 200
-        return Response(f"{problem or 'ready'}\n", status, media_type="text/plain")
+        note = "\n".join(["ready", receiver.access.problem]).strip()
+        return Response(f"{problem or note}\n", 503 if problem else 200, media_type="text/plain")
 
     @routes.get("/metrics")
     async def metrics() -> Response:
@@ -54,4 +54,4 @@ class _Ready:
                 self._problem = ""
             except StoreError as error:
                 self._problem = str(error)
-        return self._problem or self._receiver.access.problem
+        return self._problem

@@ -239,8 +239,9 @@ class Store:
                     _run_together(connection, run, works)
             self.problem = ""
         except Exception as error:
-            self.problem = _words(error)
-            log.error("the store keeps nothing: %s", self.problem)
+            if self.problem != (problem := _words(error)):  # once, not for each group
+                log.error("the store keeps nothing: %s", problem)
+            self.problem = problem
             for work in group:
                 work.error = StoreError(f"the store keeps nothing at the moment: {self.problem}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dat_runtime.cloud import access as access_module
 from dat_runtime.cloud.access import Access, read_tokens
 from dat_runtime.cloud.rates import Rates
 from dat_runtime.errors import ConfigError
@@ -105,6 +106,10 @@ def test_a_browser_gets_a_cookie_that_no_script_reads(guarded: Running) -> None:
     assert "samesite=strict" in cookie
     assert guarded.client.get("/v1/events").status_code == 200  # the client keeps the cookie
     assert guarded.client.get("/v1/events", headers=bearer("wrong")).status_code == 401
+    assert "secure" not in cookie
+    sent = {"X-Forwarded-Proto": "https"}  # as a proxy on this machine says it
+    answer = guarded.client.post("/v1/session", json={"token": "secret-anna"}, headers=sent)
+    assert "secure" in answer.headers["set-cookie"].lower()
     assert guarded.client.delete("/v1/session").status_code == 204
     assert guarded.client.get("/v1/events").status_code == 401
 
@@ -157,6 +162,17 @@ def test_the_file_is_read_again_when_it_changes_and_the_old_tokens_hold_while_it
     write("n1\tthird\n")
     assert access.of("third") is not None
     assert access.problem == ""
+
+
+def test_a_wrong_file_is_told_by_readyz_which_stays_ready(
+    guarded: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_module, "LOOK_EVERY", 0.0)
+    (tmp_path / "tokens").write_text("n1\n")
+    assert guarded.post(alert(), **bearer("secret-one")).status_code == 201
+    told = guarded.client.get("/readyz")
+    assert told.status_code == 200
+    assert "expected NODE<TAB>TOKEN" in told.text
 
 
 @pytest.mark.parametrize(
