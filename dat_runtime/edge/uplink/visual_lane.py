@@ -24,8 +24,11 @@ PART_SECONDS = 20.0
 QUIET_SECONDS = 4.0
 """After which a part that gave way ends: receivers take a longer silence for a broken link."""
 
-QUEUE_SECONDS = 0.05
+PIECE_SECONDS = 0.015
 """How long the bytes of a piece may take: on a slow link an alert waits behind a smaller piece."""
+
+QUEUE_SECONDS = 0.025
+"""How long the bytes in flight may take, beyond the round trip, where that is shorter than this."""
 
 SMALLEST = 300
 """Bytes of a piece: headers would take more of the link."""
@@ -163,14 +166,16 @@ class VisualLane:
         return True
 
     def _room(self, now: float) -> int:
-        """Bytes that may be written now; less than the path allows where a packet takes long."""
+        """Bytes that may be written now: small pieces where a packet takes long."""
         path = self._way.path
-        room = path.room(now)
-        if path.rate * QUEUE_SECONDS >= PACKET or not path.in_flight:
-            return min(room, max(SMALLEST, int(path.rate * QUEUE_SECONDS)))
-        within = path.rate * (path.round_trip + QUEUE_SECONDS) - path.in_flight
-        room = min(room, int(within))
-        return room if room >= SMALLEST else 0
+        room = min(path.room(now), max(SMALLEST, int(path.rate * PIECE_SECONDS)))
+        if path.in_flight and path.round_trip < QUEUE_SECONDS:
+            # With a short round trip a packet more or less is what an alert waits for.
+            within = path.rate * (path.round_trip + QUEUE_SECONDS) - path.in_flight
+            if within < min(room, SMALLEST):
+                return 0
+            room = min(room, int(within))
+        return room
 
     def _start(self, chunk: Chunk, now: float) -> None:
         if len(self._uploads) >= MOST_UPLOADS:
