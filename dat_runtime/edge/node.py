@@ -41,6 +41,9 @@ REMEMBERED = 10_000
 QUIET = 10.0
 """Seconds without a look of the gate after which the node is not healthy."""
 
+LAST_SECONDS = 10.0
+"""After the end of all files and folders: what is not sent by then waits for the next start."""
+
 NO_MLLM = "no MLLM is configured"
 
 log = logging.getLogger("dat_runtime.edge")
@@ -120,6 +123,7 @@ class Node:
                 if frame is not None:
                     self._look(frame)
                 elif self._cameras.finished:
+                    self._finish()
                     break
         finally:
             self._end()
@@ -145,6 +149,17 @@ class Node:
             found.append("no camera gives frames")
         return found
 
+    def _finish(self) -> None:
+        """All cameras have ended: let what is in hand become events, and what waits be sent."""
+        deadline = time.monotonic() + LAST_SECONDS
+        for _ in range(MOST_IN_HAND):  # who has all places knows that nothing is in hand
+            self._in_hand.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        while time.monotonic() < deadline and not self._stopping.is_set():
+            state = self._uplink.state
+            if not state.alerts_waiting + state.visuals_waiting:
+                break
+            self._stopping.wait(0.05)
+
     def _end(self) -> None:
         self._cameras.stop()
         if self._asking is not None:
@@ -163,9 +178,12 @@ class Node:
         decision = self._router.decide(gate.trigger_score(detections))
         self._counts.add("frames", camera=frame.camera, decision=decision)
         kept = gate.kept(detections, self._gate.routing.keep) if decision != "drop" else ()
-        sighting = self._incidents.see(frame.camera, frame.taken, kept)
+        # A band may ask about frames without a kept box: the best one says where they look.
+        seen = kept or (detections[:1] if decision == "ask" else ())
+        sighting = self._incidents.see(frame.camera, frame.taken, seen)
         if sighting is not None and sighting.is_news:
-            self._tell(_Work(sighting.id, frame, kept, sighting.detections), decision)
+            found = gate.kept(sighting.detections, self._gate.routing.keep)
+            self._tell(_Work(sighting.id, frame, kept, found), decision)
 
     def _tell(self, work: _Work, decision: Decision) -> None:
         if not self._in_hand.acquire(blocking=False):
@@ -203,6 +221,11 @@ class Node:
 
     def _make(self, work: _Work, outcome: Outcome | None) -> None:
         """The event of a frame, into the spool and to the uplink."""
+        if outcome is not None and outcome.answer is None and not work.found:
+            # Neither said anything: the gate kept no box.
+            self._counts.add("frames_unanswered", camera=work.frame.camera)
+            self._incidents.answered(work.frame.camera, work.id, False)
+            return
         if outcome is not None and outcome.late:
             revision = self._revisions.after(work.id, work.frame.taken)
             if revision is None:
@@ -262,6 +285,6 @@ class _Revisions:
     def after(self, id: str, taken: float) -> int | None:
         """The same for a late answer; `None` when a later frame was told of since."""
         with self._lock:
-            if id not in self._latest or self._latest[id][1] > taken:
+            if id in self._latest and self._latest[id][1] > taken:
                 return None
         return self.next(id, taken)

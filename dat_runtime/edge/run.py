@@ -150,6 +150,7 @@ def run(path: Path) -> int:
         DatError: it cannot start.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each question
     settings = read_node(path)
     assembly = assemble(settings)
     server = None
