@@ -143,6 +143,12 @@ _END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """What ends coded data: no stuffed byte, restart marker or fill byte (B.1.1.5)."""
 
+_MOST_SEGMENTS = 2_000
+"""Before the first scan. A large colour profile takes some dozens."""
+
+_MOST_SCANS = 64
+"""With the tables between them. A progressive picture has about ten scans."""
+
 _GREY = 128
 """What libjpeg shows, exactly, where coded data is missing."""
 
@@ -154,6 +160,8 @@ a decoder that waits for one takes no other data."""
 
 def _jpeg(content: bytes) -> Picture | None:
     end = _end_of_scans(content)
+    if end is None:
+        return None
     has_end = content[end : end + 2] == _END
     # A picture that lacks only the end mark is whole; OpenCV refuses it.
     image = _decoded(content if has_end else content + _END, cv2.IMREAD_COLOR)
@@ -201,21 +209,30 @@ def _has_one_scan(content: bytes) -> bool:
     return False
 
 
-def _end_of_scans(content: bytes) -> int:
-    """Where the end mark stands, or should: behind it a camera may have left other data."""
+def _end_of_scans(content: bytes) -> int | None:
+    """Where the end mark stands, or should: behind it a camera may have left other data.
+
+    `None` where there are more scans than any picture has: each is decoded over the whole picture,
+    so that a small file could take minutes.
+    """
     at = next((at for marker, at in _segments(content) if marker == _START_OF_SCAN), len(content))
-    while found := _MARKER.search(content, at):
+    for _ in range(_MOST_SCANS):
+        found = _MARKER.search(content, at)
+        if found is None:
+            return len(content)
         if found[0] == _END:
             return found.start()
         length = content[found.end() : found.end() + 2]
         at = found.end() + int.from_bytes(length, "big")  # a further scan, or its tables
-    return len(content)
+    return None
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int]]:
     """The markers up to the first scan (B.1.1.3), each with where its segment's length stands."""
     at = 2  # after the start-of-image marker
-    while at + 9 <= len(content) and content[at] == 0xFF:
+    for _ in range(_MOST_SEGMENTS):
+        if at + 9 > len(content) or content[at] != 0xFF:
+            return
         marker = content[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1

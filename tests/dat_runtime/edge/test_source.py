@@ -162,6 +162,25 @@ def test_a_jpeg_that_lacks_only_its_end_mark_is_whole(tmp_path: Path, kind: str)
     assert (read_frame(file_of(tmp_path, jpeg_of(kind)[:-2])) == whole).all()
 
 
+def test_without_an_end_mark_a_few_missing_bytes_are_found(tmp_path: Path) -> None:
+    content = jpeg_of("baseline")
+    assert read_picture(file_of(tmp_path, content)).bits == 8
+    assert fault_of(tmp_path, content[:-2]) is None
+    assert fault_of(tmp_path, content[:-8]) == "damaged"
+
+
+def test_a_small_file_cannot_keep_the_decoder_busy(tmp_path: Path) -> None:
+    content = jpeg_of("progressive")
+    last_scan = content.rindex(b"\xff\xda")
+    for comments, fault in ((10, None), (100, "damaged")):  # as many further scans take minutes
+        between = b"\xff\xfe\0\2" * comments
+        assert fault_of(tmp_path, content[:last_scan] + between + content[last_scan:]) == fault
+    started = time.process_time()
+    for endless in (content[:2] + b"\xff" * 10_000_000, content[:2] + b"\xff\xe0\0\2" * 2_500_000):
+        assert fault_of(tmp_path, endless) == "not a picture"
+    assert time.process_time() - started < 2
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_cut_jpeg_is_found_however_it_is_turned(tmp_path: Path, orientation: int) -> None:
     content = jpeg_of("baseline")
