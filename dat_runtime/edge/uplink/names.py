@@ -3,11 +3,22 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 
 from dat_runtime.edge.uplink.sender import SendError
 
 LOOKUP_SECONDS = 1.0
 """After which the addresses that were found last are used, where there are any."""
+
+
+def addresses_of(host: str) -> list[str]:
+    """The addresses of a host, each once, in the system's order.
+
+    Raises:
+        OSError, UnicodeError: there are none.
+    """
+    rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
 class Names:
@@ -17,8 +28,9 @@ class Names:
     when it ends.
     """
 
-    def __init__(self, host: str):
+    def __init__(self, host: str, look_up: Callable[[str], list[str]] | None = None):
         self._host = host
+        self._look_up = look_up or addresses_of
         self._lookup: asyncio.Future[list[str]] | None = None
         self._known: list[str] = []
         self._turn = 0
@@ -65,8 +77,7 @@ class Names:
             addresses: list[str] = []
             failure = None
             try:
-                rows = socket.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
-                addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
+                addresses = self._look_up(self._host)
             except (OSError, UnicodeError) as error:
                 failure = OSError(str(error))
             if not loop.is_closed():

@@ -108,6 +108,17 @@ def test_no_fault_of_the_receiver_loses_an_event(receiver, tmp_path, faults):
     assert len(receiver.order) == 5
 
 
+def test_visuals_that_hang_hold_no_alert_back(receiver, tmp_path):
+    receiver.always = ("/v1/visuals", small.drip)
+    with Node(tmp_path, receiver.url) as node:
+        node.happens(event("a"))
+        until(lambda: "/v1/visuals" in [r.target for r in receiver.requests])
+        for i in range(20):
+            node.happens(event(f"e{i}"))
+        until(lambda: len(receiver.order) == 21)
+        assert node.uplink.state.visuals_waiting == 21
+
+
 def test_a_receiver_that_asks_to_wait_is_left_alone_so_long(receiver, tmp_path):
     receiver.faults = [small.status(429, "retry-after: 1")]
     with Node(tmp_path, receiver.url) as node:

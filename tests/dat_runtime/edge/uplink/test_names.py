@@ -1,0 +1,52 @@
+import asyncio
+import threading
+
+import pytest
+
+from dat_runtime.edge.uplink.names import Names
+from dat_runtime.edge.uplink.sender import SendError
+
+
+def test_the_addresses_of_a_host_are_tried_in_turn():
+    async def ask():
+        names = Names("localhost")
+        seen = []
+        for _ in range(4):
+            seen.append(await names.address())
+            names.failed()
+        return seen
+
+    seen = asyncio.run(ask())
+    assert set(seen) <= {"127.0.0.1", "::1"}
+    assert seen[:2] == seen[2:] or len(set(seen)) == 1
+
+
+def test_an_address_needs_no_name():
+    assert asyncio.run(Names("192.0.2.7").address()) == "192.0.2.7"
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "x..y", "no-such-host.invalid"])
+def test_a_name_that_cannot_be_found_is_an_error(host):
+    with pytest.raises(SendError, match="no address of"):
+        asyncio.run(Names(host).address())
+
+
+def test_what_was_found_serves_while_names_cannot_be_looked_up():
+    answers = [["192.0.2.7"], OSError("no network"), None, ["192.0.2.8"]]
+    end = threading.Event()
+
+    def look_up(host):
+        answer = answers.pop(0)
+        if answer is None:  # it hangs
+            end.wait(20)
+            return ["192.0.2.9"]
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    async def ask():
+        names = Names("a.example", look_up)
+        return [await names.address() for _ in range(3)]
+
+    assert asyncio.run(ask()) == ["192.0.2.7"] * 3
+    end.set()
