@@ -1,24 +1,18 @@
-"""The receiver as one ASGI application: what its parts share, and the parts put together."""
+"""What all parts of the receiver share; `application` puts them together."""
 
-import asyncio
-import contextlib
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fastapi import FastAPI
 from sqlalchemy import Connection, Row
-from starlette.types import ASGIApp
 
 from dat_runtime.cloud.access import Access
 from dat_runtime.cloud.alerts import Recorded
 from dat_runtime.cloud.body import Bodies
-from dat_runtime.cloud.guard import Guard, answers
-from dat_runtime.cloud.intake import intake
 from dat_runtime.cloud.metrics import Metrics
 from dat_runtime.cloud.rates import Rates
 from dat_runtime.cloud.settings import Settings
@@ -97,29 +91,3 @@ def parts() -> list[ModuleType]:
     names = [f"{__package__}.{name}" for name in PARTS]
     found = [import_module(name) for name in names if importlib.util.find_spec(name)]
     return [module for module in found if hasattr(module, "router")]
-
-
-def app(receiver: Receiver) -> ASGIApp:
-    """The application, with every part. It closes the store at its end."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        running = [asyncio.create_task(task()) for task in receiver.tasks if receiver.runs_tasks]
-        try:
-            yield
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            receiver.store.close()
-
-    application = FastAPI(
-        lifespan=lifespan,
-        openapi_url=None,  # its pages load scripts from elsewhere
-        exception_handlers=answers(),
-    )
-    for part in parts():
-        application.include_router(part.router(receiver))
-    return Guard(
-        application, intake(receiver), receiver.metrics, only_local=receiver.access.is_open
-    )

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from dat_runtime.cloud import outgoing
-from dat_runtime.cloud.receiver import app, opened
+from dat_runtime.cloud import outgoing, targets
+from dat_runtime.cloud.application import app
+from dat_runtime.cloud.receiver import opened
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 from dat_runtime.mqtt import Broker as Address
@@ -215,7 +216,7 @@ def test_a_target_that_asks_for_time_is_given_it(tmp_path: Path) -> None:
 def test_a_target_that_hangs_or_drips_does_not_hold_a_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drip: bytes
 ) -> None:
-    monkeypatch.setattr(outgoing, "SECONDS", 0.5)
+    monkeypatch.setattr(targets, "SECONDS", 0.5)
 
     def hang(hook: Hook, request: BaseHTTPRequestHandler, event: dict[str, Any]) -> None:
         request.wfile.write(drip)
