@@ -143,7 +143,7 @@ class VisualLane:
         if self._way.metered:
             return False
         if self._outbox.queue.next_alert() is not None:
-            return True
+            return False  # when it has gone, `wake` is set
         whole = self._outbox.queue.next_visual(now)
         if whole is None:
             self._way.path.idle()

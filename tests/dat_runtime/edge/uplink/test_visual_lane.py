@@ -22,6 +22,7 @@ class MadeUpSender:
         self.parts = []
         self.fails = 0
         self.most_in_flight = 0
+        self.looks = 0
 
     async def send_visual(self, visual, pieces):
         self.parts.append(visual.event_id)
@@ -37,6 +38,7 @@ class MadeUpSender:
         return offset
 
     def progress(self):
+        self.looks += 1
         now = asyncio.get_running_loop().time()
         if self._at is not None:
             self._arrived = min(self._written, self._arrived + (now - self._at) * self._rate)
@@ -139,4 +141,22 @@ def test_on_a_metered_way_no_visual_begins():
 
     box, _ = run(sender, work, metered=True)
     assert box.visuals == {"a"}
+    assert sender.parts == []
+
+
+def test_while_an_alert_waits_for_the_link_to_come_back_nothing_is_polled():
+    sender = MadeUpSender(1e6)
+
+    async def go():
+        box, _ = outbox()
+        box.add(pending("a", json_sent=True), "c1", 0)
+        box.add(pending("b"), "c1", 0)
+        way = Way(sender, box.queue.bandwidth, False, box, Health())
+        lane = asyncio.ensure_future(VisualLane(way).run())
+        await asyncio.sleep(0.3)
+        lane.cancel()
+        await asyncio.gather(lane, return_exceptions=True)
+
+    asyncio.run(go())
+    assert sender.looks < 10
     assert sender.parts == []
