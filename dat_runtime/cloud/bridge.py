@@ -26,7 +26,7 @@ from dat_runtime.alert import MAX_ALERT_BYTES, NAME
 from dat_runtime.cloud import alerts, nodes, uploads
 from dat_runtime.cloud.alerts import Received
 from dat_runtime.cloud.lease import Lease, forever
-from dat_runtime.cloud.outgoing import broker_of
+from dat_runtime.cloud.targets import broker_of
 from dat_runtime.cloud.tus import MAX_BYTES, Wanted, metadata_of
 from dat_runtime.cloud.upload_files import Uploads
 from dat_runtime.cloud.uploads import UploadError
