@@ -82,13 +82,11 @@ def _bundle(folder: Path) -> str:
 
 
 def _camera(camera: CameraSettings) -> str:
-    source = camera.source
-    is_stream = "://" in source
-    if not is_stream and not Path(source).exists():
-        raise ConfigError("there is no such file, folder or device", source)
-    if not Path(source).is_dir() and importlib.util.find_spec("av") is None:
+    kind = camera.kind
+    if kind != "stream" and not Path(camera.source).exists():
+        raise ConfigError("there is no such file, folder or device", camera.source)
+    if kind != "folder" and importlib.util.find_spec("av") is None:
         raise ConfigError("video needs a package: pip install 'dat-runtime[video]'")
-    kind = "stream" if is_stream else "folder" if Path(source).is_dir() else "file or device"
     return f"{kind}, {camera.fps:g} frames a second at most"
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dat_runtime import gate
 from dat_runtime.alert import Origin
 from dat_runtime.cascade import Decision, LoadController, Routing
-from dat_runtime.draw import size_of
+from dat_runtime.draw import is_too_long, size_of
 from dat_runtime.edge.asking import Asking, Outcome
 from dat_runtime.edge.cameras.settings import CameraFrame
 from dat_runtime.edge.cameras.watch import Cameras
@@ -40,6 +40,9 @@ REMEMBERED = 10_000
 
 QUIET = 10.0
 """Seconds without a look of the gate after which the node is not healthy."""
+
+SIDE_RATIO = "side ratio"
+"""Degraded so: the MLLM sees no picture that is so much longer than wide (`draw.model_frame`)."""
 
 LAST_SECONDS = 10.0
 """After the end of all files and folders: what is not sent by then waits for the next start."""
@@ -195,6 +198,9 @@ class Node:
             self._build(work, None, release=True)
         elif asking is None:
             self._build(work, Outcome(None, size_of(work.frame.image), NO_MLLM), release=True)
+        elif is_too_long(size_of(work.frame.image)):
+            self._counts.add("questions_degraded", cause="side ratio")
+            self._build(work, Outcome(None, size_of(work.frame.image), SIDE_RATIO), release=True)
         else:
             asking.ask(
                 lambda: question(work.frame.image, work.kept, self._gate.max_pixels),
@@ -241,7 +247,7 @@ class Node:
             log.error("event %s is lost: %s", work.id, error)
             return
         self._uplink.offer(event, work.frame.camera)
-        if event.alert.degraded != NO_MLLM:
+        if event.alert.degraded not in (NO_MLLM, SIDE_RATIO):
             # What the MLLM could not say is worth another question when it is seen again.
             answered = event.alert.degraded is None
             self._incidents.answered(work.frame.camera, work.id, answered)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dat_runtime.alert import CONTENT_TYPE
+from dat_runtime.broker import Broker
 from dat_runtime.edge.uplink import tcp
 from dat_runtime.edge.uplink.sender import (
     AccessError,
@@ -32,7 +33,6 @@ from dat_runtime.mqtt import (
     NOT_AUTHORIZED,
     OVERHEAD,
     REFUSED,
-    Broker,
     Connection,
     MqttError,
 )

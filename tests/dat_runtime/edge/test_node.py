@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.uplink.settings import UplinkState
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event
-from dat_runtime.types import Box, Detection
+from dat_runtime.types import Box, Detection, Size
 
 PICTURE = np.zeros((90, 160, 3), np.uint8)
 SEVERE = {
@@ -233,6 +234,20 @@ def test_where_neither_gate_nor_mllm_says_anything_there_is_no_event(
     routing = Routing(0.25, Band(0.05, None))
     assert ran(spool, counts, Script([seen(0.1)]), Frames(1), Slow(0.0, None), routing) == []
     assert counts.of("frames_unanswered", camera="a") == 1
+
+
+def test_a_frame_that_is_too_long_for_the_mllm_is_told_by_the_gate(
+    spool: Spool, counts: Counts
+) -> None:
+    class Long(Frames):
+        def next(self, timeout: float) -> CameraFrame | None:
+            frame = super().next(timeout)
+            return frame and replace(frame, image=np.zeros((100, 2200, 3), np.uint8))
+
+    mllm = Slow(0.0, json.dumps(SEVERE))
+    (event,) = ran(spool, counts, Script([seen(0.5)]), Long(1), mllm)
+    assert (event.source, event.alert.degraded) == ("gate", "side ratio")
+    assert event.alert.frame == Size(2200, 100)
 
 
 def test_what_is_dropped_makes_no_event(spool: Spool, counts: Counts) -> None:
