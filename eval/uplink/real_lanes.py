@@ -35,9 +35,9 @@ HEADER = struct.Struct(">IBBxxI")
 
 KINDS = ("json", "roi", "box")
 
-INFO_BYTES, SEGMENT_AT, SACKED_AT = 32, 16, 28
-"""Of tcp_info (linux/tcp.h): the first bytes, and where the segment size and the count of
-selectively acknowledged packets stand in them."""
+INFO_BYTES, UNACKNOWLEDGED_AT = 32, 24
+"""Of tcp_info (linux/tcp.h): the first bytes, and where the count of packets on their way stands in
+them, followed by that of the selectively acknowledged ones."""
 
 GRACE = 15
 """Seconds after the last event in which what still waits may be sent."""
@@ -107,9 +107,11 @@ def _process(command: list[str]) -> subprocess.Popen[str]:
 class _Connection:
     """A connection that knows which of its bytes have arrived."""
 
-    def __init__(self, congestion: str):
+    def __init__(self, congestion: str, as_the_node: bool):
         self.socket = socket.create_connection((RECEIVER, PORT))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if as_the_node:
+            tcp.prepare(self.socket)
         if congestion:
             name = congestion.encode()
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
@@ -118,6 +120,7 @@ class _Connection:
         """What the kernel did not take yet."""
         self._taken = 0
         self._arrived = 0
+        self._on_the_way = 0
         self._alerts: deque[tuple[int, int]] = deque()  # (last byte's place, number of the event)
 
     def write(self, number: int, chunk: Chunk) -> None:
@@ -141,14 +144,14 @@ class _Connection:
         assert progress is not None
         # Not what the kernel calls acknowledged: that counts the handshake too.
         before, self._arrived = self._arrived, self._taken - progress.in_flight
+        self._on_the_way = progress.in_flight - progress.unsent
         return self._arrived - before, progress
 
     def beyond_a_gap(self) -> int:
         """Bytes that the other end has after a lost packet (selective acknowledgements), about."""
         info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
-        (segment,) = struct.unpack_from("=I", info, SEGMENT_AT)
-        (packets,) = struct.unpack_from("=I", info, SACKED_AT)
-        return int(packets * segment)
+        unacknowledged, sacked = struct.unpack_from("=II", info, UNACKNOWLEDGED_AT)
+        return self._on_the_way * sacked // max(1, unacknowledged)
 
     def arrived_alerts(self) -> list[int]:
         """Numbers of the events of which the alert has arrived since this was last asked."""
@@ -191,21 +194,22 @@ class _Node:
 
 def _send_in_lanes(told: Run) -> list[tuple[int, float]]:
     node = _Node(told)
-    lanes = {name: _Connection(told.congestion) for name in (ALERTS, VISUALS)}
-    for connection in lanes.values():
-        tcp.prepare(connection.socket)
+    lanes = {name: _Connection(told.congestion, as_the_node=True) for name in (ALERTS, VISUALS)}
     path = Path(told.initial)
     queue = LiveQueue(path)
     sender = TwoLanes(
         queue, path, lambda now, lane, chunk: lanes[lane].write(node.number(chunk), chunk)
     )
-    while node.goes_on(len(queue) + path.in_flight):
+    unacknowledged = 0
+    while node.goes_on(len(queue) + path.in_flight + unacknowledged):
         now = node.now()
+        unacknowledged = 0
         for event in node.captured(now):
             queue.add(live_event(event, True), event.camera)
         for name, lane in lanes.items():
             lane.flush()
             arrived, progress = lane.look()
+            unacknowledged += progress.in_flight
             path.acknowledged(now, arrived, progress.round_trip, name, lane.beyond_a_gap())
             if progress.unsent:
                 path.idle()  # TCP's window holds back: the path may carry more
@@ -218,7 +222,7 @@ def _send_in_lanes(told: Run) -> list[tuple[int, float]]:
 def _send_in_order(told: Run) -> list[tuple[int, float]]:
     """A FIFO: all that is captured is written at once, the kernel takes what it can hold."""
     node = _Node(told)
-    connection = _Connection(told.congestion)
+    connection = _Connection(told.congestion, as_the_node=False)
     unacknowledged = 0
     while node.goes_on(len(connection.held) + unacknowledged):
         now = node.now()
