@@ -15,27 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    bindparam,
-    create_engine,
-    event,
-    insert,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
 
+from dat_runtime.cloud.database import READERS, checked_url, engines
 from dat_runtime.cloud.tables import SCHEMA_VERSION, metadata, store_state
 from dat_runtime.errors import DatError
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741
+Item = TypeVar("Item")
 
 log = logging.getLogger("dat_runtime.cloud")
 
@@ -44,9 +33,6 @@ MAX_WAITING = 4_096
 
 MAX_GROUP = 2_000
 """Items in one transaction, a last batch apart: more than arrive while one commit waits."""
-
-READERS = 4
-"""Threads that read, each with a connection."""
 
 _ADVISORY_LOCK = 0x64617401
 """Held by the transaction that writes, on PostgreSQL, where several can be open at once."""
@@ -86,9 +72,12 @@ class Store:
     """
 
     def __init__(self, url: str):
-        self.url = _checked_url(url)
+        try:
+            self.url = checked_url(url)
+        except ValueError as error:
+            raise StoreError(str(error)) from None
         self.problem = ""
-        self._writer, self._reader = _engines(self.url)
+        self._writer, self._reader = engines(self.url)
         self._pool = ThreadPoolExecutor(READERS, "store-read")
         self._waiting: deque[_Work] = deque()
         self._ready = threading.Condition()
@@ -126,7 +115,7 @@ class Store:
         return (await self.write_together(lambda connection, _: [work(connection)], [None]))[0]
 
     async def write_together(
-        self, work: Callable[[Connection, list[I]], Sequence[T]], items: Sequence[I]
+        self, work: Callable[[Connection, list[Item]], Sequence[T]], items: Sequence[Item]
     ) -> Sequence[T]:
         """As `write`, for work that is cheaper for many items at once: a result for each item.
 
@@ -311,54 +300,3 @@ def _words(error: BaseException) -> str:
     """The driver's own message, on one line."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return " ".join(str(cause).split())[:300] or type(cause).__name__
-
-
-def _checked_url(url: str) -> URL:
-    expected = "expected sqlite:///PATH or postgresql://USER@HOST/DATABASE"
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StoreError(f"--store is not an address, {expected}") from None
-    backend = parsed.get_backend_name()
-    if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return parsed.set(drivername="sqlite")
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    raise StoreError(f"--store is {parsed.render_as_string(hide_password=True)}, {expected}")
-
-
-def _engines(url: URL) -> tuple[Engine, Engine]:
-    """One that writes, with a single connection, and one that reads."""
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url, "BEGIN IMMEDIATE", 1), _sqlite(url, "BEGIN", READERS)
-    writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
-    reader = create_engine(
-        url,
-        pool_size=READERS,
-        max_overflow=0,
-        pool_pre_ping=True,
-        isolation_level="REPEATABLE READ",  # all queries of one read see one state
-    )
-    return writer, reader
-
-
-def _sqlite(url: URL, begin: str, connections: int) -> Engine:
-    engine = create_engine(url, poolclass=QueuePool, pool_size=connections, max_overflow=0)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say so
-        for setting in (
-            "busy_timeout = 10000",  # another worker's transaction, milliseconds
-            "journal_mode = WAL",
-            "synchronous = FULL",  # a commit waits for the disk
-            "foreign_keys = ON",
-            "cache_size = -8000",  # kibibytes
-        ):
-            connection.execute(f"PRAGMA {setting}")
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
