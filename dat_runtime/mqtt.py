@@ -6,16 +6,12 @@ it, because the reason in a PUBACK decides: a broker answers "no matching subscr
 """
 
 import asyncio
-import ipaddress
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -23,7 +19,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dat_runtime.errors import ConfigError, DatError
+from dat_runtime.broker import Broker, tls_of
+from dat_runtime.errors import DatError
 
 TIMEOUT = 10.0
 """Seconds that the broker has for each answer, the one to a connection included."""
@@ -60,81 +57,6 @@ class MqttError(DatError):
     def __init__(self, message: str, code: int | None = None):
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True)
-class Broker:
-    """Where a broker listens, and who we are there.
-
-    Attributes:
-        user, password: as the broker knows us; `None` when the certificate says it, or nobody asks.
-        certificate: PEM file with our certificate and its key (mutual TLS).
-        authorities: PEM file of the authorities to trust; `None` trusts the system's.
-    """
-
-    host: str
-    port: int
-    tls: bool
-    user: str | None = None
-    password: str | None = None
-    certificate: Path | None = None
-    authorities: Path | None = None
-
-    @classmethod
-    def of(
-        cls,
-        url: str,
-        *,
-        user: str | None = None,
-        password: str | None = None,
-        certificate: Path | None = None,
-        authorities: Path | None = None,
-    ) -> "Broker":
-        """The broker at `mqtt://[USER@]HOST[:PORT]` or `mqtts://...`; the URL's user goes first.
-
-        Raises:
-            ConfigError: the address is none, or a password would travel unencrypted.
-        """
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = 0
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
-            raise ConfigError(f"{_shown(url)}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
-        if parts.password is not None or parts.path not in ("", "/") or parts.query:
-            raise ConfigError(
-                f"{_shown(url)}: a broker's address ends with its port; the password"
-                " stands in a file"
-            )
-        tls = parts.scheme == "mqtts"
-        if password is not None and not tls and not _is_loopback(parts.hostname):
-            raise ConfigError(f"{_shown(url)}: a password goes to mqtts:// and loopback only")
-        return cls(
-            parts.hostname,
-            port or (8883 if tls else 1883),
-            tls,
-            unquote(parts.username) if parts.username else user,
-            password,
-            certificate,
-            authorities,
-        )
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-
-def _shown(url: str) -> str:
-    """The address without what may be a secret."""
-    return repr(url.rpartition("@")[2][:80])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -229,7 +151,7 @@ class Connection:
         if broker.user is not None or broker.password is not None:
             client.username_pw_set(broker.user, broker.password)
         if broker.tls:
-            client.tls_set_context(_tls(broker))
+            client.tls_set_context(tls_of(broker))
         connection = cls(broker, client, receive, prepare)
         try:
             async with asyncio.timeout(timeout):
@@ -413,16 +335,6 @@ class Connection:
 
 def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]
-
-
-def _tls(broker: Broker) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=broker.authorities)
-        if broker.certificate is not None:
-            context.load_cert_chain(broker.certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"{broker}: a certificate cannot be read ({error})") from None
-    return context
 
 
 def _name(code: int) -> str:

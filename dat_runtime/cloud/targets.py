@@ -21,10 +21,11 @@ from sqlalchemy import Row
 
 from dat_runtime import __version__
 from dat_runtime.alert import CONTENT_TYPE
+from dat_runtime.broker import Broker
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_bytes, read_text
-from dat_runtime.mqtt import REFUSED, Broker, Connection, MqttError
+from dat_runtime.mqtt import REFUSED, Connection, MqttError
 
 AT_ONCE = 8
 """Alerts on their way to one target."""

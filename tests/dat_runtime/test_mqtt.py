@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dat_runtime.broker import Broker
 from dat_runtime.errors import ConfigError
-from dat_runtime.mqtt import Broker, Connection, Message, MqttError
+from dat_runtime.mqtt import Connection, Message, MqttError
 from tests.dat_runtime import mosquitto
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dat_runtime.broker import Broker as Address
 from dat_runtime.cloud import bridge, lease
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.draw import encode_jpeg
 from dat_runtime.edge.uplink.mqtt import MqttSender
 from dat_runtime.edge.uplink.sender import OutgoingAlert, OutgoingVisual, SendError
 from dat_runtime.edge.uplink.settings import UplinkSettings
-from dat_runtime.mqtt import Broker as Address
 from dat_runtime.mqtt import Connection
 from tests.dat_runtime import mosquitto
 from tests.dat_runtime.cloud.conftest import Running, alert, running
@@ -121,9 +121,9 @@ def test_alerts_visuals_and_status_are_kept(receiver: Running, broker: mosquitto
     as_node(broker, work)
     until(lambda: receiver.client.get("/v1/nodes").json()["nodes"])
     until(lambda: shown(receiver))
+    until(lambda: receiver.client.get("/v1/events/a+b/visuals/box").content == OTHER)
     assert ids(receiver) == {"n1-000001", "a+b"}
     assert shown(receiver) == JPEG
-    assert receiver.client.get("/v1/events/a+b/visuals/box").content == OTHER
     (node,) = receiver.client.get("/v1/nodes").json()["nodes"]
     assert (node["node"], node["state"], node["status"]) == ("n1", "online", STATUS)
 

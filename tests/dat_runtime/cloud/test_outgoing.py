@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from dat_runtime.broker import Broker as Address
 from dat_runtime.cloud import outgoing, targets
 from dat_runtime.cloud.application import app
 from dat_runtime.cloud.receiver import opened
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
-from dat_runtime.mqtt import Broker as Address
 from dat_runtime.mqtt import Connection, Message
 from tests.dat_runtime import mosquitto
 from tests.dat_runtime.cloud.conftest import Running, alert, running

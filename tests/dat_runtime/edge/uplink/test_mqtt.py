@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dat_runtime.broker import Broker as Address
 from dat_runtime.edge.uplink.mqtt import MqttSender
 from dat_runtime.edge.uplink.sender import (
     AccessError,
@@ -19,7 +20,6 @@ from dat_runtime.edge.uplink.sender import (
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
-from dat_runtime.mqtt import Broker as Address
 from dat_runtime.mqtt import Connection, Message
 from tests.dat_runtime.mosquitto import Broker, needed, running
 
