@@ -29,7 +29,7 @@ def router(receiver: "Receiver") -> APIRouter:
 
     @routes.get("/v1/events")
     async def get(request: Request) -> Response:
-        who = receiver.access.who(request)
+        who = _reader(receiver, request)
         asked = _Asked(request, who)
         found, place = await receiver.store.read(asked.page)
         until = time.monotonic() + asked.wait
@@ -40,7 +40,7 @@ def router(receiver: "Receiver") -> APIRouter:
 
     @routes.get("/v1/events/{id}")
     async def get_one(request: Request, id: str) -> Response:
-        who = receiver.access.who(request)
+        who = _reader(receiver, request)
         node = who.node or request.query_params.get("node")
 
         def work(connection: Connection) -> dict[str, Any]:
@@ -53,6 +53,18 @@ def router(receiver: "Receiver") -> APIRouter:
         return _json(await receiver.store.read(work))
 
     return routes
+
+
+def _reader(receiver: "Receiver", request: Request) -> Who:
+    """Who asks.
+
+    Raises:
+        HTTPException: 401; 429, a node that asks too often.
+    """
+    who = receiver.access.who(request)
+    if who.node is not None:
+        receiver.reads.take(who.node)
+    return who
 
 
 def event_row(connection: Connection, id: str, node: str | None) -> Any:

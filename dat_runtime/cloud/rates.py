@@ -1,4 +1,4 @@
-"""How much one node may send: a token bucket for each."""
+"""How much one node may send, and ask for: a token bucket for each."""
 
 import math
 import time
@@ -38,7 +38,7 @@ class Rates:
             seconds = math.ceil((wanted - held) / self.rate)
             raise HTTPException(
                 429,
-                f"{name} sends more than {self.rate:g} a second",
+                f"{name}: more than {self.rate:g} a second",
                 {"Retry-After": str(max(1, seconds))},
             )
         if len(self._buckets) >= MAX_NODES and name not in self._buckets:

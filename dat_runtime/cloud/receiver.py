@@ -36,6 +36,10 @@ RATE, BURST = 2_000.0, 20_000.0
 """Alerts a second that one node may send to one worker, and at once after silence: an outage's
 backlog comes in as fast as it can be kept, and one node gone wild does not fill the disk."""
 
+READ_RATE, READ_BURST = 20.0, 200.0
+"""Lists and events a second that one node's token may ask one worker for; operators: as many as
+they like."""
+
 
 @dataclass
 class Receiver:
@@ -45,7 +49,7 @@ class Receiver:
         store: the database.
         access: who may do what.
         folder: where files lie, such as visuals; each part makes its own folder in it.
-        rates: how much each node may send.
+        rates, reads: how much each node may send, and ask for.
         bodies: reads bodies within bounds.
         metrics: what is counted.
         recorded: functions that are called with new alerts and new revisions, inside the
@@ -63,6 +67,7 @@ class Receiver:
     access: Access
     folder: Path
     rates: Rates = field(default_factory=lambda: Rates(RATE, BURST))
+    reads: Rates = field(default_factory=lambda: Rates(READ_RATE, READ_BURST))
     bodies: Bodies = field(default_factory=Bodies)
     metrics: Metrics = field(default_factory=Metrics)
     recorded: list[Recorded] = field(default_factory=list)

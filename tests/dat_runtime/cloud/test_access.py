@@ -231,6 +231,15 @@ def test_a_node_that_sends_too_much_is_told_when_to_come_again(guarded: Running)
     assert guarded.post(alert("x", "n2"), **two).status_code == 201
 
 
+def test_a_node_that_asks_too_often_is_told_when_to_come_again(guarded: Running) -> None:
+    guarded.inside.reads = Rates(rate=1, burst=3)
+    one, anna = bearer("secret-one"), bearer("secret-anna")
+    statuses = [guarded.client.get("/v1/events", headers=one).status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    for _ in range(10):
+        assert guarded.client.get("/v1/events", headers=anna).status_code == 200
+
+
 def test_tokens_of_a_bucket_come_back_with_time_and_never_above_its_burst() -> None:
     now = [0.0]
     rates = Rates(rate=2, burst=4, clock=lambda: now[0])
