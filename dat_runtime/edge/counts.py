@@ -4,8 +4,11 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-Series = tuple[str, tuple[tuple[str, str], ...]]
-"""A counter's name and its labels, sorted."""
+Labels = tuple[tuple[str, str], ...]
+"""Names and values, sorted."""
+
+Series = tuple[str, Labels]
+"""A counter's name and its labels."""
 
 
 class Counts:

@@ -5,11 +5,12 @@ For the machine itself and whoever may watch it: it listens where `metrics.liste
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.counts import Counts, Labels, Series
 from dat_runtime.errors import ConfigError
 
 Status = Mapping[str, Any]
@@ -95,21 +96,34 @@ def _exposition(counts: Counts, status: Callable[[], Status]) -> Callable[[], by
 
     class Collector:
         def collect(self) -> Iterable[Metric]:
-            families: dict[str, CounterMetricFamily] = {}
-            for (name, labels), value in sorted(counts.snapshot().items()):
-                family = families.get(name)
-                if family is None:
-                    keys = [key for key, _ in labels]
-                    family = CounterMetricFamily(PREFIX + name, name.replace("_", " "), labels=keys)
-                    families[name] = family
-                family.add_metric([text for _, text in labels], value)
-            yield from families.values()
-            for name, gauge in _gauges(status()):
+            for name, series in _by_name(counts.snapshot()).items():
+                keys = sorted({key for labels in series for key, _ in labels})
+                family = CounterMetricFamily(PREFIX + name, name.replace("_", " "), labels=keys)
+                for labels, value in series.items():
+                    stated = dict(labels)
+                    family.add_metric([stated.get(key, "") for key in keys], value)
+                yield family
+            told = status()
+            for name, gauge in _gauges(told):
                 yield GaugeMetricFamily(PREFIX + name, name.replace("_", " "), value=gauge)
+            cameras = GaugeMetricFamily(PREFIX + "cameras", "cameras by state", labels=["state"])
+            # "down: silent" counts as down: the reasons are in the status.
+            states = Counter(state.partition(":")[0] for state in told["cameras"].values())
+            for state, number in sorted(states.items()):
+                cameras.add_metric([state], number)
+            yield cameras
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector())
     return lambda: generate_latest(registry)
+
+
+def _by_name(counts: Mapping[Series, int]) -> dict[str, dict[Labels, int]]:
+    """The series of each counter."""
+    found: dict[str, dict[Labels, int]] = {}
+    for (name, labels), value in sorted(counts.items()):
+        found.setdefault(name, {})[labels] = value
+    return found
 
 
 def _gauges(status: Status) -> Iterable[tuple[str, float]]:
@@ -119,6 +133,3 @@ def _gauges(status: Status) -> Iterable[tuple[str, float]]:
         for name, value in status[part].items():
             if isinstance(value, int | float):
                 yield f"{part}_{name}", float(value)
-    for state in sorted(set(status["cameras"].values())):
-        running = sum(value == state for value in status["cameras"].values())
-        yield f"cameras_{state}", float(running)

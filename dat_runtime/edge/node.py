@@ -146,7 +146,7 @@ class Node:
         if not self.looks:
             found.append(f"the gate has not looked for more than {QUIET:g} s")
         if not self._spool.healthy:
-            found.append("the spool cannot keep events")
+            found.append(f"the spool cannot keep events: {self._spool.problem}")
         states = self._cameras.states()
         if not any(state in ("starting", "live", "ended") for state in states.values()):
             found.append("no camera gives frames")
@@ -242,8 +242,7 @@ class Node:
         event = self._event(work, outcome, revision)
         try:
             self._spool.put(event, work.frame.camera)
-        except SpoolError as error:
-            self._counts.add("alerts_lost", reason="spool")
+        except SpoolError as error:  # counted by the spool, with its reason
             log.error("event %s is lost: %s", work.id, error)
             return
         self._uplink.offer(event, work.frame.camera)

@@ -164,7 +164,6 @@ class Outbox:
     def alert_refused(self, due: DueAlert, reason: str) -> None:
         """The receiver will never take it, nor its visual."""
         self._spool.refuse(due.id, "json", reason, due.revision)
-        self._counts.add("alerts_refused")
         if self._is_current(due):
             self._forget(due.id)
 
@@ -220,7 +219,6 @@ class Outbox:
 
     def visual_refused(self, due: DueVisual, reason: str) -> None:
         self._spool.refuse(due.id, due.kind, reason, due.revision)
-        self._counts.add("visuals_refused", kind=due.kind)
         if self.is_current(due):
             self._forget(due.id)
 

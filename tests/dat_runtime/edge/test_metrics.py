@@ -1,0 +1,83 @@
+"""What Prometheus reads of a node."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.metrics import MetricsServer
+from dat_runtime.errors import ConfigError
+
+STATUS: dict[str, Any] = {
+    "problems": [],
+    "cameras": {"a": "live", "b": "down: silent", "c": "live"},
+    "uplink": {"connected": True, "url": "http://x", "bytes_per_s": 5.5, "round_trip_s": None},
+    "waiting": {"alerts": 2, "visuals": 0},
+    "spool": {"bytes": 10},
+}
+
+
+@contextmanager
+def served(counts: Counts, **changes: Any) -> Iterator[httpx.Client]:
+    server = MetricsServer(("127.0.0.1", 0), counts, lambda: STATUS | changes)
+    server.start()
+    try:
+        with httpx.Client(base_url=server.address) as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def test_counts_of_one_name_are_one_family_whatever_their_labels() -> None:
+    counts = Counts()
+    counts.add("visuals_refused", reason="not a JPEG")
+    counts.add("visuals_refused", 2, kind="roi")
+    counts.add("visuals_refused", 4)
+    with served(counts) as client:
+        found = samples(client.get("/metrics").text)
+    name = "dat_node_visuals_refused_total"
+    assert {key[1]: value for key, value in found.items() if key[0] == name} == {
+        (("kind", ""), ("reason", "not a JPEG")): 1,
+        (("kind", "roi"), ("reason", "")): 2,
+        (("kind", ""), ("reason", "")): 4,
+    }
+
+
+def test_the_status_is_told_in_gauges() -> None:
+    with served(Counts()) as client:
+        found = samples(client.get("/metrics").text)
+    assert found["dat_node_healthy", ()] == 1
+    assert found["dat_node_uplink_bytes_per_s", ()] == 5.5
+    assert found["dat_node_uplink_connected", ()] == 1
+    assert found["dat_node_waiting_alerts", ()] == 2
+    assert found["dat_node_cameras", (("state", "live"),)] == 2
+    assert found["dat_node_cameras", (("state", "down"),)] == 1
+    assert ("dat_node_uplink_round_trip_s", ()) not in found
+
+
+def test_a_problem_is_told_with_its_words() -> None:
+    with served(Counts(), problems=["no camera gives frames"]) as client:
+        health = client.get("/healthz")
+        assert (health.status_code, health.json()["problems"]) == (503, ["no camera gives frames"])
+        assert samples(client.get("/metrics").text)["dat_node_healthy", ()] == 0
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with served(Counts()) as client:
+        taken = "127.0.0.1", client.base_url.port or 0
+        with pytest.raises(ConfigError, match=r"metrics.listen 127.0.0.1:\d+: Address already"):
+            MetricsServer(taken, Counts(), lambda: STATUS)
