@@ -41,14 +41,19 @@ def thin_link(port: int, bytes_per_s: float, delay: float) -> Iterator[int]:
         bucket = _Bucket(bytes_per_s)
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
+            writers = [writer]
+            try:
                 far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+                writers.append(far_writer)
                 await asyncio.gather(
                     _carry(reader, far_writer, bucket, delay),
                     _carry(far_reader, writer, None, delay),
                 )
-                far_writer.close()
-            writer.close()
+            except OSError:
+                pass  # an end went away: so does the other
+            finally:
+                for one in writers:
+                    one.close()  # after what is still to go out
 
         # A small buffer before the link: what is sent and not yet through waits at the sender.
         server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=CHUNK)
@@ -57,12 +62,16 @@ def thin_link(port: int, bytes_per_s: float, delay: float) -> Iterator[int]:
         await stop.wait()
         server.close()
 
-    def run() -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(serve())
-        for task in asyncio.all_tasks(loop):
+    async def end() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # in which their connections are closed
+
+    def run() -> None:
+        loop.run_until_complete(serve())
+        loop.run_until_complete(end())
         loop.close()
 
     thread = threading.Thread(target=run, name="thin-link", daemon=True)
@@ -101,6 +110,7 @@ async def _carry(
             writer.write(content)
             await writer.drain()
         writer.write_eof()  # the other way may still carry an answer
+        await writer.drain()
 
     with contextlib.suppress(OSError):
         await asyncio.gather(take_in(), let_out())

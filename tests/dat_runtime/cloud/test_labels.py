@@ -125,12 +125,13 @@ def test_what_cannot_be_a_picture_is_listed_with_the_reason(receiver: Running) -
     assert not any(name.endswith(".jpg") for name in opened.namelist())
 
 
-def test_a_roi_takes_the_boxes_of_its_own_revision(receiver: Running) -> None:
-    receiver.post(alert("a"))
-    send_visual(receiver, "a", "roi", jpeg(100, 200))
+def test_a_roi_takes_the_boxes_of_its_own_revision(store_url: str, tmp_path: Path) -> None:
     later = answer(([400, 300, 500, 400], "moderate"))
-    judged(receiver, "a", "confirmed", None, revision=1, roi=[390, 290, 510, 410], answer=later)
-    opened = exported(receiver)
+    with running(store_url, tmp_path / "data") as receiver:
+        receiver.post(alert("a"))
+        send_visual(receiver, "a", "roi", jpeg(100, 200))
+        judged(receiver, "a", "confirmed", None, revision=1, roi=[390, 290, 510, 410], answer=later)
+        opened = exported(receiver)
     (label,) = [name for name in opened.namelist() if name.startswith("train/labels/n1_")]
     # [12, 24, 100, 200] in the ROI [10, 20, 110, 220].
     assert opened.read(label) == b"1 0.460000 0.460000 0.880000 0.880000\n"
