@@ -92,7 +92,7 @@ def _camera(camera: CameraSettings) -> str:
 
 def _uplink(uplink: UplinkSettings) -> str:
     parts = urlsplit(uplink.url)
-    if parts.scheme.startswith("mqtt") and importlib.util.find_spec("aiomqtt") is None:
+    if parts.scheme.startswith("mqtt") and importlib.util.find_spec("paho") is None:
         raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'")
     words = f"{parts.scheme}://{parts.hostname}"
     if uplink.token_file is not None:
