@@ -59,6 +59,7 @@ class Assembly:
             "uplink": {
                 "url": link.url,
                 "connected": link.connected,
+                "problem": link.problem,
                 "bytes_per_s": link.bytes_per_s,
                 "round_trip_s": link.round_trip_s,
                 "last_acknowledged_at": link.last_acknowledged_at,

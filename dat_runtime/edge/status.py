@@ -58,6 +58,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     link = told["uplink"]
     way = "connected" if link["connected"] else "NOT CONNECTED, events wait in the spool"
     yield f"uplink    {link['url']}: {way}"
+    if link["problem"]:
+        yield f"          {link['problem']}"
     if link["bytes_per_s"]:
         trip = link["round_trip_s"]
         words = "" if trip is None else f", round trip {1000 * trip:.0f} ms"
