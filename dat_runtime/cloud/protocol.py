@@ -15,7 +15,7 @@ MAX_HEAD_BYTES = 32_768
 """Bytes in a row that bring nothing of a body: a request's head, chunk sizes, trailers."""
 
 HEAD_SECONDS = 10.0
-"""From a request's first byte, or from a connection's begin, to the end of its head."""
+"""From a request's first byte to the end of its head."""
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 8_000_000
@@ -31,7 +31,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._parses = True
         self._patience: asyncio.TimerHandle | None = None
         super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]
-        self._wait(HEAD_SECONDS)
+        # Until its first byte a connection is idle, as it is between two requests.
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()

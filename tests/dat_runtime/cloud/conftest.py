@@ -99,6 +99,7 @@ def running(
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=3,
             timeout_graceful_shutdown=3,
         )
     )

@@ -176,9 +176,13 @@ def test_a_head_that_comes_slowly_is_given_up(impatient: Running) -> None:
         assert time.monotonic() - begun < 10
 
 
-def test_a_connection_that_says_nothing_is_closed(impatient: Running) -> None:
+def test_a_connection_that_says_nothing_is_closed_when_it_was_idle_long(impatient: Running) -> None:
     with closing(connect(impatient.url)) as connection:
-        assert status(answer(connection)) == 408
+        time.sleep(0.8)  # longer than a head may take
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert status(connection.recv(65_536)) == 200
+    with closing(connect(impatient.url)) as connection:
+        assert answer(connection) == b""
 
 
 def test_a_refused_body_that_is_short_leaves_the_connection_open(impatient: Running) -> None:
