@@ -28,7 +28,7 @@ _BBR = b"bbr"
 """Congestion control that does not take 2 % of lost packets for a full path."""
 
 _INFO_BYTES = 168
-_SEGMENT_AT = 16
+_UNACKED_AT = 24
 _SACKED_AT = 28
 _RTT_AT = 68
 _BYTES_ACKED_AT = 120
@@ -97,10 +97,12 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
     (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
     (smoothed,) = struct.unpack_from("=I", info, _RTT_AT)
     (shortest,) = struct.unpack_from("=I", info, _MIN_RTT_AT)
-    (segment,) = struct.unpack_from("=I", info, _SEGMENT_AT)
+    (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
     (sacked,) = struct.unpack_from("=I", info, _SACKED_AT)
     (unsent,) = struct.unpack_from("=I", info, _UNSENT_AT)
     (in_flight,) = struct.unpack("=i", queued)
     # Before its first sample the kernel states the largest number as the shortest round trip.
     round_trip = min(shortest, smoothed) / 1e6
-    return TcpProgress(acknowledged, in_flight, unsent, sacked * segment, round_trip)
+    # By the share of packets: on a slow link they are smaller than the largest that may be.
+    beyond = (in_flight - unsent) * sacked // max(1, unacked)
+    return TcpProgress(acknowledged, in_flight, unsent, beyond, round_trip)
