@@ -12,6 +12,7 @@
 `docs/node.md` explains each key. Paths count from the file's own folder.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +95,13 @@ class NodeSettings:
 
 
 def _is_address(value: object, schemes: tuple[str, ...]) -> bool:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
         return False
     try:
         parts = urlsplit(value)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+        host = (parts.hostname or "").encode("idna")
+        return parts.scheme in schemes and bool(host) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address, a name that is too long
         return False
 
 
@@ -109,15 +111,25 @@ def _address(*schemes: str) -> Rule:
 
 
 def _listens(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    host, _, port = value.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and 0 <= int(port) < 65536
+    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and int(found[2]) < 65536
 
+
+_LISTEN = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+"""A name, an IPv4 address or an IPv6 address in brackets; a port."""
+
+_PATH = Rule(
+    lambda v: isinstance(v, str) and v != "" and v.isprintable(), "a path of printable characters"
+)
+_MODEL = Rule(
+    # An alert states it: a receiver would refuse every one with a longer name.
+    lambda v: isinstance(v, str) and 1 <= len(v) <= 200 and v.isprintable(),
+    "a name of at most 200 printable characters",
+)
 
 _TOP: Rules = {
     "node": NAME,
-    "bundle": fields.NAME,
+    "bundle": _PATH,
     "cameras": fields.list_of(fields.OBJECT, 1, 1000),
     "mllm": fields.OBJECT,
     "uplink": Rule(
@@ -129,33 +141,33 @@ _TOP: Rules = {
 }
 _CAMERA: Rules = {
     "name": NAME,
-    "source": fields.NAME,
+    "source": _PATH,
     "fps": fields.above(0, 240),
     "loop": fields.FLAG,
 }
 _MLLM: Rules = {
     "url": _address("http", "https"),
-    "model": fields.NAME,
+    "model": _MODEL,
     "concurrency": fields.whole(1, 1024),
     "timeout": fields.above(0, 600),
-    "recorded": fields.NAME,
-    "key_file": fields.NAME,
+    "recorded": _PATH,
+    "key_file": _PATH,
 }
 _UPLINK: Rules = {
     "url": _address("http", "https", "mqtt", "mqtts"),
-    "token_file": fields.NAME,
+    "token_file": _PATH,
     "initial_bytes_per_s": fields.above(0, 1e12),
     "metered": fields.FLAG,
-    "certificate": fields.NAME,
-    "authorities": fields.NAME,
+    "certificate": _PATH,
+    "authorities": _PATH,
 }
 _SPOOL: Rules = {
-    "path": fields.NAME,
+    "path": _PATH,
     "max_bytes": fields.whole(LEAST_BYTES),
     "alert_reserve_bytes": fields.whole(0),
 }
 _METRICS: Rules = {"listen": Rule(_listens, "host:port, such as 127.0.0.1:9108")}
-_UPDATES: Rules = {"url": _address("http", "https"), "root": fields.NAME}
+_UPDATES: Rules = {"url": _address("http", "https"), "root": _PATH}
 
 
 @dataclass
@@ -174,7 +186,11 @@ class _Reader:
         return None if found or not isinstance(value, dict) else value
 
     def path(self, name: str) -> Path:
-        return self.folder / Path(name).expanduser()
+        try:
+            return self.folder / Path(name).expanduser()
+        except RuntimeError:  # ~name
+            self.problems.append(f"{name}: there is no such user, or no home of theirs")
+            return self.folder / name
 
     def paths(self, part: Mapping[str, Any], *names: str) -> dict[str, Any]:
         """The part with the files that it names as paths."""
@@ -208,8 +224,8 @@ def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
     if not isinstance(value, dict):
         return None, reader.problems
     cameras = list(_cameras(reader, value.get("cameras")))
-    uplinks = list(_uplinks(reader, value.get("uplink")))
-    spool = _spool(reader, value.get("spool"))
+    uplinks = list(_uplinks(reader, value["uplink"])) if "uplink" in value else []
+    spool = _spool(reader, value["spool"]) if "spool" in value else None
     mllm = _mllm(reader, value["mllm"]) if "mllm" in value else None
     metrics = _metrics(reader, value["metrics"]) if "metrics" in value else None
     updates = None
@@ -234,18 +250,38 @@ def _read(path: Path) -> Any:
     text = read_text(path, ConfigError, missing="name the node's settings", most_bytes=MAX_BYTES)
     try:
         return parse(text)  # JSON needs no further package
-    except ValueError:
-        pass
+    except ValueError as cause:
+        why_not = str(cause)
     try:
         import yaml
     except ImportError:
         raise ConfigError(
-            "is not JSON, and YAML needs a package: pip install 'dat-runtime[node]'", path
+            f"is not JSON ({why_not}); YAML needs a package: pip install 'dat-runtime[node]'", path
         ) from None
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice: the first one would go without a word."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue  # no key of ours, which is told with the others that are unknown
+                if key.value in names:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value} stands twice", problem_mark=key.start_mark
+                    )
+                names.add(key.value)
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as cause:
+        line = None if cause.problem_mark is None else cause.problem_mark.line + 1
+        raise ConfigError(f"is not YAML ({cause.problem})", path, line) from None
     except (yaml.YAMLError, ValueError, RecursionError) as cause:
-        raise ConfigError(f"is not YAML ({cause})", path) from None
+        words = " ".join(str(cause).split())
+        raise ConfigError(f"is not YAML ({words})", path) from None
 
 
 def _cameras(reader: _Reader, value: object) -> Iterator[CameraSettings]:

@@ -86,6 +86,14 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         (("mllm",), {"url": "http://x", "model": "m", "concurrency": 0}, "concurrency"),
         (("metrics",), {"listen": "9108"}, "host:port"),
         (("updates",), {"url": "http://x"}, "root is missing"),
+        (("metrics",), {"listen": "127.0.0.1:" + "9" * 5000}, "host:port"),
+        (("metrics",), {"listen": "::1:9108"}, "host:port"),
+        (("spool", "path"), "a\0b", "spool: path"),
+        (("spool", "path"), "~nobody-of-this-name/s", "no such user"),
+        (("bundle",), "a\nb", "bundle is"),
+        (("uplink", "url"), "http://x/\n", "uplink: url"),
+        (("uplink", "url"), "http://" + "ü" * 70, "uplink: url"),
+        (("mllm",), {"url": "http://x", "model": "m" * 201}, "at most 200"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -99,9 +107,11 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
     document = changed(("node",), 7)
     document["cameras"] *= 2
     document["spool"] = {}
-    with pytest.raises(ConfigError, match="3 to mend") as caught:
+    del document["uplink"]
+    with pytest.raises(ConfigError, match="4 to mend") as caught:
         read_node(written(tmp_path, document))
     text = str(caught.value)
+    assert "uplink is missing" in text
     assert "node is 7" in text
     assert "the name north is taken" in text
     assert "spool: path is missing" in text
@@ -111,6 +121,35 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
 def test_what_is_no_node_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"node\.yaml"):
         read_node(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("node: a\nspool: {}\nnode: b\n", r"node\.yaml:3: .*the key node stands twice"),
+        ('{"node": 1,\n "node": 2}', r"node\.yaml:2: .*the key node stands twice"),
+        ("cameras:\n  - {name: a, name: b}\n", r"node\.yaml:2: .*the key name stands twice"),
+        ("node: a\n\tb: c\n", r"node\.yaml:2: is not YAML \([^\n]*\)$"),
+        ("? [a]\n: b\n", r"node\.yaml:1: is not YAML \(found unhashable key\)$"),
+        ("a: \0", r"is not YAML \([^\n]*\)$"),
+    ],
+)
+def test_what_is_no_yaml_is_told_in_one_line_with_its_number(
+    text: str, named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        read_node(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [("[::1]:9108", ("::1", 9108)), ("localhost:0", ("localhost", 0))],
+)
+def test_metrics_listen_on_a_name_or_an_address(
+    listen: str, address: tuple[str, int], tmp_path: Path
+) -> None:
+    settings = read_node(written(tmp_path, changed(("metrics",), {"listen": listen})))
+    assert settings.metrics == address
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
