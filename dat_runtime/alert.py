@@ -24,6 +24,9 @@ BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_ALERT_BYTES = 16_384
 """A larger one is a fault of the answer: 64 accidents and a summary take less than half of it."""
 
+MAX_FURTHER = 32
+"""Attributes of a CloudEvent beside ours; each takes many times its length in memory."""
+
 MAX_SIDE = 65_535
 """Of a frame: the longest that a JPEG can state."""
 
@@ -180,13 +183,14 @@ _VERSIONS = dict.fromkeys(("bundle", "prompt", "schema", "drawing", "mllm"), _VE
 def read_alert(value: object) -> Alert:
     """The alert in a CloudEvent that came from outside, already parsed (`files.parse`).
 
-    Further attributes of the CloudEvent are allowed, as its specification asks; `data` has the
-    fields that are stated and no others.
+    Further attributes of the CloudEvent are allowed, as its specification asks, and as it has them:
+    texts, numbers and flags. `data` has the fields that are stated and no others.
 
     Raises:
         ValueError: names the first field that is wrong.
     """
     event = checked(value, _EVENT, "", further_keys=True)
+    _require_simple(event)
     origin = _SOURCE.fullmatch(event["source"])
     if origin is None:
         raise ValueError(
@@ -212,6 +216,19 @@ def read_alert(value: object) -> Alert:
         answer=_answer(data["answer"], frame),
         revision=data.get("revision", 0),
     )
+
+
+def _require_simple(event: Mapping[str, Any]) -> None:
+    """See that further attributes are few and hold nothing else (CloudEvents 1.0.2, "Type System").
+
+    Nested, one would be taken and then be too deep to be written into a list of events.
+    """
+    further = [key for key in event if key not in _EVENT]
+    if len(further) > MAX_FURTHER:
+        raise ValueError(f"{len(further)} further attributes, expected at most {MAX_FURTHER}")
+    for key in further:
+        if isinstance(event[key], (dict, list)):
+            raise ValueError(f"{fields.shown(key)} is an object or a list, expected a simple value")
 
 
 def _require_time(text: str) -> None:

@@ -62,6 +62,20 @@ def test_further_attributes_of_a_cloud_event_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("further", "named"),
+    [
+        ({"deep": [[]]}, "'deep' is an object or a list"),
+        ({"deep": {}}, "'deep' is an object or a list"),
+        ({f"a{n}": n for n in range(33)}, "33 further attributes, expected at most 32"),
+    ],
+)
+def test_further_attributes_are_simple_and_few(further: dict[str, Any], named: str) -> None:
+    """One that was nested deeply was kept, and no list with it could be written again."""
+    with pytest.raises(ValueError, match=named):
+        read_alert(sent() | further)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "named"),
     [
         (("specversion",), "0.3", "specversion"),
