@@ -45,7 +45,8 @@ P = ParamSpec("P")
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Let an entry point print a `DatError` as one line on stderr and return 1.
 
-    Any other exception is a defect and keeps its traceback.
+    Ctrl-C ends it with 130, as a shell has it. Any other exception is a defect and keeps its
+    traceback.
     """
 
     @functools.wraps(main)
@@ -55,6 +56,8 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
         except DatError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
 
     return reporting
 

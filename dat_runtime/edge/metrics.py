@@ -4,10 +4,13 @@ For the machine itself and whoever may watch it: it listens where `metrics.liste
 """
 
 import json
+import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from dat_runtime.edge.counts import Counts, Labels, Series
@@ -62,7 +65,7 @@ class MetricsServer:
                 """Say nothing: whoever asks knows what was asked."""
 
         try:
-            self._server = ThreadingHTTPServer(listen, Handler)
+            self._server = _Server(listen, Handler)
         except OSError as error:
             raise ConfigError(
                 f"metrics.listen {listen[0]}:{listen[1]}: {error.strerror or error}"
@@ -73,7 +76,7 @@ class MetricsServer:
     @property
     def address(self) -> str:
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return address_of(str(host), port)
 
     def start(self) -> None:
         self._thread.start()
@@ -82,6 +85,26 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, listen: tuple[str, int], handler: type[BaseHTTPRequestHandler]):
+        self.address_family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+        super().__init__(listen, handler)
+
+    def server_bind(self) -> None:
+        """Not `HTTPServer`'s: it looks its own name up, which takes long while the link is away."""
+        TCPServer.server_bind(self)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that go away before their answer are nothing to tell of."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+def address_of(host: str, port: int) -> str:
+    """Where a node's metrics are, IPv6 too."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _exposition(counts: Counts, status: Callable[[], Status]) -> Callable[[], bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.edge.metrics import address_of
 from dat_runtime.edge.node_settings import read_node
 from dat_runtime.errors import ConfigError, DatError
 from dat_runtime.files import parse
@@ -27,8 +28,7 @@ def status(path: Path) -> int:
     settings = read_node(path)
     if settings.metrics is None:
         raise ConfigError("has no `metrics: {listen: ...}`: add it to ask a running node", path)
-    host, port = settings.metrics
-    told = _ask(f"http://{f'[{host}]' if ':' in host else host}:{port}/status")
+    told = _ask(address_of(*settings.metrics) + "/status")
     for line in lines(told):
         print(line)
     return 1 if told["problems"] else 0

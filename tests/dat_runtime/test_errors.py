@@ -6,7 +6,7 @@ import pytest
 from dat_runtime.errors import ConfigError, DataError, DatError, printable, reports_errors
 
 
-def failing(error: Exception):
+def failing(error: BaseException):
     @reports_errors
     def main(argv: Sequence[str] | None = None) -> int:
         raise error
@@ -17,6 +17,11 @@ def failing(error: Exception):
 def test_expected_errors_become_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert failing(ConfigError("no such profile"))([]) == 1
     assert capsys.readouterr().err == "error: no such profile\n"
+
+
+def test_ctrl_c_is_a_status_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(KeyboardInterrupt())([]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_a_defect_keeps_its_traceback() -> None:

@@ -1,5 +1,7 @@
 """What Prometheus reads of a node."""
 
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,3 +83,43 @@ def test_an_address_that_is_taken_is_named() -> None:
         taken = "127.0.0.1", client.base_url.port or 0
         with pytest.raises(ConfigError, match=r"metrics.listen 127.0.0.1:\d+: Address already"):
             MetricsServer(taken, Counts(), lambda: STATUS)
+
+
+def test_it_listens_on_ipv6_too() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = MetricsServer(("::1", 0), Counts(), lambda: STATUS)
+    server.start()
+    try:
+        assert server.address.startswith("http://[::1]:")
+        assert httpx.get(server.address + "/healthz").status_code == 200
+    finally:
+        server.stop()
+
+
+def test_a_client_that_goes_away_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with served(Counts()) as client:
+        for _ in range(5):
+            gone = socket.create_connection(("127.0.0.1", client.base_url.port or 0))
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            gone.close()  # with a reset
+        assert client.get("/healthz").status_code == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_defect_keeps_its_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with served(Counts(), cameras=None) as client, pytest.raises(httpx.HTTPError):
+        client.get("/metrics")
+    assert "AttributeError" in capfd.readouterr().err
+
+
+def test_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> str:
+        raise AssertionError("a name server was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", asked)
+    with served(Counts()) as client:
+        assert client.get("/healthz").status_code == 200
