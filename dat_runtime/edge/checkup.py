@@ -1,6 +1,7 @@
 """What is wrong with a node's settings, without starting it (`dat-runtime edge check`)."""
 
 import importlib.util
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -11,11 +12,16 @@ from urllib.parse import urlsplit
 
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.cameras.settings import CameraSettings
-from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, examine_node
+from dat_runtime.edge.node_settings import (
+    MllmSettings,
+    NodeSettings,
+    SpoolSettings,
+    examine_node,
+)
 from dat_runtime.edge.run import assessor
 from dat_runtime.edge.uplink.settings import UplinkSettings
-from dat_runtime.errors import ConfigError, DatError
-from dat_runtime.files import read_text
+from dat_runtime.edge.uplink.uplink import sender_of
+from dat_runtime.errors import ConfigError, DatError, printable
 
 SECONDS = 3.0
 """For a server to accept a connection."""
@@ -44,7 +50,7 @@ def check(path: Path) -> int:
     if settings is not None:
         findings += examine(settings)
     for finding in findings:
-        print(f"{finding.verdict:<6}{finding.about}: {finding.words}")
+        print(printable(f"{finding.verdict:<6}{finding.about}: {finding.words}"))
     wrong = sum(finding.verdict == "WRONG" for finding in findings)
     print(f"{path}: {f'{wrong} to mend' if wrong else 'the node can start'}")
     return 1 if wrong else 0
@@ -56,9 +62,11 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     for camera in settings.cameras:
         yield _tried(f"camera {camera.name}", lambda: _camera(camera))  # noqa: B023 (asked at once)
     for uplink in settings.uplinks:
-        yield _tried("uplink", lambda: _uplink(uplink))  # noqa: B023
+        yield _tried("uplink", lambda: _uplink(uplink, settings.node))  # noqa: B023
         yield _reachable("uplink", uplink.url)
-    yield _tried("spool", lambda: _spool(settings))
+    yield _tried("spool", lambda: _spool(settings.spool))
+    if settings.metrics is not None:
+        yield _tried("metrics", _metrics)
     mllm = settings.mllm
     if mllm is None:
         yield Finding("note", "mllm", "none: every alert is made from the gate alone")
@@ -90,20 +98,16 @@ def _camera(camera: CameraSettings) -> str:
     return f"{kind}, {camera.fps:g} frames a second at most"
 
 
-def _uplink(uplink: UplinkSettings) -> str:
+def _uplink(uplink: UplinkSettings, node: str) -> str:
     parts = urlsplit(uplink.url)
     if parts.scheme.startswith("mqtt") and importlib.util.find_spec("paho") is None:
         raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'")
+    sender_of(uplink, node)  # reads the token and the certificates, as the node will
     words = f"{parts.scheme}://{parts.hostname}"
     if uplink.token_file is not None:
-        if not read_text(uplink.token_file, ConfigError).strip():
-            raise ConfigError("holds no token", uplink.token_file)
         if uplink.token_file.stat().st_mode & 0o077:
             raise ConfigError("others may read the token: chmod 600", uplink.token_file)
         words += ", with a token"
-    for file in (uplink.certificate, uplink.authorities):
-        if file is not None:
-            read_text(file, ConfigError)
     return words + (", alerts only (metered)" if uplink.metered else "")
 
 
@@ -119,16 +123,29 @@ def _reachable(about: str, url: str) -> Finding:
         return Finding("note", about, f"{place} does not accept connections now ({error})")
 
 
-def _spool(settings: NodeSettings) -> str:
-    folder = settings.spool.path.parent
+def _spool(spool: SpoolSettings) -> str:
+    if spool.path.is_dir():
+        raise ConfigError("is a folder: name a file in it, such as spool.sqlite", spool.path)
+    folder = spool.path.parent
     while not folder.exists():  # it is made at the first start
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < settings.spool.max_bytes:
-        raise ConfigError(
-            f"max_bytes is {settings.spool.max_bytes:,}, the disk has {free:,} bytes free", folder
-        )
-    return f"up to {settings.spool.max_bytes:,} bytes in {settings.spool.path.parent}"
+    if not folder.is_dir():
+        raise ConfigError("is no folder", folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError("this user cannot write there", folder)
+    # What an earlier run left counts as free: it is written over.
+    beside = [spool.path.with_name(spool.path.name + end) for end in ("", "-wal", ".reserve")]
+    there = sum(file.stat().st_size for file in beside if file.exists())
+    free = shutil.disk_usage(folder).free + there
+    if free < spool.max_bytes:
+        raise ConfigError(f"max_bytes is {spool.max_bytes:,}, the disk has {free:,} free", folder)
+    return f"up to {spool.max_bytes:,} bytes in {spool.path.parent}"
+
+
+def _metrics() -> str:
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise ConfigError("they need a package: pip install 'dat-runtime[node]', or leave them out")
+    return "served while the node runs"
 
 
 def _mllm(mllm: MllmSettings) -> str:

@@ -1,0 +1,94 @@
+"""`edge check`: what would keep a node from starting is named, each thing with its fix."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dat_runtime.edge.checkup import check
+from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.spool import LEAST_BYTES, Spool
+
+Checked = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def checked(tmp_path: Path, bundle_folder: Path, capfd: pytest.CaptureFixture[str]) -> Checked:
+    """Checks a node.yaml with some of its parts replaced: the exit status, and what is printed."""
+    (tmp_path / "frames").mkdir()
+    document: dict[str, Any] = {
+        "node": "n1",
+        "bundle": str(bundle_folder),
+        "cameras": [{"name": "north", "source": "frames"}],
+        "uplink": {"url": "http://127.0.0.1:9"},
+        "spool": {
+            "path": "spool/s.sqlite",
+            "max_bytes": LEAST_BYTES,
+            "alert_reserve_bytes": 100_000,
+        },
+    }
+
+    def run(**parts: object) -> tuple[int, str]:
+        path = tmp_path / "node.yaml"
+        path.write_text(yaml.safe_dump(document | parts))
+        capfd.readouterr()
+        return check(path), capfd.readouterr().out
+
+    return run
+
+
+def test_a_node_that_can_start_is_told_so_and_nothing_is_left_behind(
+    tmp_path: Path, checked: Checked
+) -> None:
+    code, told = checked(metrics={"listen": "127.0.0.1:0"})
+    assert code == 0
+    assert told.endswith("the node can start\n")
+    assert "ok    metrics: " in told
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_spool_that_cannot_be_is_named(tmp_path: Path, checked: Checked) -> None:
+    (tmp_path / "file").touch()
+    for path, named in (("frames", "is a folder"), ("file/s.sqlite", "is no folder")):
+        code, told = checked(spool={"path": path, "max_bytes": 10_000_000 * LEAST_BYTES})
+        assert code == 1
+        assert f"WRONG spool: {tmp_path}" in told
+        assert named in told
+    code, told = checked(spool={"path": "s.sqlite", "max_bytes": 10_000_000 * LEAST_BYTES})
+    assert (code, "the disk has" in told) == (1, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, checked: Checked) -> None:
+    (tmp_path / "frames").chmod(0o500)
+    code, told = checked(spool={"path": "frames/s.sqlite"})
+    assert (code, "this user cannot write there" in told) == (1, True)
+
+
+def test_a_running_node_can_be_checked(tmp_path: Path, checked: Checked) -> None:
+    spool = Spool(tmp_path / "spool" / "s.sqlite", LEAST_BYTES, 100_000, Counts())
+    try:
+        assert checked()[0] == 0
+    finally:
+        spool.close()
+
+
+def test_the_uplink_is_asked_what_it_would_refuse(tmp_path: Path, checked: Checked) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    (tmp_path / "token").chmod(0o600)
+    code, told = checked(uplink={"url": "http://192.0.2.1", "token_file": "token"})
+    assert code == 1
+    assert "WRONG uplink: a token goes to https and loopback addresses only" in told
+    code, told = checked(uplink={"url": "https://127.0.0.1:9", "authorities": "token"})
+    assert code == 1
+    assert "holds no certificate that can be used" in told
+
+
+def test_names_from_elsewhere_move_no_terminal(tmp_path: Path, checked: Checked) -> None:
+    (tmp_path / "bundle" / "gate" / "gate\x1b[31m").mkdir()
+    code, told = checked()
+    assert code == 1
+    assert "\x1b" not in told
