@@ -129,7 +129,8 @@ class Incidents:
         """
         if len(detections) > MAX_ACCIDENTS:
             detections = sorted(detections, key=lambda d: -d.confidence)[:MAX_ACCIDENTS]
-        alive = [i for i in self._alive.pop(camera, ()) if now - i.seen_at <= GONE]
+        # Looked up, not taken out: `answered` may look for one of them at this moment.
+        alive = [i for i in self._alive.get(camera, ()) if now - i.seen_at <= GONE]
         shown: dict[int, list[Detection]] = {}
         for detection in detections:
             place = _place(alive, detection.box.to(_WHOLE))
@@ -138,6 +139,8 @@ class Incidents:
             alive.append(_Incident(self._new_id(camera), {}, now))
         if alive:
             self._alive[camera] = tuple(alive)
+        else:
+            self._alive.pop(camera, None)
         for place, found in shown.items():
             _remember(alive[place], [d.box.to(_WHOLE) for d in found], now)
         looks = {place: _look(alive[place], found) for place, found in shown.items()}

@@ -7,6 +7,7 @@ other threads, so that a hanging MLLM or a slow disk costs no frame.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -117,9 +118,9 @@ class Node:
 
     def run(self) -> None:
         """Until `stop` is called or all cameras have ended; then everything is in the spool."""
-        self._uplink.start()
-        self._cameras.start()
         try:
+            self._uplink.start()
+            self._cameras.start()
             while not self._stopping.is_set():
                 frame = self._cameras.next(timeout=0.5)
                 self._looked_at = time.monotonic()
@@ -232,18 +233,17 @@ class Node:
             self._counts.add("frames_unanswered", camera=work.frame.camera)
             self._incidents.answered(work.frame.camera, work.id, False)
             return
-        if outcome is not None and outcome.late:
-            revision = self._revisions.after(work.id, work.frame.taken)
-            if revision is None:
-                self._counts.add("answers_dropped", reason="superseded")
-                return
-        else:
-            revision = self._revisions.next(work.id, work.frame.taken)
+        is_late = outcome is not None and outcome.late
+        revision = self._revisions.next(work.id, work.frame.taken, is_late)
+        if revision is None:
+            self._counts.add("answers_dropped" if is_late else "alerts_dropped", reason="overtaken")
+            return
         event = self._event(work, outcome, revision)
         try:
             self._spool.put(event, work.frame.camera)
         except SpoolError as error:  # counted by the spool, with its reason
             log.error("event %s is lost: %s", work.id, error)
+            self._incidents.answered(work.frame.camera, work.id, False)  # worth telling again
             return
         self._uplink.offer(event, work.frame.camera)
         if event.alert.degraded not in (NO_MLLM, SIDE_RATIO):
@@ -272,24 +272,28 @@ class Node:
 
 
 class _Revisions:
-    """The revisions of events: each gets the next number; a late answer only while it is news."""
+    """The revisions of events; safe to use from every thread, whichever comes first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._latest: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def next(self, id: str, taken: float) -> int:
-        """The number of a further revision, made of a frame taken at that time."""
+    def next(self, id: str, taken: float, late: bool = False) -> int | None:
+        """The number of a further revision.
+
+        Args:
+            taken: when its frame was taken.
+            late: whether it is the late answer about a frame that the gate told.
+
+        Returns:
+            `None` when it was overtaken: a later frame was told, or this one by its late answer.
+        """
         with self._lock:
-            revision = self._latest.pop(id, (-1, 0.0))[0] + 1
-            self._latest[id] = (revision, taken)
+            number, newest = self._latest.get(id, (-1, -math.inf))
+            if taken < newest or (taken == newest and not late):
+                return None
+            self._latest[id] = (number + 1, taken)
+            self._latest.move_to_end(id)
             if len(self._latest) > REMEMBERED:
                 self._latest.popitem(last=False)
-            return revision
-
-    def after(self, id: str, taken: float) -> int | None:
-        """The same for a late answer; `None` when a later frame was told of since."""
-        with self._lock:
-            if id in self._latest and self._latest[id][1] > taken:
-                return None
-        return self.next(id, taken)
+            return number + 1

@@ -1,5 +1,6 @@
 """One accident is one event with updates: what is news, and what is not."""
 
+import itertools
 import random
 import sys
 from collections.abc import Iterable, Sequence
@@ -333,3 +334,18 @@ def test_news_of_an_incident_is_numbered_apart_and_never_lost(
         # Whatever is alive was told of, so that no accident waits for its second frame.
         for alive in incidents._alive.get("gate-1", ()):
             assert alive.id in last
+
+
+def test_a_word_on_an_answer_is_heard_while_a_frame_is_looked_at() -> None:
+    def new_id(camera: str) -> str:
+        # Another thread may speak at any moment of `see`; this is one in its middle.
+        incidents.answered(camera, "e0", False)
+        return f"e{next(number)}"
+
+    number = itertools.count()
+    incidents = Incidents(new_id)
+    assert incidents.see("a", 0.0, [at(100)]) is not None
+    assert incidents.see("a", 1.0, [at(100), at(700)]) is not None
+    again = incidents.see("a", 11.0, [at(100)])
+    assert again is not None
+    assert (again.id, again.is_news) == ("e0", True)

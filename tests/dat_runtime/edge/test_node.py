@@ -16,7 +16,7 @@ from dat_runtime.edge.assess import AssessmentError
 from dat_runtime.edge.cameras.settings import CameraFrame
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node import NO_MLLM, Gate, Node
-from dat_runtime.edge.spool import Spool
+from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.settings import UplinkState
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event
@@ -192,8 +192,44 @@ def test_a_late_answer_about_an_older_frame_than_was_told_is_dropped(
     revisions = _Revisions()
     assert revisions.next("e", taken=1.0) == 0
     assert revisions.next("e", taken=5.0) == 1
-    assert revisions.after("e", taken=1.0) is None
-    assert revisions.after("e", taken=5.0) == 2
+    assert revisions.next("e", taken=1.0, late=True) is None
+    assert revisions.next("e", taken=5.0, late=True) == 2
+
+
+def test_a_late_answer_that_overtakes_the_gates_word_on_its_frame_is_not_replaced_by_it() -> None:
+    from dat_runtime.edge.node import _Revisions
+
+    revisions = _Revisions()
+    assert revisions.next("e", taken=1.0, late=True) == 0
+    assert revisions.next("e", taken=1.0) is None
+    assert revisions.next("e", taken=2.0) == 1
+
+
+def test_an_event_that_could_not_be_kept_is_told_again_while_it_goes_on(
+    spool: Spool, counts: Counts
+) -> None:
+    class Refusing:
+        """Keeps nothing at first, as while others fill the disk."""
+
+        refused = False
+
+        def put(self, event: Event, camera: str) -> None:
+            if not self.refused:
+                self.refused = True
+                raise SpoolError("no room")
+            spool.put(event, camera)
+
+        def close(self) -> None:
+            spool.close()
+
+    class Apart(Frames):
+        def next(self, timeout: float) -> CameraFrame | None:
+            time.sleep(0.2)  # the first one is refused before the second one comes
+            return super().next(timeout)
+
+    looks = Script([seen(0.5)], [seen(0.5)])
+    (event,) = ran(Refusing(), counts, looks, Apart(2, apart=20.0))  # type: ignore[arg-type]
+    assert event.captured_at == 1_790_001_020
 
 
 def test_frames_of_one_accident_are_one_event(spool: Spool, counts: Counts) -> None:
