@@ -1,7 +1,8 @@
-"""HTTP/1.1 with the bounds that uvicorn leaves open: heads that never end, and early refusals.
+"""HTTP/1.1 with the bounds that uvicorn leaves open: heads without end, clients that do not read.
 
 A client that sends a head slowly or without end holds a connection, and memory, for ever; here a
-head has bounds of size and time. A refusal that is sent while the body still comes would be lost
+head has bounds of size and time. So does one that sends requests in a row and reads no answer: few
+of them wait, and an answer has to be taken. A refusal that is sent while the body still comes would be lost
 with the connection's reset; here the rest is read and thrown away for a moment, so that the client
 sees why.
 """
@@ -17,6 +18,13 @@ MAX_HEAD_BYTES = 32_768
 HEAD_SECONDS = 10.0
 """From a request's first byte to the end of its head."""
 
+MAX_IN_A_ROW = 16
+"""Requests of one connection that wait for the answer to an earlier one. A node waits for each
+answer; who sends more is cut off: each takes 6 kB, and one read brings thousands."""
+
+UNREAD_SECONDS = 30.0
+"""In which the other end has to take some of an answer that waits."""
+
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 8_000_000
 """How long, and how much of, a body is thrown away after its answer."""
@@ -30,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._thrown_away: int | None = None  # bytes; None: nothing is to be thrown away
         self._parses = True
         self._patience: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
         super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]
         # Until its first byte a connection is idle, as it is between two requests.
         self.timeout_keep_alive_task = self.loop.call_later(
@@ -38,7 +47,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._moves()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._moves()
+        self._stuck = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._moves()
+        super().resume_writing()
+
+    def _moves(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
     def data_received(self, data: bytes) -> None:
         if self._thrown_away is not None:
@@ -58,6 +82,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unread = 0
         self._stop_waiting()
+        if len(self.pipeline) >= MAX_IN_A_ROW:
+            # The parser goes on to the end of what was read: the further heads come here too.
+            self._parses = False
+            self.transport.abort()
+            return
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

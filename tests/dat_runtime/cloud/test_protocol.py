@@ -207,13 +207,42 @@ def test_a_body_for_nobody_is_not_read_without_end(impatient: Running) -> None:
 
 
 def test_requests_in_a_row_on_one_connection_are_answered_in_order(impatient: Running) -> None:
-    bodies = [json.dumps(alert(f"e{n}")).encode() for n in range(20)]
+    bodies = [json.dumps(alert(f"e{n}")).encode() for n in range(15)]
     with closing(connect(impatient.url)) as connection:
         connection.sendall(
             b"".join(HEAD + b"Content-Length: %d\r\n\r\n" % len(b) + b for b in bodies)
             + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         told = answer(connection)
-    assert told.count(b"HTTP/1.1 201") == 20
-    places = [told.index(b'"id":"e%d"' % n) for n in range(20)]
+    assert told.count(b"HTTP/1.1 201") == 15
+    places = [told.index(b'"id":"e%d"' % n) for n in range(15)]
     assert places == sorted(places)
+
+
+def test_requests_in_a_row_without_end_are_cut_off(process: Process) -> None:
+    """Without a token, 20 connections took 870 MB, and the receiver did not end when told to."""
+    row = b"GET /page/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000
+    connections = [connect(process.url) for _ in range(20)]
+    for connection in connections:  # none of them reads
+        poured(connection, iter(lambda: row, None), 3_000_000)
+    assert is_well(process)
+    for connection in connections:
+        connection.close()
+
+
+def test_who_does_not_read_an_answer_is_cut_off(
+    sqlite_receiver: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    events = [alert(f"e{n}") | {"comment": "x" * 15_000} for n in range(60)]
+    assert sqlite_receiver.post(events).status_code == 201
+    host, port = sqlite_receiver.url.removeprefix("http://").split(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.settimeout(20)
+        connection.connect((host, int(port)))
+        request = b"GET /v1/events?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection.sendall(request * 10)
+        time.sleep(1.5)
+        told = answer(connection)
+    assert len(told) < 9_000_000
