@@ -76,8 +76,10 @@ def event_row(connection: Connection, id: str, node: str | None) -> Any:
     Raises:
         HTTPException: 404, no such event; 409, several nodes have one of that id.
     """
+    # PostgreSQL takes no text with a null in it: what cannot be a name is not looked for.
+    can_be = ID.holds(id) and (node is None or NAME.holds(node))
     try:
-        row = alerts.find(connection, id, node) if ID.holds(id) else None
+        row = alerts.find(connection, id, node) if can_be else None
     except alerts.Ambiguous:
         raise HTTPException(409, f"several nodes have an event {id}: add ?node=NODE") from None
     if row is None:

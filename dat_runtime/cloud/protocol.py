@@ -2,9 +2,9 @@
 
 A client that sends a head slowly or without end holds a connection, and memory, for ever; here a
 head has bounds of size and time. So does one that sends requests in a row and reads no answer: few
-of them wait, and an answer has to be taken. A refusal that is sent while the body still comes would be lost
-with the connection's reset; here the rest is read and thrown away for a moment, so that the client
-sees why.
+of them wait, and an answer has to be taken. A refusal that is sent while the body still comes would
+be lost with the connection's reset; here the rest is read and thrown away for a moment, so that the
+client sees why.
 """
 
 import asyncio

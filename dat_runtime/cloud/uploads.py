@@ -3,6 +3,7 @@ connection; `upload_files` has the bytes.
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 
 from dat_runtime.cloud import alerts
-from dat_runtime.cloud.tables import events, metadata
+from dat_runtime.cloud.tables import events, metadata, revisions
 from dat_runtime.cloud.tus import Wanted
 from dat_runtime.errors import DatError
 
@@ -72,6 +73,9 @@ class UploadError(DatError):
         self.status = status
 
 
+KEY = re.compile(r"[0-9a-f]{40}")
+
+
 def key_of(event: int, kind: str, revision: int) -> str:
     """Names a visual's file and address: a digest, so that no id ever is a part of a path."""
     return hashlib.sha256(f"{event}/{kind}/{revision}".encode()).hexdigest()[:40]
@@ -93,8 +97,8 @@ def create(connection: Connection, event: Row[Any], wanted: Wanted) -> tuple[Row
         if known.length != wanted.length:
             raise UploadError(409, f"this visual was said to have {known.length:,} bytes")
         return known, False
-    if revision > event.revision:
-        raise UploadError(409, f"the event has revision {event.revision}, not {revision} yet")
+    if not _has_revision(connection, event.number, revision):
+        raise UploadError(409, f"no revision {revision} of the event is here")
     newest = shown(connection, event.number, wanted.kind)
     if newest is not None and newest.revision > revision:
         raise UploadError(409, f"the visual of revision {newest.revision} is there already")
@@ -116,6 +120,14 @@ def create(connection: Connection, event: Row[Any], wanted: Wanted) -> tuple[Row
     made = find(connection, key)
     assert made is not None
     return made, True
+
+
+def _has_revision(connection: Connection, event: int, revision: int) -> bool:
+    """Whether there is what a visual of that revision would show: its boxes, and its label."""
+    query = select(revisions.c.revision).where(
+        revisions.c.event == event, revisions.c.revision == revision
+    )
+    return connection.execute(query).first() is not None
 
 
 def _make_room(connection: Connection, node: str, length: int) -> None:

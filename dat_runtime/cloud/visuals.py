@@ -119,6 +119,8 @@ class Visuals:
 
         def work(connection: Connection) -> Row[Any] | None:
             event = event_row(connection, id, node)
+            if kind not in tus.KINDS:
+                return None
             return uploads.shown(connection, event.number, kind, revision)
 
         row = await self._receiver.store.read(work)
@@ -133,7 +135,9 @@ class Visuals:
     async def _row(self, request: Request, key: str) -> Row[Any]:
         """The upload that a request names, if it is the sender's own."""
         who = self._receiver.access.who(request)
-        row = await self._receiver.store.read(partial(uploads.find, key=key))
+        row = None
+        if uploads.KEY.fullmatch(key):
+            row = await self._receiver.store.read(partial(uploads.find, key=key))
         _require_own(who, row)
         assert row is not None
         return row

@@ -162,7 +162,7 @@ def test_options_say_what_is_spoken(on_sqlite: Running) -> None:
         (
             {"Upload-Metadata": told(event="n1-000001", kind="roi", revision="1")},
             409,
-            "not 1 yet",
+            "no revision 1",
         ),
         ({"Content-Type": "image/jpeg", "Content-Length": "5"}, 415, "offset"),
     ],
@@ -318,6 +318,22 @@ def test_an_older_visual_that_ends_after_a_later_one_is_not_shown(ready: Running
     send(ready, later, 0, OTHER)
     assert send(ready, older, 50, JPEG[50:]).status_code == 404
     assert picture(ready).content == OTHER
+
+
+def test_a_visual_of_a_revision_that_never_came_is_refused(ready: Running) -> None:
+    """Its boxes are not here: the export of reviews broke off at it, for good."""
+    ready.post(alert(revision=2))
+    answer = uploaded(ready, revision="1")
+    assert answer.status_code == 409
+    assert "no revision 1" in answer.json()["detail"]
+
+
+def test_names_with_a_null_in_them_name_nothing(ready: Running) -> None:
+    """PostgreSQL takes no such text: it was a fault of the receiver's, with a traceback."""
+    for path in ("n1-000001/visuals/%00", "n1-000001/visuals/roi?node=%00", "n1-000001?node=%00"):
+        assert ready.client.get(f"/v1/events/{path}").status_code == 404
+    assert ready.client.head("/v1/visuals/%00", headers=TUS).status_code == 404
+    assert send(ready, "/v1/visuals/%00", 0, b"x").status_code == 404
 
 
 def test_another_length_is_another_picture(on_sqlite: Running) -> None:
