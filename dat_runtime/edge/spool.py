@@ -21,7 +21,7 @@ from typing import Any
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool_database import PAGE, Broken, connect, is_damage
-from dat_runtime.edge.spool_files import Lock, SpoolError
+from dat_runtime.edge.spool_files import Lock, SpoolError, require_own
 from dat_runtime.edge.spool_tables import Entry, Tables, Waiting
 from dat_runtime.edge.spool_writer import Writer
 from dat_runtime.event import Event
@@ -99,6 +99,7 @@ class Spool:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpoolError(f"cannot be made ({error.strerror})", path.parent) from None
+        require_own(path)
         self._lock = Lock(path)
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.close)

@@ -71,8 +71,12 @@ def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
     Raises:
         OSError: there is no file, and none can be made.
     """
-    # For this user alone: it holds pictures of people. SQLite gives its log the same mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # For this user alone: it holds pictures of people. SQLite gives its log the same mode. Only
+    # before the first connection: the kernel drops every lock that a process has on a file as soon
+    # as it closes one descriptor of it. Without them, whoever else reads the file believes to be
+    # alone, and deletes the log with what is written to it from then on.
+    if not reading:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=WAIT_FOR_OTHERS
     )

@@ -41,6 +41,26 @@ class Lock:
             self._file = -1
 
 
+def require_own(database: Path) -> None:
+    """Refuse a file that no spool made, before it is taken for a damaged one and set aside.
+
+    Raises:
+        SpoolError: it is something else, such as the settings in which its name stands.
+    """
+    if database.with_name(database.name + ".lock").exists():
+        return  # a spool was here, and whatever it left may be damaged
+    try:
+        with database.open("rb") as file:
+            begins = file.read(len(_SQLITE))
+    except OSError:  # there is none, or what is wrong with it is told when it is opened
+        return
+    if begins and begins != _SQLITE:
+        raise SpoolError("is no spool but another file: name a new one", database)
+
+
+_SQLITE = b"SQLite format 3\0"
+
+
 class Reserve:
     """A file that holds disk space for alerts until others have filled the disk.
 

@@ -609,6 +609,30 @@ class TestOpening:
             visitor.close()
         assert spool.healthy
 
+    def test_another_process_that_looks_into_the_file_takes_no_log_away(self, opened, tmp_path):
+        """SQLite deletes the log with the last connection, and tells by locks which one that is."""
+        path = tmp_path / "spool.sqlite"
+        program = f"""if True:
+            import sqlite3
+            visitor = sqlite3.connect({str(path)!r})
+            print(visitor.execute("SELECT count(*) FROM events").fetchone()[0])
+            visitor.close()
+        """
+        spool = opened()
+        for number in (1, 2):
+            spool.put(make_event(f"e{number}"), "north")
+            seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+            assert seen.stdout == f"{number}\n"
+            assert path.with_name("spool.sqlite-wal").exists()
+
+    def test_a_file_that_is_no_spool_is_refused_and_left_alone(self, opened, tmp_path):
+        path = tmp_path / "spool.sqlite"
+        path.write_text("node: n1\n")
+        with pytest.raises(SpoolError, match=r"spool\.sqlite: is no spool but another file"):
+            opened()
+        assert [file.name for file in tmp_path.iterdir()] == ["spool.sqlite"]
+        assert path.read_text() == "node: n1\n"
+
     def test_a_closed_spool_keeps_nothing(self, opened):
         spool = opened()
         spool.close()
