@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dat_runtime import __version__
 from dat_runtime.cloud.settings import Settings, add_options
-from dat_runtime.errors import ConfigError, DatError, reports_errors
+from dat_runtime.errors import ConfigError, DatError, forget_output, reports_errors
 
 if TYPE_CHECKING:
     from dat_runtime.cascade import Routing
@@ -28,21 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = {"demo": _demo, "plan": _plan, "verify": _verify, "edge": _edge, "receive": _receive}
     try:
         code = run[args.command](args)
-        sys.stdout.flush()
+        print(end="", flush=True)  # does nothing where stdout is closed
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        _forget_output()
+        forget_output()
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise
-        _forget_output()
+        forget_output()
         raise OutputError(f"the output cannot be written ({error.strerror})") from None
     return code
-
-
-def _forget_output() -> None:
-    """Python flushes stdout once more at its end, which would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +122,7 @@ def _plan(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     # JSON can say every character in ASCII, for an output that holds no more.
-    only_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    only_ascii = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") != "utf8"
     for t in transmissions:
         unit = {"event_id": t.event_id, "kind": t.kind, "size": t.size, "done_at": t.done_at}
         print(json.dumps(unit, ensure_ascii=only_ascii))

@@ -1,6 +1,7 @@
 """Named errors, and the one place that turns them into an exit status."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +70,8 @@ def printable(text: str) -> str:
     stands as Python writes it, such as `\\x1b`; lines stay lines.
     """
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def forget_output() -> None:
+    """Print to nobody from now on: Python flushes stdout at its end, which would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -246,6 +246,8 @@ class Node:
             self._incidents.answered(work.frame.camera, work.id, False)  # worth telling again
             return
         self._uplink.offer(event, work.frame.camera)
+        severity, source = event.assessment.severity, event.source
+        log.info("camera %s: %s, says the %s (%s)", work.frame.camera, severity, source, event.id)
         if event.alert.degraded not in (NO_MLLM, SIDE_RATIO):
             # What the MLLM could not say is worth another question when it is seen again.
             answered = event.alert.degraded is None

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dat_runtime.edge.node import Gate, Node
 from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, read_node
 from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.uplink.uplink import Uplink
-from dat_runtime.errors import ConfigError
+from dat_runtime.errors import ConfigError, forget_output, printable
 from dat_runtime.files import read_text
 
 ANSWER_WAIT = 0.9
@@ -158,7 +159,7 @@ def run(path: Path) -> int:
     if settings.metrics is not None:
         server = MetricsServer(settings.metrics, assembly.counts, assembly.status)
         server.start()
-        print(f"metrics, health and status on {server.address}", flush=True)
+        _say(f"metrics, health and status on {server.address}")
 
     def ask_to_stop(signum: int, _frame: object) -> None:
         assembly.node.stop()
@@ -166,7 +167,7 @@ def run(path: Path) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, ask_to_stop)
     names = ", ".join(camera.name for camera in settings.cameras)
-    print(f"node {settings.node}: {names} -> {settings.uplinks[0].url}", flush=True)
+    _say(f"node {settings.node}: {names} -> {settings.uplinks[0].url}")
     watch = threading.Thread(target=_watch, args=(assembly,), daemon=True)
     watch.start()
     try:
@@ -175,8 +176,16 @@ def run(path: Path) -> int:
         if server is not None:
             server.stop()
     alerts = _total(assembly.counts, "alerts")
-    print(f"node {settings.node} ended: {alerts} alerts, what is not sent is kept", flush=True)
+    _say(f"node {settings.node} ended: {alerts} alerts, what is not sent is kept")
     return 0
+
+
+def _say(words: str) -> None:
+    """Print a line. Whoever read them may be gone, or their disk full: the node goes on."""
+    try:
+        print(words, flush=True)
+    except OSError:
+        forget_output()
 
 
 def _total(counts: Counts, name: str) -> int:
@@ -185,15 +194,19 @@ def _total(counts: Counts, name: str) -> int:
 
 def _watch(assembly: Assembly) -> None:
     """Every second: log what came and went, and tell systemd that the node is well."""
-    known: dict[str, Any] = {}
+    known: dict[str, str] = {}
+    way = ""
     notify("READY=1")
     while True:
         status = assembly.status()
-        now = dict(status["cameras"]) | {"uplink": status["uplink"]["connected"]}
-        for name, state in now.items():
+        for name, state in status["cameras"].items():
             if known.get(name) != state:
-                log.info("%s: %s", name, _in_words(name, state))
-        known = now
+                log.info("camera %s: %s", name, state)
+        known = status["cameras"]
+        link = status["uplink"]
+        if way != (way := _way(link)):
+            problem = f" ({link['problem']})" if link["problem"] else ""
+            log.info("uplink: %s%s", way, printable(problem))
         if assembly.node.looks:
             notify("WATCHDOG=1")
         time.sleep(1.0)
@@ -206,14 +219,16 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):  # an abstract socket
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.sendto(state.encode(), address)
-        except OSError as error:
-            log.warning("systemd cannot be told: %s", error)
+    except OSError as error:
+        log.warning("systemd cannot be told: %s", error)
 
 
-def _in_words(name: str, state: Any) -> Any:
-    if name != "uplink":
-        return state
-    return "connected" if state else "not connected, events wait in the spool"
+def _way(link: Mapping[str, Any]) -> str:
+    """How the uplink is, without its problem's words, which may change with every try."""
+    if link["connected"]:
+        return "connected"
+    # Before the first try there is no problem, and nothing to tell.
+    return "not connected, events wait in the spool" if link["problem"] else "connecting"

@@ -7,7 +7,7 @@ from typing import Any
 
 from dat_runtime.edge.metrics import address_of
 from dat_runtime.edge.node_settings import read_node
-from dat_runtime.errors import ConfigError, DatError
+from dat_runtime.errors import ConfigError, DatError, printable
 from dat_runtime.files import parse
 
 SECONDS = 5.0
@@ -30,7 +30,7 @@ def status(path: Path) -> int:
         raise ConfigError("has no `metrics: {listen: ...}`: add it to ask a running node", path)
     told = _ask(address_of(*settings.metrics) + "/status")
     for line in lines(told):
-        print(line)
+        print(printable(line))
     return 1 if told["problems"] else 0
 
 

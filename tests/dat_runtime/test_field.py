@@ -1,9 +1,11 @@
 """The field from camera to acknowledged event: a real node and a real receiver, as processes."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -41,7 +43,9 @@ def process(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         if running.poll() is None:
             running.kill()
-        running.communicate()
+        running.wait()
+        if running.stdout is not None:
+            running.stdout.close()
 
 
 def line_of(running: subprocess.Popen[str], pattern: str) -> re.Match[str]:
@@ -175,8 +179,6 @@ def test_sigterm_ends_a_node_at_once_with_everything_in_its_spool_for_the_next_s
 def test_a_hanging_mllm_leaves_the_gate_to_tell_the_event_within_its_time(
     tmp_path: Path, node_yaml: Callable[..., Path]
 ) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as hanging, receiver(tmp_path) as address:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}/v1"
         mllm = {"url": url, "model": "m", "concurrency": 1, "timeout": 20}
@@ -238,6 +240,48 @@ def test_metrics_and_health_are_served_beside_the_node(
         assert httpx.get(f"{address}/elsewhere").status_code == 404
         os.kill(node.pid, signal.SIGTERM)
         assert node.wait(timeout=5) == 0
+
+
+def test_a_node_goes_on_without_a_reader_of_its_output(
+    tmp_path: Path, node_yaml: Callable[..., Path]
+) -> None:
+    with process("edge", "run", node_yaml("http://127.0.0.1:9")) as node:
+        assert node.stdout is not None
+        node.stdout.close()  # as `| head -1` does
+        until(lambda: _kept(tmp_path / "spool.sqlite") == 2)
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(timeout=5) == 0
+
+
+def _kept(spool: Path) -> int:
+    """How many events a spool holds, looked at from beside it."""
+    if not spool.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(spool)) as connection:
+        try:
+            (number,) = connection.execute("SELECT count(*) FROM events").fetchone()
+        except sqlite3.OperationalError:  # it is being made
+            return 0
+    return int(number)
+
+
+def test_systemd_is_told_that_the_node_is_ready_and_well_until_it_hangs(
+    tmp_path: Path, node_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with process("edge", "run", node_yaml("http://127.0.0.1:9")) as node:
+            assert [systemd.recv(100) for _ in range(3)] == [b"READY=1"] + 2 * [b"WATCHDOG=1"]
+            node.send_signal(signal.SIGSTOP)
+            time.sleep(0.1)
+            systemd.settimeout(2)
+            with contextlib.suppress(TimeoutError):  # what was said before
+                assert not [systemd.recv(100) for _ in range(5)]
+            node.send_signal(signal.SIGCONT)
+            systemd.settimeout(20)
+            assert systemd.recv(100) == b"WATCHDOG=1"
 
 
 @pytest.mark.slow
