@@ -60,7 +60,7 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"uplink    {link['url']}: {way}"
     if link["problem"]:
         yield f"          {link['problem']}"
-    if link["bytes_per_s"]:
+    if link["connected"] and link["bytes_per_s"]:  # else it is what node.yaml says, or long past
         trip = link["round_trip_s"]
         words = "" if trip is None else f", round trip {1000 * trip:.0f} ms"
         yield f"          carries {link['bytes_per_s'] / 1000:.1f} kB/s{words}"
