@@ -5,7 +5,8 @@ none can be a bomb.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -15,8 +16,9 @@ from dat_runtime import files
 MAX_SECONDS = 20.0
 """In which a whole body has to come."""
 
-MAX_TOGETHER = 32_000_000
-"""Bytes of all bodies that are being read at one time."""
+MAX_TOGETHER = 12_000_000
+"""Bytes of all bodies that are being read, or wait for their commit, at one time: what one says
+takes several times its length."""
 
 CLOSE = {"Connection": "close"}
 """With an answer that comes before the body's end: the rest is not waited for."""
@@ -34,8 +36,9 @@ class Bodies:
         self._room = most
         self._seconds = seconds
 
-    async def read(self, request: Request, most: int) -> bytes:
-        """The whole body.
+    @asynccontextmanager
+    async def held(self, request: Request, most: int) -> AsyncIterator[bytes]:
+        """The whole body, which counts as in memory until the context ends.
 
         Raises:
             HTTPException: 413, more than `most` bytes; 415, compressed; 408, too slow; 400, the
@@ -44,11 +47,18 @@ class Bodies:
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "content-encoding: send the body as it is, not packed", CLOSE)
         _require_size(request, most)
-        held = 0
         parts: list[bytes] = []
         try:
+            await self._read(request, most, parts)
+            yield b"".join(parts)
+        finally:
+            self._room += sum(map(len, parts))
+
+    async def _read(self, request: Request, most: int, parts: list[bytes]) -> None:
+        more = True
+        held = 0
+        try:
             async with asyncio.timeout(self._seconds):
-                more = True
                 while more:
                     message = await request.receive()
                     if message["type"] == "http.disconnect":
@@ -67,17 +77,15 @@ class Bodies:
             raise HTTPException(
                 408, f"the body did not come within {self._seconds:g} s", CLOSE
             ) from None
-        finally:
-            self._room += held
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_json(self, request: Request, most: int) -> Any:
         """The body as one JSON value, read strictly.
 
         Raises:
-            HTTPException: as `read`; 400, it is not one.
+            HTTPException: as `held`; 400, it is not one.
         """
-        return parsed(await self.read(request, most))
+        async with self.held(request, most) as body:
+            return parsed(body)
 
 
 def parsed(body: bytes) -> Any:

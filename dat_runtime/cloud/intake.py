@@ -55,12 +55,12 @@ def intake(receiver: "Receiver") -> ASGIApp:
         who = receiver.access.who(request)
         is_batch = require_type(request, CONTENT_TYPE, BATCH_CONTENT_TYPE) == BATCH_CONTENT_TYPE
         most = MAX_BATCH_BYTES if is_batch else MAX_ALERT_BYTES
-        value = parsed(await receiver.bodies.read(request, most))
-        came = _batch(value) if is_batch else [_one(value)]
-        _require_sender(receiver, who, came)
-        begun = time.perf_counter()
-        statuses = await receiver.store.write_together(record, came)
-        receiver.metrics.commit_seconds.observe(time.perf_counter() - begun)
+        async with receiver.bodies.held(request, most) as body:
+            came = _batch(parsed(body)) if is_batch else [_one(parsed(body))]
+            _require_sender(receiver, who, came)
+            begun = time.perf_counter()
+            statuses = await receiver.store.write_together(record, came)
+            receiver.metrics.commit_seconds.observe(time.perf_counter() - begun)
         for status in statuses:
             outcomes[status].inc()
         return _told_all(came, statuses) if is_batch else (statuses[0], _told(came[0], statuses[0]))

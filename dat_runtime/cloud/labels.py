@@ -11,10 +11,10 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy import Connection, Row, select
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_PICTURES = 50_000
 """In one zip: with its label each is two entries, and `data.prep.build` reads 200,000."""
+
+PIECE = 1 << 17
+"""Bytes of a picture in memory."""
 
 SMALLEST_SIDE = 10
 """Pixels: `data.prep.build` leaves out smaller pictures."""
@@ -98,7 +101,7 @@ class Labelled:
     file: Path | None = None
 
 
-async def archive(receiver: "Receiver", node: str | None) -> AsyncIterator[bytes]:
+async def archive(receiver: "Receiver", node: str | None) -> AsyncGenerator[bytes]:
     """The zip, piece by piece; the same reviews give the same bytes.
 
     Args:
@@ -112,19 +115,20 @@ async def archive(receiver: "Receiver", node: str | None) -> AsyncIterator[bytes
         for folder in _FOLDERS:
             _add(opened, folder, b"")
         async for item in _labelled(receiver, node):
-            content = None
+            file = None
             if item.file is not None and pictures < MAX_PICTURES:
-                content = await asyncio.to_thread(_read, item.file)
-            if content is not None:
+                file = await asyncio.to_thread(_opened, item.file)
+            if file is not None:
                 pictures += 1
-                _add(opened, f"train/images/{item.name}.jpg", content)
                 _add(opened, f"train/labels/{item.name}.txt", "".join(item.rows).encode())
-            _tell(told, item, content is not None, pictures)
-            if len(sink):
-                yield sink.taken()
+                with file, opened.open(_entry(f"train/images/{item.name}.jpg"), "w") as entry:
+                    while piece := await asyncio.to_thread(file.read, PIECE):
+                        entry.write(piece)
+                        yield sink.taken()
+            _tell(told, item, file is not None, pictures)
         told.seek(0)
-        with opened.open(_entry("reviews.jsonl"), "w", force_zip64=False) as entry:
-            while piece := told.read(1 << 16):
+        with opened.open(_entry("reviews.jsonl"), "w") as entry:
+            while piece := told.read(PIECE):
                 entry.write(piece)
                 yield sink.taken()
     yield sink.taken()
@@ -140,9 +144,9 @@ def _tell(told: IO[bytes], item: Labelled, is_in: bool, pictures: int) -> None:
     told.write(json.dumps(line).encode() + b"\n")
 
 
-def _read(file: Path) -> bytes | None:
+def _opened(file: Path) -> BinaryIO | None:
     try:
-        return file.read_bytes()
+        return file.open("rb")
     except FileNotFoundError:  # retention took it since it was looked up
         return None
 
@@ -281,9 +285,6 @@ class _Sink(io.RawIOBase):
     def write(self, content: Any) -> int:
         self._held += content
         return len(content)
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def taken(self) -> bytes:
         held = bytes(self._held)

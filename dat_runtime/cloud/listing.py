@@ -5,6 +5,7 @@ down costs what the first one does, and nothing is missed or seen twice while ot
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,10 @@ from dat_runtime.cloud.tables import events, revisions
 
 MAX_PAGE = 1_000
 """Events on one page."""
+
+MAX_PAGE_BYTES = 1_000_000
+"""Of the contents on one page: it ends early, so that some readers of large alerts at a time do not
+take the memory of all. Read, an alert takes several times its length."""
 
 MAX_HISTORY = 100
 """Revisions of one event that are told, newest first."""
@@ -43,6 +48,8 @@ def page(
 ) -> tuple[list[dict[str, Any]], int | str]:
     """Events after a place, and the place after them; the same place when there are none.
 
+    There may be fewer than `limit` and more after them (`MAX_PAGE_BYTES`): none are the end.
+
     Args:
         order: "commit": by their newest revision's commit; "changed": also when a visual or a
             verdict came; "priority": highest first, the newest first among equals.
@@ -53,14 +60,26 @@ def page(
     """
     query = _filtered(select(events, revisions.c.content).join(revisions, NEWEST), only)
     if order == "priority":
-        rows = connection.execute(_by_priority(query, after).limit(limit)).all()
+        rows = list(within(connection, _by_priority(query, after).limit(limit)))
         place: int | str = _priority_place(rows[-1]) if rows else after
     else:
         column = events.c.cursor if order == "commit" else events.c.changed
         place = _number(after)
-        rows = connection.execute(query.where(column > place).order_by(column).limit(limit)).all()
+        query = query.where(column > place).order_by(column)
+        rows = list(within(connection, query.limit(limit)))
         place = rows[-1]._mapping[column] if rows else place
     return [shown(row) for row in rows], place
+
+
+def within(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """The rows of a query with `content` among its columns, up to `MAX_PAGE_BYTES` of it."""
+    size = 0
+    with connection.execute(query, execution_options={"yield_per": 20}) as rows:
+        for row in rows:
+            yield row
+            size += len(row.content)
+            if size >= MAX_PAGE_BYTES:
+                return
 
 
 NEWEST = (revisions.c.event == events.c.number) & (revisions.c.revision == events.c.revision)
@@ -135,7 +154,11 @@ def detail(connection: Connection, number: int) -> dict[str, Any]:
         .limit(MAX_HISTORY)
     )
     event["history"] = [
-        {"revision": revision, "received_at": received_at, "data": json.loads(content)["data"]}
-        for revision, received_at, content in connection.execute(history)
+        {
+            "revision": row.revision,
+            "received_at": row.received_at,
+            "data": json.loads(row.content)["data"],
+        }
+        for row in within(connection, history)
     ]
     return event

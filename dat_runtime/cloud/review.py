@@ -1,7 +1,10 @@
 """`/v1/reviews`, and `POST /v1/events/ID/review`: what operators say of events."""
 
+import asyncio
 import json
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 16_384
 MAX_NOTE = 1_000
 """Characters."""
+
+MAX_EXPORTS = 4
+"""At a time: each reads all that was judged."""
 
 ANYONE = "anyone"
 """Who reviews at a receiver without tokens."""
@@ -68,11 +74,20 @@ def router(receiver: "Receiver") -> APIRouter:
         who = receiver.access.who(request)
         return _json(await receiver.store.read(lambda c: verdicts.summary(c, who.node)))
 
+    exports = asyncio.Semaphore(MAX_EXPORTS)
+
+    async def pieces(node: str | None) -> AsyncGenerator[bytes]:
+        async with exports, aclosing(labels.archive(receiver, node)) as archive:
+            async for piece in archive:
+                yield piece
+
     @routes.get("/v1/reviews/export")
     async def export(request: Request) -> Response:
         who = receiver.access.who(request)
+        if exports.locked():
+            raise HTTPException(503, f"{MAX_EXPORTS} exports are under way", {"Retry-After": "10"})
         return StreamingResponse(
-            labels.archive(receiver, who.node),
+            pieces(who.node),
             headers={
                 "Cache-Control": "no-store",
                 "Content-Disposition": 'attachment; filename="reviews.zip"',

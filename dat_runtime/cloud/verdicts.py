@@ -191,7 +191,7 @@ def current(
     )
     if after:
         query = query.where(reviews.c.number < after)
-    rows = connection.execute(_of_node(query, node).limit(limit))
+    rows = listing.within(connection, _of_node(query, node).limit(limit))
     return [_shown(row) | {"event": listing.shown(row)} for row in rows]
 
 

@@ -38,13 +38,19 @@ const going = (after) => (after ? `&after=${encodeURIComponent(after)}` : "");
 const path = (event) => `v1/events/${encodeURIComponent(event.id)}`;
 const of = (event) => `node=${encodeURIComponent(event.node)}`;
 
+// A page may be shorter than asked for: only one that goes nowhere is the end.
+const furtherPlace = async (list, { length }, next) =>
+  (length === PAGE || (length && (await ask(`${list}&limit=1${going(next)}`)).next !== next) ? next : null);
+
 export const open = async (after) => {
-  const { events, next } = await ask(`v1/events?order=priority&verdict=open&limit=${PAGE}${going(after)}`);
-  return { events, next: events.length < PAGE ? null : next };
+  const list = "v1/events?order=priority&verdict=open";
+  const { events, next } = await ask(`${list}&limit=${PAGE}${going(after)}`);
+  return { events, next: await furtherPlace(list, events, next) };
 };
 export const judged = async (after) => {
-  const { reviews, next } = await ask(`v1/reviews?current=true&limit=${PAGE}${going(after)}`);
-  return { events: reviews.map(({ event, ...review }) => ({ ...event, review })), next: reviews.length < PAGE ? null : next };
+  const list = "v1/reviews?current=true";
+  const { reviews, next } = await ask(`${list}&limit=${PAGE}${going(after)}`);
+  return { events: reviews.map(({ event, ...review }) => ({ ...event, review })), next: await furtherPlace(list, reviews, next) };
 };
 export const changes = async (after) => {
   // The receiver answers as soon as something has changed, after two seconds in any case.

@@ -1,5 +1,6 @@
 """Alerts over the wire, on both stores: kept once, revised, found again by place."""
 
+import asyncio
 import json
 import random
 import threading
@@ -202,6 +203,22 @@ def test_who_follows_the_list_sees_every_event_once_while_many_write(receiver: R
     assert ids(receiver) == seen
 
 
+def test_a_page_of_large_alerts_ends_early_and_the_next_one_goes_on(receiver: Running) -> None:
+    """Twelve readers of a thousand such alerts took 655 MB."""
+    sent = [alert(f"e{n}", revision=n) | {"comment": "é" * 5_000} for n in range(60)]
+    assert receiver.post(sent).status_code == 201
+    for order in ("commit", "changed", "priority"):
+        page = receiver.client.get("/v1/events", params={"order": order, "limit": 1000})
+        assert 1 <= len(page.json()["events"]) < 60
+        assert len(page.content) < 1_100_000
+        assert sorted(ids(receiver, order=order, limit=1000)) == sorted(one["id"] for one in sent)
+    history = [alert("e", revision=n) | {"comment": "é" * 5_000} for n in range(60)]
+    assert receiver.post(history).status_code == 201
+    told = receiver.client.get("/v1/events/e").json()["history"]
+    assert [one["revision"] for one in told] == list(range(59, 59 - len(told), -1))
+    assert len(told) < 60
+
+
 def test_the_order_of_priority_begins_with_the_highest_and_the_newest_of_equals(
     receiver: Running,
 ) -> None:
@@ -254,8 +271,6 @@ def test_a_reader_may_wait_for_what_comes_next(receiver: Running) -> None:
 
 
 def test_a_change_that_is_no_revision_is_seen_in_the_order_of_changes(receiver: Running) -> None:
-    import asyncio
-
     from dat_runtime.cloud import alerts
 
     for id in ("a", "b"):
@@ -336,3 +351,35 @@ def test_bodies_take_a_bounded_amount_of_memory_together(
     receiver.inside.bodies._room = 1_000
     assert receiver.post(alert()).status_code == 201
     assert receiver.inside.bodies._room == 1_000
+
+
+def test_a_body_counts_as_in_memory_until_its_alert_is_committed(sqlite_receiver: Running) -> None:
+    """While the store hangs, what waits for it is bounded in bytes, not only in number."""
+    sqlite_receiver.inside.bodies = Bodies(most=1_000)  # one alert, not two
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_: Any) -> None:
+        hangs.set()
+        goes_on.wait(20)
+
+    store = sqlite_receiver.inside.store
+    statuses: list[int] = []
+
+    def send() -> None:
+        statuses.append(httpx.post(f"{url}/v1/events", json=alert(), headers=head).status_code)
+
+    url, head = sqlite_receiver.url, {"content-type": "application/cloudevents+json"}
+    blocker = threading.Thread(target=lambda: asyncio.run(_awaited(store.write(hang))))
+    first = threading.Thread(target=send)
+    blocker.start()
+    assert hangs.wait(20)
+    first.start()
+    deadline = time.monotonic() + 20
+    while not store.waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sqlite_receiver.post(alert("e2")).status_code == 503
+    goes_on.set()
+    blocker.join()
+    first.join()
+    assert statuses == [201]
+    assert sqlite_receiver.post(alert("e2")).status_code == 201

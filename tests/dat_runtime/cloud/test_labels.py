@@ -2,13 +2,16 @@
 
 import io
 import json
+import time
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dat_runtime.cloud import labels
+from dat_runtime.cloud.review import MAX_EXPORTS
 from data.prep.build import main as build
 from tests.dat_runtime.cloud.conftest import Running, alert, running
 from tests.dat_runtime.cloud.evidence import jpeg, send_visual
@@ -168,3 +171,25 @@ def test_an_empty_export_is_a_whole_zip(receiver: Running) -> None:
     opened = exported(receiver)
     assert told(opened) == {}
     assert "names: [moderate, severe]" in opened.read("data.yaml").decode()
+
+
+def test_few_exports_at_a_time_and_no_picture_of_them_whole_in_memory(receiver: Running) -> None:
+    """Twenty slow ones took 600 MB."""
+    picture = jpeg(100, 200)
+    filler = b"\xff\xfe\xff\xff" + b"x" * 65_533  # a comment
+    judged(receiver, "a", "dismissed", picture[:2] + filler * 120 + picture[2:])
+    with ExitStack() as stack:
+        answers = [
+            stack.enter_context(receiver.client.stream("GET", "/v1/reviews/export"))
+            for _ in range(MAX_EXPORTS)
+        ]
+        firsts = [answer.iter_raw() for answer in answers]
+        assert all(len(next(pieces)) <= 2 * labels.PIECE for pieces in firsts)
+        refused = receiver.client.get("/v1/reviews/export")
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+    deadline = time.monotonic() + 20  # those that went away have given their places back
+    while receiver.client.get("/v1/reviews/export").status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(exported(receiver).namelist()) == 11

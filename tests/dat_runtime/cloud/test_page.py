@@ -107,6 +107,19 @@ def three(receiver: Running) -> None:
     receiver.post(alert("mid", priority=0.5, revision=1))
 
 
+def test_large_alerts_hide_none_of_those_after_them(receiver: Running, visit: Any) -> None:
+    """A page of them is shorter than was asked for, and not the end."""
+    large = [alert(f"e{n}") | {"comment": "é" * 5_000} for n in range(40)]
+    assert receiver.post(large).status_code == 201
+    receiver.post(alert("last", priority=0.1))
+    page = visit()
+    deadline = time.monotonic() + PATIENCE / 1000
+    while "last" not in rows(page) and time.monotonic() < deadline:
+        page.evaluate("document.querySelector('#list li:last-child').scrollIntoView()")
+        page.keyboard.press("j")
+    assert "last" in rows(page)
+
+
 def test_an_alert_appears_soon_after_its_commit(receiver: Running, visit: Any) -> None:
     page = visit()
     assert "Nothing is open" in page.locator("#tail").inner_text()
