@@ -6,12 +6,12 @@ without one those that do come are in time (docs/decisions/016-incidents-and-ask
 """
 
 import logging
+import math
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dat_runtime.edge.assess import AssessmentError, AssessmentRefused, Assessor
 from dat_runtime.edge.counts import Counts
@@ -49,14 +49,13 @@ class Outcome:
 Done = Callable[[Outcome], None]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Asked:
-    """A question under way; `told` once its first outcome was given out."""
+    """A question under way, asked at a time of `time.monotonic`."""
 
     make_question: Callable[[], Question]
     done: Done
     at: float
-    told: bool = field(default=False)
 
 
 class Asking:
@@ -81,8 +80,9 @@ class Asking:
         self._busy = 0
         self._delivering = 0
         self._stopped = False
-        # All wait for the same time: the first in is the first to be due.
-        self._untold: deque[_Asked] = deque()
+        # Those without an outcome, and when they are due. All wait for the same time: the first in
+        # is the first to be due.
+        self._untold: dict[_Asked, float] = {}
         self._work: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         for run in [self._keep_time, *[self._answer_all] * concurrency]:
             threading.Thread(target=run, name="asking", daemon=True).start()
@@ -105,7 +105,7 @@ class Asking:
             else:
                 asked = _Asked(make_question, done, time.monotonic())
                 self._busy += 1
-                self._untold.append(asked)
+                self._untold[asked] = asked.at + self._wait
                 self._work.put(asked)
                 self._lock.notify_all()
                 return
@@ -120,8 +120,7 @@ class Asking:
         """
         with self._lock:
             self._stopped = True
-            left = [asked for asked in self._untold if self._claim(asked)]
-            self._untold.clear()
+            left = [asked for asked in list(self._untold) if self._claim(asked)]
             self._lock.notify_all()
         for _ in range(self._concurrency):
             self._work.put(None)
@@ -141,16 +140,13 @@ class Asking:
         """The next question that waited long enough, once it has; `None` at the end."""
         with self._lock:
             while not self._stopped:
-                while self._untold and self._untold[0].told:
-                    self._untold.popleft()
-                left = None
-                if self._untold:
-                    left = self._untold[0].at + self._wait - time.monotonic()
-                if left is not None and left <= 0:
-                    asked = self._untold.popleft()
+                due = next(iter(self._untold.values()), math.inf)
+                left = due - time.monotonic()
+                if left <= 0:
+                    asked = next(iter(self._untold))
                     self._claim(asked)
                     return asked
-                self._lock.wait(left)
+                self._lock.wait(None if left == math.inf else left)
             return None
 
     def _answer_all(self) -> None:
@@ -191,9 +187,9 @@ class Asking:
 
     def _claim(self, asked: _Asked) -> bool:
         """Whether the caller, who holds the lock, is to give out the first outcome."""
-        if asked.told:
+        if asked not in self._untold:
             return False
-        asked.told = True
+        del self._untold[asked]
         self._delivering += 1
         return True
 

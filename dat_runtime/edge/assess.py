@@ -64,9 +64,9 @@ class RecordedAssessor:
         """The text of a file is the answer.
 
         Raises:
-            DataError: the file cannot be read as UTF-8 text.
+            DataError: the file cannot be read as UTF-8 text, or is longer than any answer.
         """
-        return cls(read_text(path))
+        return cls(read_text(path, most_bytes=MAX_RESPONSE_BYTES))
 
     def assess(self, png: bytes, system: str, prompt: str) -> str:
         return self._text
@@ -278,7 +278,7 @@ def _checked_address(url: str, api_key: str | None) -> "httpx.URL":
     if address.scheme != "https" and not _is_loopback(address.host):
         raise ValueError(
             f"a key goes to https and loopback addresses only, not to {name}: "
-            "unset OPENAI_API_KEY, or use https"
+            "use https, or give no key (OPENAI_API_KEY, or a node's key_file)"
         )
     return address
 

@@ -286,3 +286,31 @@ def test_no_picture_stays_in_memory_after_its_outcome(wait: float) -> None:
     told.wait(1 if wait == 30 else 2)
     assert wait_for(lambda: gc.collect() >= 0 and kept() is None)
     asking.stop()
+
+
+def test_no_picture_stays_in_memory_behind_a_question_that_hangs(
+    released: threading.Event,
+) -> None:
+    class Picture:
+        pixels = np.zeros((1080, 1920, 3), np.uint8)
+
+    began = threading.Event()
+
+    def first() -> str:
+        began.set()
+        return hanging(released)()
+
+    answers = iter([first])
+    asking = Asking(Mllm(lambda: next(answers, lambda: "yes")()), 2, 30, 60, Counts())
+    ask(asking)
+    assert began.wait(5)
+    kept = []
+    for _ in range(5):
+        picture = Picture()
+        kept.append(weakref.ref(picture))
+        told = Told()
+        asking.ask(lambda held=picture: QUESTION, told)  # type: ignore[misc]
+        del picture
+        told.wait()
+    assert wait_for(lambda: gc.collect() >= 0 and not any(picture() for picture in kept))
+    asking.stop()
