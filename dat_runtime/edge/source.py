@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.draw import Image
-from dat_runtime.edge.cameras.wire import MAX_FRAME_PIXELS
+from dat_runtime.edge.cameras.wire import MAX_FRAME_PIXELS, MAX_FRAME_SIDE, is_too_large
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_bytes
 from dat_runtime.types import Size
@@ -69,12 +69,9 @@ def read_picture(path: Path) -> Picture:
         size = header_size(content)
     except ValueError as error:
         raise PictureError("not a picture" if content else "empty", str(error), path) from None
-    if size.pixels > MAX_FRAME_PIXELS:
-        raise PictureError(
-            "too large",
-            f"{size.width} x {size.height} pixels, at most {MAX_FRAME_PIXELS:,} are read",
-            path,
-        )
+    if is_too_large(size.width, size.height):
+        most = f"at most {MAX_FRAME_PIXELS:,}, and {MAX_FRAME_SIDE:,} a side, are read"
+        raise PictureError("too large", f"{size.width} x {size.height} pixels, {most}", path)
     picture = _png(content) if content.startswith(_PNG) else _jpeg(content)
     if picture is None:
         raise PictureError("damaged", "the picture is damaged or cut off", path)

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from dat_runtime.edge.cameras.mailbox import Mailbox, SourceError
 from dat_runtime.edge.cameras.pace import CatchUp, Playback, Throttle
-from dat_runtime.edge.cameras.wire import MAX_FRAME_PIXELS, Word
+from dat_runtime.edge.cameras.wire import MAX_FRAME_PIXELS, Word, is_too_large
 
 _FILE = {
     "protocol_whitelist": "file",
@@ -124,7 +124,7 @@ def _frames(packet: Packet, mailbox: Mailbox) -> Iterator[VideoFrame]:
     for frame in frames:
         if not isinstance(frame, VideoFrame) or frame.is_corrupt:
             mailbox.lost(Word.DAMAGED)
-        elif not 1 <= frame.width * frame.height <= MAX_FRAME_PIXELS:
+        elif not frame.width * frame.height or is_too_large(frame.width, frame.height):
             mailbox.lost(Word.TOO_LARGE)
         else:
             yield frame

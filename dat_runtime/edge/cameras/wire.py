@@ -13,7 +13,15 @@ from typing import Final, NamedTuple
 MAX_FRAME_PIXELS: Final = 1 << 25
 """No larger frame is read: a few bytes can decode to gigabytes. 8K (7,680 x 4,320) fits."""
 
+MAX_FRAME_SIDE: Final = 65_500
+"""The longest that a JPEG can be made of: no alert could show a longer one."""
+
 ASK: Final = b"?"
+
+
+def is_too_large(width: int, height: int) -> bool:
+    """Whether no frame of that size is read."""
+    return width * height > MAX_FRAME_PIXELS or max(width, height) > MAX_FRAME_SIDE
 
 
 class Kind(enum.IntEnum):

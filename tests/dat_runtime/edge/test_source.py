@@ -111,9 +111,20 @@ def test_each_fault_has_a_name_to_count(tmp_path: Path, content: bytes | None, f
     assert refusal.value.fault == fault
 
 
-@pytest.mark.parametrize(("height", "fault"), [(4096, "damaged"), (4097, "too large")])
-def test_8k_is_read_and_more_is_not(tmp_path: Path, height: int, fault: str) -> None:
-    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 8192, height) + b"\x08\2\0\0\0"
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [
+        ((8192, 4096), "damaged"),
+        ((8192, 4097), "too large"),
+        ((65_500, 20), "damaged"),
+        ((65_501, 20), "too large"),
+        ((20, 65_501), "too large"),
+    ],
+)
+def test_8k_is_read_and_more_is_not_nor_what_no_jpeg_can_show(
+    tmp_path: Path, size: tuple[int, int], fault: str
+) -> None:
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", *size) + b"\x08\2\0\0\0"
     assert fault_of(tmp_path, header) == fault
 
 

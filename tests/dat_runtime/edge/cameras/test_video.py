@@ -55,11 +55,12 @@ class Packet:
         return [self._frame]
 
 
+@pytest.mark.parametrize(("width", "height"), [(8192, 4097), (65_502, 2)])
 def test_a_frame_of_too_many_pixels_is_counted_and_not_converted(
-    line: tuple[Mailbox, socket.socket],
+    line: tuple[Mailbox, socket.socket], width: int, height: int
 ) -> None:
     mailbox, ours = line
-    assert list(video._frames(Packet(8192, 4097), mailbox)) == []
+    assert list(video._frames(Packet(width, height), mailbox)) == []
     assert len(list(video._frames(Packet(8192, 4096), mailbox))) == 1
     mailbox.last_word(Kind.ENDED)
     assert Message(Kind.DROPPED, Word.TOO_LARGE, 1) in told(ours)
