@@ -107,12 +107,12 @@ class Chunk:
     last: bool
 
 
+@dataclass(eq=False, slots=True)
 class _Alert:
     """An alert that waits; `gone` when it was sent or removed, until the heap lets go of it."""
 
-    def __init__(self, event: PendingEvent):
-        self.event = event
-        self.gone = False
+    event: PendingEvent
+    gone: bool = False
 
 
 @dataclass(eq=False, slots=True)

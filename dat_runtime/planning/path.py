@@ -64,8 +64,8 @@ class _Written:
 class _Lane:
     """One connection: bytes written to it, arrived, and arrived beyond a gap."""
 
-    def __init__(self) -> None:
-        self.written = 0
+    def __init__(self, written: int = 0) -> None:
+        self.written = written
         self.arrived = 0
         self.beyond = 0
         self.log: deque[_Written] = deque()
@@ -174,10 +174,15 @@ class Path:
         # As in BBR: until what is in flight now has arrived, deliveries say less than the path can.
         self._limited_until = self._delivered + self._in_flight
 
-    def lost(self, lane: str = "") -> None:
-        """Learn that the lane's connection is gone, with all that was in flight on it."""
+    def lost(self, lane: str = "", left: int = 0) -> None:
+        """Learn that the lane's connection is gone, with all that was in flight on it.
+
+        Of a lane of several connections `left` bytes are in flight on the others. When each of them
+        was written is not known any more: none measures a round trip.
+        """
         state = self._lanes.pop(lane, _Lane())
-        self._in_flight -= state.in_flight
+        self._in_flight += left - state.in_flight
+        self._lanes[lane] = _Lane(left)
         self._nothing_waits = True
         self._draining_until = 0
 

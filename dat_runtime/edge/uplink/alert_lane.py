@@ -1,7 +1,7 @@
 """The alert lane: each alert at once, several together when they queue."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink.lane import Pauses, Running, Way, wait
@@ -19,6 +19,9 @@ QUEUE_SECONDS = 0.05
 STATUS_SECONDS = 10.0
 """Between two statuses: the receiver tells by them, and not by alerts, that a node is well."""
 
+OVERDUE = 5.0
+"""Seconds that a status waits for alerts under way; the receiver calls a node late after more."""
+
 
 class AlertLane:
     """Sends what is due over one way until it is cancelled; what is not answered waits again."""
@@ -34,6 +37,7 @@ class AlertLane:
 
     async def run(self) -> None:
         clock = asyncio.get_running_loop().time
+        self._status_at = clock()
         self._way.outbox.wake_on_change(self._wake)
         try:
             while True:
@@ -44,42 +48,38 @@ class AlertLane:
                     self._start_alerts()
                     self._start_status(now)
                 self._way.alerts_under_way = len(self._sending)
-                later = max(self._pauses.until, self._status_at) if not self._sending else now + 1
-                if self._pauses.until > now:
-                    later = min(later, self._pauses.until)
-                await wait(self._wake, max(0.001, later - now))
+                pause = self._pauses.until
+                await wait(self._wake, (pause if pause > now else self._status_due) - now)
         finally:
             self._way.outbox.forget_wake(self._wake)
             await self._sending.end()
 
     def _start_alerts(self) -> None:
         """Start requests while the bytes on their way delay an alert by little."""
-        while len(self._sending) < MOST_REQUESTS:
+        # After a failure one request finds out whether the way works again.
+        most = 1 if self._pauses.failures else MOST_REQUESTS
+        while len(self._sending) < most:
             batch = self._next_batch()
             if not batch:
                 return
+            self._unanswered += _size(batch)
             self._sending.start(self._send(batch))
 
     def _next_batch(self) -> list[DueAlert]:
-        path = self._way.path
-        room = path.rate * (path.round_trip + QUEUE_SECONDS) - self._unanswered
-        outbox = self._way.outbox
-        first = outbox.take_alert(None if not self._unanswered else int(room))
-        if first is None:
-            return []
-        batch, size = [first], first.size
-        while len(batch) < MOST_IN_BATCH:
-            further = outbox.take_alert(int(room) - size)
-            if further is None:
-                break
-            batch.append(further)
-            size += further.size
+        path, outbox = self._way.path, self._way.outbox
+        room = int(path.rate * (path.round_trip + QUEUE_SECONDS)) - self._unanswered
+        # While nothing is under way an alert goes, however large it is.
+        most = room if self._unanswered else None
+        batch: list[DueAlert] = []
+        while len(batch) < MOST_IN_BATCH and (due := outbox.take_alert(most)) is not None:
+            batch.append(due)
+            room -= due.size
+            most = room
         return batch
 
     async def _send(self, batch: list[DueAlert]) -> None:
-        outbox, size = self._way.outbox, sum(due.size for due in batch)
+        outbox = self._way.outbox
         waiting = list(batch)
-        self._unanswered += size
         try:
             outgoing = []
             for due in batch:
@@ -97,16 +97,21 @@ class AlertLane:
                     outbox.alert_taken(due)
                 else:
                     outbox.alert_refused(due, answer.reason)
-            self._worked()
+            self._pauses.worked()
         except (SendError, SpoolError) as error:
             self._failed(error)
         finally:
-            self._unanswered -= size
+            self._unanswered -= _size(batch)
             for due in waiting:
                 outbox.return_alert(due)
 
+    @property
+    def _status_due(self) -> float:
+        return self._status_at + (OVERDUE if self._sending else 0.0)
+
     def _start_status(self, now: float) -> None:
-        if self._sending or now < self._status_at:
+        """Alerts go first, but a node that always has one is heard of too."""
+        if now < self._status_due:
             return
         self._status_at = now + STATUS_SECONDS
         self._sending.start(self._send_status())
@@ -114,15 +119,15 @@ class AlertLane:
     async def _send_status(self) -> None:
         try:
             await self._way.sender.send_status(self._status())
-            self._worked()
+            self._pauses.worked()
         except SendError as error:
             self._failed(error)
 
-    def _worked(self) -> None:
-        self._pauses.worked(asyncio.get_running_loop().time())
-
     def _failed(self, error: SendError | SpoolError) -> None:
-        now = asyncio.get_running_loop().time()
-        self._status_at = now  # the first to ask whether the way works again
-        told = error if isinstance(error, SendError) else SendError(str(error))
-        self._pauses.failed(now, told)
+        # Where no alert waits, a status asks whether the way works again.
+        self._status_at = asyncio.get_running_loop().time()
+        self._pauses.failed(error)
+
+
+def _size(batch: Sequence[DueAlert]) -> int:
+    return sum(due.size for due in batch)

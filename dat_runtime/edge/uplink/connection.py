@@ -95,20 +95,22 @@ class Connection:
         Raises:
             SendError: it took longer, or the other end cannot be reached or trusted.
         """
+        at = ""
         try:
             async with asyncio.timeout(timeout):
+                at = await names.address()
                 reader, writer = await asyncio.open_connection(
-                    await names.address(),
+                    at,
                     address.port,
                     ssl=address.tls,
                     server_hostname=address.host if address.tls else None,
                     limit=READ_BYTES,
                 )
         except TimeoutError:
-            names.failed()
+            names.failed(at)
             raise SendError(f"no connection in {timeout:g} s") from None
         except OSError as error:
-            names.failed()
+            names.failed(at)
             raise SendError(f"cannot connect ({error})") from None
         # Every byte is in the kernel, and counted there, before the next one is handed over.
         writer.transport.set_write_buffer_limits(0)

@@ -63,7 +63,7 @@ async def download(
     tls = tls_context(settings) if url.startswith("https://") else None
     address = Address.of(url, tls)
     names = Names(address.host)
-    pool = Pool(lambda: Connection.open(address, names, CONNECT_SECONDS), 1)
+    pool = Pool(lambda: Connection.open(address, names, CONNECT_SECONDS))
     query = urlsplit(url).query
     try:
         await _fill(part, pool, f"?{query}" if query else "", size, bytes_per_s, is_busy)

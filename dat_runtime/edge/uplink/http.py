@@ -22,12 +22,6 @@ from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.trust import require_safe, tls_context, token_in
 from dat_runtime.edge.uplink.tus import Headers, Uploads
 
-ALERT_CONNECTIONS = 8
-"""At once: an alert does not wait for the answer to an earlier one, a round trip away."""
-
-VISUAL_CONNECTIONS = 16
-"""At once: the next visual starts while the answers to earlier ones are under way."""
-
 CONNECT_SECONDS = 2.0
 ALERT_SECONDS = 10.0
 """For an alert and its answer, and as much again for each `SLOWEST` bytes."""
@@ -45,19 +39,17 @@ class HttpSender:
 
     def __init__(self, settings: UplinkSettings, node: str):
         require_safe(settings)
-        self._settings = settings
         self._node = node
+        self._token_file = settings.token_file
+        self._authorization()  # a token that cannot be used is said at once
         tls = tls_context(settings) if settings.url.startswith("https://") else None
         self._address = Address.of(settings.url, tls)
         self._names = Names(self._address.host)
-        self._token = token_in(settings.token_file)
-        self._alerts = Pool(self._open, ALERT_CONNECTIONS, spare=True)
-        self._visuals = Pool(self._open, VISUAL_CONNECTIONS, spare=True)
+        self._alerts = Pool(self._open, spare=True)
+        self._visuals = Pool(self._open, spare=True)
         self._uploads = Uploads(self._visuals, self._address, self._authorization)
 
     async def _open(self) -> Connection:
-        # Read anew, so that a token can be changed while the node runs.
-        self._token = token_in(self._settings.token_file)
         return await Connection.open(self._address, self._names, CONNECT_SECONDS)
 
     async def send_alerts(self, alerts: Sequence[OutgoingAlert]) -> Sequence[Answer]:
@@ -115,7 +107,9 @@ class HttpSender:
         return await self._uploads.send(visual, pieces)
 
     def _authorization(self) -> Headers:
-        return [("authorization", f"Bearer {self._token}")] if self._token else []
+        # Read anew: a token can be changed while the node runs and its connections stay open.
+        token = token_in(self._token_file)
+        return [("authorization", f"Bearer {token}")] if token else []
 
     def progress(self) -> Progress:
         return together([self._alerts.progress(), self._visuals.progress()])

@@ -1,15 +1,18 @@
-"""What both lanes share: the way that they use, its health, and the wait after a failure."""
+"""What both lanes share: the way that they use, what it carries, its health, and how tasks end."""
 
 import asyncio
 import contextlib
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
-from dat_runtime.edge.uplink.meter import Meter
+from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink.outbox import Outbox
 from dat_runtime.edge.uplink.retry import pause
 from dat_runtime.edge.uplink.sender import Sender, SendError
 from dat_runtime.planning.path import Path
+
+LONGEST_LOOK = 0.01
+"""Seconds between two looks at the path at most, while bytes are in flight."""
 
 
 @dataclass
@@ -36,6 +39,37 @@ class Health:
             self.failing_since = now
 
 
+class Meter:
+    """Tells a path what a sender wrote and what of it arrived since it was last asked."""
+
+    def __init__(self, sender: Sender, path: Path):
+        self._sender = sender
+        self._path = path
+        path.lost()  # what an earlier sender had on its way ended with it
+        self._looked_at = 0.0
+        self._written = 0
+        self._acknowledged = 0
+
+    def read(self, now: float) -> None:
+        """Look: after a write, and every few milliseconds while bytes are in flight."""
+        progress = self._sender.progress()
+        written = progress.acknowledged + progress.in_flight
+        # What was written since the last look counts from then: a round trip is never too short.
+        since = self._looked_at
+        if written < self._written:  # a connection broke, with all that was in flight on it
+            self._path.lost(left=progress.in_flight)
+        else:
+            self._path.sent(since, written - self._written)
+            arrived = progress.acknowledged - self._acknowledged
+            if arrived > 0 or progress.beyond:
+                told = progress.round_trip
+                self._path.acknowledged(now, arrived, told, beyond=progress.beyond)
+        if progress.unsent:  # the kernel holds back: what arrives says less than the path can do
+            self._path.idle()
+        self._looked_at = now
+        self._written, self._acknowledged = written, progress.acknowledged
+
+
 @dataclass
 class Way:
     """A way in use: what sends, and what is known of the path.
@@ -58,23 +92,34 @@ class Way:
 
 @dataclass
 class Pauses:
-    """The waits of one lane after failures in a row."""
+    """The waits of one lane after failures in a row.
+
+    Attributes:
+        until: when the lane may send again, on the event loop's clock.
+    """
 
     way: Way
     until: float = 0.0
     failures: int = 0
+    _asked: float = 0.0
+    """Until when the receiver has asked to be left alone."""
 
-    def worked(self, now: float) -> None:
-        self.until, self.failures = now, 0
+    def worked(self) -> None:
+        # An answer to an earlier request does not take back what the receiver asked for since.
+        now = asyncio.get_running_loop().time()
+        self.until, self.failures = max(now, self._asked), 0
         self.way.health.worked(now)
 
-    def failed(self, now: float, error: SendError) -> None:
+    def failed(self, error: SendError | SpoolError) -> None:
+        now = asyncio.get_running_loop().time()
+        told = error if isinstance(error, SendError) else SendError(str(error))
         # Requests that were under way together fail together: they count once.
         if now >= self.until:
             self.failures += 1
-            self.until = now + pause(error, self.failures)
-        elif error.retry_after is not None:
-            self.until = max(self.until, now + error.retry_after)
+            self.until = now + pause(told, self.failures)
+        if told.retry_after is not None:
+            self._asked = max(self._asked, now + told.retry_after)
+            self.until = max(self.until, self._asked)
         self.way.health.failed(now, str(error))
 
 

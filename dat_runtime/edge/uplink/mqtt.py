@@ -101,7 +101,7 @@ class MqttSender:
         sender's own messages were answered, and begins anew after a restart of the node."""
         async with _bounded("a connection"):
             connection = await self._connection(self._visuals)
-        key = (visual.event_id, visual.kind, visual.revision)
+        key = (visual.id, visual.kind, visual.revision)
         sent: list[tuple[int, asyncio.Future[int]]] = []
         begin = self._arrived.pop(key, 0) if visual.begun else 0
         try:
@@ -128,7 +128,7 @@ class MqttSender:
         sent: list[tuple[int, "asyncio.Future[int]"]],
     ) -> None:
         """Publish piece by piece; `sent` gets the end of each, and what the broker says to it."""
-        topic = f"dat/{self._node}/visuals/{quote(visual.event_id, safe='@:~')}/{visual.kind}"
+        topic = f"dat/{self._node}/visuals/{quote(visual.id, safe='@:~')}/{visual.kind}"
         same = {"length": str(visual.size), "revision": str(visual.revision)}
         async for piece in _cut(pieces(offset), _room(connection, topic)):
             answer = await connection.publish(

@@ -1,6 +1,7 @@
 """The addresses of a host: looked up in a thread that nobody waits for at the end."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -54,11 +55,17 @@ class Names:
             self._lookup = None
             if not self._known:
                 raise SendError(f"no address of {self._host} ({error})") from None
-        return self._known[self._turn % len(self._known)]
+        return self._at_turn
 
-    def failed(self) -> None:
+    def failed(self, address: str) -> None:
         """The address did not serve: the next one is tried."""
-        self._turn += 1
+        # Connections that fail together must not go once around.
+        if address == self._at_turn:
+            self._turn += 1
+
+    @property
+    def _at_turn(self) -> str:
+        return self._known[self._turn % len(self._known)] if self._known else ""
 
     def _start(self) -> "asyncio.Future[list[str]]":
         loop = asyncio.get_running_loop()
@@ -80,7 +87,7 @@ class Names:
                 addresses = self._look_up(self._host)
             except (OSError, UnicodeError) as error:
                 failure = OSError(str(error))
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(tell, addresses, failure)
 
         threading.Thread(target=look_up, name="look-up", daemon=True).start()

@@ -12,9 +12,10 @@ from typing import ParamSpec, TypeVar
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool
+from dat_runtime.edge.uplink.sender import OutgoingVisual
 from dat_runtime.planning.live import Chunk, LiveQueue
 from dat_runtime.planning.path import Path
-from dat_runtime.planning.pending import Kind, PendingEvent, smaller_visual
+from dat_runtime.planning.pending import PendingEvent, smaller_visual
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,18 +33,7 @@ class DueAlert:
     revision: int
 
 
-@dataclass(frozen=True)
-class DueVisual:
-    """A visual that is to be sent, of one revision of its event; `begun` as in `OutgoingVisual`."""
-
-    id: str
-    kind: Kind
-    size: int
-    revision: int
-    begun: bool
-
-
-@dataclass
+@dataclass(slots=True)
 class _Event:
     """`pending.captured_at` is on the event loop's clock, which never steps."""
 
@@ -128,6 +118,11 @@ class Outbox:
         self.visuals.discard(id)
         self.queue.remove(id)
 
+    def is_current(self, due: DueAlert | OutgoingVisual) -> bool:
+        """Whether it is still wanted: a newer revision of its event may have come."""
+        event = self._events.get(due.id)
+        return event is not None and event.revision == due.revision
+
     # Alerts
 
     def take_alert(self, most: int | None = None) -> DueAlert | None:
@@ -141,13 +136,13 @@ class Outbox:
     async def read_alert(self, due: DueAlert) -> bytes | None:
         """Its JSON; `None`, and forgotten, when the spool has none any more."""
         content = await self._in_thread(self._spool.alert, due.id)
-        if content is None and self._is_current(due):
+        if content is None and self.is_current(due):
             self._forget(due.id)
         return content
 
     def return_alert(self, due: DueAlert) -> None:
         """It was not answered: it waits again, unless a newer revision does."""
-        if self._is_current(due):
+        if self.is_current(due):
             self._queue_alert(self._events[due.id].pending)
             self._changed()
 
@@ -156,7 +151,7 @@ class Outbox:
         self._spool.acknowledge(due.id, "json", due.revision)
         self.acknowledged_at = time.time()
         self._counts.add("alerts_acknowledged")
-        if self._is_current(due):
+        if self.is_current(due):
             self.alerts.discard(due.id)
             self._queue_visual(due.id)
             self._changed()
@@ -164,38 +159,24 @@ class Outbox:
     def alert_refused(self, due: DueAlert, reason: str) -> None:
         """The receiver will never take it, nor its visual."""
         self._spool.refuse(due.id, "json", reason, due.revision)
-        if self._is_current(due):
+        if self.is_current(due):
             self._forget(due.id)
-
-    def _is_current(self, due: DueAlert) -> bool:
-        event = self._events.get(due.id)
-        return event is not None and event.revision == due.revision
 
     # Visuals
 
-    def due_visual(self, chunk: Chunk) -> DueVisual:
+    def due_visual(self, chunk: Chunk) -> OutgoingVisual:
         """The visual that a chunk is of."""
         event = self._events[chunk.event_id]
         unit = smaller_visual(event.pending)
         size = 0 if unit is None else unit[1]
-        return DueVisual(chunk.event_id, chunk.kind, size, event.revision, event.begun)
+        return OutgoingVisual(chunk.event_id, chunk.kind, size, event.begun, event.revision)
 
-    def is_current(self, due: DueVisual) -> bool:
-        """Whether it is still wanted."""
-        event = self._events.get(due.id)
-        return event is not None and event.revision == due.revision
-
-    def begin(self, due: DueVisual) -> None:
+    def begin(self, due: OutgoingVisual) -> None:
         """From now on some of it may be at the receiver."""
         if self.is_current(due):
             self._events[due.id].begun = True
 
-    def forget_receiver(self) -> None:
-        """Another receiver may be used from now on: how much it has of each visual is not known."""
-        for event in self._events.values():
-            event.begun = True
-
-    async def read_visual(self, due: DueVisual) -> bytes | None:
+    async def read_visual(self, due: OutgoingVisual) -> bytes | None:
         """Its bytes; `None`, and forgotten, when the spool has others by now, or none."""
         content = await self._in_thread(self._spool.visual, due.id, due.kind)
         if content is not None and len(content) == due.size:
@@ -204,20 +185,20 @@ class Outbox:
             self._forget(due.id)
         return None
 
-    def continue_visual(self, due: DueVisual, offset: int) -> None:
+    def continue_visual(self, due: OutgoingVisual, offset: int) -> None:
         """So much of it is at the receiver; the rest waits."""
         if self.is_current(due):
             self._queue_visual(due.id, offset)
             self._changed()
 
-    def visual_arrived(self, due: DueVisual) -> None:
+    def visual_arrived(self, due: OutgoingVisual) -> None:
         self._spool.acknowledge(due.id, due.kind, due.revision)
         self.acknowledged_at = time.time()
         self._counts.add("visuals_acknowledged", kind=due.kind)
         if self.is_current(due):
             self._forget(due.id)
 
-    def visual_refused(self, due: DueVisual, reason: str) -> None:
+    def visual_refused(self, due: OutgoingVisual, reason: str) -> None:
         self._spool.refuse(due.id, due.kind, reason, due.revision)
         if self.is_current(due):
             self._forget(due.id)

@@ -9,19 +9,15 @@ from dat_runtime.edge.uplink.sender import Progress, SendError, together
 
 
 class Pool:
-    """At most `most` connections to one receiver.
+    """Connections to one receiver: as many as its lane has requests under way.
 
     With `spare`, taking the last idle connection opens another one beside it, so that what comes
     next has one at once.
     """
 
-    def __init__(
-        self, open_one: Callable[[], Awaitable[Connection]], most: int, *, spare: bool = False
-    ):
+    def __init__(self, open_one: Callable[[], Awaitable[Connection]], *, spare: bool = False):
         self._open_one = open_one
-        self._slots = asyncio.Semaphore(most)
         self._spare = spare
-        self._most = most
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._acknowledged_before = 0
@@ -36,17 +32,16 @@ class Pool:
         Raises:
             SendError: none can be opened.
         """
-        async with self._slots:
-            if fresh:
-                self._drop_idle()
-            connection = self._reused() or await self._open_one()
-            self._busy.add(connection)
-            self._keep_spare()
-            try:
-                yield connection
-            finally:
-                self._busy.discard(connection)
-                self._put_back(connection)
+        if fresh:
+            self._drop_idle()
+        connection = self._reused() or await self._open_one()
+        self._busy.add(connection)
+        self._keep_spare()
+        try:
+            yield connection
+        finally:
+            self._busy.discard(connection)
+            self._put_back(connection)
 
     def _reused(self) -> Connection | None:
         while self._idle:
@@ -70,8 +65,7 @@ class Pool:
             self._end(self._idle.pop())
 
     def _keep_spare(self) -> None:
-        enough = self._idle or len(self._busy) >= self._most
-        if self._spare and not enough and (self._opening is None or self._opening.done()):
+        if self._spare and not self._idle and (self._opening is None or self._opening.done()):
             self._opening = asyncio.create_task(self._open_spare())
 
     async def _open_spare(self) -> None:

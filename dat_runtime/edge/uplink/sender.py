@@ -54,14 +54,17 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class OutgoingVisual:
-    """One visual: its event, "roi" or "box", and its size in bytes.
+    """One visual.
 
     Attributes:
+        id: of its event.
+        kind: "roi" or "box".
+        size: bytes.
         revision: of the event that it shows.
         begun: a part of it may be at the receiver already, so that it has to be asked.
     """
 
-    event_id: str
+    id: str
     kind: Kind
     size: int
     begun: bool = False

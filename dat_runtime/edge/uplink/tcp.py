@@ -24,8 +24,15 @@ _LEAST_RTO_US = 40_000
 _MOST_RTO_MS = 1_000
 """The kernel's own two minutes would keep an alert from a link that came back long ago."""
 
+_SILENCE_MS = 10_000
+"""After which a connection whose bytes nobody acknowledges has ended: behind a router that forgot
+it, it would hold what is in flight against the others."""
+
 _BBR = b"bbr"
 """Congestion control that does not take 2 % of lost packets for a full path."""
+
+_MOST_READINGS = 5
+"""Of a connection on which bytes arrive all the time."""
 
 _INFO_BYTES = 168
 _UNACKED_AT = 24
@@ -74,6 +81,7 @@ def prepare(connection: TcpSocket) -> None:
             (socket.TCP_CONGESTION, _BBR),
             (_RTO_MIN_US, _LEAST_RTO_US),
             (_RTO_MAX_MS, _MOST_RTO_MS),
+            (socket.TCP_USER_TIMEOUT, _SILENCE_MS),
         ]
     for name, value in wishes:
         with contextlib.suppress(OSError):
@@ -84,25 +92,40 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
     """How far the bytes came; `None` where the kernel does not say, or the socket is closed."""
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
-    import fcntl
-    import termios
-
     try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ
+        info = _info(connection)
+        if len(info) < _MIN_RTT_AT + 4:
+            return None
+        # Bytes that arrive between two questions would seem lost: until nothing does, ask again.
+        for _ in range(_MOST_READINGS):
+            (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
+            in_flight = _queued(connection)
+            info = _info(connection)
+            if acknowledged == struct.unpack_from("=Q", info, _BYTES_ACKED_AT)[0]:
+                break
     except OSError:
         return None
-    if len(info) < _MIN_RTT_AT + 4:
-        return None
-    (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
     (smoothed,) = struct.unpack_from("=I", info, _RTT_AT)
     (shortest,) = struct.unpack_from("=I", info, _MIN_RTT_AT)
     (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
     (sacked,) = struct.unpack_from("=I", info, _SACKED_AT)
     (unsent,) = struct.unpack_from("=I", info, _UNSENT_AT)
-    (in_flight,) = struct.unpack("=i", queued)
     # Before its first sample the kernel states the largest number as the shortest round trip.
     round_trip = min(shortest, smoothed) / 1e6
     # By the share of packets: on a slow link they are smaller than the largest that may be.
     beyond = (in_flight - unsent) * sacked // max(1, unacked)
     return TcpProgress(acknowledged, in_flight, unsent, beyond, round_trip)
+
+
+def _info(connection: TcpSocket) -> bytes:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+
+
+def _queued(connection: TcpSocket) -> int:
+    """Bytes in the kernel's send queue (SIOCOUTQ)."""
+    import fcntl
+    import termios
+
+    answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    (queued,) = struct.unpack("=i", answer)
+    return int(queued)

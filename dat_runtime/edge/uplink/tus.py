@@ -48,7 +48,7 @@ class Uploads:
 
     async def send(self, visual: OutgoingVisual, pieces: Pieces) -> int:
         """See `Sender.send_visual`."""
-        key = visual.event_id, visual.kind, visual.revision
+        key = visual.id, visual.kind, visual.revision
         upload = self._uploads.get(key)
         async with self._pool.connection() as connection:
             if upload is None and not visual.begun:
@@ -69,7 +69,7 @@ class Uploads:
     ) -> int:
         """Creation, with upload where there is a body: how much of the visual is there."""
         told = {
-            "event": visual.event_id,
+            "event": visual.id,
             "kind": visual.kind,
             "revision": str(visual.revision),
         }
@@ -86,7 +86,7 @@ class Uploads:
         if response.status in REFUSED or response.status in (404, 410):
             raise RefusedError(f"{response.status}: {response.text}")
         require_served(response, 200, 201)
-        key = visual.event_id, visual.kind, visual.revision
+        key = visual.id, visual.kind, visual.revision
         offset = _offset_in(response) or 0
         self._uploads[key] = _Upload(self._path_of(response), offset)
         if len(self._uploads) > REMEMBERED_UPLOADS:
@@ -111,7 +111,7 @@ class Uploads:
         offset: int,
         body: AsyncIterator[bytes],
     ) -> int:
-        key = visual.event_id, visual.kind, visual.revision
+        key = visual.id, visual.kind, visual.revision
         upload = self._uploads[key]
         upload.offset = None  # not known again until the receiver has answered
         headers = [

@@ -31,6 +31,9 @@ LEAVE_SECONDS = 15.0
 RETURN_SECONDS = 30.0
 """Between two looks at whether a preferred way works again."""
 
+LOOK_SECONDS = 1.0
+"""Between two looks at whether a way is to be left."""
+
 EXPIRE_SECONDS = 60.0
 """Between two looks for visuals that are past their time."""
 
@@ -180,7 +183,6 @@ class Uplink:
             await self._load()
             while True:
                 self._used = await self._use(self._used)
-                self._outbox.forget_receiver()
         finally:
             expiring.cancel()
             await asyncio.gather(expiring, return_exceptions=True)
@@ -233,7 +235,9 @@ class Uplink:
         health = self._healths[index]
         look_again = self._loop.time() + RETURN_SECONDS
         while True:
-            done, _ = await asyncio.wait(tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            # Where there is no other way, nothing but a defect ends this wait.
+            look = LOOK_SECONDS if len(self._settings) > 1 else None
+            done, _ = await asyncio.wait(tasks, timeout=look, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # only a defect ends a lane
             now = self._loop.time()

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from dat_runtime.edge.spool import SpoolError
-from dat_runtime.edge.uplink.lane import Pauses, Running, Way, wait
-from dat_runtime.edge.uplink.meter import LONGEST_LOOK
-from dat_runtime.edge.uplink.outbox import DueVisual
+from dat_runtime.edge.uplink.lane import LONGEST_LOOK, Pauses, Running, Way, wait
 from dat_runtime.edge.uplink.sender import OutgoingVisual, RefusedError, SendError
 from dat_runtime.planning.live import Chunk
 from dat_runtime.planning.path import PACKET
@@ -40,7 +38,7 @@ SHORTEST_TICK = 0.002
 class _Upload:
     """A visual under way: the pieces that its sender asks for, and that the lane gives."""
 
-    def __init__(self, due: DueVisual, first: int, now: float, wrote: Callable[[], None]):
+    def __init__(self, due: OutgoingVisual, first: int, now: float, wrote: Callable[[], None]):
         self.due = due
         self.began = self.given_at = now
         self.content = b""
@@ -203,15 +201,13 @@ class VisualLane:
             if content is None:
                 return
             upload.content = content
-            visual = OutgoingVisual(due.id, due.kind, due.size, due.begun, due.revision)
             self._outbox.begin(due)
-            arrived = await self._way.sender.send_visual(visual, partial(self._begins, upload))
+            arrived = await self._way.sender.send_visual(due, partial(self._begins, upload))
             self._answered(upload, arrived)
         except RefusedError as error:
             self._outbox.visual_refused(due, str(error))
         except (SendError, SpoolError) as error:
-            told = error if isinstance(error, SendError) else SendError(str(error))
-            self._pauses.failed(asyncio.get_running_loop().time(), told)
+            self._pauses.failed(error)
         finally:
             del self._uploads[due.id]
             if arrived is None:
@@ -227,13 +223,11 @@ class VisualLane:
         return upload
 
     def _answered(self, upload: _Upload, arrived: int) -> None:
-        now = asyncio.get_running_loop().time()
         if arrived >= upload.due.size:
             self._outbox.visual_arrived(upload.due)
-        elif upload.offset is not None and upload.offset > upload.first >= arrived:
-            self._pauses.failed(now, SendError("the receiver keeps nothing of a visual"))
-            self._outbox.continue_visual(upload.due, arrived)
-            return
         else:
             self._outbox.continue_visual(upload.due, arrived)
-        self._pauses.worked(now)
+        if upload.offset is not None and upload.offset > upload.first >= arrived:
+            self._pauses.failed(SendError("the receiver keeps nothing of a visual"))
+        else:
+            self._pauses.worked()

@@ -158,6 +158,19 @@ def test_a_token_is_sent_and_may_change_while_the_node_runs(receiver, tmp_path):
     assert sent[-1] == "Bearer two"
 
 
+def test_a_token_that_changed_is_sent_on_connections_that_stay_open(receiver, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("one")
+
+    async def change(sender):
+        token.write_text("two")
+        return await sender.send_alerts(alerts("b"))
+
+    sending(receiver, posting("a"), change, token=token)
+    first, second = [r.headers["authorization"] for r in receiver.requests]
+    assert (first, second) == ("Bearer one", "Bearer two")
+
+
 def test_a_visual_is_created_and_sent_in_one_request(receiver):
     give = pieces("a")
     _, there = sending(receiver, posting("a"), lambda s: s.send_visual(visual("a"), give))

@@ -13,12 +13,23 @@ def test_the_addresses_of_a_host_are_tried_in_turn():
         seen = []
         for _ in range(4):
             seen.append(await names.address())
-            names.failed()
+            names.failed(seen[-1])
         return seen
 
     seen = asyncio.run(ask())
     assert set(seen) <= {"127.0.0.1", "::1"}
     assert seen[:2] == seen[2:] or len(set(seen)) == 1
+
+
+def test_connections_that_fail_together_do_not_bring_the_same_address_again():
+    async def ask():
+        names = Names("a.example", lambda host: ["2001:db8::1", "192.0.2.7"])
+        first = [await names.address() for _ in range(2)]
+        for address in first:
+            names.failed(address)
+        return [*first, await names.address()]
+
+    assert asyncio.run(ask()) == ["2001:db8::1", "2001:db8::1", "192.0.2.7"]
 
 
 def test_an_address_needs_no_name():

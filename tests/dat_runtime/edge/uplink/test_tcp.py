@@ -1,4 +1,5 @@
 import socket
+import struct
 import sys
 import time
 
@@ -50,6 +51,43 @@ def test_bytes_that_arrived_are_not_in_flight(pair):
         time.sleep(0.001)
     assert now.acknowledged - before.acknowledged == 1_000
     assert 0 < now.round_trip < 1
+
+
+@linux
+def test_bytes_that_arrive_while_the_kernel_is_asked_are_counted_once():
+    """A socket on which 100 bytes arrive after each of the first questions."""
+
+    class Arriving:
+        acknowledged, queued, arrivals = 1_000, 1_000, 3
+
+        def fileno(self):
+            return there.fileno()
+
+        def getsockopt(self, *_):
+            info = bytearray(168)
+            struct.pack_into("=Q", info, 120, self.acknowledged)
+            return bytes(info)
+
+    def queued(connection):
+        told = connection.queued
+        if connection.arrivals:
+            connection.arrivals -= 1
+            connection.acknowledged += 100
+            connection.queued -= 100
+        return told
+
+    here, there = socket.socketpair()
+    with here, there, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tcp, "_queued", queued)
+        now = tcp.progress(Arriving())
+    assert now.acknowledged + now.in_flight == 2_000
+
+
+@linux
+def test_a_connection_that_nobody_acknowledges_ends_of_itself(pair):
+    here, _ = pair
+    tcp.prepare(here)
+    assert here.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
 
 
 def test_a_closed_socket_says_nothing(pair):

@@ -25,16 +25,16 @@ class MadeUpSender:
         self.looks = 0
 
     async def send_visual(self, visual, pieces):
-        self.parts.append(visual.event_id)
+        self.parts.append(visual.id)
         if self.fails:
             self.fails -= 1
             raise SendError("the link is gone")
         offset = 0
         async for piece in pieces(0):
-            assert piece == fill(visual.event_id, visual.size)[offset : offset + len(piece)]
+            assert piece == fill(visual.id, visual.size)[offset : offset + len(piece)]
             offset += len(piece)
             self._written += len(piece)
-            self.pieces.append((visual.event_id, len(piece)))
+            self.pieces.append((visual.id, len(piece)))
         return offset
 
     def progress(self):

@@ -1,0 +1,99 @@
+"""The alert lane over a sender that the test answers for."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from dat_runtime.edge.uplink import alert_lane
+from dat_runtime.edge.uplink.alert_lane import AlertLane
+from dat_runtime.edge.uplink.lane import Health, Way
+from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress
+from tests.dat_runtime.edge.uplink.test_outbox import outbox, pending
+
+
+class HeldSender:
+    """Requests wait until the test lets them go; one that fails does so at once."""
+
+    def __init__(self):
+        self.batches = []
+        self.statuses = 0
+        self.errors = []
+        self.go = asyncio.Event()
+
+    async def send_alerts(self, alerts):
+        self.batches.append([alert.id for alert in alerts])
+        if self.errors:
+            raise self.errors.pop(0)
+        await self.go.wait()
+        return [Answer(True)] * len(alerts)
+
+    async def send_status(self, status):
+        self.statuses += 1
+
+    def progress(self):
+        return Progress(0, 0, None)
+
+
+@asynccontextmanager
+async def running(count):
+    """A lane over a path of 100 kB/s, with so many alerts of 700 bytes waiting."""
+    box, _ = outbox()
+    for i in range(count):
+        box.add(pending(f"e{i}", priority=1 - i / 1_000, roi=None), "c1", 0)
+    sender = HeldSender()
+    way = Way(sender, box.queue.bandwidth, False, box, Health())
+    lane = asyncio.ensure_future(AlertLane(way, lambda: b"{}").run())
+    try:
+        yield sender, box
+    finally:
+        lane.cancel()
+        await asyncio.gather(lane, return_exceptions=True)
+
+
+async def until(holds):
+    for _ in range(2_000):
+        if holds():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to hold")
+
+
+def test_bytes_on_their_way_are_bounded_from_the_first_request_on():
+    async def go():
+        async with running(200) as (sender, box):
+            await until(lambda: sender.batches)
+            await asyncio.sleep(0.1)
+            under_way = sum(len(batch) for batch in sender.batches)
+            assert 700 * under_way <= 100_000 * alert_lane.QUEUE_SECONDS
+            assert sender.batches[0][0] == "e0"
+            sender.go.set()
+            await until(lambda: not box.alerts)
+
+    asyncio.run(go())
+
+
+def test_a_node_that_always_has_an_alert_under_way_says_how_it_is_all_the_same(monkeypatch):
+    monkeypatch.setattr(alert_lane, "OVERDUE", 0.2)
+
+    async def go():
+        async with running(1) as (sender, _):
+            await until(lambda: sender.batches)
+            assert sender.statuses == 0  # alerts first
+            await until(lambda: sender.statuses)
+
+    asyncio.run(go())
+
+
+def test_after_a_failure_one_request_asks_whether_the_way_works_again():
+    async def go():
+        async with running(200) as (sender, box):
+            sender.errors = [BusyError("429")]
+            await until(lambda: len(sender.batches) == 2)
+            await asyncio.sleep(0.05)
+            assert len(sender.batches) == 2
+            sender.go.set()
+            await until(lambda: not box.alerts)
+            assert sorted({id for batch in sender.batches for id in batch}) == sorted(
+                f"e{i}" for i in range(200)
+            )
+
+    asyncio.run(go())
