@@ -42,6 +42,9 @@ REMEMBERED = 10_000
 QUIET = 10.0
 """Seconds without a look of the gate after which the node is not healthy."""
 
+BLIND = 20
+"""Frames in a row on which the detector fails, after which the node is not healthy."""
+
 SIDE_RATIO = "side ratio"
 """Degraded so: the MLLM sees no picture that is so much longer than wide (`draw.model_frame`)."""
 
@@ -115,6 +118,7 @@ class Node:
         self._in_hand = threading.Semaphore(MOST_IN_HAND)
         self._stopping = threading.Event()
         self._looked_at = time.monotonic()
+        self._failures = 0  # of the detector, in a row
 
     def run(self) -> None:
         """Until `stop` is called or all cameras have ended; then everything is in the spool."""
@@ -146,6 +150,8 @@ class Node:
         found = []
         if not self.looks:
             found.append(f"the gate has not looked for more than {QUIET:g} s")
+        if self._failures >= BLIND:
+            found.append("the gate fails on every frame")
         if not self._spool.healthy:
             found.append(f"the spool cannot keep events: {self._spool.problem}")
         states = self._cameras.states()
@@ -176,9 +182,13 @@ class Node:
         """Eq. 1-2 on one frame, and whether it is news."""
         try:
             detections = self._gate.detector.detect(frame.image)
-        except (ModelError, ValueError):
+        except (ModelError, ValueError) as error:
             self._counts.add("frames_failed", camera=frame.camera)
+            self._failures += 1
+            if self._failures == BLIND:
+                log.error("the gate fails on every frame: %s", error)
             return
+        self._failures = 0
         decision = self._router.decide(gate.trigger_score(detections))
         self._counts.add("frames", camera=frame.camera, decision=decision)
         kept = gate.kept(detections, self._gate.routing.keep) if decision != "drop" else ()
@@ -200,7 +210,7 @@ class Node:
         elif asking is None:
             self._build(work, Outcome(None, size_of(work.frame.image), NO_MLLM), release=True)
         elif is_too_long(size_of(work.frame.image)):
-            self._counts.add("questions_degraded", cause="side ratio")
+            self._counts.add("questions_degraded", cause=SIDE_RATIO)
             self._build(work, Outcome(None, size_of(work.frame.image), SIDE_RATIO), release=True)
         else:
             asking.ask(

@@ -31,7 +31,7 @@ ANSWER_WAIT = 0.9
 """Seconds that an event waits for the MLLM before the gate tells it: with the event's own making it
 is on its way within 1 s of the frame."""
 
-DROPS = ("_dropped", "_lost", "_not_kept", "_refused", "_superseded")
+DROPS = ("_dropped", "_failed", "_lost", "_not_kept", "_refused", "_superseded")
 """Ends of the names of counters that say what did not arrive."""
 
 log = logging.getLogger("dat_runtime.edge")

@@ -15,7 +15,7 @@ from dat_runtime.edge.asking import Asking
 from dat_runtime.edge.assess import AssessmentError
 from dat_runtime.edge.cameras.settings import CameraFrame
 from dat_runtime.edge.counts import Counts
-from dat_runtime.edge.node import NO_MLLM, Gate, Node
+from dat_runtime.edge.node import BLIND, NO_MLLM, Gate, Node
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.settings import UplinkState
 from dat_runtime.errors import ModelError
@@ -133,10 +133,21 @@ def ran(
     """The events that a node offers to its uplink by the time its cameras have ended."""
     uplink = Offered()
     asking = None if mllm is None else Asking(mllm, 1, wait, 5.0, counts)
-    gate = Gate(detector, routing, {"bundle": "b"}, 12544)
-    node = Node("n1", gate, frames, asking, spool, uplink, counts)  # type: ignore[arg-type]
-    node.run()
+    node_of(spool, counts, detector, frames, uplink, asking, routing).run()
     return uplink.events
+
+
+def node_of(
+    spool: Spool,
+    counts: Counts,
+    detector: Script,
+    frames: Frames,
+    uplink: Offered,
+    asking: Asking | None = None,
+    routing: Routing = Routing(),  # noqa: B008 (frozen)
+) -> Node:
+    gate = Gate(detector, routing, {"bundle": "b"}, 12544)
+    return Node("n1", gate, frames, asking, spool, uplink, counts)  # type: ignore[arg-type]
 
 
 def test_what_the_mllm_says_is_the_event(spool: Spool, counts: Counts) -> None:
@@ -252,6 +263,20 @@ def test_a_frame_on_which_the_detector_fails_is_counted_and_the_next_one_looked_
     events = ran(spool, counts, Script(ModelError("NaN"), [seen(0.5)]), Frames(2))
     assert len(events) == 1
     assert counts.of("frames_failed", camera="a") == 1
+
+
+def test_a_detector_that_fails_on_every_frame_is_a_problem_of_the_node(
+    spool: Spool, counts: Counts
+) -> None:
+    def problems_after(looks: list[Sequence[Detection] | Exception]) -> list[str]:
+        node = node_of(spool, counts, Script(*looks), Frames(len(looks)), Offered())
+        node.run()
+        return [problem for problem in node.problems() if "gate" in problem]
+
+    fails: list[Sequence[Detection] | Exception] = [ModelError("NaN")]
+    assert problems_after(BLIND * fails) == ["the gate fails on every frame"]
+    assert problems_after(BLIND * fails + [[]]) == []
+    assert problems_after((BLIND - 1) * fails) == []
 
 
 def test_a_frame_without_a_kept_box_is_asked_about_where_the_band_says_so(
