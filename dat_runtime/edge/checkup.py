@@ -100,8 +100,6 @@ def _camera(camera: CameraSettings) -> str:
 
 def _uplink(uplink: UplinkSettings, node: str) -> str:
     parts = urlsplit(uplink.url)
-    if parts.scheme.startswith("mqtt") and importlib.util.find_spec("paho") is None:
-        raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'")
     sender_of(uplink, node)  # reads the token and the certificates, as the node will
     words = f"{parts.scheme}://{parts.hostname}"
     if uplink.token_file is not None:

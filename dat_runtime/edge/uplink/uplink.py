@@ -294,7 +294,9 @@ def sender_of(settings: UplinkSettings, node: str) -> Sender:
         ConfigError: an address, a token or a certificate cannot be used, or a library is missing.
     """
     if settings.url.startswith(("mqtt://", "mqtts://")):
-        from dat_runtime.edge.uplink.mqtt import MqttSender  # an extra of the wheel
-
+        try:
+            from dat_runtime.edge.uplink.mqtt import MqttSender  # an extra of the wheel
+        except ImportError:
+            raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'") from None
         return MqttSender(settings, node)
     return HttpSender(settings, node)
