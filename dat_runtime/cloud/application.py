@@ -29,6 +29,7 @@ def app(receiver: Receiver) -> ASGIApp:
     application = FastAPI(
         lifespan=lifespan,
         openapi_url=None,  # its pages load scripts from elsewhere
+        redirect_slashes=False,  # behind a proxy it would lead from https to http
         exception_handlers=answers(),
     )
     for part in parts():

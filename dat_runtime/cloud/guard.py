@@ -1,5 +1,6 @@
 """What holds for every request: whom it may be addressed to, and how a refusal is told."""
 
+import asyncio
 import ipaddress
 import json
 from collections.abc import Callable, Coroutine, Mapping
@@ -39,19 +40,34 @@ class Guard:
             await self._application(scope, receive, send)
             return
 
+        began = False
+
         async def counted(message: Message) -> None:
+            nonlocal began
             if message["type"] == "http.response.start":
+                began = True
                 message["headers"].append((b"x-content-type-options", b"nosniff"))
                 if message["status"] >= 400:
                     self._metrics.refused.labels(str(message["status"])).inc()
             await send(message)
 
+        try:
+            await self._answer(scope, receive, counted)
+        except asyncio.CancelledError:  # the receiver ends, and this one takes too long
+            if not began:
+                await told(StoreError("the receiver is ending"))(scope, receive, counted)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._only_local and (reason := _foreign(scope)):
-            await refusal(403, reason)(scope, receive, counted)
+            await refusal(403, reason)(scope, receive, send)
         elif scope["path"] == "/v1/events" and scope["method"] == "POST":
-            await self._intake(scope, receive, counted)
+            await self._intake(scope, receive, send)
+        elif scope["path"] == "/v1/events" and scope["method"] != "GET":
+            # The application knows of GET only.
+            answer = refusal(405, "Method Not Allowed", {"Allow": "GET, POST"})
+            await answer(scope, receive, send)
         else:
-            await self._application(scope, receive, counted)
+            await self._application(scope, receive, send)
 
 
 def _foreign(scope: Scope) -> str:

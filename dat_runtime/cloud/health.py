@@ -11,6 +11,9 @@ from dat_runtime.cloud.store import StoreError
 if TYPE_CHECKING:
     from dat_runtime.cloud.receiver import Receiver
 
+ASKED = ["GET", "HEAD"]
+"""Load balancers may ask with HEAD."""
+
 TRUSTED_FOR = 1.0
 """Seconds for which an answer of `/readyz` stands: asking it often writes no more."""
 
@@ -20,19 +23,19 @@ def router(receiver: "Receiver") -> APIRouter:
     routes = APIRouter()
     ready = _Ready(receiver)
 
-    @routes.get("/healthz")
+    @routes.api_route("/healthz", methods=ASKED)
     async def healthz() -> Response:
         """The process answers."""
         return Response("ok\n", media_type="text/plain")
 
-    @routes.get("/readyz")
+    @routes.api_route("/readyz", methods=ASKED)
     async def readyz() -> Response:
         """An alert that came now would be kept; otherwise 503 and why not."""
         problem = await ready.problem()
         note = "\n".join(["ready", receiver.access.problem]).strip()
         return Response(f"{problem or note}\n", 503 if problem else 200, media_type="text/plain")
 
-    @routes.get("/metrics")
+    @routes.api_route("/metrics", methods=ASKED)
     async def metrics() -> Response:
         return Response(receiver.metrics.page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

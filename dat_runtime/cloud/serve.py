@@ -37,8 +37,12 @@ IDLE_SECONDS = 75
 NOTHING_MORE = Settings()
 """Receive, keep all, send nothing on."""
 
-END_SECONDS = 3
+END_SECONDS = 2
 """For requests that are under way when the receiver is told to end."""
+
+HANGS_SECONDS = 1
+"""For the rest of the end: a store that hangs does not hold it up. Nothing is lost that was
+acknowledged, as when the process is killed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def receive(
         store: `sqlite:///PATH` or `postgresql://...`.
         tokens: a file as `access.read_tokens` reads it; without it, loopback only.
         workers: processes.
-        data: the folder of visuals; beside an SQLite store by default.
+        data: the folder in which `visuals` lies; that of an SQLite store by default.
         also: where alerts go on to, what comes by MQTT, what is kept.
 
     Raises:
@@ -113,8 +117,10 @@ def _beside(store: str) -> Path:
     except ArgumentError:
         url = None
     if url is not None and url.get_backend_name() == "sqlite" and url.database:
-        return Path(url.database).absolute().parent / "visuals"
-    raise ConfigError("--data FOLDER is needed: visuals lie there when the store is no SQLite file")
+        return Path(url.database).absolute().parent
+    raise ConfigError(
+        "--data FOLDER is needed: pictures lie there when the store is no SQLite file"
+    )
 
 
 def _require_openable(options: Options) -> None:
@@ -165,6 +171,10 @@ def _serve(
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # Not the original's: it raises the signal again at the end, as if we had failed.
+            if not receiver.ending:
+                hangs = threading.Timer(END_SECONDS + HANGS_SECONDS, os._exit, [0])
+                hangs.daemon = True
+                hangs.start()
             receiver.ending = True
             self.should_exit = True
 
@@ -173,7 +183,7 @@ def _serve(
         http=BoundedProtocol,
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_level="error",  # below it is what clients do wrong: theirs to fill the log with
         access_log=False,
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
@@ -232,7 +242,7 @@ class _Workers:
         finally:
             for worker in workers:
                 worker.process.terminate()
-            until = time.monotonic() + END_SECONDS + 1
+            until = time.monotonic() + END_SECONDS + HANGS_SECONDS
             for worker in workers:
                 worker.process.join(max(0.0, until - time.monotonic()))
                 worker.process.kill()

@@ -64,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--tokens", type=Path, metavar="FILE", help="lines of NODE<TAB>TOKEN")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    add("--data", type=Path, help="the folder of visuals (default: beside an SQLite store)")
+    add("--data", type=Path, help="the folder of visuals/ (default: that of an SQLite store)")
     add("--webhook", metavar="URL", help="POST each new alert to this address")
     add("--webhook-secret", type=Path, metavar="FILE", help="sign what goes there with this secret")
     add("--mqtt", metavar="URL", help="publish each new alert at this broker")

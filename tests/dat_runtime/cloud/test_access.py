@@ -47,6 +47,16 @@ def test_health_needs_no_token(guarded: Running) -> None:
         assert guarded.client.get(path).status_code == 200
 
 
+def test_other_methods_and_other_paths_are_told_apart(guarded: Running) -> None:
+    for method in ("DELETE", "PUT", "HEAD", "OPTIONS"):
+        answer = guarded.client.request(method, "/v1/events")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    # No redirect: behind a proxy it would lead from https to http, with the token.
+    for path in ("/v1/events/", "/healthz/", "//v1/events"):
+        assert guarded.client.get(path).status_code == 404
+    assert guarded.client.head("/healthz").status_code == 200
+
+
 def test_a_node_sends_for_itself_only(guarded: Running) -> None:
     assert guarded.post(alert(node="n1"), **bearer("secret-one")).status_code == 201
     answer = guarded.post(alert(node="n2"), **bearer("secret-one"))

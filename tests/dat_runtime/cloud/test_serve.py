@@ -65,9 +65,28 @@ def test_told_to_end_it_ends_soon_with_all_committed_whoever_holds_it(tmp_path: 
             assert process.end(5) == 0
             reader.join(10)
             assert told == [200]
+            assert process.process.stderr is not None
+            assert "Traceback" not in process.process.stderr.read()
+    assert (tmp_path / "new/folder/visuals").is_dir()
     with closing(sqlite3.connect(tmp_path / "new/folder/receiver.db")) as kept:
         rows = kept.execute("SELECT id FROM events ORDER BY cursor").fetchall()
     assert [id for (id,) in rows] == [f"e{n}" for n in range(5)]
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """It took 20 s. Who waits for a commit is told that there was none."""
+    file = tmp_path / "receiver.db"
+    with started(f"sqlite:///{file}") as process:
+        assert post(process, "before") == 201
+        told: list[int] = []
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            sender = threading.Thread(target=lambda: told.append(post(process, "late")))
+            sender.start()
+            time.sleep(0.3)
+            assert process.end(5) == 0
+            sender.join(10)
+        assert told == [503]
 
 
 @pytest.mark.slow
