@@ -69,7 +69,7 @@ class Message:
     texts: Mapping[str, str]
     retained: bool
     packet: int
-    """The packet's identifier, for `Connection.acknowledge`."""
+    """The packet's identifier, for `Connection.acknowledge`; 0 of one that was sent with QoS 0."""
 
 
 class Connection:
@@ -265,8 +265,12 @@ class Connection:
             raise MqttError(f"{self._broker}: no answer in {TIMEOUT:g} s") from None
 
     def acknowledge(self, message: Message) -> None:
-        """Tell the broker that a message need not be kept any longer."""
-        self._client.ack(message.packet, 1)
+        """Tell the broker that a message need not be kept any longer.
+
+        One of QoS 0 is not kept: the broker would end the connection over an answer to it.
+        """
+        if message.packet:
+            self._client.ack(message.packet, 1)
 
     async def close(self) -> None:
         """End the connection; never raises."""

@@ -118,8 +118,15 @@ class Bridge:
                 sends it again over the next connection.
         """
         came: asyncio.Queue[Message] = asyncio.Queue()  # the broker sends no more than is in flight
+
+        def take(message: Message) -> None:
+            if message.packet:
+                came.put_nowait(message)
+            else:  # of those it sends without end, and nobody knows which of them are lost
+                self._count(Refused("qos", f"{message.topic!r:.120} came with QoS 0"))
+
         connection = await MqttConnection.open(
-            self._broker, self._name, session=SESSION, receive=came.put_nowait
+            self._broker, self._name, session=SESSION, receive=take
         )
         try:
             await connection.subscribe(*TOPICS)

@@ -119,7 +119,7 @@ def _beside(store: str) -> Path:
     if url is not None and url.get_backend_name() == "sqlite" and url.database:
         return Path(url.database).absolute().parent
     raise ConfigError(
-        "--data FOLDER is needed: pictures lie there when the store is no SQLite file"
+        "--data FOLDER is needed when the store is no SQLite file: pictures lie there"
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from dat_runtime.broker import Broker as Address
 from dat_runtime.cloud import bridge, lease
@@ -126,6 +128,23 @@ def test_alerts_visuals_and_status_are_kept(receiver: Running, broker: mosquitto
     assert shown(receiver) == JPEG
     (node,) = receiver.client.get("/v1/nodes").json()["nodes"]
     assert (node["node"], node["state"], node["status"]) == ("n1", "online", STATUS)
+
+
+def test_a_message_of_qos_0_is_counted_and_ends_no_connection(
+    receiver: Running, broker: mosquitto.Broker
+) -> None:
+    """An answer to one made the broker drop the receiver, and every node waited."""
+    address = Address.of(broker.url)
+    at_once = paho.Client(CallbackAPIVersion.VERSION2, "at-once", protocol=paho.MQTTv5)
+    at_once.connect(address.host, address.port)
+    at_once.loop_start()
+    at_once.publish("dat/n1/alerts", json.dumps(alert("lossy")), 0).wait_for_publish(10)
+    until(lambda: refused(receiver, "qos"))
+    at_once.publish("dat/n1/alerts", json.dumps(alert("safe")), 1).wait_for_publish(10)
+    at_once.disconnect()
+    at_once.loop_stop()
+    until(lambda: ids(receiver) == {"safe"})
+    assert "rotocol error" not in broker.log
 
 
 def test_the_same_again_changes_nothing_and_a_revision_replaces(
