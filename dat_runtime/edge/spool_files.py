@@ -54,7 +54,8 @@ def require_own(database: Path) -> None:
             begins = file.read(len(_SQLITE))
     except OSError:  # there is none, or what is wrong with it is told when it is opened
         return
-    if begins and begins != _SQLITE:
+    # Zeros: space that a power cut left empty.
+    if begins.strip(b"\0") and begins != _SQLITE:
         raise SpoolError("is no spool but another file: name a new one", database)
 
 
