@@ -193,6 +193,8 @@ def _token(line: str, file: Path, number: int) -> tuple[str, bytes]:
         raise ConfigError("expected NODE<TAB>TOKEN", file, number)
     if not NAME.holds(name.removeprefix(OPERATOR + ":")):
         raise ConfigError(f"{name!r:.80} is not {NAME.expected}", file, number)
+    if not (token.isascii() and token.isprintable()):  # a header could not hold it
+        raise ConfigError("a token is of printable ASCII", file, number)
     if _HASHED.fullmatch(token):
         return name, bytes.fromhex(token.removeprefix("sha256:"))
     return name, hashlib.sha256(token.encode()).digest()

@@ -34,15 +34,35 @@ def engines(url: URL) -> tuple[Engine, Engine]:
     """One that writes, with a single connection, and one that reads."""
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, "BEGIN IMMEDIATE", 1), _sqlite(url, "BEGIN", READERS)
-    writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
-    reader = create_engine(
+    # The writer sees, after it has waited for its turn, what was committed before it.
+    # All queries of one read see one state.
+    return (
+        _postgresql(url, "READ COMMITTED", 1),
+        _postgresql(url, "REPEATABLE READ", READERS),
+    )
+
+
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,  # milliseconds
+    "options": "-c lock_timeout=10s",
+}
+"""A database that has gone without a word is not waited for: who writes is told 503 and comes
+again. What the address says goes first."""
+
+
+def _postgresql(url: URL, isolation: str, connections: int) -> Engine:
+    return create_engine(
         url,
-        pool_size=READERS,
+        pool_size=connections,
         max_overflow=0,
         pool_pre_ping=True,
-        isolation_level="REPEATABLE READ",  # all queries of one read see one state
+        isolation_level=isolation,
+        connect_args={name: value for name, value in _PATIENCE.items() if name not in url.query},
     )
-    return writer, reader
 
 
 def _sqlite(url: URL, begin: str, connections: int) -> Engine:

@@ -16,6 +16,9 @@ MAX_PIXELS = 50_000_000
 _MAX_SEGMENTS = 200
 """Before the picture itself; cameras write a dozen."""
 
+_MAX_FILL = 1_000
+"""Bytes FF before a marker, which may be there: eight million of them took seconds to read."""
+
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SHOWN = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive DCT with Huffman codes: what browsers show."""
@@ -55,10 +58,10 @@ def jpeg_size(file: BinaryIO) -> Size:
 def _marker(file: BinaryIO) -> int:
     if _exactly(file, 1) != b"\xff":
         raise ValueError("has bytes between its segments")
-    marker = _exactly(file, 1)[0]
-    while marker == 0xFF:  # fill bytes
-        marker = _exactly(file, 1)[0]
-    return marker
+    for _ in range(_MAX_FILL):
+        if (marker := _exactly(file, 1)[0]) != 0xFF:
+            return marker
+    raise ValueError("has too many bytes between its segments")
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

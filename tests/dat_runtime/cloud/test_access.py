@@ -193,6 +193,7 @@ def test_a_wrong_file_is_told_by_readyz_which_stays_ready(
         ("n1\t\n", ":1: expected"),
         ("n1\ta\n../n2\tb\n", ":2: "),
         ("operator:\ta\n", ":1: "),
+        ("n1\tschlüssel\n", ":1: a token is of printable ASCII"),
         ("n1\tsame\nn2\tsame\n", "same token"),
     ],
 )

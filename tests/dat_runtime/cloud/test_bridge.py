@@ -49,9 +49,12 @@ def broker(tmp_path: Path) -> Iterator[mosquitto.Broker]:
 
 
 @pytest.fixture
-def receiver(store_url: str, tmp_path: Path, broker: mosquitto.Broker) -> Iterator[Running]:
+def receiver(tmp_path: Path, broker: mosquitto.Broker) -> Iterator[Running]:
+    # What is kept goes through the same functions as over HTTP: SQLite will do.
     settings = Settings(mqtt_in=broker.url)
-    with running(store_url, tmp_path / "data", settings=settings) as receiver:
+    with running(
+        f"sqlite:///{tmp_path}/receiver.db", tmp_path / "data", settings=settings
+    ) as receiver:
         until(lambda: "dat/+/status" in broker.log)
         yield receiver
 
@@ -172,10 +175,10 @@ def test_the_same_again_changes_nothing_and_a_revision_replaces(
 
 
 def test_what_came_while_the_receiver_was_away_is_kept(
-    store_url: str, tmp_path: Path, broker: mosquitto.Broker
+    tmp_path: Path, broker: mosquitto.Broker
 ) -> None:
     settings = Settings(mqtt_in=broker.url)
-    with running(store_url, tmp_path / "data", settings=settings):
+    with running(f"sqlite:///{tmp_path}/receiver.db", tmp_path / "data", settings=settings):
         until(lambda: "dat/+/status" in broker.log)
 
     async def work(sender: MqttSender) -> None:
@@ -185,7 +188,9 @@ def test_what_came_while_the_receiver_was_away_is_kept(
         await sender.send_visual(visual, lambda at: in_pieces(JPEG[at:]))
 
     as_node(broker, work)
-    with running(store_url, tmp_path / "data", settings=settings) as receiver:
+    with running(
+        f"sqlite:///{tmp_path}/receiver.db", tmp_path / "data", settings=settings
+    ) as receiver:
         until(lambda: len(ids(receiver)) == 101 and shown(receiver) == JPEG)
 
 
@@ -280,10 +285,12 @@ def test_what_will_never_do_is_counted_and_does_not_come_again(
 
 
 def test_a_receiver_does_not_hear_what_it_sends_on(
-    store_url: str, tmp_path: Path, broker: mosquitto.Broker
+    tmp_path: Path, broker: mosquitto.Broker
 ) -> None:
     settings = Settings(mqtt_in=broker.url, mqtt=broker.url)
-    with running(store_url, tmp_path / "data", settings=settings) as receiver:
+    with running(
+        f"sqlite:///{tmp_path}/receiver.db", tmp_path / "data", settings=settings
+    ) as receiver:
         until(lambda: "dat/+/status" in broker.log)
 
         async def work() -> int:

@@ -50,6 +50,7 @@ def test_segments_of_cameras_and_fill_bytes_are_passed_over() -> None:
         (JPEG + b"<html>", "cut off"),
         (JPEG[:2] + b"\xff\xd9", "marker FFD9"),
         (JPEG[:2] + b"abc" + JPEG[2:], "between its segments"),
+        (JPEG[:2] + b"\xff" * 8_000_000 + JPEG[2:], "too many bytes between its segments"),
         (JPEG[:2] + b"\xff\xfe\x00\x01" + JPEG[2:], "negative"),
         (JPEG[:2] + b"\xff\xfe\x00\x02" * 300 + JPEG[2:], "more than 200 segments"),
         (replaced(FRAME_AT + 1, b"\xc3"), "browsers do not show"),

@@ -1,6 +1,7 @@
 """The store: what it says is kept is committed, on both databases."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
 from dat_runtime.cloud import store as store_module
-from dat_runtime.cloud.store import Store, StoreBusy, StoreError
+from dat_runtime.cloud.store import _ADVISORY_LOCK, Store, StoreBusy, StoreError
 from dat_runtime.cloud.tables import SCHEMA_VERSION, store_state
 from tests.dat_runtime.cloud.conftest import connected
 
@@ -208,3 +209,25 @@ def test_connections_that_the_database_closed_are_replaced(make_database: Any) -
         return await store.write(take)
 
     assert within(url, use) == 2
+
+
+def test_a_database_that_never_answers_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreError, match="cannot be opened: .*timeout"):
+            Store(f"postgresql://x@127.0.0.1:{port}/x?connect_timeout=2")
+
+
+def test_a_lock_that_is_not_given_back_fails_the_write_and_not_the_store(
+    make_database: Any,
+) -> None:
+    url = make_database() + "&options=-c%20lock_timeout%3D300ms"
+
+    async def use(store: Store) -> int:
+        with connected(url) as other:
+            other.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+            with pytest.raises(StoreError, match="lock timeout"):
+                await store.write(take)
+        return await store.write(take)
+
+    assert within(url, use) == 1
