@@ -10,7 +10,7 @@ class UplinkSettings:
 
     Attributes:
         url: `https://` or `http://` for HTTP, `mqtts://` or `mqtt://` for MQTT 5.
-        token_file: holds the node's token; it is read anew for each connection, so that a token
+        token_file: holds the node's token; it is read anew for each request, so that a token
             can be changed without a restart.
         initial_bytes_per_s: what the link is taken to carry until it has been measured.
         metered: only alerts go this way; visuals wait for a way that is not.

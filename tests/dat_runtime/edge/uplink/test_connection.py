@@ -6,9 +6,12 @@ import time
 import pytest
 
 from dat_runtime.edge.uplink.connection import MAX_RESPONSE_BYTES, Address, ClosedError, Connection
+from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.names import Names
-from dat_runtime.edge.uplink.sender import SendError
+from dat_runtime.edge.uplink.sender import OutgoingAlert, OutgoingVisual, SendError
+from dat_runtime.edge.uplink.settings import UplinkSettings
 from tests.dat_runtime.edge.uplink import small_receiver as small
+from tests.dat_runtime.edge.uplink.events import event, fill
 from tests.dat_runtime.edge.uplink.small_receiver import SmallReceiver
 
 PATIENCE = 0.5
@@ -225,3 +228,34 @@ def test_with_mutual_tls_only_a_node_with_a_certificate_is_served(certificates):
         unknown = ssl.create_default_context()
         assert "cannot connect" in str(asked(receiver, tls=unknown, timeout=5)[0])
         assert len(receiver.requests) == 1
+
+
+def test_the_settings_of_a_way_make_tls_mutual_for_alerts_and_visuals(certificates, tmp_path):
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
+    server.load_cert_chain(certificates / "receiver.pem")
+    server.verify_mode = ssl.CERT_REQUIRED
+    (tmp_path / "token").write_text("secret")
+
+    async def give():
+        yield fill("a", 5_000)
+
+    async def send(url):
+        way = UplinkSettings(
+            url,
+            tmp_path / "token",
+            1e6,
+            certificate=certificates / "node.pem",
+            authorities=certificates / "ca.pem",
+        )
+        sender = HttpSender(way, "n1")
+        (answer,) = await sender.send_alerts([OutgoingAlert("a", event("a").json)])
+        there = await sender.send_visual(OutgoingVisual("a", "roi", 5_000), lambda offset: give())
+        progress = sender.progress()
+        await sender.close()
+        return answer.taken, there, progress
+
+    with SmallReceiver(server) as receiver:
+        taken, there, progress = asyncio.run(send(receiver.url))
+    assert (taken, there) == (True, 5_000)
+    assert progress.acknowledged > 5_000 + len(receiver.alerts["a"])  # what TLS adds is counted
+    assert {r.headers["authorization"] for r in receiver.requests} == {"Bearer secret"}
