@@ -48,6 +48,9 @@ BLIND = 20
 SIDE_RATIO = "side ratio"
 """Degraded so: the MLLM sees no picture that is so much longer than wide (`draw.model_frame`)."""
 
+END_SECONDS = 4.5
+"""From the request to end until all is committed and closed."""
+
 LAST_SECONDS = 10.0
 """After the end of all files and folders: what is not sent by then waits for the next start."""
 
@@ -171,11 +174,13 @@ class Node:
             self._stopping.wait(0.05)
 
     def _end(self) -> None:
+        deadline = time.monotonic() + END_SECONDS
         self._cameras.stop()
         if self._asking is not None:
             self._asking.stop()  # what is still asked about is told by the gate
         self._builders.shutdown(wait=True)
-        self._uplink.stop(timeout=2.0)
+        # What it has not sent stays in the spool, so it gets what is left of the time.
+        self._uplink.stop(timeout=min(2.0, max(0.2, deadline - time.monotonic())))
         self._spool.close()
 
     def _look(self, frame: CameraFrame) -> None:
