@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from dat_runtime.cloud import alerts
-from dat_runtime.cloud.receiver import opened
+from dat_runtime.cloud.application import opened
 from dat_runtime.command import command
 
 CHROMIUM = "/usr/bin/chromium"

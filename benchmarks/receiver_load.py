@@ -37,12 +37,12 @@ import uvloop
 from sqlalchemy import select
 
 from benchmarks import private_postgresql
-from dat_runtime.cloud import application, protocol, receiver, serve
+from dat_runtime.cloud import application, protocol, serve
 from dat_runtime.cloud.store import Store
 from dat_runtime.cloud.tables import events, revisions
 from dat_runtime.command import command
 
-LOADED = (application, protocol, *receiver.parts())
+LOADED = (application, protocol)
 """What the receiver needs, so that a process that is forked begins at once."""
 
 CONNECTIONS = 64

@@ -3,13 +3,55 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from dat_runtime.cloud import (
+    bridge,
+    events,
+    health,
+    nodes,
+    outgoing,
+    page,
+    retention,
+    review,
+    session,
+    visuals,
+)
+from dat_runtime.cloud.access import Access
 from dat_runtime.cloud.guard import Guard, answers
 from dat_runtime.cloud.intake import intake
-from dat_runtime.cloud.receiver import Receiver, parts
+from dat_runtime.cloud.receiver import Receiver
+from dat_runtime.cloud.store import Store
+
+PARTS = (
+    events,
+    session,
+    health,
+    visuals,
+    outgoing,
+    bridge,
+    nodes,
+    retention,
+    review,
+    page,
+)
+"""Each has `router(receiver) -> APIRouter`, and maybe tables, which are in `metadata` once it is
+imported."""
+
+
+def opened(store: str, folder: Path, tokens: Path | None = None) -> Receiver:
+    """A receiver whose store is open, with the tables of every part.
+
+    Raises:
+        StoreError: the store cannot be opened.
+        ConfigError: the tokens cannot be read.
+    """
+    access = Access(tokens)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Receiver(Store(store), access, folder)
 
 
 def app(receiver: Receiver) -> ASGIApp:
@@ -32,7 +74,7 @@ def app(receiver: Receiver) -> ASGIApp:
         redirect_slashes=False,  # behind a proxy it would lead from https to http
         exception_handlers=answers(),
     )
-    for part in parts():
+    for part in PARTS:
         application.include_router(part.router(receiver))
     return Guard(
         application, intake(receiver), receiver.metrics, only_local=receiver.access.is_open

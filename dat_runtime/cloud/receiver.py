@@ -1,11 +1,8 @@
 """What all parts of the receiver share; `application` puts them together."""
 
-import importlib.util
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -17,20 +14,6 @@ from dat_runtime.cloud.metrics import Metrics
 from dat_runtime.cloud.rates import Rates
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.cloud.store import Store
-
-PARTS = (
-    "events",
-    "session",
-    "health",
-    "visuals",
-    "outgoing",
-    "bridge",
-    "nodes",
-    "retention",
-    "review",
-    "page",
-)
-"""Modules of this package that have `router(receiver) -> APIRouter`, and tables of their own."""
 
 RATE, BURST = 2_000.0, 20_000.0
 """Alerts a second that one node may send to one worker, and at once after silence: an outage's
@@ -76,23 +59,3 @@ class Receiver:
     runs_tasks: bool = True
     settings: Settings = field(default_factory=Settings)
     ending: bool = False
-
-
-def opened(store: str, folder: Path, tokens: Path | None = None) -> Receiver:
-    """A receiver whose store is open, with the tables of every part.
-
-    Raises:
-        StoreError: the store cannot be opened.
-        ConfigError: the tokens cannot be read.
-    """
-    parts()  # their tables belong to the metadata from here on
-    access = Access(tokens)
-    folder.mkdir(parents=True, exist_ok=True)
-    return Receiver(Store(store), access, folder)
-
-
-def parts() -> list[ModuleType]:
-    """The modules of `PARTS` that there are."""
-    names = [f"{__package__}.{name}" for name in PARTS]
-    found = [import_module(name) for name in names if importlib.util.find_spec(name)]
-    return [module for module in found if hasattr(module, "router")]

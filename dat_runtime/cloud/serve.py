@@ -125,7 +125,7 @@ def _beside(store: str) -> Path:
 
 def _require_openable(options: Options) -> None:
     """Look at what goes on, and open and close the store once: what is wrong is told at once."""
-    from dat_runtime.cloud.receiver import opened
+    from dat_runtime.cloud.application import opened
     from dat_runtime.cloud.targets import require_usable
 
     require_usable(options.settings)
@@ -154,9 +154,8 @@ def _serve(
     """Serve in this process until it is told to end."""
     import uvicorn
 
-    from dat_runtime.cloud.application import app
+    from dat_runtime.cloud.application import app, opened
     from dat_runtime.cloud.protocol import BoundedProtocol
-    from dat_runtime.cloud.receiver import opened
 
     _allow_connections()
     receiver = opened(options.store, options.folder, options.tokens)

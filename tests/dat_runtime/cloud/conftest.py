@@ -22,9 +22,9 @@ import uvicorn
 from sqlalchemy import Connection, create_engine, text
 
 from benchmarks import private_postgresql
-from dat_runtime.cloud.application import app
+from dat_runtime.cloud.application import app, opened
 from dat_runtime.cloud.protocol import BoundedProtocol
-from dat_runtime.cloud.receiver import Receiver, opened
+from dat_runtime.cloud.receiver import Receiver
 from dat_runtime.cloud.settings import Settings
 
 BOTH = ("sqlite", "postgresql")

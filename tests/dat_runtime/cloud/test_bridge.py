@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,13 @@ def broker(tmp_path: Path) -> Iterator[mosquitto.Broker]:
         yield broker
 
 
+def on_sqlite(folder: Path, settings: Settings) -> AbstractContextManager[Running]:
+    """What is kept goes through the same functions as over HTTP: SQLite will do."""
+    return running(f"sqlite:///{folder}/receiver.db", folder / "data", settings=settings)
+
+
 @pytest.fixture
 def receiver(tmp_path: Path, broker: mosquitto.Broker) -> Iterator[Running]:
-    # What is kept goes through the same functions as over HTTP: SQLite will do.
     settings = Settings(mqtt_in=broker.url)
     with running(
         f"sqlite:///{tmp_path}/receiver.db", tmp_path / "data", settings=settings
@@ -178,7 +183,7 @@ def test_what_came_while_the_receiver_was_away_is_kept(
     tmp_path: Path, broker: mosquitto.Broker
 ) -> None:
     settings = Settings(mqtt_in=broker.url)
-    with running(f"sqlite:///{tmp_path}/receiver.db", tmp_path / "data", settings=settings):
+    with on_sqlite(tmp_path, settings):
         until(lambda: "dat/+/status" in broker.log)
 
     async def work(sender: MqttSender) -> None:

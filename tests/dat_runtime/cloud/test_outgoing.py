@@ -17,8 +17,7 @@ import pytest
 
 from dat_runtime.broker import Broker as Address
 from dat_runtime.cloud import outgoing, targets
-from dat_runtime.cloud.application import app
-from dat_runtime.cloud.receiver import opened
+from dat_runtime.cloud.application import app, opened
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 from dat_runtime.mqtt import Connection, Message

@@ -214,7 +214,7 @@ def test_connections_that_the_database_closed_are_replaced(make_database: Any) -
 def test_a_database_that_never_answers_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with pytest.raises(StoreError, match="cannot be opened: .*timeout"):
+        with pytest.raises(StoreError, match=r"cannot be opened: .*timeout"):
             Store(f"postgresql://x@127.0.0.1:{port}/x?connect_timeout=2")
 
 
