@@ -50,7 +50,6 @@ def opened(store: str, folder: Path, tokens: Path | None = None) -> Receiver:
         ConfigError: the tokens cannot be read.
     """
     access = Access(tokens)
-    folder.mkdir(parents=True, exist_ok=True)
     return Receiver(Store(store), access, folder)
 
 

@@ -130,8 +130,12 @@ def _require_openable(options: Options) -> None:
 
     require_usable(options.settings)
     url = make_url(options.store)
-    if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if url.get_backend_name() == "sqlite" and url.database:
+            Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {error.filename}: {error.strerror}") from None
     opened(options.store, options.folder, options.tokens).store.close()
 
 

@@ -194,6 +194,8 @@ def test_a_disk_that_takes_no_more_is_told_and_what_comes_later_is_kept(tmp_path
         ({"store": "nothing"}, "--data"),
         ({"store": "mysql://x/y", "data": Path("x")}, "--store"),
         ({"tokens": Path("/nowhere")}, "/nowhere"),
+        ({"data": Path("/proc/nowhere")}, "the folder /proc/nowhere"),
+        ({"data": Path("/proc/version")}, "the folder /proc/version"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_it_listens(
