@@ -53,7 +53,7 @@ class Uploads:
                 await self._arrived(key, there)
             if offset not in (None, there):
                 raise UploadError(409, f"Upload-Offset: this upload is at {there}")
-            if not row.complete:
+            if there < row.length:
                 writing.begin(there)
         except BaseException:
             writing.close()

@@ -1,6 +1,7 @@
 """A JPEG is judged by its markers: whole ones pass, others are refused by what is wrong."""
 
 import io
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -77,7 +78,5 @@ def test_two_frames_are_refused() -> None:
 @given(st.binary(max_size=300), st.integers(0, 300))
 def test_any_bytes_are_a_size_or_a_value_error(noise: bytes, at: int) -> None:
     for content in (noise, b"\xff\xd8" + noise, replaced(at, noise)):
-        try:
+        with suppress(ValueError):
             assert size_of(content).pixels > 0
-        except ValueError as error:
-            assert str(error)

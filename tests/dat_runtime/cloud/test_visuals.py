@@ -109,24 +109,24 @@ def test_a_visual_in_three_parts_is_shown_once_it_is_whole(ready: Running) -> No
     assert metadata(head["upload-metadata"]) == {"event": "n1-000001", "kind": "roi"}
 
 
-def test_creation_with_the_upload_in_it(ready: Running) -> None:
-    answer = uploaded(ready)
+def test_creation_with_the_upload_in_it(on_sqlite: Running) -> None:
+    answer = uploaded(on_sqlite)
     assert (answer.status_code, answer.headers["upload-offset"]) == (201, str(len(JPEG)))
-    assert picture(ready).content == JPEG
-    again = uploaded(ready)
+    assert picture(on_sqlite).content == JPEG
+    again = uploaded(on_sqlite)
     assert (again.status_code, again.headers["upload-offset"]) == (200, str(len(JPEG)))
     assert again.headers["location"] == answer.headers["location"]
 
 
-def test_a_body_without_length_that_ends_early_is_kept(ready: Running) -> None:
+def test_a_body_without_length_that_ends_early_is_kept(on_sqlite: Running) -> None:
     headers = BYTES | creation()
-    answer = ready.client.post("/v1/visuals", content=iter([JPEG[:3_000]]), headers=headers)
+    answer = on_sqlite.client.post("/v1/visuals", content=iter([JPEG[:3_000]]), headers=headers)
     assert (answer.status_code, answer.headers["upload-offset"]) == (201, "3000")
     where = str(answer.request.url.join(answer.headers["location"]))
     parts = iter([JPEG[3_000:4_000], JPEG[4_000:]])
-    answer = ready.client.patch(where, content=parts, headers=BYTES | {"Upload-Offset": "3000"})
+    answer = on_sqlite.client.patch(where, content=parts, headers=BYTES | {"Upload-Offset": "3000"})
     assert answer.headers["upload-offset"] == str(len(JPEG))
-    assert picture(ready).content == JPEG
+    assert picture(on_sqlite).content == JPEG
 
 
 def test_options_say_what_is_spoken(on_sqlite: Running) -> None:
@@ -229,8 +229,8 @@ def test_more_bytes_than_were_announced_end_the_request(on_sqlite: Running) -> N
     assert sum(p.stat().st_size for p in stored(on_sqlite)) <= len(JPEG)
 
 
-def test_what_came_before_a_connection_broke_is_kept(ready: Running) -> None:
-    where = httpx.URL(create(ready))
+def test_what_came_before_a_connection_broke_is_kept(on_sqlite: Running) -> None:
+    where = httpx.URL(create(on_sqlite))
     with socket.create_connection((where.host, where.port)) as connection:
         head = f"PATCH {where.path} HTTP/1.1\r\nHost: {where.host}\r\nUpload-Offset: 0\r\n"
         head += "".join(f"{k}: {v}\r\n" for k, v in BYTES.items())
@@ -238,11 +238,11 @@ def test_what_came_before_a_connection_broke_is_kept(ready: Running) -> None:
         connection.sendall(head.encode() + JPEG[:5_000])
         time.sleep(0.2)
     for _ in range(500):
-        if offset(ready, str(where)) == 5_000:
+        if offset(on_sqlite, str(where)) == 5_000:
             break
         time.sleep(0.01)
-    assert send(ready, str(where), 5_000, JPEG[5_000:]).status_code == 204
-    assert picture(ready).content == JPEG
+    assert send(on_sqlite, str(where), 5_000, JPEG[5_000:]).status_code == 204
+    assert picture(on_sqlite).content == JPEG
 
 
 def test_a_sender_that_falls_silent_is_let_go(
@@ -266,17 +266,17 @@ def test_a_sender_that_falls_silent_is_let_go(
     assert offset(on_sqlite, where) == 700
 
 
-def test_two_requests_do_not_write_to_one_upload(ready: Running) -> None:
-    where = create(ready)
+def test_two_requests_do_not_write_to_one_upload(on_sqlite: Running) -> None:
+    where = create(on_sqlite)
     key = where.rpartition("/")[2]
-    other = Writing(Files(ready.inside.folder / "visuals"), key)
-    answer = send(ready, where, 0, JPEG)
+    other = Writing(Files(on_sqlite.inside.folder / "visuals"), key)
+    answer = send(on_sqlite, where, 0, JPEG)
     assert answer.status_code == 423
     assert answer.headers["retry-after"]
-    assert offset(ready, where) == 0
+    assert offset(on_sqlite, where) == 0
     other.close()
-    assert send(ready, where, 0, JPEG).status_code == 204
-    assert picture(ready).content == JPEG
+    assert send(on_sqlite, where, 0, JPEG).status_code == 204
+    assert picture(on_sqlite).content == JPEG
 
 
 @pytest.mark.parametrize(
@@ -361,6 +361,15 @@ def test_a_file_that_was_lost_begins_anew(on_sqlite: Running) -> None:
     file.write_bytes(JPEG[:200])
     assert send(on_sqlite, where, 500, JPEG[500:]).status_code == 409
     assert offset(on_sqlite, where) == 200
+    assert send(on_sqlite, where, 200, JPEG[200:]).status_code == 204
+    assert picture(on_sqlite).content == JPEG
+
+
+def test_a_whole_file_of_which_a_part_was_lost_goes_on_where_it_ends(on_sqlite: Running) -> None:
+    uploaded(on_sqlite)
+    (file,) = stored(on_sqlite)
+    file.write_bytes(JPEG[:200])
+    where = create(on_sqlite)
     assert send(on_sqlite, where, 200, JPEG[200:]).status_code == 204
     assert picture(on_sqlite).content == JPEG
 
@@ -463,12 +472,12 @@ def test_two_receivers_share_a_folder(store_url: str, tmp_path: Path) -> None:
         assert picture(one).content == picture(two).content == JPEG
 
 
-def test_the_store_knows_no_more_than_the_disk_has(ready: Running) -> None:
+def test_the_store_knows_no_more_than_the_disk_has(on_sqlite: Running) -> None:
     """Every byte that is acknowledged is on disk; nothing is shown before its end."""
-    where = create(ready)
-    send(ready, where, 0, JPEG[:1_234])
+    where = create(on_sqlite)
+    send(on_sqlite, where, 0, JPEG[:1_234])
     query = select(uploads.uploads.c.arrived, uploads.uploads.c.complete)
-    with ready.inside.store._reader.connect() as connection:
+    with on_sqlite.inside.store._reader.connect() as connection:
         assert connection.execute(query).one() == (1_234, False)
-    (file,) = stored(ready)
+    (file,) = stored(on_sqlite)
     assert file.read_bytes() == JPEG[:1_234]
