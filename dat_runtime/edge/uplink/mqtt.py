@@ -26,8 +26,7 @@ from dat_runtime.edge.uplink.sender import (
     together,
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
-from dat_runtime.errors import ConfigError
-from dat_runtime.files import read_text
+from dat_runtime.edge.uplink.trust import token_in
 from dat_runtime.mqtt import (
     LARGEST,
     NOT_AUTHORIZED,
@@ -67,9 +66,7 @@ class MqttSender:
     def _broker(self) -> Broker:
         """Where to connect; the token is read anew each time."""
         settings = self._settings
-        token = None
-        if settings.token_file is not None:
-            token = read_text(settings.token_file, ConfigError).strip()
+        token = token_in(settings.token_file) or None
         return Broker.of(
             settings.url,
             user=None if token is None else self._node,

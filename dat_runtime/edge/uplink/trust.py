@@ -21,9 +21,16 @@ def require_safe(settings: UplinkSettings) -> None:
         port_is_valid = False
     plain = parts.username is None and not parts.query and not parts.fragment
     if parts.scheme not in ("http", "https") or not (parts.hostname and port_is_valid and plain):
-        raise ConfigError(f"{settings.url!r} is no address such as https://alerts.example")
+        # The whole address may hold a password.
+        name = f"{parts.scheme}://{parts.hostname or ''}"
+        raise ConfigError(
+            f"{name}... is no address such as https://alerts.example: a host, a port and a path; "
+            "no user, password or question, and the token has a file of its own"
+        )
     if parts.scheme == "http" and settings.token_file and not _is_loopback(parts.hostname):
-        raise ConfigError(f"a token goes to https and loopback addresses only: {settings.url}")
+        raise ConfigError(
+            f"a token goes to https and loopback addresses only, not to http://{parts.hostname}"
+        )
 
 
 def _is_loopback(host: str) -> bool:
