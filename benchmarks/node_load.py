@@ -283,8 +283,8 @@ def mllm() -> Iterator[str]:
                     await asyncio.sleep(ANSWER_SECONDS * random.uniform(0.8, 1.2))
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            writer.close()  # the end of the benchmark, too
 
     server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0))
     port = server.sockets[0].getsockname()[1]
