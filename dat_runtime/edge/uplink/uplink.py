@@ -174,6 +174,7 @@ class Uplink:
             with contextlib.suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._main)
         finally:
+            self._loop.run_until_complete(_end_others())
             self._outbox.close()
             self._loop.close()
 
@@ -300,3 +301,12 @@ def sender_of(settings: UplinkSettings, node: str) -> Sender:
             raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'") from None
         return MqttSender(settings, node)
     return HttpSender(settings, node)
+
+
+async def _end_others() -> None:
+    """End what still runs, such as a download, so that nothing holds a connection."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)  # lets the transports end
