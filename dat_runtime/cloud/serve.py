@@ -223,10 +223,10 @@ class _Workers:
         self._end = False
 
     def run(self, address: str) -> int:
-        """Until SIGTERM or SIGINT. A worker that dies is replaced.
+        """Until SIGTERM or SIGINT. A worker that dies is replaced, as often as it takes.
 
         Raises:
-            ConfigError: a worker ended before it served.
+            ConfigError: a worker ended before it served for the first time.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_end)
@@ -241,7 +241,9 @@ class _Workers:
                     if not worker.process.is_alive() and not self._end:
                         log.error("worker %s died, another begins", worker.process.pid)
                         workers[n] = _Worker(self._options, self._listener, n == 0)
-                        workers[n].wait_until_ready()
+                        # Where the store is away it ends too, and the next one is tried.
+                        with contextlib.suppress(ConfigError):
+                            workers[n].wait_until_ready()
         finally:
             for worker in workers:
                 worker.process.terminate()
