@@ -277,6 +277,8 @@ class Connection:
         with suppress(ValueError, OSError):
             self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
+        # Without a public name: else the collector closes them, some time or other.
+        self._client._reset_sockets()
         self._end("the connection was closed")
 
     # paho calls what follows in a thread of its own: each hands over to the event loop.

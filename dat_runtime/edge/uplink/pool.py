@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dat_runtime.edge.uplink.connection import Connection
 from dat_runtime.edge.uplink.sender import Progress, SendError, together
 
+OPENING_SECONDS = 0.2
+"""For a connection that is being opened when all are ended."""
+
 
 class Pool:
     """Connections to one receiver: as many as its lane has requests under way.
@@ -80,6 +83,9 @@ class Pool:
     async def close(self) -> None:
         """End all connections, those in use too."""
         if self._opening is not None:
+            # A TLS connection that is cancelled as it begins is left open by asyncio: most end
+            # opening within this time.
+            await asyncio.wait([self._opening], timeout=OPENING_SECONDS)
             self._opening.cancel()
             await asyncio.wait([self._opening])
         self._drop_idle()

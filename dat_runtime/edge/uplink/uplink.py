@@ -81,6 +81,7 @@ class Uplink:
         self._used = 0
         self._loop = asyncio.new_event_loop()
         self._main: asyncio.Task[None] | None = None
+        self._senders: set[Sender] = set()
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 
     def start(self) -> None:
@@ -174,9 +175,19 @@ class Uplink:
             with contextlib.suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._main)
         finally:
-            self._loop.run_until_complete(_end_others())
+            self._loop.run_until_complete(self._end())
             self._outbox.close()
             self._loop.close()
+
+    async def _end(self) -> None:
+        """End what still runs, such as a download, so that nothing holds a connection."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        # A sender whose own end was cut short, by the uplink's.
+        for sender in tuple(self._senders):
+            await sender.close()
 
     async def _always(self) -> None:
         expiring = asyncio.ensure_future(self._expire())
@@ -209,6 +220,7 @@ class Uplink:
         sender: Sender | None = None
         try:
             sender = sender_of(self._settings[index], self._node)
+            self._senders.add(sender)
             way = Way(sender, path, self._settings[index].metered, self._outbox, health)
             self._outbox.queue.bandwidth = path
             lanes = AlertLane(way, self._told), VisualLane(way)
@@ -230,7 +242,7 @@ class Uplink:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if sender is not None:
-                await sender.close()
+                await self._close(sender)
 
     async def _until_left(self, index: int, tasks: "Sequence[asyncio.Task[None]]") -> int:
         health = self._healths[index]
@@ -257,14 +269,19 @@ class Uplink:
             sender = sender_of(self._settings[index], self._node)
         except ConfigError:
             return False
+        self._senders.add(sender)
         try:
             await sender.send_status(self._told())
         except (SendError, ConfigError) as error:
             self._healths[index].failed(self._loop.time(), str(error))
             return False
         finally:
-            await sender.close()
+            await self._close(sender)
         return True
+
+    async def _close(self, sender: Sender) -> None:
+        await sender.close()
+        self._senders.discard(sender)
 
     def _told(self) -> bytes:
         """The node's status as it is sent."""
@@ -301,12 +318,3 @@ def sender_of(settings: UplinkSettings, node: str) -> Sender:
             raise ConfigError("MQTT needs a package: pip install 'dat-runtime[mqtt]'") from None
         return MqttSender(settings, node)
     return HttpSender(settings, node)
-
-
-async def _end_others() -> None:
-    """End what still runs, such as a download, so that nothing holds a connection."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.sleep(0)  # lets the transports end

@@ -204,13 +204,17 @@ def test_nothing_acknowledged_is_lost_when_the_broker_goes_down(broker: Broker) 
             await sender.send_alerts([alert(n) for n in range(taken, taken + 40)])
             taken += 40
 
+        # Messages come while the connection is still being opened.
+        opened: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+
         def acknowledging(message: Message) -> None:
             got.append(message)
-            connection.acknowledge(message)
+            opened.add_done_callback(lambda it: it.result().acknowledge(message))
 
         connection = await Connection.open(
             Address.of(broker.url), "receiver", session=600, receive=acknowledging
         )
+        opened.set_result(connection)
         expected = {alert(n).json for n in range(taken)}
         await until(lambda: expected <= {m.payload for m in got})
         await connection.close()
