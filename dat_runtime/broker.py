@@ -1,12 +1,12 @@
 """Where an MQTT broker listens, and who we are there."""
 
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dat_runtime.errors import ConfigError
+from dat_runtime.network import client_tls, is_loopback
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Broker:
                 " stands in a file"
             )
         tls = parts.scheme == "mqtts"
-        if password is not None and not tls and not _is_loopback(parts.hostname):
+        if password is not None and not tls and not is_loopback(parts.hostname):
             raise ConfigError(f"{_shown(url)}: a password goes to mqtts:// and loopback only")
         return cls(
             parts.hostname,
@@ -77,13 +77,6 @@ def _shown(url: str) -> str:
     return repr(url.rpartition("@")[2][:80])
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def tls_of(broker: Broker) -> ssl.SSLContext:
     """How to encrypt, whom to trust, and our certificate.
 
@@ -91,9 +84,6 @@ def tls_of(broker: Broker) -> ssl.SSLContext:
         ConfigError: a certificate cannot be read.
     """
     try:
-        context = ssl.create_default_context(cafile=broker.authorities)
-        if broker.certificate is not None:
-            context.load_cert_chain(broker.certificate)
-    except (OSError, ssl.SSLError) as error:
+        return client_tls(broker.authorities, broker.certificate)
+    except OSError as error:
         raise ConfigError(f"{broker}: a certificate cannot be read ({error})") from None
-    return context

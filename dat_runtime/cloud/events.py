@@ -1,7 +1,6 @@
 """`GET /v1/events` and `/v1/events/ID`: what the receiver knows. `docs/wire.md` is the contract."""
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import Connection
 from dat_runtime.alert import ID, NAME
 from dat_runtime.cloud import alerts, listing
 from dat_runtime.cloud.access import Who
+from dat_runtime.cloud.guard import json_answer
 from dat_runtime.fields import shown
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def router(receiver: "Receiver") -> APIRouter:
         while not found and time.monotonic() < until and not receiver.ending:
             await asyncio.sleep(LOOK_EVERY)
             found, place = await receiver.store.read(asked.page)
-        return _json({"events": found, "next": place})
+        return json_answer({"events": found, "next": place})
 
     @routes.get("/v1/events/{id}")
     async def get_one(request: Request, id: str) -> Response:
@@ -50,7 +50,7 @@ def router(receiver: "Receiver") -> APIRouter:
                 told |= add(connection, row)
             return told
 
-        return _json(await receiver.store.read(work))
+        return json_answer(await receiver.store.read(work))
 
     return routes
 
@@ -85,11 +85,6 @@ def event_row(connection: Connection, id: str, node: str | None) -> Any:
     if row is None:
         raise HTTPException(404, f"no event {shown(id)}")
     return row
-
-
-def _json(value: Any) -> Response:
-    content = json.dumps(value, separators=(",", ":"))
-    return Response(content, 200, {"Cache-Control": "no-store"}, "application/json")
 
 
 class _Asked:

@@ -1,7 +1,6 @@
 """What holds for every request: whom it may be addressed to, and how a refusal is told."""
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dat_runtime.cloud.metrics import Metrics
 from dat_runtime.cloud.store import StoreBusy, StoreError
+from dat_runtime.network import is_loopback
 
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -88,14 +88,10 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address or a name is this machine only."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def json_answer(value: Any, status: int = 200) -> Response:
+    """A value as JSON, which nobody between keeps."""
+    content = json.dumps(value, separators=(",", ":"))
+    return Response(content, status, {"Cache-Control": "no-store"}, "application/json")
 
 
 def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from sqlalchemy import Connection, Row, select
 
 from dat_runtime.cloud import uploads
+from dat_runtime.cloud.alerts import key_of
 from dat_runtime.cloud.jpeg import jpeg_size
 from dat_runtime.cloud.tables import events, revisions
 from dat_runtime.cloud.upload_files import Files
@@ -269,7 +270,7 @@ _UNIT = Size(1, 1)
 
 def _name(row: Row[Any]) -> str:
     """A file name that is unique, and from which `data.prep.build` sees what is of one camera."""
-    digest = hashlib.sha256(f"{row.node}/{row.id}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(key_of(row.node, row.id).encode()).hexdigest()[:12]
     return f"{row.node}_{row.camera}_{round(row.captured_at * 1000)}_{digest}"
 
 

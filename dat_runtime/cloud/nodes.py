@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, Double, Table, Text, func, insert, se
 from dat_runtime import fields
 from dat_runtime.alert import NAME
 from dat_runtime.cloud.body import require_type
+from dat_runtime.cloud.guard import json_answer
 from dat_runtime.cloud.tables import metadata
 from dat_runtime.fields import Rule, Rules, checked, shown
 
@@ -104,8 +105,7 @@ def router(receiver: "Receiver") -> APIRouter:
     async def get(request: Request) -> Response:
         who = receiver.access.who(request)
         found = await receiver.store.read(partial(listed, now=time.time(), only=who.node))
-        content = json.dumps({"nodes": found}, separators=(",", ":"))
-        return Response(content, 200, {"Cache-Control": "no-store"}, "application/json")
+        return json_answer({"nodes": found})
 
     return routes
 

@@ -1,7 +1,6 @@
 """`/v1/reviews`, and `POST /v1/events/ID/review`: what operators say of events."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,6 +15,7 @@ from dat_runtime.cloud import labels, listing, verdicts
 from dat_runtime.cloud.access import Who
 from dat_runtime.cloud.body import require_type
 from dat_runtime.cloud.events import event_row
+from dat_runtime.cloud.guard import json_answer
 from dat_runtime.cloud.verdicts import Review
 from dat_runtime.fields import Rule, checked
 
@@ -57,7 +57,7 @@ def router(receiver: "Receiver") -> APIRouter:
             return told | {"reviews": verdicts.history(connection, row.number)}, is_new
 
         told, is_new = await receiver.store.write(work)
-        return _json(told, 201 if is_new else 200)
+        return json_answer(told, 201 if is_new else 200)
 
     @routes.get("/v1/reviews")
     async def get(request: Request) -> Response:
@@ -67,12 +67,12 @@ def router(receiver: "Receiver") -> APIRouter:
         is_current = request.query_params.get("current", "false") == "true"
         list_ = verdicts.current if is_current else verdicts.page
         told = await receiver.store.read(lambda c: list_(c, after, limit, who.node))
-        return _json({"reviews": told, "next": told[-1]["cursor"] if told else after})
+        return json_answer({"reviews": told, "next": told[-1]["cursor"] if told else after})
 
     @routes.get("/v1/reviews/summary")
     async def get_summary(request: Request) -> Response:
         who = receiver.access.who(request)
-        return _json(await receiver.store.read(lambda c: verdicts.summary(c, who.node)))
+        return json_answer(await receiver.store.read(lambda c: verdicts.summary(c, who.node)))
 
     exports = asyncio.Semaphore(MAX_EXPORTS)
 
@@ -140,8 +140,3 @@ def _whole(request: Request, name: str, low: int, high: int, default: int = 0) -
     if not low <= value <= high:
         raise HTTPException(400, f"{name} is {fields.shown(text)}, expected {low} to {high}")
     return value
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    content = json.dumps(value, separators=(",", ":"))
-    return Response(content, status, {"Cache-Control": "no-store"}, "application/json")

@@ -25,6 +25,7 @@ from sqlalchemy.exc import ArgumentError
 
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
+from dat_runtime.network import is_loopback
 
 log = logging.getLogger("dat_runtime.cloud")
 
@@ -102,8 +103,6 @@ def _address(listen: str) -> tuple[str, int]:
 
 
 def _require_safe(host: str, tokens: Path | None) -> None:
-    from dat_runtime.cloud.guard import is_loopback
-
     if tokens is None and not is_loopback(host):
         raise ConfigError(
             f"--listen {host} is reachable from elsewhere, where anyone could send and review: "

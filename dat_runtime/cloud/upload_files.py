@@ -19,6 +19,7 @@ from sqlalchemy import Row
 from dat_runtime.cloud import uploads
 from dat_runtime.cloud.jpeg import jpeg_size
 from dat_runtime.cloud.uploads import UploadError
+from dat_runtime.files import sync_folder
 
 if TYPE_CHECKING:
     from dat_runtime.cloud.receiver import Receiver
@@ -164,17 +165,9 @@ class Writing:
         os.fsync(self._file)
         if self._is_new:
             for folder in (self._folder, self._folder.parent):
-                _sync_folder(folder)
+                sync_folder(folder)
             self._is_new = False
 
     def close(self) -> None:
         """Close the file, and with it the lock."""
         os.close(self._file)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import ipaddress
 import json
 import math
 import random
@@ -19,6 +18,7 @@ from dat_runtime.edge import chat
 from dat_runtime.edge.chat import Kind, Problem, Reply
 from dat_runtime.errors import DatError
 from dat_runtime.files import read_text
+from dat_runtime.network import is_loopback
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +133,7 @@ class EndpointAssessor:
             auth=login,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE),
             # A key for this machine does not travel through a proxy.
-            trust_env=not _is_loopback(address.host),
+            trust_env=not is_loopback(address.host),
         )
         self._client = client
         self.close = weakref.finalize(self, _close, client, self._loop)
@@ -275,16 +275,9 @@ def _checked_address(url: str, api_key: str | None) -> "httpx.URL":
         return address
     if not (api_key.isascii() and api_key.isprintable()):
         raise ValueError(f"the key for {name} has characters that a header cannot carry")
-    if address.scheme != "https" and not _is_loopback(address.host):
+    if address.scheme != "https" and not is_loopback(address.host):
         raise ValueError(
             f"a key goes to https and loopback addresses only, not to {name}: "
             "use https, or give no key (OPENAI_API_KEY, or a node's key_file)"
         )
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from dat_runtime.errors import DatError
+from dat_runtime.files import sync_folder
 
 
 class SpoolError(DatError):
@@ -149,12 +150,3 @@ def free_bytes(file: Path) -> int:
     """
     disk = os.statvfs(file.parent)
     return disk.f_bavail * disk.f_frsize
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -22,10 +22,10 @@ from dat_runtime.edge.spool_files import (
     SpoolError,
     free_bytes,
     set_aside,
-    sync_folder,
 )
 from dat_runtime.edge.spool_room import Room
 from dat_runtime.edge.spool_tables import Tables
+from dat_runtime.files import sync_folder
 
 LOG_BYTES = (128 * 1024, 4 * 1024 * 1024)
 """Least and most that the write-ahead log takes; in between a sixteenth of the spool."""

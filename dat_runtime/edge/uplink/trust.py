@@ -1,6 +1,5 @@
 """What an uplink trusts, and what it may tell whom: addresses, tokens, certificates."""
 
-import ipaddress
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +7,7 @@ from urllib.parse import urlsplit
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_text
+from dat_runtime.network import client_tls, is_loopback
 
 
 def require_safe(settings: UplinkSettings) -> None:
@@ -27,17 +27,10 @@ def require_safe(settings: UplinkSettings) -> None:
             f"{name}... is no address such as https://alerts.example: a host, a port and a path; "
             "no user, password or question, and the token has a file of its own"
         )
-    if parts.scheme == "http" and settings.token_file and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and settings.token_file and not is_loopback(parts.hostname):
         raise ConfigError(
             f"a token goes to https and loopback addresses only, not to http://{parts.hostname}"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def tls_context(settings: UplinkSettings) -> ssl.SSLContext:
@@ -45,13 +38,10 @@ def tls_context(settings: UplinkSettings) -> ssl.SSLContext:
     ConfigError: a certificate cannot be read.
     """
     try:
-        context = ssl.create_default_context(cafile=settings.authorities)
-        if settings.certificate is not None:
-            context.load_cert_chain(settings.certificate)
-    except (OSError, ssl.SSLError) as error:
+        return client_tls(settings.authorities, settings.certificate)
+    except OSError as error:
         file = settings.certificate or settings.authorities
         raise ConfigError(f"holds no certificate that can be used ({error})", file) from None
-    return context
 
 
 def token_in(file: Path | None) -> str:
