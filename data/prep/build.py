@@ -162,7 +162,9 @@ def build(
     # Assign splits and find leaks. A split that is free of leaks is made from the groups.
     if not options.leak_free:
         kept = assign.published(kept, options.negatives_by_clip, options.seed)
-    links = leaks.find_links(kept, engine)
+    links = leaks.Links.of(kept)
+    for rows in leaks.linked_pairs(kept, engine):
+        links.add(rows)
     kept = leaks.with_groups(kept, links)
     if options.leak_free:
         kept = assign.leak_free(kept, scan.published, options.seed)

@@ -9,7 +9,7 @@ Two frames are linked, by the first that holds:
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +57,12 @@ class Links:
             self._split = np.array([SPLITS.index(split) for split in splits], np.int64)
         # (frames, splits): the strength of each frame's closest twin in each split.
         self._closest = np.full((count, len(SPLITS)), _NO_TWIN, np.int64)
+
+    @classmethod
+    def of(cls, kept: Sequence[Kept]) -> "Links":
+        """For these frames. Without splits on them there are groups only."""
+        splits = [frame.split for frame in kept]
+        return cls(len(kept), splits if all(splits) else None)
 
     def add(self, rows: NDArray[np.int64]) -> None:
         """(k, 4): first, second, kind (in `KINDS`), distance."""
@@ -123,12 +129,13 @@ def _closeness(link: Link) -> tuple[int, int, int, int]:
     return KINDS.index(link.kind), link.distance, link.first, link.second
 
 
-def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
-    """Links of all kinds. Without splits on the frames there are groups only, see `Links`."""
-    splits = [frame.split for frame in kept]
-    links = Links(len(kept), splits if all(splits) else None)
+def linked_pairs(kept: Sequence[Kept], engine: Engine) -> Iterator[NDArray[np.int64]]:
+    """(k, 4) at a time: first, second, kind (in `KINDS`), distance, for `Links.add`.
+
+    A pair may come more than once, with another kind each time.
+    """
     bits = [bytes.fromhex(frame.picture.look) for frame in kept]
-    links.add(_same_source(kept, bits))
+    yield _same_source(kept, bits)
 
     clips = _numbered(frame.source.clip for frame in kept)
     contents = _numbered(frame.content for frame in kept)
@@ -142,8 +149,7 @@ def find_links(kept: Sequence[Kept], engine: Engine) -> Links:
         kinds[distance <= looks.SAME_PICTURE] = KINDS.index("near")
         kinds[contents[first] == contents[second]] = KINDS.index("exact")
         rows = np.stack([first, second, kinds, distance], axis=1)
-        links.add(rows[kinds >= 0])
-    return links
+        yield rows[kinds >= 0]
 
 
 def _same_source(kept: Sequence[Kept], bits: Sequence[bytes]) -> NDArray[np.int64]:
