@@ -30,6 +30,10 @@ class ClosedError(SendError):
     """The other end closed a connection before it answered."""
 
 
+class TooLongError(SendError):
+    """A response of more than `MAX_RESPONSE_BYTES`: endless, or not what was asked for."""
+
+
 @dataclass(frozen=True)
 class Address:
     """Where a receiver listens.
@@ -217,7 +221,7 @@ class Connection:
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > MAX_RESPONSE_BYTES:
-                    raise SendError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
+                    raise TooLongError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
             elif isinstance(event, h11.EndOfMessage) and head is not None:
                 names = {k.decode("ascii"): v.decode("latin-1") for k, v in head.headers}
                 return Response(head.status_code, names, bytes(body))

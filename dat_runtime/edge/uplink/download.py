@@ -5,13 +5,15 @@ and nothing of a download is under way while it waits.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dat_runtime.edge.uplink.connection import Address, Connection, Response
+from dat_runtime.edge.uplink.connection import Address, Connection, Response, TooLongError
 from dat_runtime.edge.uplink.names import Names
 from dat_runtime.edge.uplink.pool import Pool
 from dat_runtime.edge.uplink.retry import pause
@@ -21,11 +23,7 @@ from dat_runtime.edge.uplink.trust import tls_context
 from dat_runtime.errors import DatError
 
 PIECE = 32_768
-PIECE_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
-
-MOST_FAILURES = 8
-"""In a row, without a byte between them."""
 
 LOOK_SECONDS = 0.05
 """Between two looks at whether alerts and visuals are through."""
@@ -33,6 +31,30 @@ LOOK_SECONDS = 0.05
 
 class DownloadError(DatError):
     """The file did not come, or is not the one that was asked for."""
+
+
+class MissingError(DownloadError):
+    """The server has no such file, or gives it to nobody here."""
+
+
+class WrongFileError(DownloadError):
+    """Another file came than the one asked for, or a longer one."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a download goes on without success.
+
+    Attributes:
+        seconds: for a piece and its answer: 32 kB in 30 s is 1.1 kB/s at least.
+        failures: in a row, without a byte between them.
+    """
+
+    seconds: float = 30.0
+    failures: int = 8
+
+
+PATIENCE = Patience()
 
 
 async def download(
@@ -44,6 +66,7 @@ async def download(
     bytes_per_s: float,
     is_busy: Callable[[], bool],
     authorities: Path | None = None,
+    patience: Patience = PATIENCE,
 ) -> None:
     """Bring a file, going on where an earlier attempt ended; it is there when it is whole.
 
@@ -56,9 +79,115 @@ async def download(
         authorities: PEM file of the authorities to trust; `None` trusts the system's.
 
     Raises:
-        DownloadError: it is not there, another one is there, or it stopped coming.
+        WrongFileError: another one is there.
+        DownloadError: it is not there, or it stopped coming.
     """
     part = file.with_name(file.name + ".part")
+    async with _source(url, bytes_per_s, is_busy, authorities, patience) as source:
+        await _fill(part, source, size)
+    if await asyncio.to_thread(_digest, part) != sha256:
+        part.unlink()
+        raise WrongFileError("is another file than the one asked for: its sha256 differs", url)
+    part.replace(file)
+
+
+async def fetch(
+    url: str,
+    *,
+    most_bytes: int,
+    bytes_per_s: float,
+    is_busy: Callable[[], bool],
+    authorities: Path | None = None,
+    patience: Patience = PATIENCE,
+) -> bytes:
+    """A file whose size and digest nobody knows yet, of `most_bytes` at most.
+
+    A server that knows no parts of files may serve it whole. The arguments are those of `download`.
+
+    Raises:
+        MissingError: it is not there.
+        WrongFileError: it is larger.
+        DownloadError: it stopped coming.
+    """
+    content = bytearray()
+    async with _source(url, bytes_per_s, is_busy, authorities, patience) as source:
+        while True:
+            response = await source.ask(len(content), PIECE, f"after {len(content):,} bytes")
+            content += response.body
+            total = _total(response)
+            if total > most_bytes:
+                raise WrongFileError(f"{total:,} bytes, expected at most {most_bytes:,}", url)
+            if len(content) >= total:
+                return bytes(content)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One file on a server, of which pieces are asked for."""
+
+    pool: Pool
+    query: str
+    bytes_per_s: float
+    is_busy: Callable[[], bool]
+    patience: Patience
+
+    async def ask(self, first: int, size: int, where: str) -> Response:
+        """The answer to a request for a piece; it comes when nothing better is under way.
+
+        Args:
+            where: how far the download is, for a message.
+        """
+        clock = asyncio.get_running_loop().time
+        failures = 0
+        while True:
+            while self.is_busy():
+                await asyncio.sleep(LOOK_SECONDS)
+            began = clock()
+            try:
+                response = await self._answer(first, size)
+            except TooLongError as error:
+                raise WrongFileError(
+                    f"{error} to a request for {size:,}: it has no end, or the server does not "
+                    "serve parts of a file"
+                ) from None
+            except SendError as error:
+                failures += 1
+                if failures >= self.patience.failures:
+                    raise DownloadError(f"stopped {where}: {error}") from None
+                await asyncio.sleep(pause(error, failures))
+                continue
+            await asyncio.sleep(max(0.0, began + len(response.body) / self.bytes_per_s - clock()))
+            return response
+
+    async def _answer(self, first: int, size: int) -> Response:
+        headers = [("range", f"bytes={first}-{first + size - 1}"), ("accept-encoding", "identity")]
+        async with self.pool.connection() as connection:
+            response = await connection.request(
+                "GET", self.query, headers, b"", self.patience.seconds
+            )
+        if response.status in (403, 404, 410):
+            raise MissingError(f"status {response.status}: {response.text}")
+        if response.status == 416:
+            raise WrongFileError(f"ends before byte {first:,}: status 416")
+        if response.status == 200:
+            if first:
+                raise DownloadError("the server does not serve parts of the file")
+            return response
+        if response.status != 206 or not _begins_at(response, first):
+            raise SendError(f"status {response.status} to a request for a part of the file")
+        if not 0 < len(response.body) <= size:
+            raise SendError(f"{len(response.body):,} bytes came, expected {size:,}")
+        return response
+
+
+@contextlib.asynccontextmanager
+async def _source(
+    url: str,
+    bytes_per_s: float,
+    is_busy: Callable[[], bool],
+    authorities: Path | None,
+    patience: Patience,
+) -> AsyncIterator[_Source]:
     settings = UplinkSettings(url, None, bytes_per_s, authorities=authorities)
     tls = tls_context(settings) if url.startswith("https://") else None
     address = Address.of(url, tls)
@@ -66,64 +195,45 @@ async def download(
     pool = Pool(lambda: Connection.open(address, names, CONNECT_SECONDS))
     query = urlsplit(url).query
     try:
-        await _fill(part, pool, f"?{query}" if query else "", size, bytes_per_s, is_busy)
+        yield _Source(pool, f"?{query}" if query else "", bytes_per_s, is_busy, patience)
     finally:
         await pool.close()
-    if await asyncio.to_thread(_digest, part) != sha256:
-        part.unlink()
-        raise DownloadError("is another file than the one asked for: its sha256 differs", url)
-    part.replace(file)
 
 
-async def _fill(
-    part: Path, pool: Pool, query: str, size: int, bytes_per_s: float, is_busy: Callable[[], bool]
-) -> None:
+async def _fill(part: Path, source: _Source, size: int) -> None:
     """Bring the pieces that are missing."""
-    clock = asyncio.get_running_loop().time
     here = part.stat().st_size if part.is_file() else 0
     if here > size:
         part.unlink()
         here = 0
-    failures = 0
     with part.open("ab") as out:
         while here < size:
-            while is_busy():
-                await asyncio.sleep(LOOK_SECONDS)
-            began = clock()
-            try:
-                piece = await _piece(pool, query, here, min(PIECE, size - here))
-            except SendError as error:
-                failures += 1
-                if failures >= MOST_FAILURES:
-                    raise DownloadError(
-                        f"stopped after {here:,} of {size:,} bytes: {error}"
-                    ) from None
-                await asyncio.sleep(pause(error, failures))
-                continue
-            out.write(piece)
+            where = f"after {here:,} of {size:,} bytes"
+            response = await source.ask(here, min(PIECE, size - here), where)
+            if response.status == 200:
+                raise DownloadError("the server does not serve parts of the file")
+            out.write(response.body)
             out.flush()
-            here, failures = here + len(piece), 0
-            await asyncio.sleep(max(0.0, began + len(piece) / bytes_per_s - clock()))
+            here += len(response.body)
         os.fsync(out.fileno())
-
-
-async def _piece(pool: Pool, query: str, first: int, size: int) -> bytes:
-    headers = [("range", f"bytes={first}-{first + size - 1}"), ("accept-encoding", "identity")]
-    async with pool.connection() as connection:
-        response = await connection.request("GET", query, headers, b"", PIECE_SECONDS)
-    if response.status in (403, 404, 410, 416):
-        raise DownloadError(f"status {response.status}: {response.text}")
-    if response.status == 200:
-        raise DownloadError("the server does not serve parts of the file")
-    if response.status != 206 or not _begins_at(response, first):
-        raise SendError(f"status {response.status} to a request for a part of the file")
-    if not 0 < len(response.body) <= size:
-        raise SendError(f"{len(response.body):,} bytes came, expected {size:,}")
-    return response.body
 
 
 def _begins_at(response: Response, first: int) -> bool:
     return response.headers.get("content-range", "").startswith(f"bytes {first}-")
+
+
+def _total(response: Response) -> int:
+    """Bytes of the whole file.
+
+    Raises:
+        DownloadError: the answer with a part of it does not say.
+    """
+    if response.status == 200:
+        return len(response.body)
+    said = response.headers.get("content-range", "").rpartition("/")[2]
+    if not (said.isascii() and said.isdigit() and len(said) < 20):
+        raise DownloadError("the server does not say how long the file is")
+    return int(said)
 
 
 def _digest(file: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.alert_lane import AlertLane
-from dat_runtime.edge.uplink.download import download
+from dat_runtime.edge.uplink.download import download, fetch
 from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.outbox import Outbox
@@ -145,6 +145,15 @@ class Uplink:
             authorities=authorities,
         )
         asyncio.run_coroutine_threadsafe(coming, self._loop).result()
+
+    def fetch(self, url: str, *, most_bytes: int, bytes_per_s: float) -> bytes:
+        """See `download.fetch`: a small file of unknown content, in the class of downloads.
+
+        Raises:
+            DownloadError: it did not come.
+        """
+        coming = fetch(url, most_bytes=most_bytes, bytes_per_s=bytes_per_s, is_busy=self._is_busy)
+        return asyncio.run_coroutine_threadsafe(coming, self._loop).result()
 
     def _is_busy(self) -> bool:
         used = self._used
