@@ -16,7 +16,7 @@ from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.stage import Stage
-from data.prep.importers import archive, cctv, coco, voc, yolo
+from data.prep.importers import archive, cctv, coco, rate_logs, voc, yolo
 from data.prep.importers.classes import Classes
 from data.prep.importers.faults import refuse
 from data.prep.importers.source_frame import Ids
@@ -46,6 +46,7 @@ class Options:
     negatives_by_clip: bool = False
     single_class: bool = False
     scale: float = 1.0
+    trace_unit: str | None = None
     classes: Classes = field(default_factory=Classes)
 
     @property
@@ -73,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
     add("--scale", type=float, default=1.0, choices=SCALES,
         help="factor for the uplink trace (default 1)")  # fmt: skip
+    add("--trace-unit", choices=tuple(rate_logs.UNITS),
+        help="of a series whose unit neither its form nor its header states")  # fmt: skip
     add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")
     add("--engine", default="threads", choices=ENGINES, help="ray: on a Ray cluster")
     return parser
@@ -88,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         negatives_by_clip=args.negatives_by_clip,
         single_class=args.single_class,
         scale=args.scale,
+        trace_unit=args.trace_unit,
         classes=Classes.read(args.classes) if args.classes else Classes(),
     )
     roots = [_folder_of(source, args.out) for source in args.source]
@@ -175,7 +179,7 @@ def build(
     writer.write_set(folder, kept, options.single_class)
     writer.write_groups(folder, kept)
     writer.write_ledger(folder, frames, pictures, kept)
-    trace = writer.write_bandwidth(folder, sources, options.scale)
+    trace = writer.write_bandwidth(folder, sources, options.scale, options.trace_unit)
 
     # Report.
     across = links.across()

@@ -37,7 +37,7 @@ _EXPECTED = {
     "negatives": "accident-free frames (expected {train,val,test}/Non Accident, in the CCTV set's "
     "folder `data`)",
     "trace": "trace (expected a CSV with DL_bitrate,UL_bitrate, a Wireshark export (CSV or "
-    "headerless, tab-separated), or a mahimahi .up file)",
+    "headerless, tab-separated), a pcap or pcapng, or a mahimahi .up file)",
 }
 
 

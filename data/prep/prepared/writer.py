@@ -134,17 +134,21 @@ def write_ledger(
     prepare.write_ledger(zip(frames, pictures, places, strict=True), folder / prepare.LEDGER)
 
 
-def write_bandwidth(folder: Path, sources: Sources, scale: float) -> dict[str, Any] | None:
+def write_bandwidth(
+    folder: Path, sources: Sources, scale: float, unit: str | None = None
+) -> dict[str, Any] | None:
     """Write bandwidth.csv; returns the trace's part of `report.json`, None without a trace."""
     if sources.trace is None:
         return None
-    uplink = [scale * value for value in traces.read_uplink(sources.trace)]
+    trace = traces.read_uplink(sources.trace, unit)
+    uplink = [scale * value for value in trace.rates]
     rows = "".join(f"{second},{value:.15g}\n" for second, value in enumerate(uplink))
     (folder / "bandwidth.csv").write_text("second,uplink_bytes_per_s\n" + rows)
     return {
         "file": sources.name(sources.trace),
         "form": traces.form(sources.trace),
         "scale": scale,
+        "notes": trace.words(),
         "seconds": len(uplink),
         "mean_bytes_per_s": round(sum(uplink) / len(uplink), 1),
         "not_used": [sources.name(other) for other in sources.other_traces],

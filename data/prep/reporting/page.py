@@ -288,7 +288,8 @@ def _trace(folder: Path, report: Mapping[str, Any]) -> str:
     values = [float(row.partition(",")[2]) for row in rows]
     return (
         f"<h2>Uplink trace</h2><p><code>{escape(trace['file'])}</code> ({trace['form']}), scale "
-        f"{trace['scale']:g}, mean {trace['mean_bytes_per_s']:,.0f} bytes per second.</p>"
+        f"{trace['scale']:g}, mean {trace['mean_bytes_per_s']:,.0f} bytes per second"
+        f"{escape(''.join('; ' + note for note in trace['notes']))}.</p>"
         f"{charts.series(values, 'B/s')}"
     )
 

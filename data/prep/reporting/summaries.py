@@ -121,6 +121,8 @@ def print_summary(report: Mapping[str, Any]) -> None:
             f"[data] uplink trace: {trace['file']} ({trace['form']}), {trace['seconds']:,} s, "
             f"mean {trace['mean_bytes_per_s']:,.0f} B/s"
         )
+        for note in trace["notes"]:
+            print(f"[data] uplink trace: {note}")
     faults = report["faults"]
     for kind, count in faults["counts"].items():
         print(f"[data] fault {kind}: {count:,}, {faults['rules'][kind]}")

@@ -34,18 +34,18 @@ def wireshark(packets):
 def test_a_series_is_bytes_per_second_of_the_uplink_column(tmp_path):
     path = write(tmp_path, "a.csv", "DL_bitrate,UL_bitrate\n0,217\n104147,45821\n")
     assert form(path) == "series"
-    assert read_uplink(path) == [217, 45821]
+    assert read_uplink(path).rates == [217, 45821]
 
 
 def test_a_wireshark_export_is_summed_by_second_in_the_clients_direction(tmp_path):
     path = write(tmp_path, "a.csv", wireshark(PACKETS))
     assert form(path) == "wireshark"
-    assert read_uplink(path) == [1000, 0, 30, 200]
+    assert read_uplink(path).rates == [1000, 0, 30, 200]
 
 
 def test_times_since_the_captures_start_are_read_too(tmp_path):
     packets = [(f"{t}", CLIENT, SERVER, 10) for t in (0.5, 1.25, 1.5)]
-    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))) == [10, 20]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [10, 20]
 
 
 @pytest.mark.parametrize("numbered", [True, False])
@@ -56,17 +56,48 @@ def test_a_headerless_tabbed_file_finds_its_columns(tmp_path, numbered):
     )
     path = write(tmp_path, "a.txt", "".join(rows))
     assert form(path) == "tabbed"
-    assert read_uplink(path) == [1000, 0, 30, 200]
+    assert read_uplink(path).rates == [1000, 0, 30, 200]
 
 
-def test_an_ipv6_client_is_told_from_its_server(tmp_path):
+def test_wiresharks_names_of_columns_may_have_blanks(tmp_path):
+    text = wireshark(PACKETS).replace('"Time"', '"Time "')
+    assert read_uplink(write(tmp_path, "a.csv", text)).rates == [1000, 0, 30, 200]
+
+
+def test_a_private_ipv6_client_is_told_from_its_server(tmp_path):
     packets = [("0.1", "fd00::1", "2606:4700::1", 7), ("0.2", "2606:4700::1", "fd00::1", 9)]
-    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))) == [7]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [7]
+
+
+def test_a_carrier_grade_address_is_a_clients(tmp_path):
+    packets = [("0.1", "100.64.0.9", SERVER, 7), ("0.2", "100.128.0.9", SERVER, 9)]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [7]
+
+
+def test_an_ipv6_client_with_public_addresses_is_in_the_network_that_most_packets_have(tmp_path):
+    one, other = "2a02:1:2:3::a", "2a02:1:2:3::b"  # temporary addresses of one client
+    servers = ("2606:4700::1", "2a00:1450::5")
+    packets = [
+        ("0.1", servers[0], one, 9000),
+        ("0.2", one, servers[0], 10),
+        ("1.1", other, servers[1], 200),
+        ("1.2", servers[1], other, 7000),
+        ("1.3", one, other, 5),  # within the client's own network
+        ("1.4", CLIENT, SERVER, 3000),  # and over IPv4 in the same capture
+    ]
+    uplink = read_uplink(write(tmp_path, "a.csv", wireshark(packets)))
+    assert uplink.rates == [10, 3200]
+    assert uplink.words() == ["IPv6 client taken to be in 2a02:1:2:3::/64"]
+
+
+def test_of_two_public_ipv6_networks_the_client_is_the_one_that_spoke_first(tmp_path):
+    packets = [("0.1", "2a02::1", "2606:4700::1", 7), ("0.2", "2606:4700::1", "2a02::1", 9)]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [7]
 
 
 def test_a_mahimahi_line_is_a_packet_of_1500_bytes(tmp_path):
     path = write(tmp_path, "lte.up", "0\n1\n999\n2500\n")
-    assert read_uplink(path) == [4500, 0, 1500]
+    assert read_uplink(path).rates == [4500, 0, 1500]
 
 
 @pytest.mark.parametrize("text", ["file,scene\na,1\n", "hello\n", "", "1\t2\t3\n"])
