@@ -10,6 +10,7 @@ import math
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from dat_runtime.types import Size
 
 FULL = "the MLLM is full"
 STOPPING = "the node is stopping"
+CHANGING = "the MLLM takes another adapter"
 
 _MAX_WORDS = 200
 """Characters of a reason, as an alert carries it (`alert.read_alert`)."""
@@ -38,12 +40,14 @@ class Outcome:
         frame: the size of the image that was sent; means nothing without an answer.
         degraded: why there is no answer, at most 200 characters; `None` when there is one.
         late: the answer comes after an outcome without one.
+        of_the_mllm: the question reached it: it was neither full nor away, nor did the node stop.
     """
 
     answer: str | None
     frame: Size
     degraded: str | None
     late: bool = False
+    of_the_mllm: bool = True
 
 
 Done = Callable[[Outcome], None]
@@ -53,6 +57,7 @@ Done = Callable[[Outcome], None]
 class _Asked:
     """A question under way, asked at a time of `time.monotonic`."""
 
+    assessor: Assessor
     make_question: Callable[[], Question]
     done: Done
     at: float
@@ -62,6 +67,7 @@ class Asking:
     """Asks an assessor about frames, from threads of its own.
 
     Args:
+        assessor: whom to ask; `None`: nobody until `take`.
         concurrency: questions under way at once, as many as the MLLM answers at full speed.
         wait: seconds from `ask` to the first outcome, at most.
         timeout: seconds after which a late answer is of no more use. The assessor is expected to
@@ -69,7 +75,12 @@ class Asking:
     """
 
     def __init__(
-        self, assessor: Assessor, concurrency: int, wait: float, timeout: float, counts: Counts
+        self,
+        assessor: Assessor | None,
+        concurrency: int,
+        wait: float,
+        timeout: float,
+        counts: Counts,
     ):
         self._assessor = assessor
         self._concurrency = concurrency
@@ -77,7 +88,7 @@ class Asking:
         self._timeout = timeout
         self._counts = counts
         self._lock = threading.Condition()
-        self._busy = 0
+        self._busy: Counter[Assessor] = Counter()
         self._delivering = 0
         self._stopped = False
         # Those without an outcome, and when they are due. All wait for the same time: the first in
@@ -86,6 +97,16 @@ class Asking:
         self._work: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         for run in [self._keep_time, *[self._answer_all] * concurrency]:
             threading.Thread(target=run, name="asking", daemon=True).start()
+
+    def take(self, assessor: Assessor | None) -> None:
+        """Ask another one from now on. Questions under way end with whom they began."""
+        with self._lock:
+            self._assessor = assessor
+
+    def wait_until_free(self, assessor: Assessor, seconds: float) -> bool:
+        """Whether no question to an assessor is under way, waiting for the last of them."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._busy[assessor], seconds)
 
     def ask(self, make_question: Callable[[], Question], done: Done) -> None:
         """Ask about a frame; never blocks.
@@ -98,19 +119,22 @@ class Asking:
         """
         self._counts.add("questions")
         with self._lock:
+            assessor, busy = self._assessor, self._busy.total()
             if self._stopped:
                 reason, cause = STOPPING, "stopping"
-            elif self._busy >= self._concurrency:
-                reason, cause = f"{FULL}: {self._busy} questions are under way", "full"
+            elif assessor is None:
+                reason, cause = CHANGING, "changing"
+            elif busy >= self._concurrency:
+                reason, cause = f"{FULL}: {busy} questions are under way", "full"
             else:
-                asked = _Asked(make_question, done, time.monotonic())
-                self._busy += 1
+                asked = _Asked(assessor, make_question, done, time.monotonic())
+                self._busy[assessor] += 1
                 self._untold[asked] = asked.at + self._wait
                 self._work.put(asked)
                 self._lock.notify_all()
                 return
         self._counts.add("questions_degraded", cause=cause)
-        done(Outcome(None, _UNASKED, reason))
+        done(Outcome(None, _UNASKED, reason, of_the_mllm=False))
 
     def stop(self, timeout: float = 1.0) -> None:
         """Give every question without an outcome one, now; no outcome comes after this returns.
@@ -125,7 +149,7 @@ class Asking:
         for _ in range(self._concurrency):
             self._work.put(None)
         for asked in left:
-            self._deliver(asked, Outcome(None, _UNASKED, STOPPING), "stopping")
+            self._deliver(asked, Outcome(None, _UNASKED, STOPPING, of_the_mllm=False), "stopping")
         with self._lock:
             self._lock.wait_for(lambda: not self._delivering, timeout)
 
@@ -151,9 +175,11 @@ class Asking:
 
     def _answer_all(self) -> None:
         while (asked := self._work.get()) is not None:
-            outcome, cause = self._answered(asked.make_question)
+            outcome, cause = self._answered(asked)
             with self._lock:
-                self._busy -= 1
+                self._busy[asked.assessor] -= 1
+                self._busy += Counter()  # forgets those who are asked nothing
+                self._lock.notify_all()
                 first = self._claim(asked)
                 late = not first and outcome.answer is not None
                 useful = time.monotonic() - asked.at <= self._timeout and not self._stopped
@@ -167,15 +193,15 @@ class Asking:
                 self._counts.add("answers_dropped", reason="too late")
             del asked, outcome  # a picture each, which would stay until the next question
 
-    def _answered(self, make_question: Callable[[], Question]) -> tuple[Outcome, str | None]:
+    def _answered(self, asked: _Asked) -> tuple[Outcome, str | None]:
         """What the MLLM says, and the cause when it says nothing."""
         try:
-            question = make_question()
+            question = asked.make_question()
         except Exception as error:  # a frame that cannot be drawn, or a defect: the gate tells it
             log.exception("a question could not be made")
             return _without("no question could be made", error), "no question"
         try:
-            text = self._assessor.assess(question.png, question.system, question.prompt)
+            text = asked.assessor.assess(question.png, question.system, question.prompt)
         except AssessmentRefused as error:
             return _without("refused", error), "refused"
         except AssessmentError as error:

@@ -6,28 +6,33 @@ One thread runs the gate and waits for nothing else. Questions, pictures and com
 other threads, so that a hanging MLLM or a slow disk costs no frame.
 """
 
+import contextlib
 import logging
 import math
+import queue
 import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dat_runtime import gate
 from dat_runtime.alert import Origin
 from dat_runtime.cascade import Decision, LoadController, Routing
 from dat_runtime.draw import is_too_long, size_of
 from dat_runtime.edge.asking import Asking, Outcome
+from dat_runtime.edge.assess import Assessor
 from dat_runtime.edge.cameras.settings import CameraFrame
 from dat_runtime.edge.cameras.watch import Cameras
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.detector import Detector
 from dat_runtime.edge.incidents import Incidents
 from dat_runtime.edge.spool import Spool, SpoolError
+from dat_runtime.edge.updates.probation import Tally
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event, event_of, question
+from dat_runtime.schema import judge
 from dat_runtime.types import Detection
 
 BUILDERS = 2
@@ -66,12 +71,14 @@ class Gate:
     Attributes:
         versions: of the bundle and its parts, as alerts state them.
         max_pixels: the pixel limit of the images that the MLLM is shown.
+        tally: measures this version at work.
     """
 
     detector: Detector
     routing: Routing
     versions: dict[str, str | int | None]
     max_pixels: int
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,13 @@ class _Work:
     """A frame that is news, on its way to an event.
 
     Attributes:
+        gate: that looked at it; its versions are stated.
         kept: D⁺ of the frame: what the MLLM is shown, as in its training.
         found: those of the incident: what the event is about.
     """
 
     id: str
+    gate: Gate
     frame: CameraFrame
     kept: tuple[Detection, ...]
     found: tuple[Detection, ...]
@@ -107,21 +116,20 @@ class Node:
         counts: Counts,
     ):
         self._name = name
-        self._gate = gate
         self._cameras = cameras
         self._asking = asking
         self._spool = spool
         self._uplink = uplink
         self._counts = counts
-        routing = gate.routing
-        self._router = LoadController(routing) if routing.budget is not None else routing
+        self._use(gate)
+        self._coming: queue.SimpleQueue[tuple[Gate, Assessor | None, threading.Event]]
+        self._coming = queue.SimpleQueue()
         self._incidents = Incidents()
         self._revisions = _Revisions()
         self._builders = ThreadPoolExecutor(BUILDERS, "event")
         self._in_hand = threading.Semaphore(MOST_IN_HAND)
         self._stopping = threading.Event()
         self._looked_at = time.monotonic()
-        self._failures = 0  # of the detector, in a row
 
     def run(self) -> None:
         """Until `stop` is called or all cameras have ended; then everything is in the spool."""
@@ -129,6 +137,7 @@ class Node:
             self._uplink.start()
             self._cameras.start()
             while not self._stopping.is_set():
+                self._take_what_came()
                 frame = self._cameras.next(timeout=0.5)
                 self._looked_at = time.monotonic()
                 if frame is not None:
@@ -142,6 +151,34 @@ class Node:
     def stop(self) -> None:
         """Ask `run` to end; safe in a signal handler."""
         self._stopping.set()
+
+    def take(self, gate: Gate, assessor: Assessor | None) -> threading.Event:
+        """Work with another gate and ask another MLLM, both from the same frame on.
+
+        What is under way ends with the gate and the MLLM that it began with.
+
+        Returns:
+            Set once the next frame is looked at by the new gate; never after the node's end.
+        """
+        taken = threading.Event()
+        self._coming.put((gate, assessor, taken))
+        return taken
+
+    def _take_what_came(self) -> None:
+        """In the gate's thread, which is also the one that asks: no frame sees half of a change."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                gate, assessor, taken = self._coming.get_nowait()
+                self._use(gate)
+                if self._asking is not None:
+                    self._asking.take(assessor)
+                taken.set()
+
+    def _use(self, gate: Gate) -> None:
+        routing = gate.routing
+        self._gate = gate
+        self._router = LoadController(routing) if routing.budget is not None else routing
+        self._failures = 0  # of the detector, in a row
 
     @property
     def looks(self) -> bool:
@@ -185,14 +222,17 @@ class Node:
 
     def _look(self, frame: CameraFrame) -> None:
         """Eq. 1-2 on one frame, and whether it is news."""
+        began = time.monotonic()
         try:
             detections = self._gate.detector.detect(frame.image)
         except (ModelError, ValueError) as error:
+            self._gate.tally.looked(time.monotonic() - began, failed=True)
             self._counts.add("frames_failed", camera=frame.camera)
             self._failures += 1
             if self._failures == BLIND:
                 log.error("the gate fails on every frame: %s", error)
             return
+        self._gate.tally.looked(time.monotonic() - began)
         self._failures = 0
         decision = self._router.decide(gate.trigger_score(detections))
         self._counts.add("frames", camera=frame.camera, decision=decision)
@@ -202,7 +242,7 @@ class Node:
         sighting = self._incidents.see(frame.camera, frame.taken, seen)
         if sighting is not None and sighting.is_news:
             found = gate.kept(sighting.detections, self._gate.routing.keep)
-            self._tell(_Work(sighting.id, frame, kept, found), decision)
+            self._tell(_Work(sighting.id, self._gate, frame, kept, found), decision)
 
     def _tell(self, work: _Work, decision: Decision) -> None:
         if not self._in_hand.acquire(blocking=False):
@@ -218,10 +258,16 @@ class Node:
             self._counts.add("questions_degraded", cause=SIDE_RATIO)
             self._build(work, Outcome(None, size_of(work.frame.image), SIDE_RATIO), release=True)
         else:
-            asking.ask(
-                lambda: question(work.frame.image, work.kept, self._gate.max_pixels),
-                lambda outcome: self._build(work, outcome, release=not outcome.late),
-            )
+            self._ask(asking, work)
+
+    def _ask(self, asking: Asking, work: _Work) -> None:
+        began = time.monotonic()
+
+        def done(outcome: Outcome) -> None:
+            _measure(work.gate.tally, outcome, time.monotonic() - began)
+            self._build(work, outcome, release=not outcome.late)
+
+        asking.ask(lambda: question(work.frame.image, work.kept, work.gate.max_pixels), done)
 
     def _build(self, work: _Work, outcome: Outcome | None, release: bool) -> None:
         """Have an event made; the caller's thread has other things to do."""
@@ -282,10 +328,19 @@ class Node:
             None if outcome is None else outcome.answer,
             size_of(frame.image) if outcome is None else outcome.frame,
             frame.captured_at,
-            origin=Origin(self._name, frame.camera, self._gate.versions),
+            origin=Origin(self._name, frame.camera, work.gate.versions),
             degraded=None if outcome is None else outcome.degraded,
             revision=revision,
         )
+
+
+def _measure(tally: Tally, outcome: Outcome, seconds: float) -> None:
+    """What an outcome says of the version that was asked."""
+    if not outcome.late and outcome.of_the_mllm:
+        tally.asked()
+    if outcome.answer is not None:
+        verdict = judge(outcome.answer, outcome.frame.width, outcome.frame.height)
+        tally.answered(seconds, verdict.schema and verdict.rule and not verdict.violation)
 
 
 class _Revisions:
