@@ -6,15 +6,16 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.alert_lane import AlertLane
-from dat_runtime.edge.uplink.download import download, fetch
+from dat_runtime.edge.uplink.download import DownloadError, download, fetch
 from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.outbox import Outbox
@@ -43,6 +44,8 @@ LOAD_AGAIN_SECONDS, CONFIG_AGAIN_SECONDS, FAULT_SECONDS = 2.0, 5.0, 1.0
 MAX_STATUS_BYTES = 16_384
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Uplink:
@@ -144,7 +147,7 @@ class Uplink:
             is_busy=self._is_busy,
             authorities=authorities,
         )
-        asyncio.run_coroutine_threadsafe(coming, self._loop).result()
+        self._wait(coming)
 
     def fetch(self, url: str, *, most_bytes: int, bytes_per_s: float) -> bytes:
         """See `download.fetch`: a small file of unknown content, in the class of downloads.
@@ -153,7 +156,14 @@ class Uplink:
             DownloadError: it did not come.
         """
         coming = fetch(url, most_bytes=most_bytes, bytes_per_s=bytes_per_s, is_busy=self._is_busy)
-        return asyncio.run_coroutine_threadsafe(coming, self._loop).result()
+        return self._wait(coming)
+
+    def _wait(self, coming: Coroutine[Any, Any, T]) -> T:
+        try:
+            return asyncio.run_coroutine_threadsafe(coming, self._loop).result()
+        except (RuntimeError, CancelledError):  # the loop has ended, or ended meanwhile
+            coming.close()
+            raise DownloadError("broken off: the uplink has ended") from None
 
     def _is_busy(self) -> bool:
         used = self._used
