@@ -18,7 +18,7 @@ from dat_runtime.edge.node_settings import (
     SpoolSettings,
     examine_node,
 )
-from dat_runtime.edge.run import assessor
+from dat_runtime.edge.updates.at_work import assessor
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.uplink import sender_of
 from dat_runtime.errors import ConfigError, DatError, printable
@@ -147,7 +147,7 @@ def _metrics() -> str:
 
 
 def _mllm(mllm: MllmSettings) -> str:
-    assessor(mllm)
+    assessor(mllm, mllm.model)
     if mllm.recorded is not None:
         return f"one recorded answer, {mllm.recorded}"
     return f"{mllm.model}, {mllm.concurrency} at a time, {mllm.timeout:g} s"

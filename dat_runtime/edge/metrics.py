@@ -152,7 +152,7 @@ def _by_name(counts: Mapping[Series, int]) -> dict[str, dict[Labels, int]]:
 def _gauges(status: Status) -> Iterable[tuple[str, float]]:
     """The numbers of a status, by their place in it."""
     yield "healthy", float(not status["problems"])
-    for part in ("uplink", "waiting", "spool"):
+    for part in ("uplink", "waiting", "spool", "bundle"):
         for name, value in status[part].items():
             if isinstance(value, int | float):
                 yield f"{part}_{name}", float(value)

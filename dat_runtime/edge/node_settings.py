@@ -34,6 +34,10 @@ FPS = 5.0
 INITIAL_BYTES_PER_S = 100_000.0
 """What a link is taken to carry until it was measured, where nothing is stated."""
 
+PROBATION_MINUTES = 10.0
+PROBATION_FRAMES = 500
+"""Of a new version, before it is kept, where nothing is stated."""
+
 MAX_BYTES = 1 << 18
 """Of node.yaml: a hundred cameras take a twentieth of it."""
 
@@ -48,6 +52,8 @@ class MllmSettings:
         concurrency: questions at a time; further frames are told by the gate alone.
         timeout: seconds after which an answer is no longer waited for.
         key_file: holds the server's key, where it asks for one.
+        restart: a command that starts the server again with the current adapter, for servers that
+            take none while they run.
     """
 
     url: str | None = None
@@ -56,6 +62,7 @@ class MllmSettings:
     timeout: float = 20.0
     recorded: Path | None = None
     key_file: Path | None = None
+    restart: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,23 @@ class SpoolSettings:
 
 @dataclass(frozen=True)
 class UpdateSettings:
-    """Where signed bundles come from, and the root of trust."""
+    """Where signed bundles come from, and how they are tried.
+
+    Attributes:
+        root: the root of trust, a `root.json`.
+        bundle: the name among the bundles that are offered; `None`: the one that there is.
+        canary: a folder of pictures on which a new version is tried; `None`: a shipped one.
+        bytes_per_s: what a download may take.
+        probation_minutes, probation_frames: both have to pass before a version is kept.
+    """
 
     url: str
     root: Path
+    bundle: str | None = None
+    canary: Path | None = None
+    bytes_per_s: float = 1_000_000.0
+    probation_minutes: float = PROBATION_MINUTES
+    probation_frames: int = PROBATION_FRAMES
 
 
 @dataclass(frozen=True)
@@ -152,6 +172,7 @@ _MLLM: Rules = {
     "timeout": fields.above(0, 600),
     "recorded": _PATH,
     "key_file": _PATH,
+    "restart": fields.list_of(_PATH, 1, 64),
 }
 _UPLINK: Rules = {
     "url": _address("http", "https", "mqtt", "mqtts"),
@@ -167,7 +188,15 @@ _SPOOL: Rules = {
     "alert_reserve_bytes": fields.whole(0),
 }
 _METRICS: Rules = {"listen": Rule(_listens, "host:port, such as 127.0.0.1:9108")}
-_UPDATES: Rules = {"url": _address("http", "https"), "root": _PATH}
+_UPDATES: Rules = {
+    "url": _address("http", "https"),
+    "root": _PATH,
+    "bundle": NAME,
+    "canary": _PATH,
+    "bytes_per_s": fields.above(0, 1e12),
+    "probation_minutes": fields.number(0, 100_000),
+    "probation_frames": fields.whole(0),
+}
 
 
 @dataclass
@@ -228,9 +257,7 @@ def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
     spool = _spool(reader, value["spool"]) if "spool" in value else None
     mllm = _mllm(reader, value["mllm"]) if "mllm" in value else None
     metrics = _metrics(reader, value["metrics"]) if "metrics" in value else None
-    updates = None
-    if "updates" in value and (part := reader.part(value["updates"], _UPDATES, "updates", ())):
-        updates = UpdateSettings(**reader.paths(part, "root"))
+    updates = _updates(reader, value["updates"]) if "updates" in value else None
     if reader.problems or top is None or spool is None:
         return None, reader.problems
     settings = NodeSettings(
@@ -342,7 +369,17 @@ def _mllm(reader: _Reader, value: object) -> MllmSettings | None:
             reader.problems.append("mllm: recorded excludes url and model")
     elif not part.keys() >= {"url", "model"}:
         reader.problems.append("mllm: url and model are missing, or recorded")
+    if "restart" in part:
+        if "recorded" in part:
+            reader.problems.append("mllm: recorded excludes restart")
+        part = {**part, "restart": tuple(part["restart"])}
     return MllmSettings(**reader.paths(part, "recorded", "key_file"))
+
+
+def _updates(reader: _Reader, value: object) -> UpdateSettings | None:
+    optional = tuple(name for name in _UPDATES if name not in ("url", "root"))
+    part = reader.part(value, _UPDATES, "updates", optional)
+    return None if part is None else UpdateSettings(**reader.paths(part, "root", "canary"))
 
 
 def _metrics(reader: _Reader, value: object) -> tuple[str, int] | None:

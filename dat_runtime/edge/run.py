@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import __version__, manifest
+from dat_runtime import __version__
 from dat_runtime.edge.asking import Asking
-from dat_runtime.edge.assess import Assessor, EndpointAssessor, RecordedAssessor
-from dat_runtime.edge.bundle import Bundle, open_bundle
 from dat_runtime.edge.cameras.watch import Cameras
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.metrics import MetricsServer, Status
 from dat_runtime.edge.node import Gate, Node
-from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, read_node
+from dat_runtime.edge.node_settings import NodeSettings, read_node
 from dat_runtime.edge.spool import Spool
+from dat_runtime.edge.updates.at_work import first, given
+from dat_runtime.edge.updates.serving import Follower
+from dat_runtime.edge.updates.versions import Versions
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ConfigError, forget_output, printable
-from dat_runtime.files import read_text
 
 ANSWER_WAIT = 0.9
 """Seconds that an event waits for the MLLM before the gate tells it: with the event's own making it
@@ -47,6 +47,7 @@ class Assembly:
     spool: Spool
     uplink: Uplink
     counts: Counts
+    follower: Follower
 
     def status(self) -> Status:
         """What the node says of itself to its own machine (`/status`)."""
@@ -73,6 +74,7 @@ class Assembly:
                 "max_bytes": self.settings.spool.max_bytes,
             },
             "dropped": dropped(self.counts),
+            "bundle": self.follower.status(),
         }
 
 
@@ -96,15 +98,17 @@ def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
         DatError: the bundle, the spool, or what the MLLM needs cannot be used.
     """
     counts = Counts()
-    gate = gate or gate_of(open_bundle(settings.bundle), settings)
     spool = Spool(
         settings.spool.path, settings.spool.max_bytes, settings.spool.alert_reserve_bytes, counts
     )
     cameras = Cameras(settings.cameras, counts)
+    versions = Versions(settings.bundle)
+    at_work = first(settings, versions) if gate is None else given(gate, settings)
     asking = None
     if settings.mllm is not None:
         mllm = settings.mllm
-        asking = Asking(assessor(mllm), mllm.concurrency, ANSWER_WAIT, mllm.timeout, counts)
+        asked = at_work.assessor if at_work.is_served else None
+        asking = Asking(asked, mllm.concurrency, ANSWER_WAIT, mllm.timeout, counts)
 
     def told() -> dict[str, Any]:
         status = assembly.status()
@@ -113,36 +117,10 @@ def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
         return {"schema": 1, "uplink": uplink, **shared}
 
     uplink = Uplink(settings.uplinks, spool, counts, settings.node, status=told)
-    node = Node(settings.node, gate, cameras, asking, spool, uplink, counts)
-    assembly = Assembly(settings, node, cameras, spool, uplink, counts)
+    node = Node(settings.node, at_work.gate, cameras, asking, spool, uplink, counts)
+    follower = Follower(settings, versions, node, asking, at_work)
+    assembly = Assembly(settings, node, cameras, spool, uplink, counts, follower)
     return assembly
-
-
-def gate_of(bundle: Bundle, settings: NodeSettings) -> Gate:
-    """The gate of a bundle, and the versions that alerts state."""
-    versions: dict[str, str | int | None] = {"bundle": manifest.digest(settings.bundle)[:16]}
-    versions |= bundle.manifest.versions
-    if settings.mllm is not None:
-        versions["mllm"] = settings.mllm.model or "recorded"
-    routing = bundle.detector.settings.routing
-    return Gate(bundle.detector, routing, versions, bundle.max_pixels)
-
-
-def assessor(mllm: MllmSettings) -> Assessor:
-    """What is asked about frames.
-
-    Raises:
-        DatError: the recorded answer cannot be read, or the address cannot be used.
-    """
-    if mllm.recorded is not None:
-        return RecordedAssessor.from_file(mllm.recorded)
-    assert mllm.url is not None  # the settings demand one of the two
-    assert mllm.model is not None
-    key = None if mllm.key_file is None else read_text(mllm.key_file, ConfigError).strip()
-    try:
-        return EndpointAssessor(mllm.url, mllm.model, api_key=key, timeout=mllm.timeout)
-    except ValueError as error:
-        raise ConfigError(f"mllm: {error}") from None
 
 
 def run(path: Path) -> int:
@@ -155,11 +133,7 @@ def run(path: Path) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each question
     settings = read_node(path)
     assembly = assemble(settings)
-    server = None
-    if settings.metrics is not None:
-        server = MetricsServer(settings.metrics, assembly.counts, assembly.status)
-        server.start()
-        _say(f"metrics, health and status on {server.address}")
+    server = _serve(assembly)
 
     def ask_to_stop(signum: int, _frame: object) -> None:
         assembly.node.stop()
@@ -170,14 +144,34 @@ def run(path: Path) -> int:
     _say(f"node {settings.node}: {names} -> {settings.uplinks[0].url}")
     watch = threading.Thread(target=_watch, args=(assembly,), daemon=True)
     watch.start()
+    assembly.follower.start()
     try:
         assembly.node.run()
     finally:
         if server is not None:
             server.stop()
+    assembly.follower.stop()  # not reached by a crash, which speaks against a version on probation
     alerts = _total(assembly.counts, "alerts")
     _say(f"node {settings.node} ended: {alerts} alerts, what is not sent is kept")
     return 0
+
+
+def _serve(assembly: Assembly) -> MetricsServer | None:
+    """Metrics, health and status, where the settings ask for them.
+
+    Raises:
+        ConfigError: they cannot be served.
+    """
+    if assembly.settings.metrics is None:
+        return None
+    try:
+        server = MetricsServer(assembly.settings.metrics, assembly.counts, assembly.status)
+    except ConfigError:
+        assembly.follower.stop()  # no fault of the version's
+        raise
+    server.start()
+    _say(f"metrics, health and status on {server.address}")
+    return server
 
 
 def _say(words: str) -> None:

@@ -53,6 +53,10 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"node      {told['node']}, dat-runtime {told['version']}"
     for problem in told["problems"]:
         yield f"PROBLEM   {problem}"
+    bundle = told["bundle"]
+    yield f"bundle    {bundle['version']}{', on probation' if bundle['probation'] else ''}"
+    if bundle["problem"]:
+        yield f"          {bundle['problem']}"
     for name, state in told["cameras"].items():
         yield f"camera    {name}: {state}"
     link = told["uplink"]

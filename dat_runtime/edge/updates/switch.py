@@ -111,6 +111,18 @@ def measured(state: State, baseline: Measured) -> State:
     return replace(state, probation=replace(state.probation, baseline=baseline))
 
 
+def served(state: State, adapter: str | None) -> State:
+    """The MLLM's server was started with an adapter under its plain name; `None`: with which one
+    is not known.
+    """
+    return replace(state, served=adapter)
+
+
+def looked(state: State, look: Looked) -> State:
+    """Updates were looked for."""
+    return replace(state, looked=look)
+
+
 def started(state: State) -> State:
     """The node starts with the current version."""
     return _with_starts(state, 1)

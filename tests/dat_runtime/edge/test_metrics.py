@@ -20,6 +20,7 @@ STATUS: dict[str, Any] = {
     "uplink": {"connected": True, "url": "http://x", "bytes_per_s": 5.5, "round_trip_s": None},
     "waiting": {"alerts": 2, "visuals": 0},
     "spool": {"bytes": 10},
+    "bundle": {"version": "0123456789abcdef", "probation": False, "blocked": 1, "stale": True},
 }
 
 
