@@ -186,7 +186,8 @@ eval: $(ROWS:%=predict-%) table-3  ## Tables 1-3 as JSON, Markdown, CSV, and a r
 
 export: $(GATE_STAGE) proof-boxed $(if $(CASCADE_SET),cascade)  ## the bundle that is shipped to edge nodes, its adapter proved again
 	@$(PY) -m export.bundle --gate $(OUT)/$(GATE) --adapter $(OUT)/lora-boxed --base $(BASE) \
-	  $(if $(CASCADE_SET),--cascade $(OUT)/cascade) --out $(OUT)/bundle
+	  $(if $(CASCADE_SET),--cascade $(OUT)/cascade) $(if $(filter command,$(origin GATE)),--replace-gate) \
+	  --out $(OUT)/bundle
 	@$(PROOF) --inputs boxed --adapter $(OUT)/bundle/adapter --out $(OUT)/proof-bundle
 
 edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle

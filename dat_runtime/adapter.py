@@ -1,12 +1,15 @@
 """Checking a LoRA adapter before anything loads it: configuration, names, shapes, finite values.
 
+An adapter is what `train.lora` makes and nothing else: whoever loads one obeys its configuration,
+which could replace whole layers, name code to import, or scale a weight a billion times.
+
 A safetensors file holds the length of its header in 8 bytes, little-endian; the header, a JSON
 object of name -> {"dtype", "shape", "data_offsets": [begin, end]} and "__metadata__"; the data.
 """
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +17,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dat_runtime.errors import ModelError
-from dat_runtime.fields import NAME, Rule, checked, list_of, one_of, whole
+from dat_runtime.fields import (
+    FLAG,
+    OBJECT,
+    SHARE,
+    Rule,
+    above,
+    checked,
+    list_of,
+    one_of,
+    shown,
+    text_like,
+    whole,
+)
 from dat_runtime.files import parse, read_json
 
 WEIGHTS = "adapter_model.safetensors"
@@ -27,8 +42,11 @@ MAX_RANK = 1024
 _EXPONENTS = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 """dtype -> the integers of its width, and the bits that are all set in NaN and infinity."""
 
-_WEIGHT_NAME = re.compile(r"(base_model\.model\.[\w.]+)\.lora_([AB])\.weight")
+_WEIGHT_NAME = re.compile(r"base_model\.model\.(\w+(?:\.\w+)*)\.lora_([AB])\.weight", re.ASCII)
 """How PEFT names the two factors of a module (Eq. 5: ΔW = λ B A)."""
+
+_LAYER = re.compile(r"\.\d+\.")
+"""The number of a layer in a module's name."""
 
 _CHUNK = 1 << 20
 
@@ -39,20 +57,64 @@ _TENSOR = {
 }
 
 
-def _is_model_name(value: object) -> bool:
-    """A name such as `Qwen/Qwen2.5-VL-7B-Instruct`, and no path of the machine that trained it."""
-    if not isinstance(value, str) or not value:
-        return False
-    return not value.startswith(("/", ".", "~")) and "\\" not in value
+_METADATA = Rule(
+    lambda v: len(v) <= 16 and all(isinstance(text, str) for text in v.values()),
+    "at most 16 texts",
+)
 
+MODEL_NAME = text_like(
+    r"[A-Za-z0-9_][\w-]*(\.[\w-]+)*(/[A-Za-z0-9_][\w-]*(\.[\w-]+)*)?",
+    "a model's name, not a path or an address",
+)
+"""Such as `Qwen/Qwen2.5-VL-7B-Instruct`; no path of the machine that trained it, no `..`."""
+
+REVISION = text_like(r"[0-9a-f]{40}|[0-9a-f]{64}", "a commit, or a folder's sha256")
+
+MAX_SCALE = 64
+"""Of lora_alpha to the rank; 2 is usual."""
+
+MAX_TARGETS = 4096
 
 _CONFIG = {
-    "peft_type": Rule(lambda v: v == "LORA", "LORA"),
-    "base_model_name_or_path": Rule(_is_model_name, "a model's name, not a path"),
-    "revision": NAME,
+    "peft_type": text_like("LORA", "LORA"),
+    "base_model_name_or_path": MODEL_NAME,
+    "revision": REVISION,
     "r": whole(1, MAX_RANK),
+    "lora_alpha": above(0),
+    "target_modules": list_of(text_like(r"\w+(\.\w+)*", "a module's name"), 1, MAX_TARGETS),
 }
-"""The fields of PEFT's `adapter_config.json` that are read; it holds many more."""
+"""The fields of PEFT's `adapter_config.json` that every adapter states."""
+
+_NOTHING: dict[str, Any] = {}
+_LEFT_ALONE: dict[str, Any] = {
+    **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config")),
+    **dict.fromkeys(("eva_config", "exclude_modules", "layer_replication", "layers_pattern")),
+    **dict.fromkeys(("layers_to_transform", "megatron_config", "modules_to_save")),
+    **dict.fromkeys(("target_parameters", "trainable_token_indices")),
+    **dict.fromkeys(("ensure_weight_tying", "fan_in_fan_out", "lora_bias"), False),
+    **dict.fromkeys(("use_dora", "use_qalora"), False),
+    **dict.fromkeys(("alpha_pattern", "loftq_config", "rank_pattern"), _NOTHING),
+    "bias": "none",
+    "inference_mode": True,
+    "init_lora_weights": True,
+    "megatron_core": "megatron.core",
+    "qalora_group_size": 16,
+    "task_type": "CAUSAL_LM",
+}
+"""PEFT's further fields, at the values with which they do nothing."""
+
+
+def _only(value: Any) -> Rule:
+    """That very value: to Python `False == 0`."""
+    return Rule(lambda v: type(v) is type(value) and v == value, shown(value))
+
+
+_OPTIONAL = {
+    **{name: _only(value) for name, value in _LEFT_ALONE.items()},
+    "lora_dropout": SHARE,
+    "peft_version": text_like(r"[\w.+-]{1,40}", "a version"),
+    "use_rslora": FLAG,
+}
 
 
 @dataclass(frozen=True)
@@ -68,11 +130,16 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter folder holds."""
+    """What an adapter folder holds.
+
+    Attributes:
+        scale: λ of Eq. 5, by which B A is multiplied.
+    """
 
     base: str
     revision: str
     rank: int
+    scale: float
     tensors: int
     parameters: int
     dtypes: tuple[str, ...]
@@ -84,12 +151,13 @@ def read_adapter(folder: Path) -> Adapter:
     Raises:
         ModelError: names the file, and the tensor or the field at fault.
     """
-    base, revision, rank = _read_config(folder / CONFIG)
+    config = _read_config(folder / CONFIG)
+    rank = config["r"]
     path = folder / WEIGHTS
     try:
         with path.open("rb") as file:
             tensors = read_header(file, path.stat().st_size)
-            _check_pairs(tensors, rank)
+            _check_modules(_pairs(tensors, rank), config["target_modules"])
             start = file.tell()
             for tensor in tensors:
                 _check_finite(file, start, tensor)
@@ -98,9 +166,10 @@ def read_adapter(folder: Path) -> Adapter:
     except ValueError as error:
         raise ModelError(str(error), path) from None
     return Adapter(
-        base=base,
-        revision=revision,
+        base=config["base_model_name_or_path"],
+        revision=config["revision"],
         rank=rank,
+        scale=config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank),
         tensors=len(tensors),
         parameters=sum(_elements(t.shape) for t in tensors),
         dtypes=tuple(sorted({t.dtype for t in tensors})),
@@ -126,7 +195,9 @@ def read_header(file: BinaryIO, file_bytes: int) -> tuple[Tensor, ...]:
         raise ValueError(f"the header is not JSON ({error})") from None
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    checked({"__metadata__": metadata}, {"__metadata__": OBJECT}, "the header")
+    checked({"__metadata__": metadata}, {"__metadata__": _METADATA}, "the header")
     tensors = [_tensor(name, entry) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: tensor.begin)
     # Each begins where the one before ends: no overlap, and no gap in which anything could hide.
@@ -160,24 +231,52 @@ def _elements(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def _check_pairs(tensors: tuple[Tensor, ...], rank: int) -> None:
-    """Every module has an A of shape (rank, in) and a B of shape (out, rank), and nothing else."""
-    modules: dict[str, set[str]] = {}
+def _pairs(tensors: tuple[Tensor, ...], rank: int) -> dict[str, dict[str, Tensor]]:
+    """Per module an A of shape (rank, in) and a B of shape (out, rank), and nothing else."""
+    modules: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
         match = _WEIGHT_NAME.fullmatch(tensor.name)
         if match is None:
             raise ValueError(f"{tensor.name:.80}: not the name of a LoRA weight")
         module, side = match.groups()
-        modules.setdefault(module, set()).add(side)
+        modules.setdefault(module, {})[side] = tensor
         # Eq. 6: A has r rows, B has r columns.
         rank_axis = 0 if side == "A" else 1
         if len(tensor.shape) != 2 or tensor.shape[rank_axis] != rank or 0 in tensor.shape:
             raise ValueError(f"{tensor.name:.80}: shape {list(tensor.shape)} at rank {rank}")
+        if tensor.dtype != tensors[0].dtype:
+            raise ValueError(f"{tensor.name:.80}: {tensor.dtype} beside {tensors[0].dtype}")
     for module, sides in modules.items():
         if len(sides) != 2:
-            raise ValueError(f"{module:.80}: only lora_{sides.pop()} is there")
+            raise ValueError(f"{module:.80}: only lora_{next(iter(sides))} is there")
     if not modules:
         raise ValueError("no tensor in it")
+    return modules
+
+
+def _check_modules(modules: Mapping[str, Mapping[str, Tensor]], targets: Sequence[str]) -> None:
+    """The modules are those that the configuration names, of one size in all layers."""
+    wanted = set(targets)
+    met: set[str] = set()
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for module, sides in modules.items():
+        found = wanted & set(_endings(module))
+        if not found:
+            raise ValueError(f"{module:.80}: target_modules does not name it")
+        met |= found
+        size = (sides["B"].shape[0], sides["A"].shape[1])
+        first, expected = shapes.setdefault(_LAYER.sub(".#.", module), (module, size))
+        if size != expected:
+            raise ValueError(f"{module:.80} is {list(size)}, {first:.80} {list(expected)}")
+    if met != wanted:
+        raise ValueError(f"no weights for {min(wanted - met):.80}, which target_modules names")
+
+
+def _endings(module: str) -> Iterator[str]:
+    """By which PEFT finds a module: `a.b.c`, `b.c`, `c`."""
+    parts = module.split(".")
+    for start in range(len(parts)):
+        yield ".".join(parts[start:])
 
 
 def _check_finite(file: BinaryIO, start: int, tensor: Tensor) -> None:
@@ -198,11 +297,16 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _read_config(path: Path) -> tuple[str, str, int]:
-    """Base model, its revision and the rank, from `adapter_config.json` (PEFT)."""
+def _read_config(path: Path) -> dict[str, Any]:
+    """`adapter_config.json` (PEFT), with no key or value that could change what is loaded."""
     config = read_json(path, ModelError, most_bytes=MAX_CONFIG_BYTES, strict=True)
     try:
-        checked(config, _CONFIG, "", further_keys=True)
+        checked(config, _CONFIG | _OPTIONAL, "", _OPTIONAL)
+        if config["lora_alpha"] > MAX_SCALE * config["r"]:
+            raise ValueError(
+                f"lora_alpha is {shown(config['lora_alpha'])} at rank {config['r']}, expected at "
+                f"most {MAX_SCALE} times the rank"
+            )
     except ValueError as error:
         raise ModelError(str(error), path) from None
-    return config["base_model_name_or_path"], config["revision"], config["r"]
+    return dict(config)

@@ -7,6 +7,7 @@
     TEXT, NAME            a text, a text that is not empty
     FLAG                  true or false
     one_of(values)        one of some texts
+    text_like(pattern)    a text that a regular expression describes whole
     optional(rule)        what the rule allows, or null
     LIST, OBJECT          a list of anything, an object of anything
     list_of(rule, n, m)   a list of n to m values that the rule allows each
@@ -17,6 +18,7 @@ expected. YAML and JSON give the same types, so one set of rules serves both.
 """
 
 import math
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -101,6 +103,12 @@ def whole(low: float = -_LARGEST, high: float = _LARGEST) -> Rule:
 def one_of(values: Collection[str]) -> Rule:
     """One of some texts."""
     return Rule(lambda v: isinstance(v, str) and v in values, f"one of {', '.join(values)}")
+
+
+def text_like(pattern: str, expected: str) -> Rule:
+    """A text that the regular expression describes from its first character to its last."""
+    compiled = re.compile(pattern, re.ASCII)
+    return Rule(lambda v: isinstance(v, str) and compiled.fullmatch(v) is not None, expected)
 
 
 def optional(rule: Rule) -> Rule:

@@ -74,9 +74,8 @@ def read(folder: Path, kind: str | None = None) -> Manifest:
     """
     path = folder / NAME
     advice = f"make {folder} again"
-    value = read_json(
-        path, ManifestError, missing=f"run the stage that makes {folder}", broken=advice
-    )
+    missing = f"run the stage that makes {folder}"
+    value = read_json(path, ManifestError, missing=missing, broken=advice, strict=True)
     try:
         manifest = Manifest(**fields.checked(value, _FIELDS, ""))
     except ValueError as error:

@@ -3,7 +3,8 @@
     python -m export.bundle --gate OUT/gate --adapter OUT/lora-boxed --base NAME --out OUT/bundle
 
 It holds the files that `dat_runtime.edge.bundle` allows and no others; no base model, nothing that
-executes. `dat-runtime verify OUT/bundle` checks it anywhere.
+executes. `dat-runtime verify OUT/bundle` checks it anywhere. A bundle that is there with a gate of
+another name is kept, unless --replace-gate is given.
 """
 
 import re
@@ -15,15 +16,18 @@ from typing import Any
 
 from dat_runtime import adapter, manifest
 from dat_runtime.command import command
-from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, gate_files
+from dat_runtime.draw import MIN_PIXELS
+from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, MOST_PIXELS, gate_files
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import model_files
+from dat_runtime.edge.gate_model.trial import Trial, check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ConfigError, DataError, reports_errors
 from dat_runtime.fields import checked, whole
 from dat_runtime.files import read_yaml, write_atomically
 from dat_runtime.stage import Stage
 
+_PIXELS = {"image_max_pixels": whole(MIN_PIXELS, MOST_PIXELS)}
 TRAINING = "config.yaml"
 """The resolved LLaMA-Factory configuration beside an adapter."""
 
@@ -70,9 +74,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", required=True, help="the base model: its hub name or a folder")
     parser.add_argument("--cascade", type=Path, help="thresholds fitted by eval.cascade for --gate")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--replace-gate", action="store_true", help="though the bundle there has another gate"
+    )
     args = parser.parse_args(argv)
+    if not args.replace_gate:
+        _demand_same_form(args.out, args.gate)
     make_bundle(args.gate, args.adapter, args.base, args.out, args.cascade)
     return 0
+
+
+def _demand_same_form(out: Path, gate: Path) -> None:
+    """Refuse to put, say, the float gate back into the place of the INT8 gate that was shipped."""
+    if not (out / manifest.NAME).is_file():
+        return
+    there = manifest.read(out, KIND).config.get("gate")
+    if there not in (None, gate.resolve().name):
+        raise ConfigError(
+            f"{out} holds the gate {there}, and {gate} is another: name the one to ship (make "
+            f"export GATE={there}, or GATE={gate.name}), or give --replace-gate"
+        )
 
 
 def make_bundle(
@@ -106,7 +127,12 @@ def make_bundle(
         out,
         kind=KIND,
         inputs=inputs,
-        config={"base": base.name, "revision": base.revision, "max_pixels": max_pixels},
+        config={
+            "base": base.name,
+            "revision": base.revision,
+            "max_pixels": max_pixels,
+            "gate": gate.resolve().name,
+        },
         code=[__file__],
     )
     tuned = adapter.read_adapter(lora)
@@ -123,13 +149,21 @@ def make_bundle(
             shutil.copyfile(cascade / GATE_FILE, folder / "gate" / GATE_FILE)
         _copy(lora, ADAPTER_FILES, folder / "adapter")
         write_atomically(folder / "README.md", _readme(base, max_pixels, settings.model))
-        # As a node will load it: a gate that cannot be loaded is not shipped.
-        detector = YoloDetector.load(folder / "gate")
+        # As a node will: what it would refuse is not shipped.
+        detector = _tried(folder / "gate", settings)
         print(
             f"[bundle] gate {detector.settings.imgsz} px; adapter rank {tuned.rank}, "
             f"{tuned.parameters:,} parameters, for {tuned.base}",
             flush=True,
         )
+
+
+def _tried(gate: Path, settings: GateSettings) -> YoloDetector:
+    model = gate / settings.model
+    check_file(model, settings)
+    with Trial(model, settings.imgsz) as trial:
+        trial.demand()
+    return YoloDetector.load(gate)
 
 
 def _demand_classes(tuned: manifest.Manifest, classes: list[str], gate: Path) -> None:
@@ -155,7 +189,7 @@ def _training_config(path: Path) -> dict[str, Any]:
     """LLaMA-Factory's keys, the pixel limit among them: a node has to keep to it."""
     config = read_yaml(path, DataError)
     try:
-        return checked(config, {"image_max_pixels": whole(1)}, "", further_keys=True)
+        return checked(config, _PIXELS, "", further_keys=True)
     except ValueError as error:
         raise DataError(str(error), path) from None
 

@@ -94,6 +94,8 @@ def make_lora(tmp_path: Path, base_folder: Path) -> Callable[..., Path]:
         config = {
             "peft_type": "LORA",
             "r": 2,
+            "lora_alpha": 4,
+            "target_modules": ["q_proj"],
             "base_model_name_or_path": "base",
             "revision": digest(base_folder),
         }

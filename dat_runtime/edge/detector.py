@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.engines import Engine, Floats, Tensor, load_engine
+from dat_runtime.edge.gate_model.trial import OVER, first_run
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ModelError
 from dat_runtime.types import Box, Detection, Size
@@ -144,11 +145,8 @@ class YoloDetector:
         problem = _signature_problem(engine, settings)
         if problem is not None:
             raise ModelError(problem, path)
-        detector = cls(engine, settings)
-        grey = np.full((settings.imgsz, settings.imgsz, 3), _GREY, np.uint8)
-        if not np.isfinite(detector.infer(model_input(grey))).all():
-            raise ModelError("the model answers with NaN or infinity", path)
-        return detector
+        first_run(path, settings.imgsz, engine)
+        return cls(engine, settings)
 
     def detect(self, image: Image) -> tuple[Detection, ...]:
         """Detections of more than `MIN_CONFIDENCE` after NMS, in the image's frame, best first.
@@ -181,14 +179,16 @@ class YoloDetector:
         """The detections in an answer of `infer`, after NMS, in the frame of the letterbox.
 
         Raises:
-            ModelError: a score, or a box of a detection, is NaN or infinite.
+            ModelError: a score is above 1, or it or a box of a detection is NaN or infinite.
         """
         best = output[4:].max(axis=0)
         likely = np.flatnonzero(best > MIN_CONFIDENCE)
         # Every comparison with NaN is false: unchecked, a broken model would see empty roads only.
         if not (np.isfinite(best).all() and np.isfinite(output[:4, likely]).all()):
             raise ModelError(f"{self.settings.model}: the model answers with NaN or infinity")
-        scores, classes = best[likely], output[4:, likely].argmax(axis=0)
+        if best.max(initial=0) > 1 + OVER:
+            raise ModelError(f"{self.settings.model}: a score of {best.max():g}, expected 0 to 1")
+        scores, classes = np.minimum(best[likely], 1), output[4:, likely].argmax(axis=0)
         centre, half = output[:2, likely].T, output[2:4, likely].T / 2
         boxes = np.concatenate((centre - half, centre + half), axis=1, dtype=np.float32)
         stays = suppress(boxes, scores, classes, self.settings.nms_iou)

@@ -18,7 +18,7 @@ from dat_runtime.errors import ModelError
 Floats = NDArray[np.float32]
 Shape = tuple[int | str | None, ...]
 
-_MAX_BYTES = {".onnx": 1 << 30, ".xml": 1 << 26, ".bin": 1 << 30}
+_MAX_BYTES = {".onnx": 1 << 30, ".xml": 1 << 24, ".bin": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,24 @@ def model_files(model: str) -> tuple[str, ...]:
     return (model,)
 
 
+def stated_sizes(path: Path) -> dict[str, int]:
+    """The bytes of each file of a model, by its name.
+
+    Raises:
+        ModelError: a file is missing, or larger than any gate's.
+    """
+    sizes = {}
+    for name in model_files(path.name):
+        file = path.with_name(name)
+        if not file.is_file():
+            raise ModelError("part of the model is missing", file)
+        limit = _MAX_BYTES[file.suffix]
+        sizes[name] = file.stat().st_size
+        if sizes[name] > limit:
+            raise ModelError(f"larger than {limit} bytes", file)
+    return sizes
+
+
 def load_engine(path: Path, threads: int) -> Engine:
     """The model in a file, ready to run on that many threads.
 
@@ -63,13 +81,7 @@ def load_engine(path: Path, threads: int) -> Engine:
         ModelError: a file of it is missing or too large, the engine's library is not installed, or
             it cannot load the model.
     """
-    for name in model_files(path.name):
-        file = path.with_name(name)
-        if not file.is_file():
-            raise ModelError("part of the model is missing", file)
-        limit = _MAX_BYTES[file.suffix]
-        if file.stat().st_size > limit:
-            raise ModelError(f"larger than {limit} bytes", file)
+    stated_sizes(path)
     return OpenVino(path, threads) if path.suffix == ".xml" else OnnxRuntime(path, threads)
 
 

@@ -12,7 +12,15 @@ from dat_runtime.errors import ModelError
 
 A = "base_model.model.layers.0.q_proj.lora_A.weight"
 B = "base_model.model.layers.0.q_proj.lora_B.weight"
-CONFIG = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "abc"}
+REVISION = "ab" * 20
+CONFIG = {
+    "peft_type": "LORA",
+    "r": 2,
+    "lora_alpha": 4,
+    "target_modules": ["q_proj"],
+    "base_model_name_or_path": "base",
+    "revision": REVISION,
+}
 
 
 def entry(shape: list[int], begin: int, dtype: str = "F32") -> dict[str, Any]:
@@ -37,7 +45,7 @@ def folder_of(folder: Path, weights: bytes, config: object = CONFIG) -> Path:
 
 def test_a_sound_adapter_says_what_it_holds(tmp_path: Path) -> None:
     adapter = read_adapter(folder_of(tmp_path, file_of({"__metadata__": {"a": "b"}, **HEADER})))
-    assert (adapter.base, adapter.revision, adapter.rank) == ("base", "abc", 2)
+    assert (adapter.base, adapter.revision, adapter.rank) == ("base", REVISION, 2)
     assert (adapter.tensors, adapter.parameters, adapter.dtypes) == (2, 24, ("F32",))
 
 

@@ -104,8 +104,9 @@ def test_a_hub_name_needs_a_pinned_revision(
     out = tmp_path / "bundle"
     pinned = "image_max_pixels: 12544\nmodel_revision: " + "ab" * 20
     assert main(arguments(gate_folder, make_lora(), "Qwen/Some-VL", out)) == 1
-    of_hub = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "Qwen/Some-VL"}
-    config = json.dumps(of_hub | {"revision": "ab" * 20})
+    of_hub = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    named = {"base_model_name_or_path": "Qwen/Some-VL", "revision": "ab" * 20}
+    config = json.dumps(of_hub | named)
     lora = make_lora(config=config, **{"config.yaml": pinned})
     assert main(arguments(gate_folder, lora, "Qwen/Some-VL", out)) == 0
     assert open_bundle(out).adapter.revision == "ab" * 20

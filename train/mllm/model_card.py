@@ -34,7 +34,7 @@ is read by `dat_runtime.schema.check`. Prompt version {prompt}, schema version {
 version {drawing}: the adapter was tuned on these and on no other.
 
 ## Training
-LLaMA-Factory, `config.yaml` beside this file: rank {rank}, alpha {alpha}, learning rate {rate},
+LLaMA-Factory: rank {rank}, alpha {alpha}, learning rate {rate},
 {steps} steps, {parameters:,} parameters in {tensors} tensors. Data set `{dataset}` of
 {samples} samples, none longer than {longest} tokens. Last training loss {loss}.
 

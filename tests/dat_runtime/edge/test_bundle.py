@@ -66,7 +66,7 @@ def test_a_verified_bundle_has_its_gate_ready(bundle_folder: Path) -> None:
     [
         (add_code, r"adapter_model\.bin does not belong"),
         (add_folder, "more does not belong"),
-        (break_gate, r"gate\.onnx: not a model"),
+        (break_gate, r"gate\.onnx: not a gate's model"),
         (name_other_model, "expected the name of an .onnx or .xml file"),
         (name_openvino_model, r"gate\.onnx does not belong"),
         (leave_out_openvino_weights, r"gate\.bin is missing"),
