@@ -1,0 +1,1 @@
+"""Federated increments: what nodes learned, screened and averaged into the next adapter."""
