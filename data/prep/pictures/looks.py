@@ -5,9 +5,14 @@ cosine transform (DCT-II) of a 64 x 64 grey thumbnail. The usual one (Zauner, "I
 Benchmarking of Perceptual Image Hash Functions", 2010) takes 8 x 8 of 32 x 32 and compares with
 their median; 64 bits are too few to tell streets apart over millions of pairs. Mirroring and
 turning a picture only change the signs of some coefficients or transpose them, so all eight
-orientations are compared by masking bits, without decoding again.
+orientations are compared without decoding again.
 
-docs/decisions/005-looks-and-leaks.md gives the reasons, `benchmarks/leak_recall.py` the measures.
+Pairs within a radius are found exactly. Each look has a code that all its orientations share, and
+two codes never differ in more bits than the looks in their best orientation. So faiss compares the
+codes in one pass instead of eight, and the few pairs whose codes are close are compared as looks.
+
+docs/decisions/018-linked-frames.md gives the reasons, `benchmarks/leak_recall.py` and
+`benchmarks/looks_speed.py` the measures.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,8 +34,12 @@ alone: a compilation has many scenes under one name, and two streets may differ 
 
 _THUMBNAIL = 64
 _SIDE = 16
-_BLOCK = 256
-"""Rows and columns that are compared at once: few enough for the processor's cache."""
+_WORDS, _WORD_BITS = 4, np.uint8(64)
+"""A look in four words: even rows and columns of the spectrum; even rows, odd columns; odd rows,
+even columns; both odd."""
+_ROWS, _COLUMNS = 64, 1 << 14
+"""Looks that are compared at once: columns for the processor's cache, rows for bounded memory, as
+every comparison may find a pair."""
 
 
 @cache
@@ -56,77 +65,124 @@ def alike(
 ) -> Iterator[NDArray[np.int32]]:
     """(k, 3) at a time: first < second, and the bits in which the two looks differ.
 
-    All pairs that differ in at most `radius` bits in one of eight orientations, block by block: the
-    time grows with the square of the number of looks, the memory does not.
+    Exactly the pairs that differ in at most `radius` bits in one of eight orientations, each once,
+    block by block: the memory does not grow with the number of pairs.
     """
-    bits = np.frombuffer(b"".join(looks), np.uint8).reshape(-1, BYTES)
-    words = bits.view(np.uint64)
-    turned = np.stack([orientation.view(np.uint64) for orientation in _orientations(bits)])
-    work = partial(_alike_from, words=words, turned=turned, radius=radius)
-    return over_all(work, range(0, len(words), _BLOCK), "blocks of looks compared", engine)
+    words = _words(looks)
+    both = (words, _transposed(words))
+    work = partial(_alike_from, both=both, codes=_codes(words), radius=radius)
+    return over_all(work, range(0, len(words), _ROWS), "blocks of looks compared", engine)
+
+
+def distances(
+    looks: Sequence[bytes], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each pair of indices, the bits in which the looks differ in the best orientation."""
+    words = _words(looks)
+    return _distances((words, _transposed(words)), first, second).astype(np.int64)
 
 
 def distance(first: bytes, second: bytes) -> int:
     """Bits in which two looks differ, in the orientation that fits best."""
-    bits = np.frombuffer(first + second, np.uint8).reshape(2, BYTES)
-    turned_second = [orientation[1:].view(np.uint64) for orientation in _orientations(bits)]
-    return int(_distances(bits[:1].view(np.uint64), np.stack(turned_second))[0, 0])
+    return int(distances([first, second], np.array([0]), np.array([1]))[0])
 
 
 def _alike_from(
-    start: int, words: NDArray[np.uint64], turned: NDArray[np.uint64], radius: int
+    start: int,
+    both: tuple[NDArray[np.uint64], NDArray[np.uint64]],
+    codes: NDArray[np.uint8],
+    radius: int,
 ) -> NDArray[np.int32]:
-    """The pairs of one block of looks with that block and all later ones.
+    """The pairs of one block of looks with that block and all later ones."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)  # the blocks are on threads already
+    rows = codes[start : start + _ROWS]
+    blocks = []
+    for column in range(start, len(codes), _COLUMNS):
+        index = faiss.IndexBinaryFlat(8 * BYTES)
+        index.add(codes[column : column + _COLUMNS])
+        limits, _, found = index.range_search(rows, radius + 1)  # faiss excludes the radius
+        first = start + np.repeat(np.arange(len(rows)), np.diff(limits.astype(np.int64)))
+        second = column + found
+        # The block on the diagonal holds each pair twice, and each look with itself.
+        first, second = first[first < second], second[first < second]
+        bits = _distances(both, first, second)
+        pairs = np.stack([first, second, bits], axis=1)[bits <= radius]
+        blocks.append(pairs.astype(np.int32))
+    return np.concatenate(blocks)
+
+
+def _distances(
+    both: tuple[NDArray[np.uint64], NDArray[np.uint64]],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """The fewest differing bits over all eight orientations, for each pair.
+
+    Mirroring left to right changes the signs in each odd column of the spectrum, mirroring upside
+    down those in each odd row, as the cosines of odd frequencies are odd about the picture's
+    middle: so it complements two of the four words. Turning by 90 degrees also transposes.
 
     Args:
-        start: the block's first look.
-        words: (n, 4), the looks as they are.
-        turned: (8, n, 4), in all orientations.
+        both: the words of the looks, and those of their transposed spectra.
     """
-    rows = words[start : start + _BLOCK]
-    blocks = []
-    for column in range(start, len(words), _BLOCK):
-        nearest = _distances(rows, turned[:, column : column + _BLOCK])
-        i, j = np.nonzero(nearest <= radius)
-        pairs = np.stack([i + start, j + column, nearest[i, j]], axis=1)
-        blocks.append(pairs.astype(np.int32))
-    pairs = np.concatenate(blocks)
-    # The block on the diagonal holds each pair twice, and each look with itself.
-    return pairs[pairs[:, 0] < pairs[:, 1]]
-
-
-def _distances(rows: NDArray[np.uint64], turned: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """(rows, columns): the fewest differing bits over all orientations, at most 255.
-
-    The bit of the mean brightness is never set, so a byte holds any distance.
-    """
-    shape = (len(rows), turned.shape[1])
-    nearest = np.full(shape, 255, np.uint8)
-    differing = np.empty(shape, np.uint64)  # one buffer for all words
-    for columns in turned:
-        total = np.zeros(shape, np.uint8)
-        for word in range(rows.shape[1]):
-            np.bitwise_xor(rows[:, None, word], columns[None, :, word], out=differing)
-            total += np.bitwise_count(differing)
-        np.minimum(nearest, total, out=nearest)
+    words, transposed = both
+    other = words[second]
+    nearest = np.full(len(first), 255, np.uint8)
+    for turned in (words, transposed):
+        even, across, down, odd = np.bitwise_count(turned[first] ^ other).T
+        # At most 255 differ, as the bit of the mean brightness is never set.
+        for flipped in (
+            even + across + down + odd,
+            even + (_WORD_BITS - across) + down + (_WORD_BITS - odd),
+            even + across + (_WORD_BITS - down) + (_WORD_BITS - odd),
+            even + (_WORD_BITS - across) + (_WORD_BITS - down) + odd,
+        ):
+            np.minimum(nearest, flipped, out=nearest)
     return nearest
 
 
-def _orientations(bits: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The looks of the pictures in their eight orientations, each (n, 32).
+def _words(looks: Sequence[bytes]) -> NDArray[np.uint64]:
+    """(n, 4): the looks' bits, sorted by the parity of row and column."""
+    bits = np.frombuffer(b"".join(looks), np.uint8).reshape(-1, BYTES)
+    spectra = np.unpackbits(bits, axis=1).reshape(-1, _SIDE // 2, 2, _SIDE // 2, 2)
+    by_parity = spectra.transpose(0, 2, 4, 1, 3).reshape(-1, _WORDS, int(_WORD_BITS))
+    return np.packbits(by_parity, axis=2).view(np.uint64)[..., 0]
 
-    The cosines of odd frequencies are odd about the picture's middle. So mirroring left to right
-    changes the signs in each odd column of the spectrum, mirroring upside down those in each odd
-    row; turning by 90 degrees also transposes it.
+
+def _codes(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """(n, 32): 160 bits that do not depend on the orientation.
+
+    A bit of a look that changes changes at most one bit of the code, so codes are no further apart
+    than looks. Where mirroring complements a word, two of its bits are taken as their XOR. Where
+    turning swaps two bits, they are taken as their AND and OR, which differ in no more bits.
     """
-    spectra = np.unpackbits(bits, axis=1).reshape(-1, _SIDE, _SIDE)
-    odd = (np.arange(_SIDE) % 2).astype(np.uint8)
-    odd_columns = np.broadcast_to(odd[None], (_SIDE, _SIDE))
-    odd_rows = odd_columns.T
-    flips = [np.zeros_like(odd_rows), odd_rows, odd_columns, odd_rows ^ odd_columns]
-    orientations = []
-    for spectrum in (spectra, spectra.transpose(0, 2, 1)):
-        for flip in flips:
-            flipped = (spectrum ^ flip).reshape(len(bits), -1)
-            orientations.append(np.packbits(flipped, axis=1))
-    return orientations
+    half = _SIDE // 2
+    bits = np.unpackbits(words[..., None].view(np.uint8), axis=2)
+    even, across, down, odd = bits.reshape(-1, _WORDS, half, half).transpose(1, 0, 2, 3)
+    down = down.transpose(0, 2, 1)  # turning swaps `across` and `down`, transposed
+    across, down = (word[..., ::2] ^ word[..., 1::2] for word in (across, down))
+    upper, lower = np.triu_indices(half, 1)
+    diagonal = odd[:, range(half), range(half)]
+    parts = [
+        even[:, range(half), range(half)],
+        even[:, upper, lower] & even[:, lower, upper],
+        even[:, upper, lower] | even[:, lower, upper],
+        odd[:, upper, lower] ^ odd[:, lower, upper],
+        diagonal[:, ::2] ^ diagonal[:, 1::2],
+        (across & down).reshape(len(words), half * half // 2),
+        (across | down).reshape(len(words), half * half // 2),
+        # faiss is fastest for 256 bits.
+        np.zeros((len(words), 96), np.uint8),
+    ]
+    return np.packbits(np.concatenate(parts, axis=1), axis=1)
+
+
+def _transposed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The words of the transposed spectra: the pictures turned by 90 degrees, and mirrored."""
+    half = _SIDE // 2
+    bits = np.unpackbits(words[..., None].view(np.uint8), axis=2)
+    spectra = bits.reshape(-1, 2, 2, half, half).transpose(0, 2, 1, 4, 3)
+    packed = np.packbits(spectra.reshape(-1, _WORDS, int(_WORD_BITS)), axis=2)
+    return packed.view(np.uint64)[..., 0]

@@ -4,8 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from benchmarks.looks_speed import every_pair, orientations, planted
 from data.prep.pictures import looks
 from tests.data.prep.source_builder import jpeg, scene
 
@@ -48,10 +51,35 @@ def test_unrelated_pictures_do_not_look_alike():
     assert pairs[:, 2].min() > looks.SAME_PICTURE
 
 
-def test_all_pairs_of_all_blocks_are_compared_once(monkeypatch):
-    rng = np.random.default_rng(0)
-    found = [rng.bytes(32) for _ in range(50)]
-    found[41], found[7], found[8] = found[3], found[30], found[30]
-    monkeypatch.setattr(looks, "_BLOCK", 16)
-    pairs = np.concatenate(list(looks.alike(found, 0)))[:, :2].tolist()
-    assert sorted(pairs) == [[3, 41], [7, 8], [7, 30], [8, 30]]
+@pytest.mark.parametrize("radius", [0, 8, 29, looks.SAME_PICTURE, looks.SAME_PLACE])
+def test_exactly_the_pairs_of_an_exhaustive_search_are_found_once(monkeypatch, radius):
+    monkeypatch.setattr(looks, "_ROWS", 16)
+    monkeypatch.setattr(looks, "_COLUMNS", 96)
+    found = planted(700, radius)
+    pairs = np.concatenate(list(looks.alike(found, radius)))
+    expected = np.concatenate(list(every_pair(found, radius)))
+    assert sorted(pairs.tolist()) == sorted(expected.tolist())
+    assert len(pairs) >= (radius > 0)
+
+
+@given(
+    look=st.binary(min_size=32, max_size=32),
+    flips=st.sets(st.integers(1, 255), max_size=80),
+    turn=st.integers(0, 7),
+)
+def test_a_code_is_never_further_away_than_the_look_in_any_orientation(look, flips, turn):
+    spectrum = np.unpackbits(np.frombuffer(look, np.uint8))
+    spectrum[0] = 0
+    changed = spectrum.copy()
+    changed[sorted(flips)] ^= 1
+    turned = orientations(changed.reshape(1, 16, 16))[turn]
+    pair = [np.packbits(spectrum).tobytes(), np.packbits(turned).tobytes()]
+    distance = looks.distance(*pair)
+    assert distance <= len(flips)
+    codes = looks._codes(looks._words(pair))
+    assert np.bitwise_count(codes[0] ^ codes[1]).sum() <= distance
+
+
+def test_no_look_and_one_look_have_no_pairs():
+    assert list(looks.alike([])) == []
+    assert np.concatenate(list(looks.alike([bytes(32)]))).shape == (0, 3)
