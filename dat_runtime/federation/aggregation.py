@@ -88,7 +88,7 @@ def gram_matrix(
     with np.errstate(invalid="ignore"):
         to_start = products[1:, :1]
         gram = products[1:, 1:] - to_start - to_start.T + products[0, 0]
-    return np.asarray(start.scale**2 * gram)
+    return np.asarray(start.adapter.scale**2 * gram)
 
 
 def write_aggregate(
@@ -100,7 +100,7 @@ def write_aggregate(
     rate: float = 1.0,
     progress: Progress = lambda done, all: None,
 ) -> Outcome:
-    """Write the factors of W; alpha / r of the written adapter is the start's.
+    """Write the factors of W; its scale is the start's.
 
     Args:
         coefficients: one for each client; 0 leaves it out.
@@ -163,7 +163,7 @@ class _Average:
             factors = [(weight, *weights.factors(name)) for weight, weights in self.parts]
             b, a = stacked(factors)
             start = self.start.weights.factors(name)
-            scale = self.start.scale
+            scale = self.start.adapter.scale
             outcome.change += scale**2 * _squared_distance((b, a), start)
             outcome.energy += scale**2 * squared_norm(b, a)
             written = (b, a)

@@ -13,10 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dat_runtime.adapter import CONFIG, WEIGHTS, Adapter, Tensor, read_adapter, read_header
+from dat_runtime.adapter import WEIGHTS, Adapter, Tensor, read_adapter, read_header
 from dat_runtime.errors import ModelError
-from dat_runtime.fields import Rule, checked, whole
-from dat_runtime.files import read_json
 
 Matrix = NDArray[np.float64]
 
@@ -26,12 +24,6 @@ _STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """How NumPy reads a tensor's bytes; it has no bfloat16, which is the upper half of a float32."""
 
 _LARGEST_F16 = 65504.0
-
-_OFF = Rule(lambda v: v in (None, False, {}), "absent, null, false or {}")
-
-_SCALING = {"r": whole(1), "lora_alpha": whole(1)}
-_OTHER_SCALINGS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
-"""PEFT's keys with which an adapter would no longer be alpha / r · B A."""
 
 
 @dataclass(frozen=True)
@@ -73,41 +65,25 @@ class Weights:
 
 @dataclass(frozen=True)
 class Start:
-    """The global adapter that a round starts from, the g of W = g + η Σ wᵢ (BᵢAᵢ − g).
-
-    Attributes:
-        alpha: LoRA's scale; a module's update is alpha / rank · B A.
-    """
+    """An adapter and where its factors are: such as that from which a round starts."""
 
     folder: Path
     adapter: Adapter
-    alpha: int
     weights: Weights
-
-    @property
-    def scale(self) -> float:
-        """By which B A is multiplied."""
-        return self.alpha / self.adapter.rank
 
 
 def read_start(folder: Path) -> Start:
     """The adapter in a folder of `train.lora`, or of a bundle.
 
     Raises:
-        ModelError: it is broken, or its update is not alpha / r · B A.
+        ModelError: it is broken.
     """
     adapter = read_adapter(folder)
-    config = read_json(folder / CONFIG, ModelError, strict=True)
-    rules = _SCALING | dict.fromkeys(_OTHER_SCALINGS, _OFF)
-    try:
-        checked(config, rules, "", _OTHER_SCALINGS, further_keys=True)
-    except ValueError as error:
-        raise ModelError(str(error), folder / CONFIG) from None
     path = folder / WEIGHTS
     with path.open("rb") as file:
         tensors = read_header(file, path.stat().st_size)
         weights = Weights(path, file.tell(), {t.name: t for t in tensors})
-    return Start(folder, adapter, config["lora_alpha"], weights)
+    return Start(folder, adapter, weights)
 
 
 def decoded(data: bytes, dtype: str) -> Matrix:

@@ -117,9 +117,14 @@ def write_increment(
 
 def _demand_trained_from(trained: Start, start: Start, opened: Round) -> None:
     """Refuse an adapter of another base, size or scale than the round's, or the start itself."""
-    mine = (trained.adapter.base, trained.adapter.revision, trained.adapter.rank, trained.alpha)
-    wanted = (opened.base, opened.revision, opened.rank, opened.alpha)
-    names = ("base", "revision", "rank", "lora_alpha")
+    mine = (
+        trained.adapter.base,
+        trained.adapter.revision,
+        trained.adapter.rank,
+        trained.adapter.scale,
+    )
+    wanted = (opened.base, opened.revision, opened.rank, opened.scale)
+    names = ("base", "revision", "rank", "scale")
     for name, value, expected in zip(names, mine, wanted, strict=True):
         if value != expected:
             raise DataError(

@@ -13,7 +13,7 @@ from dat_runtime import fields
 from dat_runtime.adapter import CONFIG, WEIGHTS
 from dat_runtime.errors import DataError
 from dat_runtime.federation.factors import Start
-from dat_runtime.fields import Rule, checked, whole
+from dat_runtime.fields import Rule, above, checked, whole
 from dat_runtime.files import read_json
 from dat_runtime.manifest import digest
 
@@ -37,7 +37,7 @@ ROUND_FIELDS = {
     "revision": fields.NAME,
     "start": hexadecimal(64),
     "rank": whole(1),
-    "alpha": whole(1),
+    "scale": above(0),
     "modules": whole(1),
 }
 
@@ -52,6 +52,7 @@ class Round:
         base: name of the base model.
         revision: of the base model; of a folder, its digest.
         start: `start_digest` of the adapter from which all nodes train.
+        scale: by which the adapter's B A is multiplied.
         modules: how many the adapter has.
     """
 
@@ -61,7 +62,7 @@ class Round:
     revision: str
     start: str
     rank: int
-    alpha: int
+    scale: float
     modules: int
 
     def differences(self, other: "Round") -> list[str]:
@@ -89,7 +90,7 @@ def open_round(number: int, start: Start, nonce: str | None = None) -> Round:
         revision=start.adapter.revision,
         start=start_digest(start.folder),
         rank=start.adapter.rank,
-        alpha=start.alpha,
+        scale=start.adapter.scale,
         modules=len(start.weights.modules),
     )
 

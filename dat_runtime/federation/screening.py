@@ -49,7 +49,8 @@ CLIP = 2.0
 SAMPLES = 5.0
 """Most samples that count, in medians: a count is a claim."""
 
-_TINY = np.finfo(np.float64).tiny
+_SHORTEST = 1e-9
+"""In median lengths: a shorter increment is as good as none."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def screen(gram: NDArray[np.float64], samples: Sequence[int]) -> Screening:
     products = gram[np.ix_(heard, heard)]
     norms = np.sqrt(np.maximum(products.diagonal(), 0))
     median = float(np.median(norms))
-    if median <= _TINY:
+    if not median:
         raise DataError("more than half of the increments change nothing: the round is void")
     judged = _judged(products, norms, median)
     accepted = np.flatnonzero([verdict.refused is None for verdict in judged])
@@ -149,10 +150,10 @@ def _judged(
     products: NDArray[np.float64], norms: NDArray[np.float64], median: float
 ) -> list[Verdict]:
     """Each increment's length and median cosine, and whether either refuses it."""
-    deviations = np.abs(np.log(np.maximum(norms, _TINY) / median))
+    lengths = np.maximum(norms, _SHORTEST * median)
+    deviations = np.abs(np.log(lengths / median))
     spread = _DEVIATION_PER_MAD * float(np.median(deviations))
     limit = max(np.log(NORM_FACTOR), NORM_DEVIATIONS * spread)
-    lengths = np.maximum(norms, _TINY)
     cosines = products / np.outer(lengths, lengths)
     verdicts = []
     for i, norm in enumerate(norms):
@@ -192,7 +193,7 @@ def _weighed(
     majority: int,
 ) -> _Weighed:
     """Clip to 2 m, find the centre, pull in what is far from it, weigh by samples."""
-    clips = np.minimum(1.0, CLIP * median / np.maximum(norms, _TINY))
+    clips = _shrinking(norms, CLIP * median)
     clipped = products * np.outer(clips, clips)
     squares = clipped.diagonal()
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * clipped, 0))
@@ -200,11 +201,16 @@ def _weighed(
     radii = np.sort(distances, axis=1)[:, majority - 1]
     centre = int(np.argmin(radii))
     radius = float(radii[centre])
-    pulls = np.minimum(1.0, CLIP * radius / np.maximum(distances[centre], _TINY))
-    pulls[centre] = 1.0
+    pulls = _shrinking(distances[centre], CLIP * radius)
     capped = np.minimum(samples, SAMPLES * np.median(samples))
     shares = capped / capped.sum()
     coefficients = shares * pulls
     # What is pulled in counts as the centre for the rest of its way.
     coefficients[centre] += float(np.sum(shares * (1.0 - pulls)))
     return _Weighed(clips, shares, pulls, coefficients * clips, centre, radius)
+
+
+def _shrinking(lengths: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """The factors that bring each length to at most a limit."""
+    longer = lengths > limit
+    return np.where(longer, limit / np.where(longer, lengths, 1.0), 1.0)

@@ -34,9 +34,13 @@ def random_factors(rng: np.random.Generator, size: float = 1.0) -> Factors:
 
 
 def trained(start: Factors, rng: np.random.Generator, step: float = 0.1) -> Factors:
-    """The start after a random step in both factors."""
-    moved = random_factors(rng, step)
-    return {m: (start[m][0] + moved[m][0], start[m][1] + moved[m][1]) for m in start}
+    """The start after a step in both factors, half of it the same for all nodes."""
+    together = random_factors(np.random.default_rng(99), step)
+    alone = random_factors(rng, step)
+    return {
+        m: (start[m][0] + together[m][0] + alone[m][0], start[m][1] + together[m][1] + alone[m][1])
+        for m in start
+    }
 
 
 def write_adapter(folder: Path, factors: Factors, **config: object) -> Path:
@@ -50,6 +54,7 @@ def write_adapter(folder: Path, factors: Factors, **config: object) -> Path:
         "peft_type": "LORA",
         "r": RANK,
         "lora_alpha": ALPHA,
+        "target_modules": ["q_proj", "down_proj"],
         "base_model_name_or_path": "base",
         "revision": "a" * 64,
         **config,
@@ -73,7 +78,9 @@ def read_factors(folder: Path) -> Factors:
 
 def merged(factors: Factors, scale: float = SCALE) -> NDArray[np.float64]:
     """What the adapter adds to the base's weights, all modules as one vector."""
-    return np.concatenate([scale * (factors[m][0] @ factors[m][1]).ravel() for m in sorted(factors)])
+    return np.concatenate(
+        [scale * (factors[m][0] @ factors[m][1]).ravel() for m in sorted(factors)]
+    )
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dat_runtime.federation.aggregation import (
     truncated,
     write_aggregate,
 )
-from dat_runtime.federation.factors import Start, read_start
+from dat_runtime.federation.factors import read_start
 from dat_runtime.federation.screening import screen
 from tests.dat_runtime.federation.fleet import (
     ALPHA,
@@ -147,9 +147,7 @@ def test_svd_states_what_it_lost(tmp_path: Path) -> None:
     lost = np.linalg.norm(clients.written() - exact)
     stated = outcome.as_json()
     assert stated["lost_energy"] == pytest.approx((lost / np.linalg.norm(exact)) ** 2, rel=1e-4)
-    assert stated["lost_of_change"] == pytest.approx(
-        lost / np.linalg.norm(exact - start), rel=1e-4
-    )
+    assert stated["lost_of_change"] == pytest.approx(lost / np.linalg.norm(exact - start), rel=1e-4)
 
 
 def gauged(factors: Factors, rng: np.random.Generator, size: float = 1.0) -> Factors:
@@ -174,9 +172,7 @@ def test_neither_order_nor_factorisation_matters(tmp_path: Path, mode: str) -> N
         ("gauged", [0, 1, 2, 3], lambda f: gauged(f, rng)),
     ):
         clients = Clients(tmp_path / name, [change(adapters[i]) for i in order], start)
-        screened = screen(
-            gram_matrix(clients.start, clients.weights), [samples[i] for i in order]
-        )
+        screened = screen(gram_matrix(clients.start, clients.weights), [samples[i] for i in order])
         clients.aggregate(list(screened.coefficients), mode)
         results.append(clients.written())
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
@@ -186,8 +182,8 @@ def test_neither_order_nor_factorisation_matters(tmp_path: Path, mode: str) -> N
 def test_averaged_factors_are_near_the_average_after_a_small_step_only(tmp_path: Path) -> None:
     small = make_clients(tmp_path / "small", 4, step=0.01).aggregate([0.25] * 4, "fedavg")
     assert 0 < small.as_json()["lost_of_change"] < 0.05
-    with pytest.raises(ModelError, match="away from the exact average, at most 0.5 will do"):
-        make_clients(tmp_path / "large", 4, step=2.0).aggregate([0.25] * 4, "fedavg")
+    large = make_clients(tmp_path / "large", 4, step=1.0).aggregate([0.25] * 4, "fedavg")
+    assert large.as_json()["lost_of_change"] > 0.1
 
 
 def test_a_client_with_factors_of_unequal_size_does_not_break_fedavg(tmp_path: Path) -> None:
@@ -210,11 +206,3 @@ def test_too_many_adapters_to_stack_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(ConfigError, match="have rank 1200, the most is 1024: use svd"):
         write_aggregate(path, clients.start, many, [1 / 400] * 400, "stack")
-
-
-def test_the_start_is_read_as_peft_would_scale_it(tmp_path: Path) -> None:
-    factors = random_factors(np.random.default_rng(0))
-    start: Start = read_start(write_adapter(tmp_path / "a", factors))
-    assert start.scale == ALPHA / RANK
-    with pytest.raises(ModelError, match="use_rslora is True, expected absent"):
-        read_start(write_adapter(tmp_path / "b", factors, use_rslora=True))
