@@ -1,4 +1,5 @@
-"""`dat-runtime demo | plan | verify | edge | receive`: the field from the command line."""
+"""`dat-runtime demo | plan | verify | edge | receive | install | rollback | status`: the field from
+the command line."""
 
 import argparse
 import errno
@@ -25,7 +26,16 @@ class OutputError(DatError):
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    run = {"demo": _demo, "plan": _plan, "verify": _verify, "edge": _edge, "receive": _receive}
+    run = {
+        "demo": _demo,
+        "plan": _plan,
+        "verify": _verify,
+        "edge": _edge,
+        "receive": _receive,
+        "install": _install,
+        "rollback": _rollback,
+        "status": _status,
+    }
     try:
         code = run[args.command](args)
         print(end="", flush=True)  # does nothing where stdout is closed
@@ -87,7 +97,36 @@ def _parser() -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=words, description=words, allow_abbrev=False)
         action.add_argument("node", type=Path, help="the node's settings, node.yaml")
     _add_receive(commands.add_parser("receive", help=_RECEIVE, allow_abbrev=False))
+    _add_updates(commands)
     return parser
+
+
+def _add_updates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parsers = {}
+    for name, words in _UPDATES.items():
+        parsers[name] = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        parsers[name].add_argument("node", type=Path, help="the node's settings, node.yaml")
+    install = parsers["install"]
+    install.add_argument(
+        "--from",
+        dest="source",
+        metavar="URL|FOLDER",
+        help="a repository, or a bundle's folder (default: updates.url of node.yaml)",
+    )
+    install.add_argument(
+        "--unsigned",
+        action="store_true",
+        help="take a bundle's folder although node.yaml names a root of trust",
+    )
+    install.add_argument("--unblock", metavar="VERSION", help="try again one that failed before")
+    parsers["status"].add_argument("--json", action="store_true", help="as one JSON object")
+
+
+_UPDATES = {
+    "install": "bring the newest bundle that fits, try it and switch to it; 3 when it is refused",
+    "rollback": "return to the previous bundle; the current one stays blocked",
+    "status": "say which bundle is at work and how the node is; exit status 1 when it is not well",
+}
 
 
 _RECEIVE = "the receiver: keep what nodes send, show it to operators"
@@ -189,6 +228,24 @@ def _receive(args: argparse.Namespace) -> int:
         data=args.data,
         also=Settings.of(args),
     )
+
+
+def _install(args: argparse.Namespace) -> int:
+    from dat_runtime.edge.updates.updating import install
+
+    return install(args.node, args.source, unsigned=args.unsigned, unblock=args.unblock)
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    from dat_runtime.edge.updates.updating import rollback
+
+    return rollback(args.node)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from dat_runtime.edge.status import versions_status
+
+    return versions_status(args.node, as_json=args.json)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -28,11 +28,10 @@ from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.detector import Detector
 from dat_runtime.edge.incidents import Incidents
 from dat_runtime.edge.spool import Spool, SpoolError
-from dat_runtime.edge.updates.probation import Tally
+from dat_runtime.edge.updates.probation import Tally, is_compliant
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event, event_of, question
-from dat_runtime.schema import judge
 from dat_runtime.types import Detection
 
 BUILDERS = 2
@@ -339,8 +338,7 @@ def _measure(tally: Tally, outcome: Outcome, seconds: float) -> None:
     if not outcome.late and outcome.of_the_mllm:
         tally.asked()
     if outcome.answer is not None:
-        verdict = judge(outcome.answer, outcome.frame.width, outcome.frame.height)
-        tally.answered(seconds, verdict.schema and verdict.rule and not verdict.violation)
+        tally.answered(seconds, is_compliant(outcome.answer, outcome.frame))
 
 
 class _Revisions:

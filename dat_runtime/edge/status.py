@@ -1,5 +1,6 @@
 """How a running node is, asked from beside it (`dat-runtime edge status`)."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 from dat_runtime.edge.metrics import address_of
 from dat_runtime.edge.node_settings import read_node
+from dat_runtime.edge.updates.switch import as_json as as_json_of
+from dat_runtime.edge.updates.updating import lines as lines_of
+from dat_runtime.edge.updates.versions import Versions
 from dat_runtime.errors import ConfigError, DatError, printable
 from dat_runtime.files import parse
 
@@ -34,13 +38,40 @@ def status(path: Path) -> int:
     return 1 if told["problems"] else 0
 
 
+def versions_status(path: Path, as_json: bool = False) -> int:
+    """Print which version is at work, and how the node is where it can be asked.
+
+    Returns:
+        1 when the node does not answer or is not well, or when updates are blocked.
+
+    Raises:
+        DatError: settings or versions cannot be read.
+    """
+    settings = read_node(path)
+    state = Versions(settings.bundle).state()
+    told, words = None, "it has no `metrics: {listen: ...}` to be asked at"
+    if settings.metrics is not None:
+        try:
+            told = _ask(address_of(*settings.metrics) + "/status")
+        except StatusError as error:
+            words = str(error)
+    if as_json:
+        print(json.dumps({"versions": as_json_of(state), "node": told}))
+    else:
+        for line in (*lines_of(state), *(lines(told) if told else [f"node      {words}"])):
+            print(printable(line))
+    is_silent = settings.metrics is not None and told is None
+    is_blocked = state.looked is not None and state.looked.stale
+    return 1 if is_silent or is_blocked or (told and told["problems"]) else 0
+
+
 def _ask(url: str) -> Mapping[str, Any]:
     import httpx
 
     try:
         # Without the environment's proxies: the node is beside us.
-        answer = httpx.Client(trust_env=False).get(url, timeout=SECONDS)
-        value = parse(answer.text)
+        with httpx.Client(trust_env=False, timeout=SECONDS) as client:
+            value = parse(client.get(url).text)
     except (httpx.HTTPError, ValueError) as error:
         raise StatusError(f"{url}: no node answers ({error or type(error).__name__})") from None
     if not isinstance(value, dict) or "problems" not in value:

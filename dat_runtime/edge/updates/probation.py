@@ -12,6 +12,8 @@ from statistics import median
 from typing import Any
 
 from dat_runtime.fields import checked, number, optional, whole
+from dat_runtime.schema import judge
+from dat_runtime.types import Size
 
 ENOUGH_FRAMES = 50
 """Looks of the gate, and..."""
@@ -159,15 +161,26 @@ def _of_answers(now: Measured, before: Measured) -> str | None:
 
 def _of_latency(now: Measured, before: Measured) -> str | None:
     if min(now.frames, before.frames) >= ENOUGH_FRAMES:
-        words = _slower("a look of the gate", now.look_s, before.look_s)
+        words = slower("a look of the gate", now.look_s, before.look_s)
         if words is not None:
             return words
     if min(now.answers, before.answers) >= ENOUGH_ANSWERS:
-        return _slower("an answer of the MLLM", now.answer_s, before.answer_s)
+        return slower("an answer of the MLLM", now.answer_s, before.answer_s)
     return None
 
 
-def _slower(what: str, now: float | None, before: float | None) -> str | None:
+def slower(what: str, now: float | None, before: float | None) -> str | None:
+    """That something takes much longer than before, in words; `None` where it does not.
+
+    Args:
+        now, before: seconds; `None` where it was not measured.
+    """
     if now is None or before is None or now <= SLOWER * before + SLACK:
         return None
     return f"{what} takes {1000 * now:.0f} ms, {1000 * before:.0f} ms before"
+
+
+def is_compliant(text: str, frame: Size) -> bool:
+    """Whether an answer with boxes in a frame keeps to the contract (Table 2)."""
+    verdict = judge(text, frame.width, frame.height)
+    return verdict.schema and verdict.rule and not verdict.violation

@@ -84,7 +84,7 @@ class Versions:
 
     @property
     def incoming(self) -> Path:
-        """Where an installation makes what is to come; emptied by the next one."""
+        """Where an installation makes what is to come; downloads in it go on where they ended."""
         return self.folder / "incoming"
 
     @contextlib.contextmanager
@@ -95,8 +95,9 @@ class Versions:
             VersionsError: another one is under way, or the folder cannot be written.
         """
         with self._locked("install.lock", wait=False):
-            shutil.rmtree(self.incoming, ignore_errors=True)
             self.incoming.mkdir(exist_ok=True)
+            for left in self.incoming.glob("[!.]*"):
+                shutil.rmtree(left, ignore_errors=True)
             yield
 
     def bring(self, bundle: Path) -> Path:
@@ -124,11 +125,13 @@ class Versions:
         """
         version = version_of(coming)
         place = self.folder_of(version)
+        if coming == place:
+            return version
         try:
             _sync(coming)
             place.parent.mkdir(exist_ok=True)
             if place.exists():
-                if version in (self.state().current, self.state().previous) and _whole(place):
+                if self.is_whole(place):
                     return version
                 shutil.rmtree(place)
             coming.rename(place)
@@ -136,6 +139,13 @@ class Versions:
         except OSError as error:
             raise VersionsError(f"cannot be written ({error.strerror})", place) from None
         return version
+
+    def is_whole(self, place: Path) -> bool:
+        """Whether every file of a version is there and unchanged."""
+        with contextlib.suppress(ManifestError):
+            manifest.verify(place)
+            return True
+        return False
 
     def prune(self) -> None:
         """Remove every version but the current and the previous one."""
@@ -185,13 +195,6 @@ def version_of(bundle: Path) -> str:
         ManifestError: it has no manifest.
     """
     return manifest.digest(bundle / manifest.NAME)[:16]
-
-
-def _whole(place: Path) -> bool:
-    with contextlib.suppress(ManifestError):
-        manifest.verify(place)
-        return True
-    return False
 
 
 def _sync(folder: Path) -> None:
