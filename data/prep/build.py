@@ -23,12 +23,12 @@ from data.prep.importers.source_frame import Ids
 from data.prep.importers.sources import OPTIONAL, Sources, find_sources
 from data.prep.pictures import prepare
 from data.prep.pictures.pool import ENGINES, Engine
-from data.prep.prepared import writer
-from data.prep.prepared.kept import demand_frames, keep, picture_faults
+from data.prep.prepared import witnesses, writer
+from data.prep.prepared.kept import Kept, demand_frames, keep, picture_faults
 from data.prep.reporting import sheets, summaries
 from data.prep.reporting.card import write_card
 from data.prep.reporting.page import write_report
-from data.prep.splitting import assign, leaks
+from data.prep.splitting import assign, conflicts, leaks
 
 SCALES = (1.0, 0.5, 0.25)
 """Factors for the uplink trace, as in Table 3."""
@@ -45,6 +45,7 @@ class Options:
     leak_free: bool = False
     negatives_by_clip: bool = False
     single_class: bool = False
+    on_conflict: str = conflicts.LEAVE_OUT
     scale: float = 1.0
     trace_unit: str | None = None
     classes: Classes = field(default_factory=Classes)
@@ -72,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     add("--classes", nargs="+", default=(), metavar="NAME=SEVERITY",
         help="what each class means: moderate, severe or ignore; or one YAML file")  # fmt: skip
     add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
+    add("--on-conflict", default=conflicts.LEAVE_OUT, choices=conflicts.CHOICES,
+        help="frames of one picture with different labels: leave them out of train (default), "
+        "merge their boxes, or keep all; those that stay are marked")  # fmt: skip
     add("--scale", type=float, default=1.0, choices=SCALES,
         help="factor for the uplink trace (default 1)")  # fmt: skip
     add("--trace-unit", choices=tuple(rate_logs.UNITS),
@@ -90,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         leak_free=args.leak_free,
         negatives_by_clip=args.negatives_by_clip,
         single_class=args.single_class,
+        on_conflict=args.on_conflict,
         scale=args.scale,
         trace_unit=args.trace_unit,
         classes=Classes.read(args.classes) if args.classes else Classes(),
@@ -153,32 +158,39 @@ def build(
         raise ConfigError(f"{sources.accidents} has no splits: --leak-free makes them")
     negatives, negative_faults = cctv.scan(sources, ids)
     frames = scan.frames + negatives
+    testifying = witnesses.find(negatives, sources)
 
-    # Prepare the pictures, and drop copies.
+    # Prepare the pictures, drop copies, and find pictures with two truths.
     staging = folder / "staging"
     staging.mkdir()
-    pictures = list(prepare.prepare_all(frames, staging, memory, engine))
-    contents = prepare.contents(frames, pictures, engine)
-    kept, copies = keep(frames, pictures, contents)
-    faults = scan.faults + negative_faults + picture_faults(frames, pictures) + copies
+    everything = frames + testifying
+    pictures = list(prepare.prepare_all(everything, staging, memory, engine))
+    contents = prepare.contents(everything, pictures, engine)
+    count = len(frames)
+    kept, copies = keep(frames, pictures[:count], contents[:count])
+    testimony = witnesses.usable(testifying, pictures[count:], contents[count:], count)
+    contradictions = conflicts.find(kept, testimony, staging, engine)
+    faults = scan.faults + negative_faults + picture_faults(frames, pictures[:count]) + copies
+    faults += contradictions.faults(len(kept))
     refuse(faults, sources.path, options.strict)
 
-    # Assign splits and find leaks. A split that is free of leaks is made from the groups.
-    if not options.leak_free:
-        kept = assign.published(kept, options.negatives_by_clip, options.seed)
-    links = leaks.Links.of(kept)
-    for rows in leaks.linked_pairs(kept, engine):
-        links.add(rows)
-    kept = leaks.with_groups(kept, links)
+    # Assign splits, resolve contradictions and find leaks. A split that is free of leaks is made
+    # from the groups, so there they come first.
     if options.leak_free:
-        kept = assign.leak_free(kept, scan.published, options.seed)
+        links, kept = _grouped(kept, engine)
+        judged = assign.leak_free(kept, scan.published, options.seed)
+        kept, outcomes = conflicts.resolved(judged, contradictions, options.on_conflict)
+    else:
+        judged = assign.published(kept, options.negatives_by_clip, options.seed)
+        kept, outcomes = conflicts.resolved(judged, contradictions, options.on_conflict)
+        links, kept = _grouped(kept, engine)
     demand_frames(kept, sources)
 
     # Write the set.
     writer.place_pictures(folder, kept, staging)
     writer.write_set(folder, kept, options.single_class)
     writer.write_groups(folder, kept)
-    writer.write_ledger(folder, frames, pictures, kept)
+    writer.write_ledger(folder, everything, pictures, kept)
     trace = writer.write_bandwidth(folder, sources, options.scale, options.trace_unit)
 
     # Report.
@@ -187,12 +199,21 @@ def build(
     report["layout"] = sources.layout
     report["exact_copies_across_splits"] = summaries.exact_across(across, kept)
     report["leaks"] = leaks.summary(links, kept)
+    report["conflicts"] = conflicts.summary(contradictions, judged, outcomes, options.on_conflict)
     report["trace"] = trace
     write_json(folder / "report.json", report)
     sheets.write_leaks(folder, across, kept)
     write_card(folder, report, sources)
     write_report(folder, report, kept, sources)
     return report
+
+
+def _grouped(kept: Sequence[Kept], engine: Engine) -> tuple[leaks.Links, list[Kept]]:
+    """The links between the frames, and the frames with the groups that they form."""
+    links = leaks.Links.of(kept)
+    for rows in leaks.linked_pairs(kept, engine):
+        links.add(rows)
+    return links, leaks.with_groups(kept, links)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ RULES: dict[str, str] = {
     "colour-mode": "repaired: converted to 8-bit RGB",
     "not-jpeg": "repaired: encoded as JPEG",
     "bad-jpeg-end": "repaired: encoded anew, as bytes follow its end or its end marker is missing",
-    "duplicate-negative": "dropped: an exact copy of an earlier accident-free or accident frame",
+    "duplicate-negative": "dropped: an exact copy of an earlier accident-free frame",
     "duplicate-frame": "kept, and reported as a leak across splits: a copy of an earlier frame",
+    "conflicting-labels": "left out of train, kept and marked in val and test (see --on-conflict): "
+    "one picture with two truths",
 }
 
 _WANTED = frozenset({"ignored-class"})

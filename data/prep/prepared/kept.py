@@ -25,6 +25,8 @@ class Kept:
         split: train, val or test; "" until `splitting.assign` decides it.
         group: the number of its group of frames that belong together; -1 until
             `splitting.leaks.with_groups` sets it.
+        conflict: how its labels contradict those of another frame of the same picture, of
+            `splitting.conflicts.KINDS`; "" where they do not.
     """
 
     source: SourceFrame
@@ -33,6 +35,7 @@ class Kept:
     position: int
     split: str = ""
     group: int = -1
+    conflict: str = ""
 
     @property
     def id(self) -> str:
@@ -70,17 +73,23 @@ def keep(
 ) -> tuple[list[Kept], list[Fault]]:
     """The frames whose picture is usable, and the faults of those that copy an earlier one.
 
-    A negative that is a copy is dropped, as in the paper (section 4.1). An accident frame that is a
-    copy stays, because dropping it would change the published split; it is reported as a leak.
+    A negative that copies an accident-free frame is dropped, as in the paper (section 4.1). One
+    that copies a frame with boxes is a contradiction and stays until `splitting.conflicts` judges
+    it. An accident frame that is a copy stays, because dropping it would change the published
+    split; it is reported as a leak.
     """
     kept: list[Kept] = []
     faults: list[Fault] = []
     first_of: dict[str, SourceFrame] = {}
+    first_without_boxes: dict[str, SourceFrame] = {}
     records = zip(frames, pictures, contents, strict=True)
     for position, (frame, picture, content) in enumerate(records):
         if picture.size is None:
             continue
         original = first_of.setdefault(content, frame)
+        if not frame.accidents:
+            without_boxes = first_without_boxes.setdefault(content, frame)
+            original = without_boxes if frame.negative else original
         if original is not frame:
             kind = "duplicate-negative" if frame.negative else "duplicate-frame"
             faults.append(Fault(kind, frame.file, None, f"copy of {original.file}"))

@@ -82,17 +82,23 @@ def _label_row(class_id: int, accident: Accident) -> str:
 
 
 def _truth(frame: Kept) -> dict[str, Any]:
-    """A line of truth_<split>.jsonl; boxes in whole pixels of the frame."""
+    """A line of truth_<split>.jsonl; boxes in whole pixels of the frame.
+
+    A frame whose labels contradict those of another frame of the same picture says so: whoever
+    scores on it can count without it.
+    """
     accidents = [
         {"bbox": _pixels(accident, frame), "severity": accident.severity}
         for accident in frame.accidents
     ]
+    mark = {"conflict": frame.conflict} if frame.conflict else {}
     return {
         "image_id": frame.id,
         "image": frame.image,
         "width": frame.size.width,
         "height": frame.size.height,
         "accidents": accidents,
+        **mark,
     }
 
 

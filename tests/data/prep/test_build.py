@@ -208,8 +208,12 @@ def plant_modes(source):
 
 def plant_copied_negatives(source):
     source.negative("copy.jpg", jpeg(picture(100)), "test")
+    return {"duplicate-negative": 1}
+
+
+def plant_contradiction(source):
     source.negative("accident.jpg", jpeg(picture(0)))
-    return {"duplicate-negative": 2}
+    return {"conflicting-labels": 2}
 
 
 def plant_copied_frames(source):

@@ -26,11 +26,12 @@ def leaky(source):
     """Twelve scenes with boxes of both classes; some of train have twins in valid and test."""
     for i in range(24):
         image = scene(i)
-        source.frame(f"s{i}", BOX.replace("0", str(i % 2), 1), jpeg(image))
+        label = BOX.replace("0", str(i % 2), 1)
+        source.frame(f"s{i}", label, jpeg(image))
         if i % 3 == 0:
-            source.frame(f"twin{i}", BOX, jpeg(ImageOps.mirror(image), quality=50), "valid")
+            source.frame(f"twin{i}", label, jpeg(ImageOps.mirror(image), quality=50), "valid")
         if i % 3 == 1:
-            source.frame(f"again{i}", BOX, jpeg(image), "test")
+            source.frame(f"again{i}", label, jpeg(image), "test")
     return source
 
 
