@@ -30,9 +30,10 @@ from PIL import Image
 
 from dat_runtime.command import command
 from dat_runtime.files import write_json
-from dat_runtime.truth import SPLITS
 from data.prep import build
+from data.prep.importers.cctv_folders import negative_folders
 from data.prep.importers.sources import Sources, find_sources
+from data.prep.importers.split_names import split_folders
 
 _SIDE = 640
 
@@ -57,11 +58,10 @@ def since(started: Seconds) -> Seconds:
 def pictures_of(sources: Sources) -> list[Path]:
     """The JPEGs of the accident frames and the negatives."""
     pictures: list[Path] = []
-    accidents = [sources.accident_folder(split) / "images" for split in SPLITS]
-    negatives = [sources.negative_folder(split) for split in SPLITS]
-    for folder in accidents + negatives:
-        if folder is not None:
-            pictures += sorted(folder.glob("*.jpg"))
+    accidents = [folder / "images" for folder in split_folders(sources.accidents).values()]
+    negatives = negative_folders(sources.negatives) if sources.negatives else {}
+    for folder in (*accidents, *negatives.values()):
+        pictures += sorted(folder.glob("*.jpg"))
     return pictures
 
 

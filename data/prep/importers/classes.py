@@ -1,33 +1,36 @@
 """The severity that each class of a source means: by its name, or as the user maps it.
 
---classes minor=moderate crash=severe car=ignore
+--classes minor=moderate crash=severe car=ignore parked=none
 --classes classes.yaml                              (the same as a YAML mapping)
+
+`ignore` says nothing of the frame: one whose only boxes are ignored is left out. `none` says that
+the class is no accident: a frame with nothing else is accident-free.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.types import SEVERITIES, Severity
 from data.prep.importers.plain_yaml import plain_yaml
 
-IGNORE = "ignore"
-Mapped = Severity | None
-"""None: rows of this class are left out."""
+Mapped = Severity | Literal["ignore", "none"]
+_MEANINGS: dict[str, Mapped] = {name: name for name in SEVERITIES}
+_MEANINGS |= {"ignore": "ignore", "none": "none"}
 
 
 class Classes:
     """Class names and what each means; upper and lower case are the same."""
 
     def __init__(self, mapping: Mapping[str, str] | None = None):
-        self.mapping: dict[str, str] = {name: name for name in SEVERITIES}
+        self.mapping: dict[str, Mapped] = {name: name for name in SEVERITIES}
         for name, meaning in (mapping or {}).items():
-            if meaning not in (*SEVERITIES, IGNORE):
+            if meaning not in _MEANINGS:
                 raise ConfigError(
-                    f"class {name!r} is mapped to {meaning!r}, "
-                    f"expected {', '.join(SEVERITIES)} or {IGNORE}"
+                    f"class {name!r} is mapped to {meaning!r}, expected {', '.join(_MEANINGS)}"
                 )
-            self.mapping[_folded(name)] = meaning
+            self.mapping[_folded(name)] = _MEANINGS[meaning]
 
     @classmethod
     def read(cls, words: Sequence[str]) -> "Classes":
@@ -63,16 +66,11 @@ class Classes:
         if unknown:
             raise DataError(
                 f"unknown class {', '.join(map(repr, unknown))}, {known_names}. "
-                f"Say what each means, e.g. --classes {unknown[0]!r}=severe (or moderate, ignore)",
+                f"Say what each means, e.g. --classes {unknown[0]!r}=severe "
+                "(or moderate, none, ignore)",
                 path,
             )
-        return [self._meaning(name) for name in folded]
-
-    def _meaning(self, folded: str) -> Mapped:
-        meaning = self.mapping[folded]
-        if meaning == IGNORE:
-            return None
-        return SEVERITIES[SEVERITIES.index(meaning)]  # a str becomes the Literal for type checkers
+        return [self.mapping[name] for name in folded]
 
 
 def _folded(name: object) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
-from data.prep.importers.faults import Fault
+from data.prep.importers.classes import Mapped
+from data.prep.importers.faults import REFUSED, Fault
 
 UNIT = Size(1, 1)
 """The frame of normalised coordinates: `box.to(size)` gives pixels."""
@@ -37,6 +38,15 @@ def no_accident(kind: str, detail: str) -> Row:
     return Row(None, ((kind, detail),))
 
 
+def without_severity(meaning: Mapped, what: str) -> Row | None:
+    """The row of a class that is no accident by the user's mapping; None for any other class."""
+    if meaning == "ignore":
+        return no_accident("ignored-class", what)
+    if meaning == "none":
+        return no_accident("none-class", what)
+    return None
+
+
 def merged(
     rows: Sequence[Row], file: str, places: Sequence[int | str]
 ) -> tuple[tuple[Accident, ...], list[Fault]]:
@@ -62,6 +72,23 @@ def merged(
             detail = "an earlier row has the other class"
             faults.append(_fault_at(place, "two-classes", file, detail))
     return tuple(accidents.values()), faults
+
+
+def left_out(accidents: Sequence[Accident], faults: Sequence[Fault]) -> tuple[str, str] | None:
+    """Why a frame with these labels is left out, as (kind, detail) of a fault; None if it stays.
+
+    A frame without a box is accident-free only if no row of its label says otherwise.
+    """
+    kinds = {fault.kind for fault in faults}
+    if refused := sorted(kinds & REFUSED):
+        return "bad-label", f"its label has: {', '.join(refused)}"
+    if accidents:
+        return None
+    if dropped := sorted(kinds & {"near-zero-box", "crowd-region"}):
+        return "no-usable-box", f"no box of its label is usable: {', '.join(dropped)}"
+    if "ignored-class" in kinds:
+        return "only-ignored", "all its boxes are of ignored classes"
+    return None
 
 
 def _fault_at(place: int | str, kind: str, file: str, detail: str) -> Fault:

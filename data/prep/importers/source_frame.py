@@ -1,13 +1,14 @@
 """One frame of a source in any layout, its id, and the files that it is made from."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dat_runtime.errors import ConfigError
+from dat_runtime.truth import SPLITS
 from dat_runtime.types import Accident, Size, highest_severity
 from data.prep.importers.faults import Fault
-from data.prep.importers.sources import Sources
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """The suffixes of image files; `pictures.decode` then judges the content."""
@@ -89,35 +90,16 @@ class Scan:
     published: dict[str, int]
     """Images in each split; empty where the source has no splits."""
 
+    def demand_splits(self, where: Path) -> None:
+        """Refuse a source that lacks a split, where its own splits are to be kept.
 
-def by_stem(
-    folder: Path, suffixes: frozenset[str], sources: Sources, ignored: Iterable[str] = ()
-) -> tuple[dict[str, Path], list[Fault]]:
-    """Files by stem, in the order of their names, and faults for all else in the folder.
-
-    Files with a suffix in `ignored` are in neither.
-    """
-    files: dict[str, Path] = {}
-    faults = []
-    for path in sorted(folder.iterdir()):
-        name = sources.name(path)
-        suffix = path.suffix.lower()
-        if path.is_file() and suffix in ignored:
-            continue
-        if not path.is_file() or suffix not in suffixes:
-            detail = "not one of " + " ".join(sorted(suffixes))
-            faults.append(Fault("stray-file", name, None, detail))
-        elif path.stem in files:
-            # A label file cannot state which of two images with its name it describes.
-            faults.append(Fault("same-name", name, None, f"beside {files[path.stem].name}"))
-        else:
-            files[path.stem] = path
-    return files, faults
-
-
-def left_without_boxes(accidents: Sequence[Accident], faults: Sequence[Fault]) -> bool:
-    """Whether all boxes of a frame were dropped as too small.
-
-    Its label states an accident, so it must not become an accident-free frame.
-    """
-    return not accidents and any(fault.kind == "near-zero-box" for fault in faults)
+        Raises:
+            ConfigError: it has no splits, or not all of them.
+        """
+        if not self.published:
+            raise ConfigError(f"{where} has no splits: --leak-free makes them (70 : 15 : 15)")
+        if lacking := [split for split in SPLITS if not self.published.get(split)]:
+            raise ConfigError(
+                f"no usable frame in the split {' and '.join(lacking)} of {where} "
+                "(--leak-free makes new splits of all frames, 70 : 15 : 15)"
+            )

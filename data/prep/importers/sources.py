@@ -1,10 +1,7 @@
 """Finding the parts of a source by their layout. Nothing in it is executed or changed.
 
-Accident frames with boxes:
-    yolo    data.yaml beside train|valid|test/{images,labels} (Roboflow, as the paper's set)
-    coco    <split>/_annotations.coco.json beside the images, or annotations/*.json, or one
-            annotations.json beside images/
-    voc     <split>/*.xml beside the images, or Annotations/, JPEGImages/ and ImageSets/Main/
+Accident frames with boxes: `yolo_folders`, `coco_files` and `voc_folders` state the layouts.
+Accident-free frames: `cctv_folders`. Traces: `traces`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from dat_runtime.errors import DataError
-from dat_runtime.truth import SPLITS
 from data.prep.importers import traces
+from data.prep.importers.cctv_folders import negative_folders
+from data.prep.importers.coco_files import annotation_files
+from data.prep.importers.faults import Fault
+from data.prep.importers.listing import Found, entries, is_leftover, readable
+from data.prep.importers.split_names import split_named
+from data.prep.importers.voc_folders import xml_folders
+from data.prep.importers.yolo_folders import is_yolo
 
 PARTS = ("accidents", "negatives", "trace")
 OPTIONAL = PARTS[1:]
@@ -24,16 +27,13 @@ DEPTH = 3
 
 Layout = Literal["yolo", "coco", "voc"]
 
-_ACCIDENT_SPLITS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
-"""Folder names of a split; Roboflow writes `valid`."""
 _SET_FOLDERS = frozenset(
-    {"train", "valid", "val", "test"}
-    | {"images", "annotations", "Annotations", "JPEGImages", "ImageSets"}
+    {"images", "labels", "annotations", "jpegimages", "imagesets", "data", "leaks", "metadata"}
 )
-"""The folders that a recognised set consists of; parts are not searched in them."""
+"""The folders that a recognised set consists of, and its splits; parts are not searched in them."""
 _EXPECTED = {
-    "accidents": "accident frames (expected data.yaml beside train|valid|test/{images,labels}, or "
-    "COCO JSON, or Pascal VOC)",
+    "accidents": "accident frames (expected YOLO: data.yaml or classes.txt beside images and "
+    "labels, or COCO JSON, or Pascal VOC)",
     "negatives": "accident-free frames (expected {train,val,test}/Non Accident, in the CCTV set's "
     "folder `data`)",
     "trace": "trace (expected a CSV with DL_bitrate,UL_bitrate, a Wireshark export (CSV or "
@@ -58,32 +58,29 @@ class Sources:
         paths = {"accidents": self.accidents, "negatives": self.negatives, "trace": self.trace}
         return {name: path for name, path in paths.items() if path is not None}
 
-    def accident_folder(self, split: str) -> Path:
-        """`<split>/` of the accident set, under the first of its usual names if none is there."""
-        folders = [self.accidents / name for name in _ACCIDENT_SPLITS[split]]
-        for folder in folders:
-            if folder.is_dir():
-                return folder
-        return folders[0]
-
-    def negative_folder(self, split: str) -> Path | None:
-        """`<split>/Non Accident` of the CCTV set; None where the source has no such set."""
-        if self.negatives is None:
-            return None
-        return self.negatives / split / "Non Accident"
-
     def name(self, path: Path) -> str:
         """A path for reports, relative to its source; of several sources, preceded by its name."""
         root = next(r for r in self.roots if path.is_relative_to(r))
-        name = path.relative_to(root).as_posix()
-        return name if len(self.roots) == 1 else f"{root.name}/{name}"
+        name = readable(path.relative_to(root))
+        return name if len(self.roots) == 1 else f"{readable(Path(root.name))}/{name}"
 
     def path(self, name: str) -> Path:
-        """The path that has this name, the inverse of `name`."""
+        """The path that has this name, for messages: the inverse of `name`."""
         if len(self.roots) == 1:
             return self.roots[0] / name
         root_name, _, rest = name.partition("/")
-        return next(r for r in self.roots if r.name == root_name) / rest
+        return next(r for r in self.roots if readable(Path(r.name)) == root_name) / rest
+
+
+def faults_of_files(found: Found, sources: Sources) -> list[Fault]:
+    """A fault for each file of a folder that is no picture, or no label."""
+    faults = [Fault("stray-file", sources.name(path), None, why) for path, why in found.stray]
+    for path, first in found.doubles:
+        # A label file cannot state which of two images with its name it describes.
+        faults.append(Fault("same-name", sources.name(path), None, f"beside {first.name!r}"))
+    for path in found.leftovers:
+        faults.append(Fault("system-file", sources.name(path), None, "no part of the set"))
+    return faults
 
 
 def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
@@ -99,22 +96,24 @@ def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
         raise DataError("two sources have the same name, rename one", roots[0])
     candidates: dict[str, list[Path]] = {part: [] for part in PARTS}
     for root in roots:
+        if root.is_file():
+            raise DataError("is neither a folder nor a .zip, .tar or .tar.gz file", root)
         if not root.is_dir():
             raise DataError("no such folder: SOURCE must hold the public sets", root)
         for folder in _folders(root, DEPTH):
             if accident_layout(folder):
                 candidates["accidents"].append(folder)
-            if _is_cctv_set(folder):
+            if negative_folders(folder):
                 candidates["negatives"].append(folder)
-            for file in sorted(folder.iterdir()):
-                if file.is_file() and traces.form(file):
+            for file in entries(folder):
+                if not is_leftover(file) and file.is_file() and traces.form(file):
                     candidates["trace"].append(file)
     candidates["trace"].sort(key=_trace_order)
     for part in without:
         candidates[part] = []
     _demand_parts(roots, candidates, without)
     accidents = candidates["accidents"][0]
-    sources = Sources(
+    return Sources(
         roots=roots,
         layout=accident_layout(accidents) or "yolo",  # never None: it was found by its layout
         accidents=accidents,
@@ -122,8 +121,6 @@ def find_sources(*roots: Path, without: Sequence[str] = ()) -> Sources:
         trace=next(iter(candidates["trace"]), None),
         other_traces=tuple(candidates["trace"][1:]),
     )
-    _demand_folders(sources)
-    return sources
 
 
 def _trace_order(file: Path) -> tuple[bool, int, Path]:
@@ -138,62 +135,31 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
     yield folder
     if not depth:
         return
-    in_set = accident_layout(folder) or _is_cctv_set(folder)
-    for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child.name.startswith("."):
+    in_set = accident_layout(folder) or negative_folders(folder)
+    for child in entries(folder):
+        if is_leftover(child) or not child.is_dir():
             continue
-        if in_set and child.name in _SET_FOLDERS:
+        if in_set and _belongs_to_set(child):
             continue
         yield from _folders(child, depth - 1)
 
 
+def _belongs_to_set(folder: Path) -> bool:
+    """Whether a folder in a recognised set is one of those that the set consists of."""
+    if split_named(folder.name):
+        return True
+    return folder.name.casefold() in _SET_FOLDERS and not negative_folders(folder)
+
+
 def accident_layout(folder: Path) -> Layout | None:
     """The layout of the accident frames with boxes that are directly in this folder, if any."""
-    if (folder / "data.yaml").is_file() and (folder / "train" / "images").is_dir():
+    if is_yolo(folder):
         return "yolo"
     if annotation_files(folder):
         return "coco"
-    if (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir():
-        return "voc"
-    train = folder / "train"
-    if train.is_dir() and any(train.glob("*.xml")):
+    if xml_folders(folder):
         return "voc"
     return None
-
-
-def annotation_files(folder: Path) -> dict[Path, str | None]:
-    """COCO annotation files of a folder, with the split of each; None if there are no splits."""
-    files: dict[Path, str | None] = {}
-    for split, names in _ACCIDENT_SPLITS.items():
-        for name in names:
-            file = folder / name / "_annotations.coco.json"
-            if file.is_file():
-                files[file] = split
-    if files:
-        return files
-    for file in sorted(folder.glob("annotations/*.json")):
-        stated = _split_in(file.stem)
-        if stated:
-            files[file] = stated
-    if files:
-        return files
-    for place in ("annotations.json", "annotations/annotations.json"):
-        if (folder / place).is_file():
-            files[folder / place] = None
-    return files
-
-
-def _split_in(name: str) -> str | None:
-    """The split that a file name states, e.g. `instances_val2017`."""
-    plain = name.lower().replace("valid", "val")
-    for split in SPLITS:
-        if split in plain:
-            return split
-    return None
-
-
-def _is_cctv_set(folder: Path) -> bool:
-    return any((folder / split / "Non Accident").is_dir() for split in SPLITS)
 
 
 def _demand_parts(
@@ -220,16 +186,4 @@ def _demand_parts(
 
 def _name_below(roots: Sequence[Path], path: Path) -> str:
     root = next(r for r in roots if path.is_relative_to(r))
-    return path.relative_to(root).as_posix()
-
-
-def _demand_folders(sources: Sources) -> None:
-    """Refuse a source that lacks a folder of a split which its layout needs."""
-    folders = [sources.negative_folder(split) for split in SPLITS]
-    if sources.layout == "yolo":
-        for split in SPLITS:
-            accidents = sources.accident_folder(split)
-            folders += [accidents / "images", accidents / "labels"]
-    for folder in folders:
-        if folder is not None and not folder.is_dir():
-            raise DataError("no such folder, but the set's layout needs it", folder)
+    return readable(path.relative_to(root))

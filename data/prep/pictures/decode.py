@@ -67,6 +67,25 @@ def read_picture(path: Path) -> Picture:
     return decoded(file_bytes(path))
 
 
+def header_size(path: Path) -> Size:
+    """The size of a picture upright, by its header alone.
+
+    Raises:
+        UnreadableImage: as `decoded`, as far as the header shows it.
+    """
+    try:
+        data = file_bytes(path)
+    except OSError as error:
+        raise UnreadableImage("corrupt-image", f"cannot be read ({error.strerror})") from None
+    image = _opened(data)
+    width, height = image.size
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+    except Exception as error:  # a broken EXIF block raises various errors
+        raise UnreadableImage("corrupt-image", f"header: {_named(error)}") from None
+    return Size(height, width) if turned else Size(width, height)
+
+
 def decoded(data: bytes) -> Picture:
     """Decode the bytes of an image file.
 

@@ -5,15 +5,16 @@ from data.prep.importers.classes import Classes
 
 
 def test_a_mapping_can_be_a_file(tmp_path):
-    (tmp_path / "map.yaml").write_text("Minor: moderate\nbus: ignore\n")
+    (tmp_path / "map.yaml").write_text("Minor: moderate\nbus: ignore\nvan: none\n")
     classes = Classes.read([str(tmp_path / "map.yaml")])
-    assert classes.of(["bus", "MINOR ", "severe"], tmp_path) == [None, "moderate", "severe"]
+    found = classes.of(["bus", "MINOR ", "severe", "van"], tmp_path)
+    assert found == ["ignore", "moderate", "severe", "none"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["minor=mild"], "expected moderate, severe or ignore"),
+        (["minor=mild"], "expected moderate, severe, ignore, none"),
         (["a=severe", "b"], "NAME=SEVERITY"),
         (["nowhere.yaml"], "cannot be read"),
     ],

@@ -63,10 +63,16 @@ def test_an_unknown_class_lists_what_is_there(roboflow, tmp_path, capsys):
     assert "['minor']" in message  # `accidents` is named by no annotation
 
 
-def test_an_ignored_class_leaves_a_frame_without_accident(roboflow, tmp_path):
+def test_a_frame_of_ignored_boxes_only_is_no_accident_free_frame(roboflow, tmp_path):
     assert run(roboflow, tmp_path / "data", "--classes", "minor=ignore", "--strict") == 0
+    assert set(truth_of(tmp_path / "data", "train")) == {"f1"}
+    assert faults_of(tmp_path / "data") == {"ignored-class": 3, "only-ignored": 3}
+
+
+def test_a_class_that_means_no_accident_leaves_an_accident_free_frame(roboflow, tmp_path):
+    assert run(roboflow, tmp_path / "data", "--classes", "minor=none", "--strict") == 0
     assert truth_of(tmp_path / "data", "val")["f0-2"]["accidents"] == []
-    assert faults_of(tmp_path / "data") == {"ignored-class": 3}
+    assert faults_of(tmp_path / "data") == {"none-class": 3}
 
 
 def test_coco_faults_are_counted_by_kind(roboflow, tmp_path):

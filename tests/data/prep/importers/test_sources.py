@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from dat_runtime.errors import DataError
+from data.prep.build import main
 from data.prep.importers.sources import find_sources
 
 
@@ -14,8 +15,8 @@ def test_the_parts_are_found_by_layout_three_folders_deep(source, tmp_path):
         (tmp_path / "c").rename(outer / "c")
         outer.rename(tmp_path / "c")
     found = find_sources(tmp_path / "c" / "c")
-    assert found.accident_folder("val").name == "valid"
-    assert found.negative_folder("val").parent.parent.name == "data"
+    assert found.accidents.name == "accidents-detection"
+    assert found.negatives.name == "data"
     assert found.trace.name == "zoom_1s.csv"
 
 
@@ -36,11 +37,10 @@ def test_a_missing_part_is_named_with_what_was_found(source, part, named):
     assert str(caught.value).count("found nothing") == 1
 
 
-def test_a_missing_split_is_named(source):
-    (source.accidents / "test" / "labels").rename(source.root / "moved")
-    (source.root / "moved").rename(source.root.parent / "moved")
-    with pytest.raises(DataError, match=r"test/labels: no such folder"):
-        find_sources(source.root)
+def test_a_split_without_labels_is_named(source, tmp_path, capsys):
+    (source.accidents / "test" / "labels").rename(source.root.parent / "moved")
+    assert main(["--source", str(source.root), "--out", str(tmp_path / "data")]) == 1
+    assert "test/labels: no such folder" in capsys.readouterr().err
 
 
 def test_two_sets_of_a_kind_are_refused_by_name(source):

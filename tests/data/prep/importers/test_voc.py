@@ -53,9 +53,11 @@ def test_a_roboflow_voc_export_has_labels_beside_images(devkit, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (voc(extra="<x>"), "train0.xml:5: not XML"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]>' + voc(), "train0.xml:1: a document type is not allowed"),
-        (voc(size=(0, 0)), "no usable <size>"),
+        (voc(extra="<x>"), "train0.xml:5: unreadable-label: not XML"),
+        (
+            '<!DOCTYPE a [<!ENTITY b "c">]>' + voc(),
+            "train0.xml:1: unreadable-label: a document type is not allowed",
+        ),
         (voc(name="bus"), "unknown class 'bus', this set names ['bus', 'minor']"),
         (voc(corners=("nan", 1, 2, 3)), "train0.xml:3: not-a-number"),
         (voc(corners=(30, 1, 2, 3)), "train0.xml:3: malformed-row"),

@@ -85,4 +85,4 @@ def test_a_huge_label_file_is_refused_unread(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"0 0.5 0.5 0.5 0.5\n" * 100_000)
     _, faults = read_labels(path, "a.txt", NAMES)
-    assert [(f.kind, f.line) for f in faults] == [("malformed-row", 1)]
+    assert [(f.kind, f.line) for f in faults] == [("unreadable-label", None)]
