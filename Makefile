@@ -137,9 +137,12 @@ export-gate: train-gate  ## the gate for OpenVINO, in float32 and INT8
 	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format openvino --out $(OUT)/gate-openvino
 	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format int8 --out $(OUT)/gate-int8
 
-instructions: train-gate  ## raw and boxed images with prompts and target answers
-	@$(PY) -m data.prep.instruct --data $(OUT)/data --gate $(OUT)/gate --out $(OUT)/instructions \
-	  --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
+# Raw images are made where a raw row is asked for: ROWS="boxed-lora boxed-none" leaves them out.
+RAW_ROWS := $(filter raw-%,$(ROWS))
+instructions: train-gate  ## boxed images, and raw ones for raw ROWS, with prompts and target answers
+	@$(PY) -m data.prep.instruct --data $(OUT)/data --out $(OUT)/instructions \
+	  $(if $(findstring --detections labels,$(INSTRUCT_SET)),,--gate $(OUT)/gate) \
+	  --inputs boxed $(if $(RAW_ROWS),raw) --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
 
 primer: setup
 	@$(PY) -m data.prep.primer --out $(OUT)/primer
@@ -148,7 +151,7 @@ base: primer  ## smoke only: make and train the tiny Qwen2.5-VL that stands in f
 	@$(PY) -m train.base --config configs/lora/smoke_base.yaml --primer $(OUT)/primer \
 	  --out $(OUT)/base $(BASE_SET)
 
-train-lora: proof-boxed proof-raw  ## tune the MLLM with LoRA on boxed and on raw images, prove the adapters
+train-lora: proof-boxed $(if $(RAW_ROWS),proof-raw)  ## tune the MLLM with LoRA on boxed and on raw images, prove the adapters
 
 lora-boxed lora-raw: lora-%: instructions $(BASE_STAGE)
 	@$(PY) -m train.lora --config $(LORA_CONFIG_$*) --dataset $*_train \

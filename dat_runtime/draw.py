@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dat_runtime.types import Detection, Severity, Size
 
-DRAWING_VERSION = 1
-"""Changes whenever a pixel of a boxed image would."""
+DRAWING_VERSION = 2
+"""Changes whenever a pixel of a boxed image, or of what the MLLM sees, would."""
 
 Image = NDArray[np.uint8]
 
@@ -34,6 +34,9 @@ MAX_PIXELS = 1003520
 MIN_PIXELS = 3136
 """Qwen2.5-VL's own lower limit (4 units): its processor enlarges a smaller image."""
 
+
+SEEN_QUALITY = 95
+"""Of the JPEG that decides the pixels of a model image (docs/decisions/021)."""
 
 MAX_SIDE_RATIO = 20
 """Of a model image: what is longer would be shrunk or cut to a strip that shows nothing."""
@@ -154,8 +157,34 @@ def encode_jpeg(image: Image, quality: int = 75) -> bytes:
     return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
+def encode_seen(image: Image) -> bytes:
+    """A model image as JPEG bytes: their pixels are what the MLLM sees, in training and after.
+
+    Colour keeps its full resolution, so that the lines of boxes stay crisp and every decoder that
+    follows libjpeg gives the same pixels.
+    """
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, SEEN_QUALITY, *full_colour])
+
+
+def seen_as_png(encoded: bytes) -> bytes:
+    """The pixels of `encode_seen` as PNG bytes: alike for every decoder, whichever a server has.
+
+    Bytes that are no JPEG come back as they are.
+
+    Raises:
+        ValueError: the JPEG is damaged.
+    """
+    if not encoded.startswith(b"\xff\xd8"):
+        return encoded
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("a damaged JPEG")
+    return encode_png(_uint8(pixels))
+
+
 def encode_png(image: Image) -> bytes:
-    """The image as PNG bytes: what the MLLM sees, without loss."""
+    """The image as PNG bytes, without loss."""
     return _encode(".png", image, [])
 
 

@@ -14,10 +14,11 @@ from dat_runtime.draw import (
     Image,
     boxed_image,
     encode_jpeg,
-    encode_png,
+    encode_seen,
     model_frame,
     representative_roi,
     resize,
+    seen_as_png,
     size_of,
 )
 from dat_runtime.gate import HIGH_THRESHOLD
@@ -102,13 +103,23 @@ class Event:
 def question(
     image: Image, detections: Sequence[Detection] | None, max_pixels: int = MAX_PIXELS
 ) -> Question:
-    """What to ask about a frame: boxed with the kept detections D⁺, or raw (`None`, Table 1).
+    """What to ask about a frame: boxed with the kept detections D⁺, or raw (`None`, Table 1)."""
+    seen, frame = seen_image(image, detections, max_pixels)
+    return Question(seen_as_png(seen), SYSTEM, task_prompt(frame, detections), frame)
+
+
+def seen_image(
+    image: Image, detections: Sequence[Detection] | None, max_pixels: int = MAX_PIXELS
+) -> tuple[bytes, Size]:
+    """The image of a question as the JPEG that training stores, and its size.
 
     The frame is resized first and the boxes are drawn after, so that their lines keep their width.
+
+    Raises:
+        ValueError: the sides of the frame are too unequal for the model.
     """
     frame = model_frame(size_of(image), max_pixels)
-    boxed = boxed_image(resize(image, frame), detections or ())
-    return Question(encode_png(boxed), SYSTEM, task_prompt(frame, detections), frame)
+    return encode_seen(boxed_image(resize(image, frame), detections or ())), frame
 
 
 def event_of(

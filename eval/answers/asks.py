@@ -15,7 +15,7 @@ class Ask:
     """One frame as the model is asked about it.
 
     Attributes:
-        image: PNG of exactly `frame`'s size.
+        image: JPEG or PNG of exactly `frame`'s size.
         frame: size of the image sent; the boxes of an answer are in its pixels.
         original: size of the camera's frame.
     """
@@ -26,6 +26,16 @@ class Ask:
     prompt: str
     frame: Size
     original: Size
+
+    def png(self) -> bytes:
+        """The image's pixels for an endpoint, whichever decoder that has.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        from dat_runtime.draw import seen_as_png
+
+        return seen_as_png(self.image.read_bytes())
 
 
 class Answer(NamedTuple):
@@ -49,7 +59,7 @@ def read_asks(instructions: Path, inputs: str, part: str = "test") -> list[Ask]:
         DataError: the file is not what `data.prep.instruct` writes.
     """
     path = part_file(instructions, inputs, part)
-    samples = read_json(path)
+    samples = read_json(path, missing=f"data.prep.instruct --inputs {inputs} makes it")
     try:
         return [_ask(sample, instructions) for sample in samples]
     except (ValueError, KeyError, IndexError, TypeError) as error:

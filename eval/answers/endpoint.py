@@ -211,7 +211,7 @@ class _Pool:
     def _ask(self, url: str, ask: Ask) -> Outcome:
         started = time.monotonic()
         try:
-            reply = self.servers[url].ask(ask.image.read_bytes(), ask.system, ask.prompt)
+            reply = self.servers[url].ask(ask.png(), ask.system, ask.prompt)
         except AssessmentRefused as error:
             self.failures[url] = 0
             return Outcome(ask, url, None, str(error), refused=True)

@@ -41,7 +41,7 @@ def page(tables: Tables, rows: Sequence[Row], folder: Path) -> str:
 
     Args:
         rows: the last one is shown in most detail.
-        folder: the instructions, whose `images/raw/test/<id>.png` are the pictures.
+        folder: the instructions, whose test images are the pictures.
     """
     sections = [("Tables", html_tables(tables) + _list(tables["notes"]))]
     sections += [_detail(grid) for grid in detail_grids(tables)]

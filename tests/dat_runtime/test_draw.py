@@ -1,9 +1,11 @@
 """Golden pixels: a changed pixel of a boxed image is a new DRAWING_VERSION."""
 
 import hashlib
+import io
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +19,12 @@ from dat_runtime.draw import (
     boxed_image,
     encode_jpeg,
     encode_png,
+    encode_seen,
     model_frame,
     representative_roi,
     resize,
     roi_crop,
+    seen_as_png,
     size_of,
 )
 from dat_runtime.types import Box, Detection, Severity, Size
@@ -55,8 +59,8 @@ def test_a_box_is_drawn_inside_its_edges_in_the_colour_of_its_severity() -> None
     assert (boxed[drawn] == COLOURS["moderate"]).all()
 
 
-def test_boxed_images_have_the_pixels_of_version_1() -> None:
-    assert DRAWING_VERSION == 1
+def test_boxed_images_have_the_pixels_of_version_2() -> None:
+    assert DRAWING_VERSION == 2
     assert COLOURS == {"moderate": (0, 165, 255), "severe": (0, 0, 255), None: (255, 0, 255)}
     frame = Size(640, 360)
     detections = [
@@ -197,3 +201,37 @@ def test_png_keeps_every_pixel_and_jpeg_the_size() -> None:
     jpeg = cv2.imdecode(np.frombuffer(encode_jpeg(image), np.uint8), cv2.IMREAD_COLOR)
     assert (png == image).all()
     assert jpeg.shape == image.shape
+
+
+def rgb(encoded: bytes) -> np.ndarray:
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_two_decoders_see_the_same_pixels(
+    width: int, height: int, seed: int, smoothing: int
+) -> None:
+    """Pillow reads the JPEG where models are tuned, OpenCV where questions are asked."""
+    noise = np.random.default_rng(seed).integers(0, 256, (28 * height, 28 * width, 3), np.uint8)
+    image = cv2.blur(noise, (1 + 2 * smoothing, 1 + 2 * smoothing))
+    seen = encode_seen(image)
+    assert (rgb(seen) == rgb(seen_as_png(seen))).all()
+
+
+def test_a_line_of_one_pixel_keeps_its_colour_in_what_the_mllm_sees() -> None:
+    """With halved colour, as a JPEG has by default, a red line on grey would turn brown."""
+    image = grey(56, 56)
+    image[20, 4:50] = COLOURS["severe"]
+    red = rgb(encode_seen(image))[20, 10:44].astype(int)
+    assert np.abs(red - (255, 0, 0)).max() < 16
+
+
+def test_what_is_no_jpeg_goes_to_an_endpoint_as_it_is() -> None:
+    png = encode_png(grey(28, 28))
+    assert seen_as_png(png) is png
+
+
+def test_a_damaged_jpeg_is_refused() -> None:
+    with pytest.raises(ValueError, match="a damaged JPEG"):
+        seen_as_png(encode_seen(grey(28, 28))[:20])

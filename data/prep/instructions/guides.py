@@ -10,6 +10,7 @@ out-of-fold  for a training frame the gate that was not trained on it (`train.ga
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from dat_runtime import fields, gate, manifest
 from dat_runtime.draw import Image
@@ -26,7 +27,7 @@ FOUND_IOU = 0.5
 """The least overlap at which a detection finds an accident, as in Recall@0.5."""
 
 Guide = Callable[[Frame, Image], Sequence[Detection]]
-"""The detections D⁺ (Eq. 2) for a frame, with boxes in pixels of the image."""
+"""The detections D⁺ (Eq. 2) for a frame, with boxes in pixels of the image; any thread may ask."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,21 @@ def from_labels(frame: Frame, image: Image) -> Sequence[Detection]:
 
 def from_gate(folder: Path) -> Guide:
     """The detections of the gate in `folder` that its own settings keep."""
-    detector = YoloDetector.load(folder)
-    threshold = detector.settings.keep
-    return lambda frame, image: gate.kept(detector.detect(image), threshold)
+    idle: SimpleQueue[YoloDetector] = SimpleQueue()
+    idle.put(YoloDetector.load(folder))
+
+    def detections(frame: Frame, image: Image) -> Sequence[Detection]:
+        # A detector of its own for each thread: OpenVINO's answers one caller at a time.
+        try:
+            detector = idle.get_nowait()
+        except Empty:
+            detector = YoloDetector.load(folder)
+        try:
+            return gate.kept(detector.detect(image), detector.settings.keep)
+        finally:
+            idle.put(detector)
+
+    return detections
 
 
 def out_of_fold(data: Path, whole: Path, folds: Sequence[Path]) -> Guide:

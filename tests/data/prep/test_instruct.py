@@ -1,20 +1,28 @@
 """Instruction data: one frame in, boxed and raw samples out, coordinates there and back."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
 from dat_runtime import answer, schema
+from dat_runtime.edge.source import read_frame
+from dat_runtime.event import question
 from dat_runtime.manifest import verify
 from dat_runtime.stage import Stage
 from dat_runtime.truth import SPLITS, read_split
 from dat_runtime.types import Size
 from data.prep import instruct
+from data.prep.instructions.guides import from_gate
 from data.prep.instructions.sharegpt import INPUTS
 from tests.data.prep.prepared_builder import write_data
+
+BOTH = ("--inputs", "boxed", "raw")
 
 
 def run(tmp_path: Path, gate: Path, *options: str) -> int:
@@ -53,7 +61,7 @@ def test_an_image_is_stored_at_the_size_that_its_sample_states(
     tmp_path: Path, gate_folder: Path
 ) -> None:
     write_data(tmp_path / "data")
-    run(tmp_path, gate_folder, "--max-pixels", "12544")
+    run(tmp_path, gate_folder, "--max-pixels", "12544", *BOTH)
     for inputs in INPUTS:
         for sample in read(tmp_path, f"{inputs}_train"):
             image = cv2.imread(str(tmp_path / "instructions" / sample["images"][0]))
@@ -66,7 +74,7 @@ def test_raw_and_boxed_differ_by_the_drawing_and_the_listed_boxes_alone(
     tmp_path: Path, gate_folder: Path
 ) -> None:
     write_data(tmp_path / "data")
-    run(tmp_path, gate_folder)
+    run(tmp_path, gate_folder, *BOTH)
     folder = tmp_path / "instructions"
     for boxed, raw in zip(read(tmp_path, "boxed_val"), read(tmp_path, "raw_val"), strict=True):
         assert boxed["system"] == raw["system"]
@@ -81,14 +89,79 @@ def test_every_data_set_that_dataset_info_names_is_there_and_the_folder_verifies
     tmp_path: Path, gate_folder: Path
 ) -> None:
     write_data(tmp_path / "data")
-    run(tmp_path, gate_folder)
+    run(tmp_path, gate_folder, *BOTH)
     folder = tmp_path / "instructions"
     info = json.loads((folder / "dataset_info.json").read_text())
     assert set(info) == {f"{i}_{s}" for i in INPUTS for s in SPLITS}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
     config = verify(folder, "instructions").config
     classes = ["moderate", "severe"]
-    assert config == {"max_pixels": 1003520, "detections": "gate", "classes": classes}
+    assert config == {
+        "max_pixels": 1003520,
+        "inputs": ["boxed", "raw"],
+        "detections": "gate",
+        "classes": classes,
+    }
+
+
+def test_raw_samples_are_made_only_where_they_are_asked_for(
+    tmp_path: Path, gate_folder: Path
+) -> None:
+    write_data(tmp_path / "data")
+    run(tmp_path, gate_folder)
+    folder = tmp_path / "instructions"
+    assert [path.name for path in folder.glob("images/*")] == ["boxed"]
+    assert not list(folder.glob("raw_*"))
+
+
+def test_raw_samples_need_no_gate(tmp_path: Path, gate_folder: Path) -> None:
+    write_data(tmp_path / "data")
+    data, out = ["--data", str(tmp_path / "data")], tmp_path / "raw"
+    assert instruct.main([*data, "--inputs", "raw", "--out", str(out)]) == 0
+    run(tmp_path, gate_folder, *BOTH)
+    for name in ("raw_test.json", "truth.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "instructions" / name).read_bytes()
+    assert not (out / "detections.json").exists()
+
+
+@pytest.mark.parametrize("options", [["--gate", "g"], ["--detections", "labels"]])
+def test_raw_samples_take_no_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    write_data(tmp_path / "data")
+    command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "raw"), "--inputs", "raw"]
+    assert instruct.main([*command, *options]) == 1
+    assert "takes no gate" in capsys.readouterr().err
+
+
+def test_training_and_field_see_the_same_pixels(tmp_path: Path, gate_folder: Path) -> None:
+    """What a trainer opens with Pillow is what a node's question holds, bit for bit."""
+    data = write_data(tmp_path / "data")
+    run(tmp_path, gate_folder, *BOTH)
+    guide = from_gate(gate_folder)
+    for frame in read_split(data, "test"):
+        image = read_frame(data / frame.image)
+        for inputs, shown in (("boxed", guide(frame, image)), ("raw", None)):
+            name = f"images/{inputs}/test/{frame.image_id}.jpg"
+            with Image.open(tmp_path / "instructions" / name) as stored:
+                trained = np.asarray(stored.convert("RGB"))
+            with Image.open(io.BytesIO(question(image, shown).png)) as asked:
+                assert asked.format == "PNG"
+                assert (trained == np.asarray(asked)).all()
+
+
+def test_samples_keep_the_order_of_the_frames_whichever_thread_is_first(
+    tmp_path: Path, gate_folder: Path
+) -> None:
+    sizes = {f"f{number:02}": (40 + 28 * (number % 7), 90) for number in range(40)}
+    data = write_data(tmp_path / "data", sizes)
+    run(tmp_path, gate_folder)
+    ids = [frame.image_id for frame in read_split(data, "train")]
+    samples = read(tmp_path, "boxed_train")
+    assert [sample["image_id"] for sample in samples] == ids
+    for sample in samples:
+        image = cv2.imread(str(tmp_path / "instructions" / sample["images"][0]))
+        assert [image.shape[1], image.shape[0]] == sample["frame"]
 
 
 def test_a_second_run_does_nothing_and_another_pixel_limit_runs_again(

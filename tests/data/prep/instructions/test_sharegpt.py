@@ -8,7 +8,7 @@ import pytest
 
 from dat_runtime import schema
 from dat_runtime.errors import DataError
-from dat_runtime.event import Question
+from dat_runtime.prompt import SYSTEM
 from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box, Size
 from data.prep.instructions.dataset_info import dataset_info
@@ -21,12 +21,11 @@ CAMERA, SEEN = Size(200, 100), Size(56, 28)
 def test_a_sample_holds_the_question_and_the_answer_that_the_labels_call_for() -> None:
     accidents = (Accident(Box(0, 0, 100, 50, CAMERA), "severe"),)
     frame = Frame("a", "images/train/a.jpg", CAMERA, accidents)
-    asked = Question(b"the picture", "the system message", "the prompt", SEEN)
-    made = sample(frame, asked, "images/raw/train/a.png")
+    made = sample(frame, "the prompt", SEEN, "images/raw/train/a.jpg")
     assert list(made) == ["image_id", "system", "messages", "images", "frame", "original"]
-    assert made["system"] == "the system message"
+    assert made["system"] == SYSTEM
     assert made["messages"][0] == {"role": "user", "content": "<image>the prompt"}
-    assert made["images"] == ["images/raw/train/a.png"]
+    assert made["images"] == ["images/raw/train/a.jpg"]
     assert (made["frame"], made["original"]) == ([56, 28], [200, 100])
     verdict = schema.check(made["messages"][1]["content"], SEEN.width, SEEN.height)
     assert verdict.assessment is not None
@@ -52,5 +51,5 @@ def test_a_frame_that_the_model_cannot_take_is_named_by_its_whole_path(tmp_path:
     )
     (tmp_path / "data" / "truth_val.jsonl").write_text(line)
     with pytest.raises(DataError) as caught:
-        write_split(tmp_path / "data", "val", from_labels, tmp_path / "out", 12544)
+        write_split(tmp_path / "data", "val", from_labels, tmp_path / "out", ["boxed"], 12544)
     assert str(caught.value).startswith(f"{picture}: no image for the model: side ratio above")
