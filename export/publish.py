@@ -26,6 +26,7 @@ from export.repository import ceremony, releases, report
 from export.repository.keys import make_key, read_private, read_public
 from export.repository.online import is_online, refresh
 from export.repository.store import Store
+from export.repository.terms import terms_of
 
 
 @reports_errors
@@ -153,15 +154,15 @@ def _add(args: argparse.Namespace) -> int:
         raise ConfigError(f"--rollout {args.rollout}, expected a share from 0 to 1")
     store, signers = Store(args.repository), _signers(args.key)
     with store.locked():
-        terms = releases.add(
-            store,
-            release,
+        terms = terms_of(
             args.bundle,
             args.base,
             args.scores,
+            release=releases.next_release(store),
             runtime=args.runtime,
             rollout=args.rollout,
         )
+        releases.add(store, release, args.bundle, terms)
         print(
             f"[publish] {args.release} is release {terms.release}: rank {terms.rank}, alpha "
             f"{terms.alpha:g}, {', '.join(terms.modules)}, for {terms.base}"

@@ -14,7 +14,6 @@ from dat_runtime.errors import ConfigError
 from dat_runtime.files import sync_folder
 from export.repository.ceremony import renewed_targets, stage_targets
 from export.repository.store import Store
-from export.repository.terms import terms_of
 
 
 def release_name(text: str) -> tuple[str, str]:
@@ -32,32 +31,31 @@ def release_name(text: str) -> tuple[str, str]:
     return name, version
 
 
-def add(
-    store: Store,
-    release: tuple[str, str],
-    bundle: Path,
-    base: str,
-    scores: Path,
-    *,
-    runtime: str,
-    rollout: float,
-) -> Terms:
-    """Copy a bundle's files among the targets and stage targets that name them; its terms.
-
-    The arguments from `base` on are those of `terms_of`.
+def next_release(store: Store) -> int:
+    """The number of the release that is added next, above that of any before, taken back or not.
 
     Raises:
-        DatError: an earlier change waits, the release is there already, or the bundle is not what
-            it should be.
+        ConfigError: an earlier change waits.
+    """
+    store.demand_nothing_waits()
+    return renewed_targets(store).version
+
+
+def add(store: Store, release: tuple[str, str], bundle: Path, terms: Terms) -> None:
+    """Copy a bundle's files among the targets and stage targets that name them.
+
+    Args:
+        terms: with the number that `next_release` gave.
+
+    Raises:
+        ConfigError: an earlier change waits, the release is there already, or no node would take
+            it for one.
     """
     store.demand_nothing_waits()
     targets = renewed_targets(store)
     name, version = release
     if _paths(targets, release):
         raise ConfigError(f"{name}/{version} is published already: give the bundle another version")
-    # Higher than that of every release before it, taken back or not.
-    number = targets.version
-    terms = terms_of(bundle, base, scores, release=number, runtime=runtime, rollout=rollout)
     for path in sorted(p for p in bundle.rglob("*") if p.is_file()):
         file = path.relative_to(bundle).as_posix()
         target = TargetFile.from_file(target_path(name, version, file), str(path), ["sha256"])
@@ -67,7 +65,6 @@ def add(
         _copy(path, target, store.targets)
     _demand_offered(targets, release)
     stage_targets(store, targets)
-    return terms
 
 
 def set_rollout(store: Store, release: tuple[str, str], share: float) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG, WEIGHTS, read_header
 from dat_runtime.edge.bundle import open_bundle
-from dat_runtime.edge.updates.offer import Terms, gate_digest, is_number
+from dat_runtime.edge.updates.offer import Terms, gate_digest
 from dat_runtime.edge.updates.processor import FILES, processor_digest
 from dat_runtime.errors import ConfigError, DataError, ModelError
-from dat_runtime.fields import NAME, above, checked
+from dat_runtime.fields import NAME, above, checked, number, shown
 from dat_runtime.files import read_json
 
 MOST_BYTES = 1 << 20
 
+FIGURE = number(-1e300, 1e300)
 _FACTOR = ".lora_A.weight"
 
 
@@ -72,8 +73,8 @@ def read_metrics(scores: Path) -> dict[str, float]:
         figure = entry.get("value") if isinstance(entry, dict) else entry
         if figure is None:
             continue
-        if not is_number(figure):
-            raise DataError(f"{name} is {figure!r}, expected a number", scores)
+        if not FIGURE.holds(figure):
+            raise DataError(f"{name} is {shown(figure)}, expected {FIGURE.expected}", scores)
         metrics[name] = figure
     if "n" not in metrics:
         raise DataError("has no n: it is no scores.json of eval.score", scores)

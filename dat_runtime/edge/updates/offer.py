@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dat_runtime import fields, manifest
 from dat_runtime.edge.updates.refusals import BadOffer
-from dat_runtime.fields import Rule, is_finite
+from dat_runtime.fields import Rule
 
 PREFIX = "bundles/"
 
@@ -41,19 +41,28 @@ _SHORT = Rule(
     lambda v: isinstance(v, str) and 0 < len(v) <= 200 and v.isprintable(),
     "1 to 200 printable characters",
 )
+
+
+def decimal(low: float, high: float) -> Rule:
+    """A text that writes a number: what is signed, canonical JSON, has whole numbers only."""
+    return Rule(
+        lambda v: (
+            isinstance(v, str) and _DECIMAL.fullmatch(v) is not None and low <= float(v) <= high
+        ),
+        f"a text that writes a number from {low:g} to {high:g}",
+    )
+
+
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
+_FIGURE = decimal(-1e300, 1e300)
 _METRICS = Rule(
     lambda v: (
         isinstance(v, dict)
         and len(v) <= 64
-        and all(_SHORT.holds(name) and is_number(value) for name, value in v.items())
+        and all(_SHORT.holds(name) and _FIGURE.holds(value) for name, value in v.items())
     ),
-    "at most 64 numbers by name",
+    "at most 64 numbers by name, each a text",
 )
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number; true and false are none."""
-    return type(value) in (int, float) and is_finite(value)
 
 
 TERMS: Mapping[str, Rule] = {
@@ -62,7 +71,7 @@ TERMS: Mapping[str, Rule] = {
     "base_revision": _SHORT,
     "processor": SHA256,
     "rank": fields.whole(1, 1024),
-    "alpha": fields.above(0, 1e6),
+    "alpha": decimal(1e-6, 1e6),
     "modules": fields.list_of(_SHORT, 1, 256),
     "gate": SHA256,
     "prompt": fields.whole(1),
@@ -70,7 +79,7 @@ TERMS: Mapping[str, Rule] = {
     "drawing": fields.whole(1),
     "runtime": RUNTIME,
     "metrics": _METRICS,
-    "rollout": fields.SHARE,
+    "rollout": decimal(0, 1),
 }
 """What `custom` holds. Further keys are let pass: a later publisher may say more."""
 
@@ -114,11 +123,22 @@ class Terms:
             ValueError: the first field that is missing or wrong.
         """
         found = fields.checked(custom, TERMS, "custom", further_keys=True)
-        return cls(**{name: found[name] for name in TERMS} | {"modules": tuple(found["modules"])})
+        read = {
+            "alpha": float(found["alpha"]),
+            "modules": tuple(found["modules"]),
+            "metrics": {name: float(figure) for name, figure in found["metrics"].items()},
+            "rollout": float(found["rollout"]),
+        }
+        return cls(**{name: found[name] for name in TERMS} | read)
 
     def as_json(self) -> dict[str, Any]:
         """As `custom` holds it."""
-        return vars(self) | {"modules": list(self.modules)}
+        return vars(self) | {
+            "alpha": repr(float(self.alpha)),
+            "modules": list(self.modules),
+            "metrics": {name: repr(float(figure)) for name, figure in self.metrics.items()},
+            "rollout": repr(float(self.rollout)),
+        }
 
 
 class OfferedFile(NamedTuple):
