@@ -1,7 +1,6 @@
 """A small adapter, nodes that trained it further, and their keys."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from dat_runtime.federation.factors import Start, read_start
 from dat_runtime.federation.increment import write_increment
 from dat_runtime.federation.round import Round, open_round
+from dat_runtime.stage import Stage
 
 Factors = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Module -> B (out, r), A (r, in)."""
@@ -141,11 +141,13 @@ class Fleet:
 
 
 def make_fleet(root: Path, nodes: int, seed: int = 0) -> Fleet:
-    rng = np.random.default_rng(seed)
-    start = read_start(write_adapter(root / "start", random_factors(rng)))
+    """A fleet that starts from an adapter as `train.lora` leaves it."""
+    factors = random_factors(np.random.default_rng(seed))
+    stated = {"instructions": {"classes": ["moderate", "severe"]}}
+    with Stage(root / "start", kind="lora", inputs={}, config=stated) as folder:
+        write_adapter(folder, factors)
+        (folder / "README.md").write_text("---\nbase_model: base\n---\n# Adapter\n")
+        (folder / "config.yaml").write_text("image_max_pixels: 12544\n")
+    start = read_start(root / "start")
     keys = {f"node-{i:02}": Ed25519PrivateKey.generate() for i in range(nodes)}
     return Fleet(root, start, open_round(3, start), keys)
-
-
-def weights_of(root: Path, adapters: Mapping[str, Factors]) -> list[Start]:
-    return [read_start(write_adapter(root / name, f)) for name, f in adapters.items()]
