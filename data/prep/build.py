@@ -1,7 +1,7 @@
 """Prepare the set: `python -m data.prep.build --source SRC --out OUT/data`.
 
-SRC holds the public sets, or your own data (`docs/data.md` lists the layouts), as folders or zip
-files, and is never changed. Faults are repaired or refused by the rules of `faults.RULES` and
+SRC holds the public sets, or your own data (`docs/data.md` lists the layouts), as folders or
+archives, and is never changed. Faults are repaired or refused by the rules of `faults.RULES` and
 listed in `report.json`; leaks between splits are found and reported. A further run only redoes what
 changed.
 """
@@ -16,11 +16,12 @@ from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.stage import Stage
-from data.prep.importers import archive, cctv, coco, rate_logs, voc, yolo
+from data.prep.importers import cctv, coco, rate_logs, voc, yolo
 from data.prep.importers.classes import Classes
 from data.prep.importers.faults import refuse
 from data.prep.importers.source_frame import Ids
 from data.prep.importers.sources import OPTIONAL, Sources, find_sources
+from data.prep.importers.unpacked import folders_of
 from data.prep.pictures import prepare
 from data.prep.pictures.pool import ENGINES, Engine
 from data.prep.prepared import witnesses, writer
@@ -42,6 +43,7 @@ class Options:
 
     seed: int = 0
     strict: bool = False
+    on_bad_label: str = "stop"
     leak_free: bool = False
     negatives_by_clip: bool = False
     single_class: bool = False
@@ -63,15 +65,18 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = command("data.prep.build", __doc__)
     add = parser.add_argument
-    add("--source", type=Path, nargs="+", required=True, help="folders or zip files with the sets")
+    add("--source", type=Path, nargs="+", required=True, help="folders, .zip or .tar.gz files")
     add("--out", type=Path, required=True, help="folder to make")
     add("--strict", action="store_true", help="refuse every fault, repair none")
+    add("--on-bad-label", default="stop", choices=("stop", "skip"),
+        help="where a label has a fault that is refused: stop (default), or skip its frame, which "
+        "is counted and listed")  # fmt: skip
     add("--seed", type=int, default=0, help="seed of the splits that are made here (default 0)")
     add("--leak-free", action="store_true", help="make new splits by groups of frames that belong "
         "together, stratified by class, instead of keeping the published split")  # fmt: skip
     add("--negatives-by-clip", action="store_true", help="keep the negatives of a clip together")
     add("--classes", nargs="+", default=(), metavar="NAME=SEVERITY",
-        help="what each class means: moderate, severe or ignore; or one YAML file")  # fmt: skip
+        help="what each class means: moderate, severe, none, ignore; or one YAML file")  # fmt: skip
     add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
     add("--on-conflict", default=conflicts.LEAVE_OUT, choices=conflicts.CHOICES,
         help="frames of one picture with different labels: leave them out of train (default), "
@@ -91,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(
         seed=args.seed,
         strict=args.strict,
+        on_bad_label=args.on_bad_label,
         leak_free=args.leak_free,
         negatives_by_clip=args.negatives_by_clip,
         single_class=args.single_class,
@@ -99,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trace_unit=args.trace_unit,
         classes=Classes.read(args.classes) if args.classes else Classes(),
     )
-    roots = [_folder_of(source, args.out) for source in args.source]
+    roots = folders_of(args.source, args.out)
     sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
     stage = Stage(
@@ -112,19 +118,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         summaries.print_summary(report)
         print(f"[data] the same with pictures: {args.out / 'report.html'}")
     return 0
-
-
-def _folder_of(source: Path, out: Path) -> Path:
-    """The source itself; an archive is unpacked once, beside the output folder."""
-    if not archive.is_archive(source):
-        return source
-    folder = out.with_name(f"{out.name}.unpacked") / source.stem
-    stage = archive.unpacking(source, folder)
-    if not stage.up_to_date():
-        with stage as partial:
-            count = archive.unpack(source, partial)
-            print(f"[data] {source.name}: {count:,} files unpacked", flush=True)
-    return folder
 
 
 def _keep_apart(out: Path, sources: Sources) -> None:
@@ -153,9 +146,9 @@ def build(
     # Scan: the frames of the source. Faults of labels stop the build before any picture is read.
     ids = Ids()
     scan = _SCANS[sources.layout](sources, options.classes, ids)
-    refuse(scan.faults, sources.path, options.strict)
-    if not scan.published and not options.leak_free:
-        raise ConfigError(f"{sources.accidents} has no splits: --leak-free makes them")
+    refuse(scan.faults, sources.path, options.strict, options.on_bad_label == "skip")
+    if not options.leak_free:
+        scan.demand_splits(sources.accidents)
     negatives, negative_faults = cctv.scan(sources, ids)
     frames = scan.frames + negatives
     testifying = witnesses.find(negatives, sources)
@@ -172,7 +165,7 @@ def build(
     contradictions = conflicts.find(kept, testimony, staging, engine)
     faults = scan.faults + negative_faults + picture_faults(frames, pictures[:count]) + copies
     faults += contradictions.faults(len(kept))
-    refuse(faults, sources.path, options.strict)
+    refuse(faults, sources.path, options.strict, options.on_bad_label == "skip")
 
     # Assign splits, resolve contradictions and find leaks. A split that is free of leaks is made
     # from the groups, so there they come first.

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO
 
 from dat_runtime.errors import DataError
-from dat_runtime.stage import Stage
 
 MAX_ENTRIES = 200_000
 MAX_TOTAL = 64 * 1024**3
@@ -37,13 +36,6 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 """Precedes the end record in large archives (4.3.15)."""
 _CHUNK = 1024 * 1024
-
-
-def unpacking(archive: Path, folder: Path) -> Stage:
-    """The stage that `unpack` writes into: `folder` appears whole or not at all."""
-    return Stage(
-        folder, kind="source", inputs={"archive": archive}, config={}, code=[Path(__file__)]
-    )
 
 
 def unpack(archive: Path, folder: Path) -> int:
@@ -128,15 +120,21 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path) -> None:
         end = entry.header_offset + entry.compress_size
 
 
-def _problem(entry: zipfile.ZipInfo) -> str | None:
-    """Why an entry cannot be trusted; None if it can."""
-    name = entry.filename
+def name_problem(name: str) -> str | None:
+    """Why the name of an entry cannot be trusted; None if it can."""
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name:
         return "an absolute or foreign path"
     if any(part in ("", ".", "..") for part in name.rstrip("/").split("/")):
         return "a path that leads out of the folder"
-    if len(name.encode()) > _MAX_PATH or any(ord(c) < 32 for c in name):
+    if len(os.fsencode(name)) > _MAX_PATH or any(ord(c) < 32 for c in name):
         return f"a path over {_MAX_PATH} bytes or with control characters"
+    return None
+
+
+def _problem(entry: zipfile.ZipInfo) -> str | None:
+    """Why an entry cannot be trusted; None if it can."""
+    if problem := name_problem(entry.filename):
+        return problem
     kind = stat.S_IFMT(entry.external_attr >> 16)  # Unix's file mode lies in the upper half
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "a link or device, only files and folders are unpacked"
@@ -165,8 +163,3 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive:
                     f"entry {entry.filename!r:.200}: longer than its header says", archive
                 )
             file.write(chunk)
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a source is a zip file, by its name."""
-    return path.is_file() and path.suffix.lower() == ".zip"
