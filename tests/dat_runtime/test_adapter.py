@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ def test_files_of_the_safetensors_library_are_read(tmp_path: Path) -> None:
     assert read_adapter(folder_of(tmp_path, numpy_files.save(tensors))).dtypes == ("F16",)
 
 
+def other_size() -> dict[str, Any]:
+    """A second layer of another size than the first."""
+    others = {
+        A.replace(".0.", ".1."): entry([2, 4], 96),
+        B.replace(".0.", ".1."): entry([8, 2], 128),
+    }
+    return HEADER | others
+
+
+def million_tensors() -> bytes:
+    """12.8 s in the safetensors library."""
+    return b'{"__metadata__":{}' + b',"a":{}' * 1_000_000 + b"}"
+
+
 DUPLICATE = json.dumps(HEADER)[:-1] + f', "{A}": {json.dumps(entry([2, 8], 0))}}}'
 
 
@@ -83,6 +98,15 @@ DUPLICATE = json.dumps(HEADER)[:-1] + f', "{A}": {json.dumps(entry([2, 8], 0))}}
         (file_of({"model.embed.weight": entry([2, 12], 0)}), "not the name of a LoRA weight"),
         (file_of({A: entry([3, 8], 0)}), "at rank 2"),
         (file_of({A: entry([2, 12], 0)}), "only lora_A"),
+        (
+            file_of({"__metadata__": {"a": 1}, **HEADER}),
+            "__metadata__ is {'a': 1}, expected at most",
+        ),
+        (file_of({"__metadata__": "text", **HEADER}), "__metadata__ is 'text', expected an object"),
+        (file_of({"__metadata__": dict.fromkeys(map(str, range(17)), ""), **HEADER}), "16 texts"),
+        (file_of({A: entry([2, 8], 0), B: entry([4, 2], 64, "F16")}, DATA[:80]), "F16 beside F32"),
+        (file_of(other_size(), bytes(192)), r"1.q_proj is \[8, 4\], .*0.q_proj \[4, 8\]"),
+        (file_of(million_tensors(), b""), "no header of 2 to 1048576 bytes"),
         (file_of(HEADER, DATA[:-4] + struct.pack("<f", float("nan"))), "NaN or infinity"),
         (file_of(HEADER, struct.pack("<f", float("-inf")) + DATA[4:]), "NaN or infinity"),
     ],
@@ -113,13 +137,63 @@ def test_infinity_is_found_in_half_precision(tmp_path: Path, dtype: str) -> None
         ({"base_model_name_or_path": "C:\\model"}, "expected a model's name, not a path"),
         ({"r": 0}, "r is 0"),
         ({"r": True}, "r is True"),
+        ({"base_model_name_or_path": "a/../b"}, "base_model_name_or_path"),
+        ({"base_model_name_or_path": "https://host/model"}, "base_model_name_or_path"),
+        ({"base_model_name_or_path": "a/b/c"}, "base_model_name_or_path"),
+        ({"base_model_name_or_path": ".."}, "base_model_name_or_path"),
+        ({"revision": "main"}, "revision is 'main', expected a commit, or a folder's sha256"),
+        ({"lora_alpha": 1e9}, "lora_alpha is 1000000000.0 at rank 2, expected at most 64 times"),
+        ({"lora_alpha": 129}, "lora_alpha is 129 at rank 2"),
+        ({"lora_alpha": 0}, "lora_alpha is 0"),
+        ({"lora_dropout": 2}, "lora_dropout is 2"),
+        ({"target_modules": ".*"}, r"target_modules is '\.\*', expected a list"),
+        ({"target_modules": ["(a+)+"]}, "target_modules"),
+        ({"target_modules": []}, "target_modules"),
+        ({"target_modules": ["q_proj", "k_proj"]}, "no weights for k_proj"),
+        ({"target_modules": ["k_proj"]}, "q_proj: target_modules does not name it"),
+        ({"rank_pattern": {"q_proj": 9}}, "rank_pattern is {'q_proj': 9}, expected {}"),
+        ({"alpha_pattern": {"q_proj": 9}}, "alpha_pattern"),
+        ({"use_dora": True}, "use_dora is True, expected False"),
+        ({"use_dora": 0}, "use_dora is 0, expected False"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save is \['lm_head'\], expected None"),
+        ({"auto_mapping": {"parent_library": "os"}}, "auto_mapping"),
+        ({"layer_replication": [[0, 9]]}, "layer_replication"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
+        ({"lora_bias": True}, "lora_bias is True"),
+        ({"loaded_from": "elsewhere"}, "unknown key 'loaded_from'"),
     ],
 )
 def test_a_configuration_must_state_kind_base_revision_and_rank(
     tmp_path: Path, change: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=r"adapter_(config\.json|model\.safetensors): ") as refusal:
         read_adapter(folder_of(tmp_path, file_of(HEADER), CONFIG | change))
+    assert re.search(words, str(refusal.value))
+
+
+def test_limits_belong_to_what_is_allowed(tmp_path: Path) -> None:
+    changed = CONFIG | {"lora_alpha": 128, "use_rslora": True, "lora_dropout": 1}
+    assert read_adapter(folder_of(tmp_path, file_of(HEADER), changed)).scale == 128 / 2**0.5
+
+
+def test_a_key_stated_twice_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, file_of(HEADER))
+    text = json.dumps(CONFIG).replace('"r": 2', '"r": 4, "r": 2')
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"adapter_config\.json: is not JSON \(duplicate key\)"):
+        read_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    "target", ["q_proj", "0.q_proj", "layers.0.q_proj", "model.layers.0.q_proj"]
+)
+def test_a_target_names_a_module_by_its_end_as_in_peft(tmp_path: Path, target: str) -> None:
+    changed = CONFIG | {"target_modules": [target]}
+    if target.startswith("model."):
+        with pytest.raises(ModelError, match="does not name it"):
+            read_adapter(folder_of(tmp_path, file_of(HEADER), changed))
+    else:
+        assert read_adapter(folder_of(tmp_path, file_of(HEADER), changed)).tensors == 2
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

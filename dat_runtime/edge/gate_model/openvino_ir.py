@@ -113,7 +113,7 @@ class _Reader:
 def _number(text: str) -> int:
     text = text.strip()
     if not text.isdecimal() or len(text) > _MAX_DIGITS:
-        raise ValueError(f"{text:.20!r} is no fixed length")
+        raise ValueError(f"{text!r:.24} is no fixed length")
     return int(text)
 
 
@@ -130,6 +130,10 @@ def check_ir(content: bytes, side: int, weight_bytes: int) -> None:
     parser.CharacterDataHandler = reader.text
     parser.StartDoctypeDeclHandler = reader.refuse
     parser.EntityDeclHandler = reader.refuse
+    if not content.startswith(b"<?xml"):
+        raise ValueError(
+            "is not XML in UTF-8"
+        )  # by a mark at its start another reader would choose
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:

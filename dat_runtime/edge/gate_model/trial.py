@@ -12,7 +12,13 @@ from types import TracebackType
 
 import numpy as np
 
-from dat_runtime.edge.engines import Engine, load_engine, model_files, stated_sizes
+from dat_runtime.edge.engines import (
+    Engine,
+    load_engine,
+    silent_onnxruntime,
+    silent_openvino,
+    stated_sizes,
+)
 from dat_runtime.edge.gate_model.onnx_graph import read_graph
 from dat_runtime.edge.gate_model.onnx_shapes import check_graph
 from dat_runtime.edge.gate_model.openvino_ir import check_ir
@@ -74,13 +80,17 @@ class Trial:
             trial.demand()
 
     Leaving the block ends the child.
+
+    Args:
+        side: of the model's input, pixels.
+        cpu_s: processor time that the child may take.
     """
 
-    def __init__(self, path: Path, side: int):
-        self._path = path
+    def __init__(self, path: Path, side: int, cpu_s: int = MAX_CPU_S):
+        self._path, self._cpu_s = path, cpu_s
         self._began = time.monotonic()
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(path.absolute()), str(side)],
+            [sys.executable, "-P", "-m", __name__, str(path.absolute()), str(side), str(cpu_s)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -108,7 +118,7 @@ class Trial:
         said = words[:_MAX_WORDS].decode("utf-8", "replace").strip()
         if not said:
             said = (
-                f"{self._path}: ended with {self._child.returncode}; {MAX_CPU_S} s of processor "
+                f"{self._path}: ended with {self._child.returncode}; {self._cpu_s} s of processor "
                 f"time and {MAX_MEMORY >> 20} MB are allowed"
             )
         raise ModelError(f"a first run in a process of its own failed: {said}")
@@ -133,11 +143,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
 
 
-def _limit(model_bytes: int) -> None:
+def _limit(model_bytes: int, cpu_s: int) -> None:
     """Of this process, from now on: the address space that is taken already stays."""
     if resource is None:
         return
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # elsewhere address space is not counted, or not to be limited
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -167,25 +177,24 @@ def first_run(path: Path, side: int, engine: Engine | None = None) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The child: the model's path and the side of its input; says on stdout what is wrong."""
-    path, side = Path(argv[0]), int(argv[1])
+    """The child: told path, side and seconds; says on stdout what is wrong with the model."""
+    path, side, cpu_s = Path(argv[0]), int(argv[1]), int(argv[2])
     try:
         _import_engine(path)
-        _limit(sum(path.with_name(name).stat().st_size for name in model_files(path.name)))
+        _limit(sum(stated_sizes(path).values()), cpu_s)
         first_run(path, side)
-    except (ModelError, MemoryError) as error:
+    except (ModelError, MemoryError, ImportError) as error:
         print(str(error) or "out of memory")
         return 1
     return 0
 
 
 def _import_engine(path: Path) -> None:
-    from dat_runtime.edge import engines
-
+    """Before the limits: what a library takes for itself is not the model's."""
     if path.suffix == ".onnx":
-        engines.silent_onnxruntime()
+        silent_onnxruntime()
     else:
-        engines.silent_openvino()
+        silent_openvino()
 
 
 if __name__ == "__main__":
