@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dat_runtime.edge.bundle import Bundle
 from dat_runtime.edge.updates.offer import Offer, Terms
 from dat_runtime.edge.updates.switch import State
-from dat_runtime.manifest import VERSIONS
+from dat_runtime.manifest import VERSIONS, Manifest
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Here:
     release: int = 0
 
 
-def here(runtime: str, at_work: Bundle | None, state: State) -> Here:
-    """What a node with a version at work has."""
+def here(runtime: str, at_work: Manifest | None, state: State) -> Here:
+    """What a node has whose version at work has that manifest."""
     if at_work is None:
         return Here(runtime)
     signed = state.signed.get(state.current or "")
     return Here(
         runtime=runtime,
-        base=at_work.adapter.base,
-        revision=at_work.adapter.revision,
+        base=at_work.config.get("base"),
+        revision=at_work.config.get("revision"),
         processor=None if signed is None else signed.processor,
         release=0 if signed is None else signed.release,
     )

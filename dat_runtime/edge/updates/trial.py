@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import gate
+from dat_runtime import gate, manifest
 from dat_runtime.draw import Image, is_too_long, size_of
 from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor
-from dat_runtime.edge.bundle import Bundle, open_bundle
+from dat_runtime.edge.bundle import KIND
 from dat_runtime.edge.cameras.pictures import SUFFIXES
+from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.node_settings import NodeSettings
 from dat_runtime.edge.source import read_frame
 from dat_runtime.edge.updates.probation import (
@@ -199,7 +200,7 @@ def main() -> int:
         print(error)
         return NO_FRAMES
     try:
-        tried = _try(open_bundle(Path(job["bundle"])), frames, job["mllm"])
+        tried = _try(Path(job["bundle"]), frames, job["mllm"])
     except (DatError, MemoryError) as error:
         print(str(error) or "out of memory")
         return BROKEN
@@ -223,31 +224,37 @@ def _bound(parent: int) -> None:
         raise SystemExit(0)
 
 
-def _try(bundle: Bundle, frames: Sequence[Image], mllm: dict[str, Any] | None) -> Tried:
+def _try(bundle: Path, frames: Sequence[Image], mllm: dict[str, Any] | None) -> Tried:
+    """Whoever asks for the trial has opened the bundle before, with all that is checked then."""
+    detector = YoloDetector.load(bundle / "gate")
+    max_pixels = manifest.read(bundle, KIND).config["max_pixels"]
     assessor = None
     if mllm is not None:
         assessor = EndpointAssessor(
             mllm["url"], mllm["model"], api_key=mllm["key"], timeout=mllm["timeout"]
         )
     tally, seen = Tally(), 0
-    bundle.detector.detect(frames[0])  # an engine's first look takes longer than all others
+    detector.detect(frames[0])  # an engine's first look takes longer than all others
     for number, frame in enumerate(frames):
-        seen += _look(bundle, frame, tally, assessor if number < MOST_QUESTIONS else None)
+        asked = assessor if number < MOST_QUESTIONS else None
+        seen += _look(detector, frame, max_pixels, tally, asked)
     return Tried(tally.measured(), seen)
 
 
-def _look(bundle: Bundle, frame: Image, tally: Tally, assessor: Assessor | None) -> bool:
+def _look(
+    detector: YoloDetector, frame: Image, max_pixels: int, tally: Tally, assessor: Assessor | None
+) -> bool:
     """Whether the gate would not drop the frame."""
-    settings = bundle.detector.settings
+    settings = detector.settings
     began = time.monotonic()
     try:
-        detections = bundle.detector.detect(frame)
+        detections = detector.detect(frame)
     except DatError:
         tally.looked(time.monotonic() - began, failed=True)
         return False
     tally.looked(time.monotonic() - began)
     if assessor is not None and not is_too_long(size_of(frame)):
-        asked = question(frame, gate.kept(detections, settings.keep), bundle.max_pixels)
+        asked = question(frame, gate.kept(detections, settings.keep), max_pixels)
         began = time.monotonic()
         tally.asked()
         try:

@@ -196,8 +196,8 @@ def _here(versions: Versions, state: State) -> compatibility.Here:
     at_work = None
     if state.current is not None:
         try:
-            at_work = open_bundle(versions.folder_of(state.current))
-        except (ManifestError, ModelError) as error:
+            at_work = manifest.verify(versions.folder_of(state.current))
+        except ManifestError as error:
             _say(f"note      {state.current} is damaged: {error}")
     return compatibility.here(__version__, at_work, state)
 
