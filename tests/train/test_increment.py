@@ -1,0 +1,123 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from dat_runtime.federation.increment import read_increment
+from dat_runtime.files import write_json
+from tests.dat_runtime.federation.fleet import Fleet, make_fleet, trained, write_adapter
+from train import increment
+
+
+class Node:
+    """One that trained from a fleet's adapter, as `train.lora` leaves it."""
+
+    def __init__(self, fleet: Fleet):
+        self.fleet = fleet
+        root = fleet.root
+        self.out = root / "node-00.increment"
+        self.adapter = write_adapter(
+            root / "lora", trained(fleet.start_factors, np.random.default_rng(1))
+        )
+        self.trained_from({"adapter_name_or_path": str(fleet.start.folder)})
+        self.trained_on({"dataset": {"samples": 812, "sha256": "0"}})
+        self.key = root / "key.pem"
+        self.key.touch(mode=0o600)
+        self.key.write_bytes(
+            fleet.keys["node-00"].private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        self.open_round()
+
+    def open_round(self, **changes: object) -> None:
+        write_json(self.fleet.root / "round.json", asdict(replace(self.fleet.opened, **changes)))
+
+    def trained_from(self, config: dict[str, str]) -> None:
+        (self.adapter / "config.yaml").write_text(json.dumps(config))
+
+    def trained_on(self, report: object) -> None:
+        (self.adapter / "run.json").write_text(json.dumps(report))
+
+    def run(self) -> int:
+        paths = {
+            "--round": self.fleet.root / "round.json",
+            "--adapter": self.adapter,
+            "--key": self.key,
+            "--out": self.out,
+        }
+        named = [str(part) for pair in paths.items() for part in pair]
+        return increment.main([*named, "--node", "node-00"])
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(make_fleet(tmp_path, 2))
+
+
+def test_the_aggregator_reads_what_the_node_signed(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert node.run() == 0
+    fleet = node.fleet
+    read = read_increment(node.out, fleet.registry(), fleet.opened, fleet.start)
+    assert (read.node, read.samples) == ("node-00", 812)
+    assert "[node-00] round 3, 812 samples" in capsys.readouterr().out
+
+
+def no_start(node: Node) -> None:
+    node.trained_from({})
+
+
+def another_start(node: Node) -> None:
+    other = make_fleet(node.fleet.root / "other", 1, seed=5)
+    node.trained_from({"adapter_name_or_path": str(other.start.folder)})
+
+
+def absent_start(node: Node) -> None:
+    node.trained_from({"adapter_name_or_path": str(node.fleet.root / "gone")})
+
+
+def another_round(node: Node) -> None:
+    node.open_round(start="0" * 64)
+
+
+def no_samples(node: Node) -> None:
+    node.trained_on({})
+
+
+def no_key(node: Node) -> None:
+    node.key.write_text("no key")
+
+
+def no_folder(node: Node) -> None:
+    node.out = node.fleet.root / "gone" / "x.increment"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (no_start, "adapter_name_or_path is missing: train from the round's adapter"),
+        (another_start, "starts from another adapter: start is"),
+        (absent_start, "gone/adapter_config.json: cannot be read"),
+        (another_round, "starts from another adapter: start is"),
+        (no_samples, "run.json: dataset is missing"),
+        (no_key, "no private key in PEM"),
+        (no_folder, "x.increment: cannot be written"),
+    ],
+)
+def test_what_cannot_be_signed_is_said_in_one_line(
+    node: Node, change, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(node)
+    assert node.run() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert reason in error
+    assert not node.out.exists()
