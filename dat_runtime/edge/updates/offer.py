@@ -6,7 +6,7 @@ carries the terms as `custom`. Nothing here opens a file or a connection.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -246,8 +246,3 @@ def _files(files: Mapping[str, Target]) -> Iterator[OfferedFile]:
         if not 0 <= target.length <= MOST_FILE_BYTES:
             raise ValueError(f"{path} has {target.length:,} bytes, expected {MOST_FILE_BYTES:,}")
         yield OfferedFile(path, target.sha256, target.length)
-
-
-def newest_for(offers: Sequence[Offer], node: str, name: str) -> Offer | None:
-    """The offer of a bundle's name that a node takes now, if there is one."""
-    return next((o for o in offers if o.name == name and o.is_for(node)), None)

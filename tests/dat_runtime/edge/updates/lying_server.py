@@ -1,0 +1,133 @@
+"""A web server that serves a folder, parts of files too, and misbehaves where a test asks it to."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class LyingServer(ThreadingHTTPServer):
+    """Use as a context manager: it runs in a thread of its own, on a free port of loopback.
+
+    Attributes:
+        lies: pattern of a path -> what answers in place of the file.
+        asked: path and range of each request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.lies: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.ended = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> "LyingServer":
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """The client may well have left."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: LyingServer
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers["range"] or ""))
+        file = self.server.folder / self.path.lstrip("/")
+        content = file.read_bytes() if file.is_file() else None
+        for pattern, lie in self.server.lies.items():
+            if re.search(pattern, self.path):
+                lie(self, content or b"")
+                return
+        if content is None:
+            self.send_response(404)
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            serve(self, content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def serve(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """The part that was asked for."""
+    first, last = map(int, handler.headers["range"].removeprefix("bytes=").split("-"))
+    piece = content[first : last + 1]
+    handler.send_response(206 if piece else 416)
+    handler.send_header("content-range", f"bytes {first}-{last}/{len(content)}")
+    handler.send_header("content-length", str(len(piece)))
+    handler.end_headers()
+    handler.wfile.write(piece)
+
+
+def whole(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """All of it, as a server does that knows no parts."""
+    handler.send_response(200)
+    handler.send_header("content-length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def endless(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """A body that never ends."""
+    handler.send_response(206)
+    handler.send_header("content-range", handler.headers["range"].replace("=", " ") + "/1000")
+    handler.send_header("connection", "close")
+    handler.end_headers()
+    while not handler.server.ended.is_set():
+        handler.wfile.write(b"x" * 65536)
+
+
+def endless_head(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Headers that never end."""
+    handler.wfile.write(b"HTTP/1.1 206 Partial Content\r\n")
+    while not handler.server.ended.is_set():
+        handler.wfile.write(b"x-more: " + b"y" * 1000 + b"\r\n")
+
+
+def slow(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """A byte now and then, in the head already."""
+    for byte in b"HTTP/1.1 206 Partial Content\r\n" * 1000:
+        if handler.server.ended.is_set():
+            return
+        handler.wfile.write(bytes([byte]))
+        time.sleep(0.02)
+
+
+def truncated(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """A file that ends too early."""
+    serve(handler, content[: len(content) // 2])
+
+
+def swapped(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Another file, of the same length."""
+    serve(handler, b"x" * len(content))
+
+
+def longer(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """The file, and more after it."""
+    serve(handler, content + b"more")
+
+
+def elsewhere(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Somebody else's address."""
+    handler.send_response(302)
+    handler.send_header("location", "http://127.0.0.1:9/metadata/timestamp.json")
+    handler.send_header("content-length", "0")
+    handler.end_headers()
