@@ -1,5 +1,6 @@
 """Named errors, and the one place that turns them into an exit status."""
 
+import errno
 import functools
 import os
 import sys
@@ -40,14 +41,19 @@ class ManifestError(DatError):
     """A folder does not hold what its manifest says."""
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether the system had no room for what was written."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 P = ParamSpec("P")
 
 
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Let an entry point print a `DatError` as one line on stderr and return 1.
 
-    Ctrl-C ends it with 130, as a shell has it. Any other exception is a defect and keeps its
-    traceback.
+    So does a full disk. Ctrl-C ends it with 130, as a shell has it. Any other exception is a defect
+    and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -58,7 +64,15 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
+            print("stopped (Ctrl-C): run the same command again", file=sys.stderr)
             return 130
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            message = f"{place}{error.strerror}: free some space and run the same command again"
+            print(f"error: {printable(message)}", file=sys.stderr)
+            return 1
 
     return reporting
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from dat_runtime import manifest
-from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
+from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError, is_disk_full
 from dat_runtime.manifest import NAME, VERSIONS, Manifest, digest, file_digests
 
 try:
@@ -241,7 +241,7 @@ class Stage:
         """Whether the unfinished folder holds nothing that the next start could use."""
         if isinstance(error, BAD_INPUT):
             return True
-        return isinstance(error, DatError) and not self.resumable
+        return (isinstance(error, DatError) or is_disk_full(error)) and not self.resumable
 
 
 class _Lock:

@@ -25,7 +25,7 @@ from data.prep.importers.unpacked import folders_of
 from data.prep.pictures import prepare
 from data.prep.pictures.pool import ENGINES, Engine
 from data.prep.prepared import witnesses, writer
-from data.prep.prepared.kept import Kept, demand_frames, keep, picture_faults
+from data.prep.prepared.kept import Kept, demand_frames, demand_pictures, keep, picture_faults
 from data.prep.reporting import sheets, summaries
 from data.prep.reporting.card import write_card
 from data.prep.reporting.page import write_report
@@ -162,8 +162,10 @@ def build(
     count = len(frames)
     kept, copies = keep(frames, pictures[:count], contents[:count])
     testimony = witnesses.usable(testifying, pictures[count:], contents[count:], count)
+    picture_problems = picture_faults(frames, pictures[:count])
+    demand_pictures(kept, frames, scan.faults + picture_problems, sources)
     contradictions = conflicts.find(kept, testimony, staging, engine)
-    faults = scan.faults + negative_faults + picture_faults(frames, pictures[:count]) + copies
+    faults = scan.faults + negative_faults + picture_problems + copies
     faults += contradictions.faults(len(kept))
     refuse(faults, sources.path, options.strict, options.on_bad_label == "skip")
 

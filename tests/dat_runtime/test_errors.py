@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,20 @@ def test_expected_errors_become_one_line_and_status_1(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "error: no such profile\n"
 
 
-def test_ctrl_c_is_a_status_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_a_status_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert failing(KeyboardInterrupt())([]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "stopped (Ctrl-C): run the same command again\n"
+
+
+def test_a_full_disk_is_one_line_and_any_other_failure_of_the_system_a_defect(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert failing(OSError(errno.ENOSPC, "No space left on device", "a.jpg"))([]) == 1
+    assert capsys.readouterr().err == (
+        "error: a.jpg: No space left on device: free some space and run the same command again\n"
+    )
+    with pytest.raises(OSError, match="Input/output"):
+        failing(OSError(errno.EIO, "Input/output error"))([])
 
 
 def test_a_defect_keeps_its_traceback() -> None:

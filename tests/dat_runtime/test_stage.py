@@ -1,4 +1,5 @@
 import ast
+import errno
 import subprocess
 import sys
 import time
@@ -43,6 +44,12 @@ def test_bad_input_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> No
         fail(out, DataError("bad line"), config={"n": 2})
     assert (out / NAME).read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_not_kept_full_by_what_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space"):
+        fail(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def cut_off(out: Path, **changes: Any) -> None:

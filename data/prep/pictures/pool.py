@@ -43,9 +43,13 @@ def over_all(
 
 
 def _on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
+    threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
+    try:
         for start in range(0, len(items), _BATCH):
             yield from threads.map(work, items[start : start + _BATCH])
+    finally:
+        # After an error or Ctrl-C, nobody waits for the rest of the batch.
+        threads.shutdown(cancel_futures=True)
 
 
 def _on_ray(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -1,5 +1,6 @@
 """The frames that are kept for the set: one record each, from the source to the report."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from data.prep.importers.faults import Fault
 from data.prep.importers.source_frame import SourceFrame
 from data.prep.importers.sources import Sources
 from data.prep.pictures.prepare import Prepared
+
+_MOST_REASONS = 5
+"""Kinds of faults that a refusal names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,25 @@ def picture_faults(frames: Sequence[SourceFrame], pictures: Sequence[Prepared]) 
         for kind, detail in picture.faults:
             faults.append(Fault(kind, frame.file, None, detail))
     return faults
+
+
+def demand_pictures(
+    kept: Sequence[Kept], frames: Sequence[SourceFrame], faults: Sequence[Fault], sources: Sources
+) -> None:
+    """Refuse a source without one usable picture of an accident frame.
+
+    Raises:
+        DataError: says what was wrong with the pictures.
+    """
+    if any(not frame.negative for frame in kept):
+        return
+    reasons = Counter(fault.kind for fault in faults).most_common(_MOST_REASONS)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in reasons)
+    first = f" (the first: {faults[0].file}, {faults[0].detail})" if faults else ""
+    raise DataError(
+        f"of {len(frames):,} pictures no accident frame is usable: {told or 'none found'}{first}",
+        sources.accidents,
+    )
 
 
 def demand_frames(kept: Sequence[Kept], sources: Sources) -> None:
