@@ -61,7 +61,7 @@ CASCADE_SET ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval export edge-check demo demo-live test test-fast lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval export publish edge-check demo demo-live test test-fast lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -192,6 +192,16 @@ export: $(GATE_STAGE) proof-boxed $(if $(CASCADE_SET),cascade)  ## the bundle th
 	  $(if $(CASCADE_SET),--cascade $(OUT)/cascade) $(if $(filter command,$(origin GATE)),--replace-gate) \
 	  --out $(OUT)/bundle
 	@$(PROOF) --inputs boxed --adapter $(OUT)/bundle/adapter --out $(OUT)/proof-bundle
+
+# docs/updates.md: the keys, and what they sign.
+REPOSITORY ?=
+RELEASE ?=
+KEYS ?=
+publish: setup  ## sign the bundle for nodes: REPOSITORY=DIR RELEASE=crossing/1.0.0 KEYS="targets.pem online.pem"
+	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }
+	@test -n "$(REPOSITORY)" -a -n "$(RELEASE)" || { echo "say where to and what as: make publish$(AS_GIVEN) REPOSITORY=DIR RELEASE=crossing/1.0.0 KEYS=..." >&2; exit 1; }
+	@$(PY) -m export.publish add $(OUT)/bundle --as $(RELEASE) --base $(BASE) \
+	  --scores $(OUT)/eval/boxed-lora/scores.json --repository $(REPOSITORY) $(if $(KEYS),--key $(KEYS))
 
 edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle
 	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }
