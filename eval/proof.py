@@ -10,6 +10,11 @@ It is an error unless, on samples of the validation part,
        count and boxes no interval of the difference lies on the worse side;
     3. weights into which the adapter is merged give the same log-probabilities, within a tolerance.
 Writes proof.json. The adapter is a folder of train.lora or that of a bundle (OUT/bundle/adapter).
+
+With --form it holds another form of the tuned model to the adapter on its base: a folder of
+export.merged or export.quantised, or the answers that eval.predict --part val had from a server of
+any other form. Likelihoods must agree within that form's tolerance, its answers be no worse, and
+the scores that --require names be reached.
 """
 
 import argparse
@@ -19,11 +24,14 @@ from pathlib import Path
 from dat_runtime import manifest
 from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
-from dat_runtime.files import write_json
+from dat_runtime.files import read_json, write_json
 from dat_runtime.stage import Stage
 from eval.answers.likelihood import read_questions, spread
 from eval.answers.model import demand_base, load
+from eval.proving import forms
+from eval.proving.forms import demand_scores
 from eval.proving.prove import Say, prove, summary
+from eval.understanding.requirements import parse_requirement
 
 PART = "val"
 
@@ -36,8 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", required=True, help="folder or hub name of the base model")
     parser.add_argument("--adapter", type=Path, required=True, help="of train.lora or a bundle")
     parser.add_argument("--samples", type=int, default=16, help="held-out samples (16)")
+    parser.add_argument("--form", type=Path, help="of export, or answers of eval.predict")
+    parser.add_argument(
+        "--require", nargs="+", default=[], metavar="METRIC>=VALUE", help="as in eval.score"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
+    if args.require and args.form is None:
+        raise ConfigError("--require is about the scores of a --form")
+    required = [parse_requirement(text) for text in args.require]
     if args.samples < 4:
         raise ConfigError(f"--samples {args.samples}: an interval needs at least 4")
     base = "folder" if Path(args.base).is_dir() else args.base
@@ -49,14 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         code=[__file__],
     )
     if stage.up_to_date():
+        if args.form is not None:
+            demand_scores(read_json(args.out / "proof.json"), required)
         return 0
     say = _sayer(args.out.name)
     revision = demand_base(args.base, None, args.adapter)
     questions = spread(read_questions(args.instructions, args.inputs, PART), args.samples)
     with stage as folder:
-        report = prove(load(args.base, revision, None), args.adapter, questions, say)
+        if args.form is None:
+            report = prove(load(args.base, revision, None), args.adapter, questions, say)
+            lines = summary(report)
+        else:
+            report = forms.hold(args.base, revision, args.adapter, args.form, questions, say)
+            demand_scores(report, required)
+            lines = forms.summary(report)
         write_json(folder / "proof.json", report)
-    for line in summary(report):
+    for line in lines:
         say(line)
     return 0
 
@@ -69,6 +92,8 @@ def _inputs(args: argparse.Namespace) -> dict[str, Path]:
     inputs = {"instructions": args.instructions, "adapter": args.adapter}
     if Path(args.base).is_dir():
         inputs["base"] = Path(args.base)
+    if args.form is not None:
+        inputs["form"] = args.form
     return inputs
 
 

@@ -110,20 +110,24 @@ def _demand_likelier(base: Likelihood, adapted: Likelihood, adapter: Path) -> In
 
 
 def demand_agreement(
-    adapted: Likelihood, merged: Likelihood, tolerance: Tolerance, adapter: Path
+    adapted: Likelihood,
+    merged: Likelihood,
+    tolerance: Tolerance,
+    adapter: Path,
+    what: str = "merged weights",
 ) -> dict[str, Any]:
-    """Refuse merged weights that are another model than the adapter on its base."""
+    """Refuse merged or quantised weights that are another model than the adapter on its base."""
     apart = np.abs(np.concatenate(adapted.log_probs) - np.concatenate(merged.log_probs))
     same_choice = np.concatenate(adapted.choices) == np.concatenate(merged.choices)
     largest, mean, same = float(apart.max()), float(apart.mean()), float(same_choice.mean())
     within = largest <= tolerance.largest and mean <= tolerance.mean
     if not within or same < tolerance.same_choice:
         raise ModelError(
-            f"{adapter}: merged weights differ from the adapter on its base: the log-probabilities "
+            f"{adapter}: {what} differ from the adapter on its base: the log-probabilities "
             f"of {len(apart)} tokens by {mean:.2g} on average and {largest:.2g} at most, "
             f"{same:.2%} prefer the same token; expected at most {tolerance.mean:g} and "
             f"{tolerance.largest:g}, at least {tolerance.same_choice:.1%}: serve the adapter "
-            "unmerged, or merge it again in float32 into this very base"
+            "on its base, or make the form again from this very base"
         )
     return {
         "tokens": len(apart),

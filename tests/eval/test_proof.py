@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,8 +79,13 @@ def train_adapter(root: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     loaded = load(str(root / "base"), None, None)
-    targets = r".*language_model.*\.(q_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-    model = get_peft_model(loaded.model, LoraConfig(r=8, lora_alpha=32, target_modules=targets))
+    targets = [
+        name
+        for name, _ in loaded.model.named_modules()
+        if re.fullmatch(r".*language_model.*\.(q|v|o|gate|up|down)_proj", name)
+    ]
+    lora = LoraConfig(r=8, lora_alpha=32, target_modules=targets, task_type="CAUSAL_LM")
+    model = get_peft_model(loaded.model, lora)
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), 1e-2)
     batch = training_batch(loaded, root)
     model.train()

@@ -21,8 +21,7 @@ def arguments(base: Path, instructions: Path, out: Path, *overrides: str) -> lis
 
 
 def test_an_adapter_with_a_zero_matrix_is_refused(tmp_path, make_lora):
-    config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "1"}
-    folder = make_lora(config=json.dumps(config))
+    folder = make_lora()
     demand_change(folder, read_adapter(folder))
     tensors = load_file(folder / WEIGHTS)
     (name,) = (key for key in tensors if ".lora_B." in key)
@@ -36,8 +35,7 @@ def test_zeros_in_bfloat16_are_found_too(make_lora):
     import torch
     from safetensors.torch import load_file, save_file
 
-    config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "base", "revision": "1"}
-    folder = make_lora(config=json.dumps(config))
+    folder = make_lora()
     tensors = {k: v.to(torch.bfloat16) for k, v in load_file(folder / WEIGHTS).items()}
     save_file(tensors, folder / WEIGHTS)
     demand_change(folder, read_adapter(folder))
