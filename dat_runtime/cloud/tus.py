@@ -28,6 +28,11 @@ MAX_BYTES = 8_000_000
 MAX_METADATA = 1_000
 """Characters of `Upload-Metadata`."""
 
+MAX_PATIENCE = 5.0
+"""Seconds that a creation may wait for its alert."""
+
+_WAIT = re.compile(r"(?i)(?:^|[,;\s])wait=([0-9]{1,6})(?:$|[,;\s])")
+
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 _METADATA: Rules = {
@@ -122,6 +127,12 @@ def wanted(request: Request) -> Wanted:
         length=length,
         metadata=text,
     )
+
+
+def patience(request: Request) -> float:
+    """Seconds that a creation asks to wait for its alert (`Prefer: wait=N`, RFC 7240)."""
+    asked = _WAIT.search(request.headers.get("prefer", ""))
+    return 0.0 if asked is None else min(float(asked[1]), MAX_PATIENCE)
 
 
 def metadata(text: str) -> Mapping[str, str]:

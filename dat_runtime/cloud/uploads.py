@@ -122,6 +122,17 @@ def create(connection: Connection, event: Row[Any], wanted: Wanted) -> tuple[Row
     return made, True
 
 
+def is_expected(connection: Connection, wanted: Wanted, node: str | None) -> bool:
+    """Whether the alert that a visual is of is here, in that revision; `node` as in `find`."""
+    try:
+        event = alerts.find(connection, wanted.event, node)
+    except alerts.Ambiguous:
+        return True  # the refusal need not wait
+    if event is None:
+        return False
+    return wanted.revision is None or _has_revision(connection, event.number, wanted.revision)
+
+
 def _has_revision(connection: Connection, event: int, revision: int) -> bool:
     """Whether there is what a visual of that revision would show: its boxes, and its label."""
     query = select(revisions.c.revision).where(

@@ -5,6 +5,7 @@ a picture through. `docs/wire.md` is the contract.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +36,12 @@ PIECE = 65_536
 
 SYNC_EVERY = 1_000_000
 """Bytes after which what came is acknowledged to the store, within one request."""
+
+MAX_WAITING = 64
+"""Creations of one worker that wait for their alerts; further ones are answered at once."""
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks for an alert."""
 
 MAX_AT_ONCE = 256
 """Requests that bring bytes, of one worker."""
@@ -71,6 +78,7 @@ class Visuals:
         self._receiver = receiver
         self._uploads = Uploads(receiver)
         self._under_way = 0
+        self._waiting = 0
 
     async def options(self) -> Response:
         return tus.options()
@@ -86,6 +94,7 @@ class Visuals:
             who.require_node(event.node)
             return uploads.create(connection, event, wanted)
 
+        await self._wait_for_alert(request, who, wanted)
         row, is_new = await self._refusing(self._receiver.store.write(work))
         at, unread = row.arrived, {}
         if brings and at == 0:
@@ -94,6 +103,25 @@ class Visuals:
             unread = CLOSE
         headers = {"Location": f"/v1/visuals/{row.key}", **self._state(row, at), **unread}
         return Response(None, 201 if is_new else 200, headers)
+
+    async def _wait_for_alert(self, request: Request, who: Who, wanted: tus.Wanted) -> None:
+        """Until the alert is here that the visual is of, if the request asks to wait, and may.
+
+        Alert and visual come on two connections: which is here first is chance.
+        """
+
+        def is_here(connection: Connection) -> bool:
+            return uploads.is_expected(connection, wanted, who.node or wanted.node)
+
+        until = time.monotonic() + tus.patience(request)
+        while time.monotonic() < until and self._waiting < MAX_WAITING:
+            self._waiting += 1
+            try:
+                if await self._receiver.store.read(is_here):
+                    return
+                await asyncio.sleep(LOOK_EVERY)
+            finally:
+                self._waiting -= 1
 
     async def head(self, request: Request, key: str) -> Response:
         row = await self._row(request, key)

@@ -65,9 +65,15 @@ class AlertLane:
             self._unanswered += _size(batch)
             self._sending.start(self._send(batch))
 
+    @property
+    def _room(self) -> int:
+        """Bytes that may be on their way yet."""
+        path = self._way.path
+        return int(path.rate * (path.round_trip + QUEUE_SECONDS)) - self._unanswered
+
     def _next_batch(self) -> list[DueAlert]:
-        path, outbox = self._way.path, self._way.outbox
-        room = int(path.rate * (path.round_trip + QUEUE_SECONDS)) - self._unanswered
+        outbox = self._way.outbox
+        room = self._room
         # While nothing is under way an alert goes, however large it is.
         most = room if self._unanswered else None
         batch: list[DueAlert] = []
@@ -78,19 +84,53 @@ class AlertLane:
         return batch
 
     async def _send(self, batch: list[DueAlert]) -> None:
-        outbox = self._way.outbox
-        waiting = list(batch)
+        sending = _Sending(batch)
         try:
-            outgoing = []
             for due in batch:
-                content = await outbox.read_alert(due)
+                content = await self._way.outbox.read_alert(due)
                 if content is None:
-                    waiting.remove(due)
+                    sending.waiting.remove(due)
                 else:
-                    outgoing.append(OutgoingAlert(due.id, content))
-            if not outgoing:
+                    sending.outgoing.append(OutgoingAlert(due.id, content))
+            if sending.outgoing and self._affords_copy(sending):
+                sending.copies += 1
+                self._unanswered += sending.size
+                self._sending.start(self._send_copy(sending))
+            if sending.outgoing:
+                await self._carry(sending)
+        except SpoolError as error:
+            self._failed(error)
+        finally:
+            self._ended(sending)
+
+    async def _send_copy(self, sending: "_Sending") -> None:
+        try:
+            await self._carry(sending)
+        finally:
+            self._ended(sending)
+
+    def _affords_copy(self, sending: "_Sending") -> bool:
+        """Whether the alerts go twice: packets get lost, and there is room for both copies.
+
+        A lost packet comes a round trip and a repair later, which no lane can take back.
+        """
+        way = self._way
+        if not way.meter.losses.is_lossy or way.metered or self._pauses.failures:
+            return False
+        return len(self._sending) < MOST_REQUESTS and sending.size <= self._room
+
+    async def _carry(self, sending: "_Sending") -> None:
+        """Send one copy. Of two the first answer counts, and they failed when both have."""
+        outbox, waiting = self._way.outbox, sending.waiting
+
+        def written() -> None:
+            for due in waiting:
+                outbox.alert_written(due)
+
+        try:
+            answers = await self._way.sender.send_alerts(sending.outgoing, written)
+            if not waiting:  # the other copy was answered first
                 return
-            answers = await self._way.sender.send_alerts(outgoing)
             for due, answer in zip(tuple(waiting), answers, strict=True):
                 waiting.remove(due)
                 if answer.taken:
@@ -99,11 +139,16 @@ class AlertLane:
                     outbox.alert_refused(due, answer.reason)
             self._pauses.worked()
         except (SendError, SpoolError) as error:
-            self._failed(error)
-        finally:
-            self._unanswered -= _size(batch)
-            for due in waiting:
-                outbox.return_alert(due)
+            if waiting and sending.copies == 1:
+                self._failed(error)
+
+    def _ended(self, sending: "_Sending") -> None:
+        """One copy less is under way; what none brought waits again."""
+        sending.copies -= 1
+        self._unanswered -= sending.size
+        if not sending.copies:
+            for due in sending.waiting:
+                self._way.outbox.return_alert(due)
 
     @property
     def _status_due(self) -> float:
@@ -127,6 +172,22 @@ class AlertLane:
         # Where no alert waits, a status asks whether the way works again.
         self._status_at = asyncio.get_running_loop().time()
         self._pauses.failed(error)
+
+
+class _Sending:
+    """Alerts on their way, in one copy or two.
+
+    Attributes:
+        waiting: those that are not answered yet.
+        outgoing: all of them, as they are sent.
+        copies: how many are under way.
+    """
+
+    def __init__(self, batch: Sequence[DueAlert]):
+        self.size = _size(batch)
+        self.waiting = list(batch)
+        self.outgoing: list[OutgoingAlert] = []
+        self.copies = 1
 
 
 def _size(batch: Sequence[DueAlert]) -> int:

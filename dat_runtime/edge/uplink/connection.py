@@ -7,7 +7,7 @@ sockets.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ import h11
 
 from dat_runtime.edge.uplink import tcp
 from dat_runtime.edge.uplink.names import Names
-from dat_runtime.edge.uplink.sender import Progress, SendError
+from dat_runtime.edge.uplink.sender import Progress, SendError, nothing
 
 MAX_RESPONSE_BYTES = 1 << 18
 """Of a body; the receiver's answers to a batch of alerts take a fraction of it."""
@@ -135,10 +135,12 @@ class Connection:
         headers: Sequence[tuple[str, str]],
         body: bytes | AsyncIterator[bytes],
         timeout: float,
+        written: Callable[[], None] = nothing,
     ) -> Response:
         """Send a request and read its response; a body in pieces goes out chunked.
 
-        The response may come before the body has ended: the rest of the body stays unsent then.
+        `written` is called when the kernel has all of the request. The response may come before the
+        body has ended: the rest of the body stays unsent then.
 
         Raises:
             ClosedError: the other end closed the connection before it answered anything.
@@ -150,6 +152,7 @@ class Connection:
         try:
             async with asyncio.timeout(timeout):
                 await self._send(method, target, headers, body, answered)
+                written()
                 response = await answered
         except TimeoutError:
             raise SendError(f"no whole response in {timeout:g} s") from None
@@ -243,6 +246,8 @@ class Connection:
                 known.round_trip or None,
                 known.unsent + waiting,
                 known.beyond,
+                known.packets,
+                known.resent,
             )
         elif self._writer.transport.is_closing():
             self._last = self._last._replace(in_flight=0)

@@ -1,7 +1,7 @@
 """Alerts, visuals and status over HTTP/1.1, as `docs/wire.md` has it: CloudEvents and tus 1.0.0."""
 
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 from dat_runtime.alert import BATCH_CONTENT_TYPE, CONTENT_TYPE
@@ -16,6 +16,7 @@ from dat_runtime.edge.uplink.sender import (
     Pieces,
     Progress,
     SendError,
+    nothing,
     together,
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
@@ -52,19 +53,23 @@ class HttpSender:
     async def _open(self) -> Connection:
         return await Connection.open(self._address, self._names, CONNECT_SECONDS)
 
-    async def send_alerts(self, alerts: Sequence[OutgoingAlert]) -> Sequence[Answer]:
+    async def send_alerts(
+        self, alerts: Sequence[OutgoingAlert], written: Callable[[], None] = nothing
+    ) -> Sequence[Answer]:
         if len(alerts) == 1:
-            return [await self._send_alert(alerts[0])]
+            return [await self._send_alert(alerts[0], written)]
         body = b"[" + b",".join(alert.json for alert in alerts) + b"]"
-        response = await self._post_events(body, BATCH_CONTENT_TYPE)
+        response = await self._post_events(body, BATCH_CONTENT_TYPE, written)
         if response.status in (400, 413, 422):
             # Nothing was stored because of one of them, or all are too many: each goes alone.
             return [await self._send_alert(alert) for alert in alerts]
         require_served(response, 200, 201, 409)
         return _answers(alerts, response)
 
-    async def _send_alert(self, alert: OutgoingAlert) -> Answer:
-        response = await self._post_events(alert.json, CONTENT_TYPE)
+    async def _send_alert(
+        self, alert: OutgoingAlert, written: Callable[[], None] = nothing
+    ) -> Answer:
+        response = await self._post_events(alert.json, CONTENT_TYPE, written)
         if response.status in REFUSED:
             return Answer(False, f"{response.status}: {response.text}")
         require_served(response, 200, 201)
@@ -73,9 +78,11 @@ class HttpSender:
             raise SendError(f"the answer is not a receiver's: {response.text[:80]!r}")
         return Answer(True)
 
-    async def _post_events(self, body: bytes, content_type: str) -> Response:
+    async def _post_events(
+        self, body: bytes, content_type: str, written: Callable[[], None]
+    ) -> Response:
         timeout = ALERT_SECONDS + len(body) / SLOWEST
-        return await self._alert_lane("POST", "/v1/events", content_type, body, timeout)
+        return await self._alert_lane("POST", "/v1/events", content_type, body, timeout, written)
 
     async def send_status(self, status: bytes) -> None:
         target = f"/v1/nodes/{quote(self._node)}"
@@ -85,13 +92,19 @@ class HttpSender:
         require_served(response, 200, 201, 204, 404, 405)
 
     async def _alert_lane(
-        self, method: str, target: str, content_type: str, body: bytes, timeout: float
+        self,
+        method: str,
+        target: str,
+        content_type: str,
+        body: bytes,
+        timeout: float,
+        written: Callable[[], None] = nothing,
     ) -> Response:
         """One request; once more at once where the receiver had closed the connection meanwhile."""
 
         def request(connection: Connection) -> Awaitable[Response]:
             headers = [*self._authorization(), ("content-type", content_type)]
-            return connection.request(method, target, headers, body, timeout)
+            return connection.request(method, target, headers, body, timeout, written)
 
         async with self._alerts.connection() as connection:
             used = connection.requests > 0

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 from dat_runtime.edge.spool import SpoolError
+from dat_runtime.edge.uplink.losses import Losses
 from dat_runtime.edge.uplink.outbox import Outbox
 from dat_runtime.edge.uplink.retry import pause
 from dat_runtime.edge.uplink.sender import Sender, SendError
@@ -49,10 +50,12 @@ class Meter:
         self._looked_at = 0.0
         self._written = 0
         self._acknowledged = 0
+        self.losses = Losses()
 
     def read(self, now: float) -> None:
         """Look: after a write, and every few milliseconds while bytes are in flight."""
         progress = self._sender.progress()
+        self.losses.read(progress)
         written = progress.acknowledged + progress.in_flight
         # What was written since the last look counts from then: a round trip is never too short.
         since = self._looked_at

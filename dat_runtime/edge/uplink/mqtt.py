@@ -6,7 +6,7 @@ failure, because the broker has thrown the message away. `docs/wire.md` states t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from dat_runtime.edge.uplink.sender import (
     Progress,
     RefusedError,
     SendError,
+    nothing,
     together,
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
@@ -79,8 +80,13 @@ class MqttSender:
         name = "alerts" if lane is self._alerts else "visuals"
         return await lane.connection(self._broker(), f"dat-{self._node}-{name}")
 
-    async def send_alerts(self, alerts: Sequence[OutgoingAlert]) -> Sequence[Answer]:
-        """See `Sender`. An alert is taken once the broker has it."""
+    async def send_alerts(
+        self, alerts: Sequence[OutgoingAlert], written: Callable[[], None] = nothing
+    ) -> Sequence[Answer]:
+        """See `Sender`. An alert is taken once the broker has it.
+
+        When it was written is not said: a broker does not let a visual wait for its alert.
+        """
         topic = f"dat/{self._node}/alerts"
         async with _bounded("the alerts"):
             connection = await self._connection(self._alerts)

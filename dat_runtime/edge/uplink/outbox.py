@@ -20,6 +20,9 @@ from dat_runtime.planning.pending import PendingEvent, smaller_visual
 P = ParamSpec("P")
 R = TypeVar("R")
 
+NOT_EARLY_SECONDS = 60.0
+"""For which visuals wait for the answers to their alerts after a receiver let one wait in vain."""
+
 SPOOL_THREADS = 2
 """That read alerts and visuals from the disk."""
 
@@ -42,6 +45,10 @@ class _Event:
     revision: int
     begun: bool = False
     """Some of its visual may be at a receiver."""
+    is_taken: bool = False
+    """The receiver has answered for its alert."""
+    waits: bool = True
+    """Its visual is not to go before that."""
 
 
 class Outbox:
@@ -66,6 +73,7 @@ class Outbox:
         self._events: dict[str, _Event] = {}
         self._threads = ThreadPoolExecutor(SPOOL_THREADS, "uplink-spool")
         self._wakes: set[asyncio.Event] = set()
+        self._follow_from = 0.0
 
     def wake_on_change(self, wake: asyncio.Event) -> None:
         """Set this whenever there may be more to send."""
@@ -90,8 +98,9 @@ class Outbox:
             if revision <= known.revision:
                 return
             begun = begun or known.begun
-        self._events[pending.id] = _Event(pending, camera, revision, begun)
-        # Its visual is queued when the alert is acknowledged, and not before.
+        sent = pending.json_sent
+        self._events[pending.id] = _Event(pending, camera, revision, begun, sent, not sent)
+        # Its visual is queued when the alert was written, and not before.
         self.queue.remove(pending.id)
         if smaller_visual(pending) is not None:
             self.visuals.add(pending.id)
@@ -107,10 +116,10 @@ class Outbox:
 
     def _queue_visual(self, id: str, offset: int = 0) -> None:
         event = self._events[id]
-        if smaller_visual(event.pending) is None:
-            self._forget(id)
-        else:
+        if smaller_visual(event.pending) is not None:
             self.queue.add(replace(event.pending, json_sent=True), event.camera, offset)
+        elif event.is_taken:
+            self._forget(id)
 
     def _forget(self, id: str) -> None:
         self._events.pop(id, None)
@@ -146,14 +155,28 @@ class Outbox:
             self._queue_alert(self._events[due.id].pending)
             self._changed()
 
+    def alert_written(self, due: DueAlert) -> None:
+        """It is on its way: its visual may follow it, and the receiver lets it wait."""
+        if not self.is_current(due) or time.monotonic() < self._follow_from:
+            return
+        event = self._events[due.id]
+        if event.waits and not event.is_taken and smaller_visual(event.pending) is not None:
+            event.waits = False
+            self._queue_visual(due.id)
+            self._changed()
+
     def alert_taken(self, due: DueAlert) -> None:
-        """The receiver has it: now its visual may go."""
+        """The receiver has it: now its visual may go, if it is not on its way already."""
         self._spool.acknowledge(due.id, "json", due.revision)
         self.acknowledged_at = time.time()
         self._counts.add("alerts_acknowledged")
         if self.is_current(due):
             self.alerts.discard(due.id)
-            self._queue_visual(due.id)
+            event = self._events[due.id]
+            event.is_taken = True
+            if event.waits or smaller_visual(event.pending) is None:
+                event.waits = False
+                self._queue_visual(due.id)
             self._changed()
 
     def alert_refused(self, due: DueAlert, reason: str) -> None:
@@ -169,7 +192,8 @@ class Outbox:
         event = self._events[chunk.event_id]
         unit = smaller_visual(event.pending)
         size = 0 if unit is None else unit[1]
-        return OutgoingVisual(chunk.event_id, chunk.kind, size, event.begun, event.revision)
+        early = not event.is_taken
+        return OutgoingVisual(chunk.event_id, chunk.kind, size, event.begun, event.revision, early)
 
     def begin(self, due: OutgoingVisual) -> None:
         """From now on some of it may be at the receiver."""
@@ -181,27 +205,47 @@ class Outbox:
         content = await self._in_thread(self._spool.visual, due.id, due.kind)
         if content is not None and len(content) == due.size:
             return content
-        if self.is_current(due):
-            self._forget(due.id)
+        self._visual_ended(due)
         return None
 
     def continue_visual(self, due: OutgoingVisual, offset: int) -> None:
         """So much of it is at the receiver; the rest waits."""
-        if self.is_current(due):
+        if self.is_current(due) and not self._events[due.id].waits:
             self._queue_visual(due.id, offset)
             self._changed()
+
+    def visual_was_early(self, due: OutgoingVisual) -> None:
+        """The receiver did not let it wait for its alert: it goes when that was answered."""
+        self._follow_from = time.monotonic() + NOT_EARLY_SECONDS
+        if not self.is_current(due):
+            return
+        event = self._events[due.id]
+        event.begun = due.begun
+        event.waits = not event.is_taken
+        if event.waits:
+            self.queue.remove(due.id, due.kind)
 
     def visual_arrived(self, due: OutgoingVisual) -> None:
         self._spool.acknowledge(due.id, due.kind, due.revision)
         self.acknowledged_at = time.time()
         self._counts.add("visuals_acknowledged", kind=due.kind)
-        if self.is_current(due):
-            self._forget(due.id)
+        self._visual_ended(due)
 
     def visual_refused(self, due: OutgoingVisual, reason: str) -> None:
         self._spool.refuse(due.id, due.kind, reason, due.revision)
-        if self.is_current(due):
+        self._visual_ended(due)
+
+    def _visual_ended(self, due: OutgoingVisual) -> None:
+        """Nothing of the visual is to be sent; its alert may not be answered yet."""
+        if not self.is_current(due):
+            return
+        event = self._events[due.id]
+        if event.is_taken:
             self._forget(due.id)
+            return
+        event.pending = replace(event.pending, roi_bytes=None, box_bytes=None)
+        self.visuals.discard(due.id)
+        self.queue.remove(due.id, due.kind)
 
     # The spool
 

@@ -33,6 +33,10 @@ class AccessError(SendError):
     """The receiver does not know this node (401, 403): a fault of the configuration."""
 
 
+class EarlyError(DatError):
+    """The receiver has no alert yet that the visual could be of: the alert's answer comes first."""
+
+
 class RefusedError(DatError):
     """The receiver will never take this one; the message is its own words."""
 
@@ -62,6 +66,7 @@ class OutgoingVisual:
         size: bytes.
         revision: of the event that it shows.
         begun: a part of it may be at the receiver already, so that it has to be asked.
+        early: its alert was written and is not answered yet: the receiver is asked to wait for it.
     """
 
     id: str
@@ -69,6 +74,7 @@ class OutgoingVisual:
     size: int
     begun: bool = False
     revision: int = 0
+    early: bool = False
 
 
 Pieces = Callable[[int], AsyncIterator[bytes]]
@@ -88,6 +94,8 @@ class Progress(NamedTuple):
         round_trip: shortest round trip seen lately, seconds; `None` before the first.
         unsent: bytes of those in flight that the kernel has not sent, as far as it says.
         beyond: bytes of those in flight that have arrived after a lost packet, as far as it says.
+        packets, resent: packets with data, and those of them that were sent again, as far as it
+            says; both fall when a connection ends.
     """
 
     acknowledged: int
@@ -95,6 +103,8 @@ class Progress(NamedTuple):
     round_trip: float | None
     unsent: int = 0
     beyond: int = 0
+    packets: int = 0
+    resent: int = 0
 
 
 def together(parts: Sequence[Progress]) -> Progress:
@@ -106,7 +116,13 @@ def together(parts: Sequence[Progress]) -> Progress:
         min(trips, default=None),
         sum(part.unsent for part in parts),
         sum(part.beyond for part in parts),
+        sum(part.packets for part in parts),
+        sum(part.resent for part in parts),
     )
+
+
+def nothing() -> None:
+    """Does nothing."""
 
 
 class Sender(Protocol):
@@ -116,8 +132,13 @@ class Sender(Protocol):
     receiver does not know the node.
     """
 
-    async def send_alerts(self, alerts: Sequence[OutgoingAlert]) -> Sequence[Answer]:
-        """Send one alert or several at once; what became of each, in the same order."""
+    async def send_alerts(
+        self, alerts: Sequence[OutgoingAlert], written: Callable[[], None] = nothing
+    ) -> Sequence[Answer]:
+        """Send one alert or several at once; what became of each, in the same order.
+
+        `written` is called once their bytes are with the network, where that can be known.
+        """
         ...
 
     async def send_visual(self, visual: OutgoingVisual, pieces: Pieces) -> int:
@@ -127,6 +148,7 @@ class Sender(Protocol):
         nothing.
 
         Raises:
+            EarlyError: it was early, and the receiver has no such alert.
             RefusedError: the receiver will never take it.
         """
         ...

@@ -38,9 +38,11 @@ _INFO_BYTES = 168
 _UNACKED_AT = 24
 _SACKED_AT = 28
 _RTT_AT = 68
+_TOTAL_RETRANS_AT = 100
 _BYTES_ACKED_AT = 120
 _UNSENT_AT = 144
 _MIN_RTT_AT = 148
+_DATA_SEGS_OUT_AT = 156
 
 
 class TcpSocket(Protocol):
@@ -59,6 +61,7 @@ class TcpProgress(NamedTuple):
     in_flight: bytes in the kernel's send queue, sent or not, that are not acknowledged.
     unsent: those of them that the kernel holds back: its congestion window is full.
     beyond: those of them that have arrived after a lost packet, about.
+    packets, resent: packets with data that were sent, and how many of those were repetitions.
     round_trip: the shortest lately, seconds; 0.0 before the first.
     """
 
@@ -67,6 +70,8 @@ class TcpProgress(NamedTuple):
     unsent: int
     beyond: int
     round_trip: float
+    packets: int
+    resent: int
 
 
 def prepare(connection: TcpSocket) -> None:
@@ -94,7 +99,7 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
         return None
     try:
         info = _info(connection)
-        if len(info) < _MIN_RTT_AT + 4:
+        if len(info) < _DATA_SEGS_OUT_AT + 4:
             return None
         # Bytes that arrive between two questions would seem lost: until nothing does, ask again.
         for _ in range(_MOST_READINGS):
@@ -110,11 +115,13 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
     (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
     (sacked,) = struct.unpack_from("=I", info, _SACKED_AT)
     (unsent,) = struct.unpack_from("=I", info, _UNSENT_AT)
+    (resent,) = struct.unpack_from("=I", info, _TOTAL_RETRANS_AT)
+    (packets,) = struct.unpack_from("=I", info, _DATA_SEGS_OUT_AT)
     # Before its first sample the kernel states the largest number as the shortest round trip.
     round_trip = min(shortest, smoothed) / 1e6
     # By the share of packets: on a slow link they are smaller than the largest that may be.
     beyond = (in_flight - unsent) * sacked // max(1, unacked)
-    return TcpProgress(acknowledged, in_flight, unsent, beyond, round_trip)
+    return TcpProgress(acknowledged, in_flight, unsent, beyond, round_trip, packets, resent)
 
 
 def _info(connection: TcpSocket) -> bytes:

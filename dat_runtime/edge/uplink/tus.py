@@ -9,7 +9,13 @@ from urllib.parse import urljoin, urlsplit
 from dat_runtime.edge.uplink.connection import Address, Connection, Response
 from dat_runtime.edge.uplink.pool import Pool
 from dat_runtime.edge.uplink.replies import REFUSED, require_served
-from dat_runtime.edge.uplink.sender import OutgoingVisual, Pieces, RefusedError, SendError
+from dat_runtime.edge.uplink.sender import (
+    EarlyError,
+    OutgoingVisual,
+    Pieces,
+    RefusedError,
+    SendError,
+)
 
 Headers = list[tuple[str, str]]
 Key = tuple[str, str, int]
@@ -22,6 +28,9 @@ ASK_SECONDS = 10.0
 REMEMBERED_UPLOADS = 1_000
 
 _TUS = ("tus-resumable", "1.0.0")
+_WAIT = ("prefer", "wait=2")
+"""RFC 7240: the alert is on its way, on another connection."""
+
 _OFFSET_TYPE = ("content-type", "application/offset+octet-stream")
 
 
@@ -82,7 +91,11 @@ class Uploads:
         ]
         if not isinstance(body, bytes):
             headers.append(_OFFSET_TYPE)
+        if visual.early:
+            headers.append(_WAIT)
         response = await connection.request("POST", "/v1/visuals", headers, body, PART_SECONDS)
+        if visual.early and response.status in (404, 409):
+            raise EarlyError(f"{response.status}: {response.text}")
         if response.status in REFUSED or response.status in (404, 410):
             raise RefusedError(f"{response.status}: {response.text}")
         require_served(response, 200, 201)

@@ -9,7 +9,7 @@ from functools import partial
 
 from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink.lane import LONGEST_LOOK, Pauses, Running, Way, wait
-from dat_runtime.edge.uplink.sender import OutgoingVisual, RefusedError, SendError
+from dat_runtime.edge.uplink.sender import EarlyError, OutgoingVisual, RefusedError, SendError
 from dat_runtime.planning.live import Chunk
 from dat_runtime.planning.path import PACKET
 
@@ -22,10 +22,10 @@ PART_SECONDS = 20.0
 QUIET_SECONDS = 4.0
 """After which a part that gave way ends: receivers take a longer silence for a broken link."""
 
-PIECE_SECONDS = 0.015
+PIECE_SECONDS = 0.01
 """How long the bytes of a piece may take: on a slow link an alert waits behind a smaller piece."""
 
-QUEUE_SECONDS = 0.025
+QUEUE_SECONDS = 0.02
 """How long the bytes in flight may take, beyond the round trip, where that is shorter than this."""
 
 SMALLEST = 300
@@ -204,6 +204,8 @@ class VisualLane:
             self._outbox.begin(due)
             arrived = await self._way.sender.send_visual(due, partial(self._begins, upload))
             self._answered(upload, arrived)
+        except EarlyError:
+            self._outbox.visual_was_early(due)
         except RefusedError as error:
             self._outbox.visual_refused(due, str(error))
         except (SendError, SpoolError) as error:

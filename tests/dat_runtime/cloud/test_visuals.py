@@ -3,6 +3,7 @@
 import base64
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -481,3 +482,48 @@ def test_the_store_knows_no_more_than_the_disk_has(on_sqlite: Running) -> None:
         assert connection.execute(query).one() == (1_234, False)
     (file,) = stored(on_sqlite)
     assert file.read_bytes() == JPEG[:1_234]
+
+
+@pytest.fixture
+def without_event(tmp_path: Path) -> Any:
+    with running(f"sqlite:///{tmp_path}/r.db", tmp_path / "visuals") as receiver:
+        yield receiver
+
+
+def test_a_visual_may_wait_for_its_alert_and_for_its_revision(without_event: Running) -> None:
+    receiver = without_event
+
+    def follow() -> None:
+        for revision in (0, 1):
+            time.sleep(0.15)
+            receiver.post(alert(revision=revision))
+
+    alerts = threading.Thread(target=follow)
+    alerts.start()
+    headers = BYTES | creation(revision="1") | {"Prefer": "respond-async, wait=5"}
+    answer = receiver.client.post("/v1/visuals", content=JPEG, headers=headers)
+    alerts.join()
+    assert answer.status_code == 201
+    assert picture(receiver).content == JPEG
+
+
+def test_a_visual_whose_alert_does_not_come_is_refused_when_its_patience_ends(
+    without_event: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dat_runtime.cloud.tus.MAX_PATIENCE", 0.3)
+    began = time.monotonic()
+    answer = without_event.client.post(
+        "/v1/visuals", headers=creation() | {"Prefer": "wait=999999"}
+    )
+    assert answer.status_code == 404
+    assert time.monotonic() - began >= 0.3
+
+
+def test_so_many_visuals_wait_and_further_ones_are_answered_at_once(
+    without_event: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dat_runtime.cloud.visuals.MAX_WAITING", 0)
+    began = time.monotonic()
+    answer = without_event.client.post("/v1/visuals", headers=creation() | {"Prefer": "wait=5"})
+    assert answer.status_code == 404
+    assert time.monotonic() - began < 4  # it did not wait for its five seconds

@@ -48,6 +48,8 @@ class SmallReceiver:
         self.refused: dict[str, int] = {}
         """Event id -> the status with which its alert is refused."""
         self.commit_seconds = 0.0
+        self.patient = True
+        """Whether a visual that comes before its alert may wait for it."""
         self.least_piece = 1
         """Bytes after which a reading of a body is looked at: 1 takes what comes."""
         self._tls, self._host, self.port = tls, host, port
@@ -127,7 +129,7 @@ class SmallReceiver:
                 method, target = event.method.decode(), event.target.decode()
                 request = Request(method, target, headers, time.monotonic())
                 self.requests.append(request)
-                upload = self._upload(request)
+                upload = await self._patient_upload(request)
             elif isinstance(event, h11.Data):
                 if upload is None:
                     request.body += event.data
@@ -159,6 +161,17 @@ class SmallReceiver:
         if self.faults and not request.target.startswith("/v1/nodes"):
             return self.faults.pop(0)
         return None
+
+    async def _patient_upload(self, request) -> str | None:
+        """A creation that asks for it waits for its alert (RFC 7240)."""
+        preference = request.headers.get("prefer", "")
+        until = time.monotonic() + float(preference.removeprefix("wait=") or 0)
+        while True:
+            upload = self._upload(request)
+            missing = upload is None and getattr(request, "key", None) not in self.visuals
+            if not missing or not self.patient or time.monotonic() >= until:
+                return upload
+            await asyncio.sleep(0.002)
 
     def _upload(self, request) -> str | None:
         """The visual that a request's body is of."""

@@ -3,10 +3,12 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
+
 from dat_runtime.edge.uplink import alert_lane
 from dat_runtime.edge.uplink.alert_lane import AlertLane
 from dat_runtime.edge.uplink.lane import Health, Way
-from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress
+from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress, nothing
 from tests.dat_runtime.edge.uplink.test_outbox import outbox, pending
 
 
@@ -19,7 +21,7 @@ class HeldSender:
         self.errors = []
         self.go = asyncio.Event()
 
-    async def send_alerts(self, alerts):
+    async def send_alerts(self, alerts, written=nothing):
         self.batches.append([alert.id for alert in alerts])
         if self.errors:
             raise self.errors.pop(0)
@@ -34,13 +36,14 @@ class HeldSender:
 
 
 @asynccontextmanager
-async def running(count):
+async def running(count, *, resent=0, metered=False):
     """A lane over a path of 100 kB/s, with so many alerts of 700 bytes waiting."""
     box, _ = outbox()
     for i in range(count):
         box.add(pending(f"e{i}", priority=1 - i / 1_000, roi=None), "c1", 0)
     sender = HeldSender()
-    way = Way(sender, box.queue.bandwidth, False, box, Health())
+    way = Way(sender, box.queue.bandwidth, metered, box, Health())
+    way.meter.losses.read(Progress(0, 0, None, packets=400, resent=resent))
     lane = asyncio.ensure_future(AlertLane(way, lambda: b"{}").run())
     try:
         yield sender, box
@@ -95,5 +98,66 @@ def test_after_a_failure_one_request_asks_whether_the_way_works_again():
             assert sorted({id for batch in sender.batches for id in batch}) == sorted(
                 f"e{i}" for i in range(200)
             )
+
+    asyncio.run(go())
+
+
+def test_where_packets_get_lost_an_alert_goes_twice_and_the_first_answer_counts():
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            await until(lambda: len(sender.batches) == 2)
+            sender.go.set()
+            await until(lambda: not box.alerts)
+            assert sender.batches == [["e0"], ["e0"]]
+
+    asyncio.run(go())
+
+
+def test_of_two_copies_one_may_fail():
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            sender.errors = [BusyError("503")]
+            await until(lambda: len(sender.batches) == 2)
+            sender.go.set()
+            await until(lambda: not box.alerts)
+            await asyncio.sleep(0.05)
+            assert sender.batches == [["e0"], ["e0"]]
+
+    asyncio.run(go())
+
+
+def test_an_alert_of_which_both_copies_failed_waits_again():
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            sender.errors = [BusyError("503"), BusyError("503")]
+            sender.go.set()
+            await until(lambda: not box.alerts)
+            assert sender.batches == [["e0"]] * 3  # after a failure it goes once
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("count", "resent", "metered"),
+    [(1, 2, False), (1, 1, False), (1, 8, True)],
+    ids=["few", "one", "metered"],
+)
+def test_an_alert_goes_once_where_a_copy_is_not_worth_its_bytes(count, resent, metered):
+    async def go():
+        async with running(count, resent=resent, metered=metered) as (sender, box):
+            sender.go.set()
+            await until(lambda: not box.alerts)
+            assert sender.batches == [["e0"]]
+
+    asyncio.run(go())
+
+
+def test_copies_count_among_the_bytes_on_their_way():
+    async def go():
+        async with running(200, resent=8) as (sender, _):
+            await until(lambda: sender.batches)
+            await asyncio.sleep(0.1)
+            under_way = sum(len(batch) for batch in sender.batches)
+            assert 700 * under_way <= 100_000 * alert_lane.QUEUE_SECONDS
 
     asyncio.run(go())

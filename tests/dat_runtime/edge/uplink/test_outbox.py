@@ -48,6 +48,66 @@ def test_a_visual_is_queued_when_its_alert_is_acknowledged_and_not_before():
     assert (len(box.alerts), len(box.visuals)) == (0, 1)
 
 
+def early_visual(box):
+    """The visual of an alert that was written and is not answered, taken from the queue."""
+    alert = box.take_alert()
+    box.alert_written(alert)
+    chunk = box.queue.next_visual(0.0)
+    visual = box.due_visual(chunk)
+    box.begin(visual)
+    box.queue.sent(chunk)
+    return alert, visual
+
+
+def test_a_visual_follows_its_alert_when_that_was_written():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    assert visual.early
+    box.alert_taken(alert)
+    assert box.queue.next_visual(0.0).offset > 0  # it goes on, and does not begin anew
+    assert not box.due_visual(box.queue.next_visual(0.0)).early
+
+
+def test_a_visual_that_may_not_wait_at_the_receiver_goes_after_its_alerts_answer():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    box.visual_was_early(visual)
+    box.continue_visual(visual, 0)
+    box.alert_written(alert)  # a second copy
+    assert box.queue.next_visual(0.0) is None
+    box.alert_taken(alert)
+    again = box.due_visual(box.queue.next_visual(0.0))
+    assert (again.early, again.begun) == (False, False)
+
+
+def test_a_visual_that_arrives_before_its_alerts_answer_leaves_the_alert_waiting():
+    box, spool = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    box.visual_arrived(visual)
+    assert (len(box.alerts), len(box.visuals)) == (1, 0)
+    box.return_alert(alert)
+    assert box.take_alert() == alert
+    box.alert_written(alert)
+    assert box.queue.next_visual(0.0) is None
+    box.alert_taken(alert)
+    assert len(box.alerts) == 0
+    assert spool.acknowledged == [("a", "roi", 0), ("a", "json", 0)]
+
+
+def test_a_visual_that_the_spool_dropped_early_leaves_its_alert_waiting():
+    box, spool = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    spool.roi_bytes = 4_000
+    assert asyncio.run(box.read_visual(visual)) is None
+    box.continue_visual(visual, 0)
+    box.return_alert(alert)
+    assert box.take_alert() == alert
+
+
 def test_an_alert_that_was_not_answered_waits_again():
     box, _ = outbox()
     box.add(pending("a"), "c1", 0)

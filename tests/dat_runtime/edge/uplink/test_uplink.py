@@ -75,13 +75,30 @@ def test_an_event_without_visuals_is_an_alert_only(receiver, tmp_path):
     assert receiver.visuals == {}
 
 
-def test_a_visual_waits_until_its_alert_is_acknowledged(receiver, tmp_path):
+def test_a_visual_follows_its_alert_and_does_not_wait_for_the_answer(receiver, tmp_path):
     receiver.commit_seconds = 0.3
     with Node(tmp_path, receiver.url) as node:
         node.happens(event("a"))
-        until(lambda: "a/roi" in receiver.arrived)
-    creation = next(r for r in receiver.requests if r.target == "/v1/visuals")
-    assert creation.at >= receiver.arrived["a"]
+        until(lambda: node.is_through and "a/roi" in receiver.arrived)
+    alert, creation = (
+        next(r for r in receiver.requests if r.target == target)
+        for target in ("/v1/events", "/v1/visuals")
+    )
+    assert alert.at < creation.at < receiver.arrived["a"]
+    assert receiver.order == ["a"]
+
+
+def test_where_a_receiver_lets_no_visual_wait_it_goes_after_the_answer(receiver, tmp_path):
+    receiver.patient = False
+    receiver.commit_seconds = 0.3
+    with Node(tmp_path, receiver.url) as node:
+        node.happens(event("a"))
+        until(lambda: node.is_through and "a/roi" in receiver.arrived)
+    early, late = (r for r in receiver.requests if r.target == "/v1/visuals")
+    assert early.headers["prefer"] == "wait=2"
+    assert early.at < receiver.arrived["a"] <= late.at
+    assert "prefer" not in late.headers
+    assert not [name for name, _ in node.counts.snapshot() if "refused" in name]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Whether a path loses packets, by what TCP had to send again."""
+
+from dat_runtime.edge.uplink.sender import Progress
+
+MEMORY = 400
+"""Packets after which those until then count half."""
+
+LEAST_RESENT = 3
+"""Of so many packets, from which a copy of an alert is worth its bytes: about one in a hundred."""
+
+
+class Losses:
+    """How many of the latest packets were sent again."""
+
+    def __init__(self) -> None:
+        self._seen = (0, 0)
+        self._packets = self._resent = 0.0
+
+    def read(self, progress: Progress) -> None:
+        """Count what was sent since the last look."""
+        packets, resent = progress.packets, progress.resent
+        if packets >= self._seen[0] and resent >= self._seen[1]:
+            self._packets += packets - self._seen[0]
+            self._resent += resent - self._seen[1]
+        # Else a connection has ended, and took its count with it.
+        self._seen = packets, resent
+        if self._packets > MEMORY:
+            self._packets, self._resent = self._packets / 2, self._resent / 2
+
+    @property
+    def is_lossy(self) -> bool:
+        return self._resent >= LEAST_RESENT

@@ -1,0 +1,27 @@
+from dat_runtime.edge.uplink.losses import Losses
+from dat_runtime.edge.uplink.sender import Progress
+
+
+def seen(*counts):
+    losses = Losses()
+    for packets, resent in counts:
+        losses.read(Progress(0, 0, None, packets=packets, resent=resent))
+    return losses.is_lossy
+
+
+def test_a_path_is_lossy_when_about_one_packet_in_a_hundred_is_sent_again():
+    assert seen((400, 3))
+    assert seen((200, 1), (400, 3))
+    assert not seen((400, 2))
+    assert not seen((401, 3))
+
+
+def test_what_was_lost_long_ago_is_forgotten():
+    counts = [(100, 8)] + [(100 + 100 * step, 8) for step in range(1, 30)]
+    assert seen(*counts[:2])
+    assert not seen(*counts)
+
+
+def test_a_connection_that_ends_takes_its_count_with_it():
+    assert not seen((1_000, 2), (10, 0), (500, 2))
+    assert seen((1_000, 2), (10, 0), (500, 3), (510, 5))
