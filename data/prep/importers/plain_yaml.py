@@ -31,7 +31,7 @@ def plain_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         line = mark.line + 1 if mark else None
-        raise DataError(f"not plain YAML: {problem}", path, line) from None
+        raise DataError(f"not plain YAML: {' '.join(problem.split())}", path, line) from None
 
 
 def _demand_plain(data: bytes, path: Path) -> None:

@@ -54,6 +54,7 @@ def scan(sources: Sources, classes: Classes, ids: Ids) -> Scan:
                 frame = _frame(part, image, label, sources, names, key_points, ids, faults)
                 scanned.frames.extend(frame)
     faults += _unlisted(found, used, sources)
+    faults[:] = dict.fromkeys(faults)  # the lists of two splits may share their folders
     return scanned
 
 
@@ -62,8 +63,9 @@ def _pairs(part: Part, sources: Sources, scanned: Scan, used: set[Path]) -> dict
     if not part.labels.is_dir():
         raise DataError("no such folder, but the set's layout needs it", part.labels)
     together = part.images == part.labels
-    images = find_files(part.images, SUFFIXES, {*_TXT, *NO_LABELS} if together else (), part.deep)
-    labels = find_files(part.labels, _TXT, SUFFIXES | NO_LABELS if together else NO_LABELS)
+    no_labels = {name for name in NO_LABELS if not name.endswith(".txt")}
+    images = find_files(part.images, SUFFIXES, {*_TXT, *no_labels} if together else (), part.deep)
+    labels = find_files(part.labels, _TXT, SUFFIXES | no_labels if together else no_labels)
     faults = scanned.faults
     faults += faults_of_files(images, sources)
     faults += [] if together else faults_of_files(labels, sources)
@@ -82,7 +84,8 @@ def _pairs(part: Part, sources: Sources, scanned: Scan, used: set[Path]) -> dict
             if pairs[image] is None:
                 faults.append(Fault("orphan-image", file, None, "has no label file"))
     for stem, label in labels.files.items():
-        if stem not in images.files and (part.deep or label.parent == part.labels):
+        here = label.name not in NO_LABELS and (part.deep or label.parent == part.labels)
+        if stem not in images.files and here:
             fault = Fault("orphan-label", sources.name(label), None, "has no image")
             faults.append(fault)
     return pairs

@@ -30,7 +30,7 @@ NO_LABELS = frozenset(
     {*_NAMES, "predefined_classes.txt", "images.txt", "train.txt", "val.txt", "valid.txt"}
     | {"test.txt", "obj.data"}
 )
-"""Files that lie among label files and are none."""
+"""Files that lie among label files and are none, unless a picture has their name."""
 _DARKNET = re.compile(r"obj_([a-z]+)_data$", re.IGNORECASE)
 _KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """The keys of a data.yaml that name the pictures of a split."""
@@ -173,18 +173,17 @@ def _parts_at(path: Path, split: str, root: Path) -> Iterator[Part]:
         yield Part(split, images, labels_of(images, root))
         return
     listed: dict[Path, list[Path]] = {}
-    for picture in _pictures_in_list(path, root):
-        listed.setdefault(picture.parent, []).append(picture)
-    for folder, pictures in listed.items():
-        yield Part(split, folder, labels_of(folder, root), tuple(pictures), deep=False)
-
-
-def _pictures_in_list(path: Path, root: Path) -> Iterator[Path]:
-    """The pictures that a list names; one that is not there is still given, at the place stated."""
+    lost = []
     for line in files.read_text(path, DataError, most_bytes=_MAX_LIST_BYTES).splitlines():
-        text = line.strip()
-        if text:
-            yield _below(root, text) or root / PurePosixPath(text.replace("\\", "/")).name
+        picture = _below(root, line.strip()) if line.strip() else None
+        if picture is not None:
+            listed.setdefault(picture.parent, []).append(picture)
+        elif line.strip():
+            lost.append(PurePosixPath(line.strip().replace("\\", "/")).name)
+    for folder, pictures in listed.items():
+        pictures += [folder / name for name in lost]  # named as missing where the others are
+        lost = []
+        yield Part(split, folder, labels_of(folder, root), tuple(pictures), deep=False)
 
 
 def labels_of(images: Path, root: Path) -> Path:

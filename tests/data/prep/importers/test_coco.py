@@ -162,5 +162,5 @@ def test_a_set_with_one_split_only_is_refused_until_it_is_split_anew(roboflow, t
     for split in ("valid", "test"):
         shutil.rmtree(roboflow / split)
     assert run(roboflow, tmp_path / "data", *MAPPED) == 1
-    assert "no usable frame in the split val (--leak-free" in capsys.readouterr().err
+    assert "no usable frame in the split val and test of" in capsys.readouterr().err
     assert run(roboflow, tmp_path / "data", *MAPPED, "--leak-free") == 0
