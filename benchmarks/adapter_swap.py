@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from dat_runtime.edge.updates.at_work import first
 from dat_runtime.edge.updates.serving import Follower
 from dat_runtime.edge.updates.versions import Versions
 from dat_runtime.edge.uplink.settings import UplinkState
-from dat_runtime.errors import reports_errors
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.event import Event
 from dat_runtime.manifest import read
 
@@ -50,6 +51,7 @@ WAIT_S = 20.0
 """For an answer: here the machine is full, and a late answer is none of a mixed version."""
 
 VARIANTS = 5
+DEGRADED = "questions_degraded"
 
 
 @reports_errors
@@ -182,6 +184,41 @@ def _prepared(bundle: Path, folder: Path, versions: Versions) -> tuple[list[str]
     return names, weights
 
 
+@dataclass
+class Running:
+    """A node at work, and what is seen of it."""
+
+    follower: Follower
+    accidents: Accidents
+    offered: Offered
+    counts: Counts
+
+
+@contextmanager
+def running(settings: NodeSettings, versions: Versions) -> Iterator[Running]:
+    """A node with the current version, while the context lasts.
+
+    Its follower is not started: whoever wants to know when it looked asks it to look.
+    """
+    counts, at_work = Counts(), first(settings, versions)
+    accidents = Accidents(read_frame(FRAME))
+    offered = Offered(accidents)
+    assert settings.mllm is not None
+    spool = Spool(settings.spool.path, 500_000_000, 20_000_000, counts)
+    asked = at_work.assessor if at_work.is_served else None
+    asking = Asking(asked, SLOTS, WAIT_S, settings.mllm.timeout, counts)
+    node = Node("n1", at_work.gate, accidents, asking, spool, offered, counts)  # type: ignore[arg-type]
+    thread = threading.Thread(target=node.run)
+    thread.start()
+    try:
+        yield Running(
+            Follower(settings, versions, node, asking, at_work), accidents, offered, counts
+        )
+    finally:
+        accidents.ended = True
+        thread.join(60)
+
+
 def _swapped(
     settings: NodeSettings,
     versions: Versions,
@@ -191,44 +228,33 @@ def _swapped(
     swaps: int,
     answers: int,
 ) -> Swapped:
-    counts = Counts()
-    at_work = first(settings, versions)
-    accidents = Accidents(read_frame(FRAME))
-    offered = Offered(accidents)
-    assert settings.mllm is not None
-    spool = Spool(settings.spool.path, 500_000_000, 20_000_000, counts)
-    asking = Asking(at_work.assessor, SLOTS, WAIT_S, settings.mllm.timeout, counts)
-    node = Node("n1", at_work.gate, accidents, asking, spool, offered, counts)  # type: ignore[arg-type]
-    follower = Follower(settings, versions, node, asking, at_work)
-    running = threading.Thread(target=node.run)
     swapped, began = Swapped(names=len(names)), time.monotonic()
-    running.start()
-    try:
+    with running(settings, versions) as node:
         for number in range(1, swaps + 1):
             version = names[number % len(names)]
             versions.change(lambda state, v=version: switch.switched(state, v, time.time()))
             begun = time.monotonic()
-            follower.look()
+            node.follower.look()
             swapped.swap_s.append(time.monotonic() - begun)
-            assert follower.status()["version"] == version, follower.status()
+            if node.follower.status()["version"] != version:
+                raise ConfigError(f"the node does not follow: {node.follower.status()}")
             swapped.swaps = number
             # The answers are spread over the swaps.
-            while len(offered.events) < answers * number / swaps:
+            while len(node.offered.events) < answers * number / swaps:
                 time.sleep(0.01)
             if number % 10 == 0:
-                print(f"{number} swaps, {len(offered.events):,} answers", flush=True)
-    finally:
-        accidents.ended = True
-        running.join(60)
+                print(f"{number} swaps, {len(node.offered.events):,} answers", flush=True)
     swapped.seconds = time.monotonic() - began
-    swapped.shown, swapped.answers = accidents.shown, server.answered
-    swapped.failed = server.failed + server.broken_off + counts.of("questions") - server.answered
-    swapped.mixed = sum(_is_mixed(event, weights) for event in offered.events)
-    swapped.lost = accidents.shown - len(offered.events)
+    swapped.shown, swapped.answers = node.accidents.shown, server.answered
+    # Of the questions, some were not answered, or not in time; the server counts its own failures.
+    degraded = sum(n for (name, _), n in node.counts.snapshot().items() if name == DEGRADED)
+    swapped.failed = server.failed + server.broken_off + degraded
+    swapped.mixed = sum(is_mixed(event, weights) for event in node.offered.events)
+    swapped.lost = node.accidents.shown - len(node.offered.events)
     return swapped
 
 
-def _is_mixed(event: Event, weights: dict[str, str]) -> bool:
+def is_mixed(event: Event, weights: dict[str, str]) -> bool:
     """Whether an event's answer was made by others than the versions that it states."""
     stated = event.alert.origin.versions
     expected = f"{stated['mllm']} {weights[str(stated['bundle'])]}"

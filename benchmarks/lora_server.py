@@ -48,6 +48,7 @@ class LoraServer:
         loads: bool = True,
     ):
         self.base = base
+        self._plain = plain
         self.seconds = seconds
         self.loads = loads
         self.garbage: set[str] = set()
@@ -57,8 +58,14 @@ class LoraServer:
         self.cache: dict[str, str] = {}
         self.answered = self.failed = self.broken_off = 0
         self.loaded: list[str] = []
-        if plain is not None:
-            self.adapters["dat"] = self.cache["dat"] = weights_digest(plain)
+        self.restart()
+
+    def restart(self) -> None:
+        """As a process manager does: what was loaded is gone, `plain` is read again."""
+        with self.lock:
+            self.adapters, self.cache = {}, {}
+            if self._plain is not None:
+                self.adapters["dat"] = self.cache["dat"] = weights_digest(self._plain)
 
     def load(self, told: dict[str, Any]) -> tuple[int, Any]:
         name, path = told.get("lora_name"), told.get("lora_path")
@@ -124,6 +131,10 @@ def serving(state: LoraServer, port: int = 0) -> Iterator[str]:
             self._say(*((200, state.models()) if found else (404, {"detail": "Not Found"})))
 
         def do_POST(self) -> None:
+            if self.path == "/restart":  # no part of vLLM's: what a restart command calls here
+                state.restart()
+                self._say(200, "restarted")
+                return
             told = json.loads(self.rfile.read(int(self.headers["content-length"])))
             ways = {"/v1/chat/completions": state.complete}
             if state.loads:

@@ -185,7 +185,6 @@ class Follower:
                 return False
         self._at_work = coming
         self._since = time.monotonic()
-        self._problem = None
         return True
 
     def _retire(self, before: AtWork) -> None:
@@ -227,7 +226,7 @@ class Follower:
 
     def _give_back(self, version: str, reason: str) -> None:
         """Return to the previous version; the next look takes it."""
-        self._tell(f"version {version} is given back: {reason}")
+        log.error("version %s is given back: %s", version, reason)
 
         def step(state: State) -> State:
             return switch.returned(state, reason) if state.current == version else state
@@ -236,7 +235,7 @@ class Follower:
             self._versions.change(step)
         except ValueError:  # there is none: this run goes on with what it has
             self._given_up = version
-            self._tell(f"version {version} is not taken: {reason}")
+            log.error("version %s is not taken, there is none before it", version)
 
     def _mend(self, server: Server, state: State) -> None:
         """Have the adapter at work at the server, whatever became of it there."""
