@@ -49,7 +49,8 @@ RULES: dict[str, str] = {
     "size-mismatch": "left out: the picture has another size than its labels say",
     "empty-file": "left out: 0 bytes",
     "not-an-image": "left out: the content is not JPEG, PNG, BMP, WebP or TIFF",
-    "image-size": "left out: over 40 megapixels or 64 MiB, or a side under 10 pixels",
+    "image-size": "left out: over 40 megapixels or 64 MiB, a side under 10 pixels, or over 20 times "
+    "the other",
     "corrupt-image": "left out: does not decode to its end",
     "rotated-image": "repaired: turned upright by its EXIF tag (boxes are of the upright picture)",
     "colour-mode": "repaired: converted to 8-bit RGB",
@@ -61,7 +62,7 @@ RULES: dict[str, str] = {
     "one picture with two truths",
 }
 
-_WANTED = frozenset({"ignored-class", "none-class", "only-ignored", "system-file"})
+WANTED = frozenset({"ignored-class", "none-class", "only-ignored", "system-file"})
 """Not refused under --strict: the user asked for it, or it is no part of the set."""
 
 REFUSED = frozenset(kind for kind, rule in RULES.items() if rule.startswith("refused"))
@@ -98,7 +99,7 @@ def refuse(
         DataError: begins with the first fault's file and line, and names up to ten faults.
     """
     if strict:
-        refused = [fault for fault in faults if fault.kind not in _WANTED]
+        refused = [fault for fault in faults if fault.kind not in WANTED]
     elif skip_bad_labels:
         refused = []
     else:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dat_runtime.draw import is_too_long
+from dat_runtime.edge import jpeg
+from dat_runtime.edge.source import decode_png, significant_bits
 from dat_runtime.types import Size
 
 MAX_PIXELS = 40_000_000
@@ -23,11 +26,10 @@ Image.init()
 _ORIENTATION = 0x0112
 """The tag of EXIF (and TIFF 6.0) that says how to turn the picture: 1 is upright, 2 to 8 are the
 other ways to mirror and turn it."""
-_JPEG_END = b"\xff\xd9"
-"""The marker EOI (ITU-T T.81, annex B)."""
+_JPEG_FORMATS = ("JPEG", "MPO")
 _JPEG_QUALITY = 95
-_16_TO_8_BITS = 257
-"""65535 / 255."""
+_PNG_DEPTH_AT = 24
+"""Where IHDR states the bits of a sample (PNG specification, 11.2.2)."""
 
 
 class UnreadableImage(Exception):
@@ -93,17 +95,47 @@ def decoded(data: bytes) -> Picture:
         UnreadableImage: it is empty, not an image, too large by its header, or does not decode.
     """
     image = _opened(data)
+    end = len(data)
+    if image.format in _JPEG_FORMATS:
+        end = _end_of_jpeg(data)
+        if data[end : end + 2] != jpeg.END:
+            # Whole but for its end mark, or cut: then it lacks pixels as well, see below.
+            image = _opened(data[:end] + jpeg.END)
     try:
         image.load()
-        rgb, repairs = _upright_rgb(image)
+        rgb, repairs = _upright_rgb(image, data)
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
         raise UnreadableImage("corrupt-image", _named(error)) from None
+    if image.format in _JPEG_FORMATS:
+        _demand_all_pixels(data, end, rgb)
     # Pillow calls a JPEG that holds further images MPO; it is encoded anew, without them.
     if image.format != "JPEG":
         repairs.append(("not-jpeg", f"the content is {image.format}"))
-    elif not data.endswith(_JPEG_END):
+    elif not data.endswith(jpeg.END) or end + 2 != len(data):
         repairs.append(("bad-jpeg-end", f"ends with {data[-4:].hex(' ')}"))
     return Picture(rgb, None if repairs else data, tuple(repairs))
+
+
+def _end_of_jpeg(data: bytes) -> int:
+    """Where the end mark of a JPEG stands, or should."""
+    end = jpeg.end_of_scans(data)
+    if end is None:
+        raise UnreadableImage("corrupt-image", "more scans than a picture has")
+    return end
+
+
+def _demand_all_pixels(data: bytes, end: int, rgb: Image.Image) -> None:
+    """Refuse a JPEG that was cut off, even one that was closed with an end mark since.
+
+    It is asked as the node asks it (`dat_runtime.edge.source`), so what trains is what is seen.
+    """
+    has_end = data[end : end + 2] == jpeg.END
+    if has_end and not jpeg.is_suspect(data, np.asarray(rgb)):
+        return
+    closed = data if has_end else data[:end] + jpeg.END
+    shown = jpeg.decoded(closed)
+    if shown is None or jpeg.takes_more_data(data[:end], shown):
+        raise UnreadableImage("corrupt-image", f"pixels are missing: cut off within {end:,} bytes")
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -121,7 +153,8 @@ def _opened(data: bytes) -> Image.Image:
     except Exception as error:  # decoders raise various errors at a broken header
         raise UnreadableImage("corrupt-image", f"header: {_named(error)}") from None
     width, height = image.size
-    if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
+    too_long = is_too_long(Size(width, height)) if min(width, height) > 0 else True
+    if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE or too_long:
         raise UnreadableImage("image-size", f"header: {width} x {height} pixels")
     return image
 
@@ -132,22 +165,40 @@ def file_bytes(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _upright_rgb(image: Image.Image) -> tuple[Image.Image, list[tuple[str, str]]]:
+def _upright_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, list[tuple[str, str]]]:
     """The picture upright and in 8-bit RGB, and the repairs that this took."""
     repairs = []
+    deep = _deep_rgb(image, data)
+    if deep is not None:
+        repairs.append(("colour-mode", f"mode {image.mode}, {deep[1]} of 16 bits a sample"))
+        return deep[0], repairs
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation in range(2, 9):
         repairs.append(("rotated-image", f"EXIF orientation {orientation}"))
         image = ImageOps.exif_transpose(image)
     if image.mode not in ("RGB", "L"):
         repairs.append(("colour-mode", f"mode {image.mode}"))
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # 16 bits a pixel: Pillow's own conversion would clip all values above 255.
-        tones = np.asarray(image).clip(0, 65535) // _16_TO_8_BITS
-        image = Image.fromarray(tones.astype(np.uint8))
     if image.mode != "RGB":
         image = image.convert("RGB")
     return image, repairs
+
+
+def _deep_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, int] | None:
+    """A picture of 16-bit samples in eight bits, with the bits that mean something; else None.
+
+    Pillow's own conversion keeps the upper bits or clips: the 12 bits of a camera would be black or
+    white. They are shifted as the node shifts them.
+    """
+    if image.format == "PNG" and data[_PNG_DEPTH_AT] == 16:
+        picture = decode_png(data)
+        if picture is None:
+            raise OSError("a damaged PNG")
+        return Image.fromarray(np.ascontiguousarray(picture.image[:, :, ::-1])), picture.bits
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return None
+    samples = np.asarray(image).clip(0, 65535).astype(np.uint16)
+    bits = significant_bits(int(samples.max()))
+    return Image.fromarray((samples >> (bits - 8)).astype(np.uint8)).convert("RGB"), bits
 
 
 def _named(error: Exception) -> str:

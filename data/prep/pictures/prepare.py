@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import PIL
 
 from dat_runtime import files, manifest
+from dat_runtime.edge import jpeg, source
 from dat_runtime.errors import DataError, ManifestError
 from dat_runtime.types import Size
 from data.prep.importers.source_frame import SourceFrame
@@ -210,9 +212,9 @@ def _ledger_lines(
 
 
 def _code() -> str:
-    """The digest of what decides a picture's result: this code and Pillow's version."""
-    sha = hashlib.sha256(PIL.__version__.encode())
-    for module in (decode, looks, tones):
+    """The digest of what decides a picture's result: this code, Pillow's and OpenCV's version."""
+    sha = hashlib.sha256(f"{PIL.__version__} {cv2.__version__}".encode())
+    for module in (decode, jpeg, looks, source, tones):
         sha.update(Path(module.__file__).read_bytes())
     sha.update(Path(__file__).read_bytes())
     return sha.hexdigest()

@@ -118,7 +118,59 @@ def test_sixteen_bits_become_eight_of_the_same_brightness(tmp_path):
     grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
     found = read(tmp_path, encoded(Image.fromarray(grey), "PNG"), "a.png")
     assert {kind for kind, _ in found.repairs} == {"colour-mode", "not-jpeg"}
-    assert np.abs(np.asarray(found.rgb)[:, :, 0].astype(int) - grey // 257).max() == 0
+    assert (np.asarray(found.rgb)[:, :, 0] == grey >> 8).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "colour PNG"])
+def test_the_bits_of_a_camera_in_a_file_of_sixteen_are_not_near_black(tmp_path, bits, form):
+    samples = np.linspace(0, (1 << bits) - 1, 64 * 48).reshape(48, 64).astype(np.uint16)
+    if form == "colour PNG":
+        colour = np.stack([samples, samples // 2, samples // 4], axis=2)
+        cv2.imwrite(str(tmp_path / "a.png"), colour[:, :, ::-1])
+        found = read_picture(tmp_path / "a.png")
+        expected = colour >> (bits - 8)
+    else:
+        found = read(tmp_path, encoded(Image.fromarray(samples), form), "a.png")
+        expected = np.repeat((samples >> (bits - 8))[:, :, None], 3, axis=2)
+    assert (np.asarray(found.rgb) == expected).all()
+    assert f"{bits} of 16 bits" in dict(found.repairs)["colour-mode"]
+
+
+def street(seed=0):
+    """A picture with detail everywhere, as a photograph has."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (120, 160, 3), np.uint8))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 40}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_lacks_only_its_end_mark_is_repaired(tmp_path, options, mode):
+    content = jpeg(street().convert(mode), **options)
+    found = read(tmp_path, content[:-2])
+    assert [kind for kind, _ in found.repairs] == ["bad-jpeg-end"]
+    assert found.content == read(tmp_path, content).content
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_cut_jpeg_that_was_closed_with_an_end_mark_is_corrupt(tmp_path, share, options):
+    content = jpeg(street(), **options)
+    with pytest.raises(UnreadableImage) as caught:
+        read(tmp_path, content[: int(len(content) * share)] + b"\xff\xd9")
+    assert caught.value.kind == "corrupt-image"
+
+
+def test_a_grey_corner_alone_is_no_fault(tmp_path):
+    canvas = np.asarray(street()).copy()
+    canvas[-32:, -32:] = 128
+    assert read(tmp_path, jpeg(Image.fromarray(canvas), quality=95)).repairs == ()
+
+
+def test_a_strip_that_no_mllm_can_be_asked_about_is_refused_at_import(tmp_path):
+    assert read(tmp_path, jpeg(picture(0, 800, 40))).repairs == ()
+    with pytest.raises(UnreadableImage) as caught:
+        read(tmp_path, jpeg(picture(0, 820, 40)))
+    assert caught.value.kind == "image-size"
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "TIFF"])
@@ -135,8 +187,9 @@ def test_a_phones_picture_with_a_second_image_gives_the_first(tmp_path):
     assert np.abs(np.asarray(found.rgb).astype(int) - np.asarray(picture(5))).mean() < 4
 
 
-def test_bytes_after_the_end_of_a_jpeg_do_not_travel(tmp_path):
-    found = read(tmp_path, jpeg(picture(6)) + b"<script>")
+@pytest.mark.parametrize("more", [b"<script>", jpeg(picture(7))])
+def test_bytes_after_the_end_of_a_jpeg_do_not_travel(tmp_path, more):
+    found = read(tmp_path, jpeg(picture(6)) + more)
     assert found.jpeg is None
     assert [kind for kind, _ in found.repairs] == ["bad-jpeg-end"]
 
