@@ -54,10 +54,15 @@ def look_of(rgb: Image.Image) -> bytes:
     """The look of a picture, 32 bytes."""
     size = (_THUMBNAIL, _THUMBNAIL)
     thumbnail = rgb.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")
+    return np.packbits(signs(np.asarray(thumbnail, np.float32))).tobytes()
+
+
+def signs(thumbnail: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(16, 16): which of the lowest coefficients of a 64 x 64 grey picture are positive."""
     cosines = _cosines()
-    spectrum = cosines @ np.asarray(thumbnail, np.float32) @ cosines.T
+    spectrum = cosines @ thumbnail @ cosines.T
     spectrum[0, 0] = 0.0  # the mean brightness, which is positive in every picture
-    return np.packbits(spectrum > 0).tobytes()
+    return spectrum > 0
 
 
 def alike(
