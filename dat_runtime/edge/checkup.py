@@ -19,9 +19,12 @@ from dat_runtime.edge.node_settings import (
     examine_node,
 )
 from dat_runtime.edge.updates.at_work import assessor
+from dat_runtime.edge.updates.trial import canary_frames
+from dat_runtime.edge.updates.versions import Versions
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.uplink import sender_of
 from dat_runtime.errors import ConfigError, DatError, printable
+from dat_runtime.files import read_bytes
 
 SECONDS = 3.0
 """For a server to accept a connection."""
@@ -58,7 +61,7 @@ def check(path: Path) -> int:
 
 def examine(settings: NodeSettings) -> Iterator[Finding]:
     """What can be seen of each part from outside."""
-    yield _tried("bundle", lambda: _bundle(settings.bundle))
+    yield _tried("bundle", lambda: _bundle(settings))
     for camera in settings.cameras:
         yield _tried(f"camera {camera.name}", lambda: _camera(camera))  # noqa: B023 (asked at once)
     for uplink in settings.uplinks:
@@ -67,6 +70,9 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     yield _tried("spool", lambda: _spool(settings.spool))
     if settings.metrics is not None:
         yield _tried("metrics", _metrics)
+    if settings.updates is not None:
+        yield _tried("updates", lambda: _updates(settings))
+        yield _reachable("updates", settings.updates.url)
     mllm = settings.mllm
     if mllm is None:
         yield Finding("note", "mllm", "none: every alert is made from the gate alone")
@@ -83,10 +89,26 @@ def _tried(about: str, look: Callable[[], str]) -> Finding:
         return Finding("WRONG", about, str(error))
 
 
-def _bundle(folder: Path) -> str:
-    bundle = open_bundle(folder)
+def _bundle(settings: NodeSettings) -> str:
+    versions = Versions(settings.bundle)
+    current = versions.state().current
+    bundle = open_bundle(settings.bundle if current is None else versions.folder_of(current))
     gate = bundle.detector.settings
-    return f"{' and '.join(gate.names)} at {gate.imgsz} px, adapter for {bundle.adapter.base}"
+    words = f"{' and '.join(gate.names)} at {gate.imgsz} px, adapter for {bundle.adapter.base}"
+    return words if current is None else f"{words}; installed as {current}"
+
+
+def _updates(settings: NodeSettings) -> str:
+    updates = settings.updates
+    assert updates is not None
+    if importlib.util.find_spec("tuf") is None:
+        raise ConfigError("they need packages: pip install 'dat-runtime[updates]'")
+    read_bytes(updates.root, ConfigError, missing="it came with the repository's first keys")
+    folder = Versions(settings.bundle).folder
+    place = folder if folder.is_dir() else settings.bundle.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError("this user cannot write there, where versions are kept", place)
+    return f"tried on {len(canary_frames(settings))} canary frames, kept in {folder}"
 
 
 def _camera(camera: CameraSettings) -> str:

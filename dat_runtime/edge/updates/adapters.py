@@ -30,6 +30,9 @@ RESTART_SECONDS = 900.0
 MOST_BYTES = 1 << 20
 """Of a server's reply."""
 
+MOST_NAME = 180
+"""Characters of the served model's in a name: an alert states at most 200."""
+
 _MOST_WORDS = 200
 
 
@@ -61,7 +64,7 @@ def name_of(mllm: MllmSettings, adapter: str, served: str | None) -> str:
     plain = mllm.model or ""
     if adapter == served or mllm.restart is not None:
         return plain
-    return f"{plain}-{adapter}"
+    return f"{plain[:MOST_NAME]}-{adapter}"
 
 
 class Server:

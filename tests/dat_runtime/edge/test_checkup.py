@@ -92,3 +92,16 @@ def test_names_from_elsewhere_move_no_terminal(tmp_path: Path, checked: Checked)
     code, told = checked()
     assert code == 1
     assert "\x1b" not in told
+
+
+def test_updates_need_a_root_of_trust_and_canary_frames(tmp_path: Path, checked: Checked) -> None:
+    updates = {"url": "http://127.0.0.1:9", "root": "root.json"}
+    code, told = checked(updates=updates)
+    assert (code, "root.json: is missing" in told) == (1, True)
+    (tmp_path / "root.json").write_text("{}")
+    code, told = checked(updates=updates)
+    assert code == 0
+    assert "ok    updates: tried on 1 canary frames" in told
+    assert "note  updates: 127.0.0.1:9 does not accept" in told
+    code, told = checked(updates={**updates, "canary": "frames"})
+    assert (code, "no JPEG or PNG" in told) == (1, True)
