@@ -1,4 +1,4 @@
-"""How files of an update repository come: from a folder, over HTTP, or through a node's uplink.
+"""How files of an update repository come: from a folder, or over HTTP.
 
 Every way is bounded in size and time, whatever the other end does: metadata by its most bytes, a
 file by its signed length and digest. Paths and `file://` addresses are folders: a disk, a USB
@@ -25,13 +25,9 @@ from dat_runtime.edge.uplink.download import (
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.trust import require_safe
-from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ConfigError
 
 CHUNK = 1 << 20
-
-CAP = 100_000.0
-"""Bytes per second of a running node's downloads, where nothing else is said."""
 
 
 class Fetch(Protocol):
@@ -53,14 +49,14 @@ class Fetch(Protocol):
 
 
 def fetch_of(url: str) -> Fetch:
-    """The way to an address, or to a folder's path, of a machine on which no node runs.
+    """The way to an address, or to a folder's path, where no running node has to be spared.
 
     Raises:
         ConfigError: the address cannot be used.
     """
     if not url.startswith(("http://", "https://")):
         return FolderFetcher()
-    require_safe(UplinkSettings(url, None, CAP))
+    require_safe(UplinkSettings(url, None, float("inf")))
     return HttpFetcher()
 
 
@@ -113,25 +109,6 @@ class HttpFetcher:
 
 def _never() -> bool:
     return False
-
-
-class UplinkFetcher:
-    """Through the uplink of a running node: after alerts and visuals, and under a cap.
-
-    Args:
-        uplink: has started.
-        bytes_per_s: the cap.
-    """
-
-    def __init__(self, uplink: Uplink, bytes_per_s: float = CAP):
-        self._uplink = uplink
-        self._bytes_per_s = bytes_per_s
-
-    def metadata(self, url: str, most_bytes: int) -> bytes:
-        return self._uplink.fetch(url, most_bytes=most_bytes, bytes_per_s=self._bytes_per_s)
-
-    def file(self, url: str, file: Path, *, sha256: str, size: int) -> None:
-        self._uplink.download(url, file, sha256=sha256, size=size, bytes_per_s=self._bytes_per_s)
 
 
 class FolderFetcher:

@@ -6,16 +6,15 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.alert_lane import AlertLane
-from dat_runtime.edge.uplink.download import DownloadError, download, fetch
+from dat_runtime.edge.uplink.download import download
 from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.outbox import Outbox
@@ -44,8 +43,6 @@ LOAD_AGAIN_SECONDS, CONFIG_AGAIN_SECONDS, FAULT_SECONDS = 2.0, 5.0, 1.0
 MAX_STATUS_BYTES = 16_384
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Uplink:
@@ -147,23 +144,7 @@ class Uplink:
             is_busy=self._is_busy,
             authorities=authorities,
         )
-        self._wait(coming)
-
-    def fetch(self, url: str, *, most_bytes: int, bytes_per_s: float) -> bytes:
-        """See `download.fetch`: a small file of unknown content, in the class of downloads.
-
-        Raises:
-            DownloadError: it did not come.
-        """
-        coming = fetch(url, most_bytes=most_bytes, bytes_per_s=bytes_per_s, is_busy=self._is_busy)
-        return self._wait(coming)
-
-    def _wait(self, coming: Coroutine[Any, Any, T]) -> T:
-        try:
-            return asyncio.run_coroutine_threadsafe(coming, self._loop).result()
-        except (RuntimeError, CancelledError):  # the loop has ended, or ended meanwhile
-            coming.close()
-            raise DownloadError("broken off: the uplink has ended") from None
+        asyncio.run_coroutine_threadsafe(coming, self._loop).result()
 
     def _is_busy(self) -> bool:
         used = self._used
