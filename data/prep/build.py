@@ -26,9 +26,10 @@ from data.prep.pictures import prepare
 from data.prep.pictures.pool import ENGINES, Engine
 from data.prep.prepared import witnesses, writer
 from data.prep.prepared.kept import Kept, demand_frames, demand_pictures, keep, picture_faults
-from data.prep.reporting import sheets, summaries
+from data.prep.reporting import listed, summaries
 from data.prep.reporting.card import write_card
 from data.prep.reporting.page import write_report
+from data.prep.reporting.shown import Shown
 from data.prep.splitting import assign, conflicts, leaks
 
 SCALES = (1.0, 0.5, 0.25)
@@ -173,12 +174,13 @@ def build(
     # from the groups, so there they come first.
     if options.leak_free:
         links, kept = _grouped(kept, engine)
-        judged = assign.leak_free(kept, scan.published, options.seed)
-        kept, outcomes = conflicts.resolved(judged, contradictions, options.on_conflict)
+        kept = assign.leak_free(kept, scan.published, options.seed)
+        resolution = conflicts.resolved(kept, contradictions, options.on_conflict)
+        kept = resolution.kept
     else:
-        judged = assign.published(kept, options.negatives_by_clip, options.seed)
-        kept, outcomes = conflicts.resolved(judged, contradictions, options.on_conflict)
-        links, kept = _grouped(kept, engine)
+        kept = assign.published(kept, options.negatives_by_clip, options.seed)
+        resolution = conflicts.resolved(kept, contradictions, options.on_conflict)
+        links, kept = _grouped(resolution.kept, engine)
     demand_frames(kept, sources)
 
     # Write the set.
@@ -194,12 +196,13 @@ def build(
     report["layout"] = sources.layout
     report["exact_copies_across_splits"] = summaries.exact_across(across, kept)
     report["leaks"] = leaks.summary(links, kept)
-    report["conflicts"] = conflicts.summary(contradictions, judged, outcomes, options.on_conflict)
+    report["conflicts"] = conflicts.summary(resolution)
     report["trace"] = trace
     write_json(folder / "report.json", report)
-    sheets.write_leaks(folder, across, kept)
+    listed.write_leaks(folder, across, kept)
+    listed.write_conflicts(folder, resolution)
     write_card(folder, report, sources)
-    write_report(folder, report, kept, sources)
+    write_report(folder, report, Shown(kept, across, resolution, sources))
     return report
 
 

@@ -10,6 +10,7 @@ from dat_runtime.truth import SPLITS
 from data.prep.importers.plain_yaml import plain_yaml
 from data.prep.importers.sources import Sources
 from data.prep.reporting.summaries import COLUMNS
+from data.prep.splitting.conflicts import OUTCOMES
 from data.prep.splitting.leaks import KINDS
 
 _PUBLIC = {
@@ -94,6 +95,10 @@ Classes of the YOLO labels: {", ".join(report["classes"])}. Negatives are split 
 
 {_leaks(report)}
 
+## One picture, two truths
+
+{_conflicts(report)}
+
 ## Faults found in the source
 
 {_faults(report)}
@@ -119,6 +124,19 @@ def _leaks(report: Mapping[str, Any]) -> str:
     twins = report["leaks"]["frames_with_a_twin"]
     rows = {where: [counts[kind] for kind in KINDS] for where, counts in twins.items()}
     return _markdown("frames of", KINDS, rows)
+
+
+def _conflicts(report: Mapping[str, Any]) -> str:
+    part = report["conflicts"]
+    if not part["frames"]:
+        return "None: no two frames of one picture contradict each other."
+    rows = {split: list(counts.values()) for split, counts in part["outcomes"].items()}
+    counts = _markdown("frames of", OUTCOMES, rows)
+    return (
+        f"{part['frames']:,} frames contradict another frame of the same picture "
+        f"(`--on-conflict {part['on_conflict']}`);\n`conflicts.json` lists them. Those that are "
+        f"still here are marked in the truth.\n\n{counts}"
+    )
 
 
 def _markdown(corner: str, heads: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:

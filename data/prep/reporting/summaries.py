@@ -115,6 +115,7 @@ def print_summary(report: Mapping[str, Any]) -> None:
     for where, kinds in report["leaks"]["frames_with_a_twin"].items():
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
         print(f"[data] leaks, frames of {where}: {counts}")
+    _print_conflicts(report["conflicts"])
     trace = report["trace"]
     if trace:
         print(
@@ -126,6 +127,17 @@ def print_summary(report: Mapping[str, Any]) -> None:
     faults = report["faults"]
     for kind, count in faults["counts"].items():
         print(f"[data] fault {kind}: {count:,}, {faults['rules'][kind]}")
+
+
+def _print_conflicts(part: Mapping[str, Any]) -> None:
+    if not part["frames"]:
+        print("[data] one picture with two truths: none")
+        return
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in part["kinds"].items())
+    print(f"[data] one picture with two truths: {part['frames']:,} frames ({kinds})")
+    for split, outcomes in part["outcomes"].items():
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
+        print(f"[data] one picture with two truths, {split}: {counts}")
 
 
 def _print_compared(what: str, part: Mapping[str, Any]) -> None:

@@ -64,12 +64,14 @@ class Conflict:
     Attributes:
         twin: its index among the frames, those of the folder Accident behind the kept ones.
         distance: bits in which the two looks differ.
+        exact: the two have the same pixels.
         words: the contradiction, for people.
     """
 
     kind: str
     twin: int
     distance: int
+    exact: bool
     words: str
 
     @property
@@ -135,8 +137,9 @@ class Conflicts:
             claim = self._judged(first, second)
             if claim is None:
                 continue
-            self._note(first, Conflict(claim.kind, second, distance, claim.first))
-            self._note(second, Conflict(claim.kind, first, distance, claim.second))
+            exact = self._same_pixels(first, second)
+            self._note(first, Conflict(claim.kind, second, distance, exact, claim.first))
+            self._note(second, Conflict(claim.kind, first, distance, exact, claim.second))
             joined.append((first, second, 0, distance))
         self._links.add(np.array(joined, np.int64).reshape(-1, 4))
 
@@ -229,10 +232,36 @@ def find(
     return conflicts
 
 
-def resolved(
-    kept: Sequence[Kept], conflicts: Conflicts, choice: str
-) -> tuple[list[Kept], dict[int, str]]:
-    """The frames that stay, contradicted ones marked; and the outcome for each of these.
+@dataclass(frozen=True)
+class Resolution:
+    """What became of the contradicted frames.
+
+    Attributes:
+        kept: the frames that stay, contradicted ones marked.
+        judged: all frames, with their splits, as they were before; indices are theirs.
+        outcomes: the outcome of each contradicted frame.
+        choice: the option, of `CHOICES`.
+    """
+
+    kept: list[Kept]
+    judged: Sequence[Kept]
+    conflicts: Conflicts
+    outcomes: Mapping[int, str]
+    choice: str
+
+    def pairs(self, kind: str) -> list[tuple[int, Conflict]]:
+        """Each frame contradicted in that way with its twin, a pair once, the nearest first."""
+        pairs: dict[tuple[int, int], tuple[int, Conflict]] = {}
+        for index in self.outcomes:
+            conflict = self.conflicts.of[index]
+            if conflict.kind == kind:
+                first, second = sorted((index, conflict.twin))
+                pairs.setdefault((first, second), (index, conflict))
+        return sorted(pairs.values(), key=lambda pair: (pair[1].gravity, pair[0]))
+
+
+def resolved(kept: Sequence[Kept], conflicts: Conflicts, choice: str) -> Resolution:
+    """Decide about the contradicted frames, and mark those that stay.
 
     leave-out: those of train go. keep: all stay. merge: frames with boxes get one truth, and a
     negative goes whose picture has boxes elsewhere; where there is no box to merge, as leave-out.
@@ -255,7 +284,7 @@ def resolved(
             source = replace(frame.source, accidents=truths[index])
             frame = replace(frame, source=source)
         staying.append(replace(frame, conflict=conflict.kind))
-    return staying, outcomes
+    return Resolution(staying, kept, conflicts, outcomes, choice)
 
 
 def _outcome(frame: Kept, choice: str, has_merged_truth: bool) -> str:
@@ -264,16 +293,15 @@ def _outcome(frame: Kept, choice: str, has_merged_truth: bool) -> str:
     return LEFT_OUT if choice != KEEP and frame.split == "train" else MARKED
 
 
-def summary(
-    conflicts: Conflicts, kept: Sequence[Kept], outcomes: Mapping[int, str], choice: str
-) -> dict[str, Any]:
+def summary(resolution: Resolution) -> dict[str, Any]:
     """For `report.json`: how many frames are contradicted, and what became of them by split."""
-    kinds = Counter(conflicts.of[index].kind for index in outcomes)
+    outcomes = resolution.outcomes
+    kinds = Counter(resolution.conflicts.of[index].kind for index in outcomes)
     by_split: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for index, outcome in outcomes.items():
-        by_split[kept[index].split][outcome] += 1
+        by_split[resolution.judged[index].split][outcome] += 1
     return {
-        "on_conflict": choice,
+        "on_conflict": resolution.choice,
         "radius_bits": RADIUS,
         "frames": len(outcomes),
         "kinds": {kind: kinds[kind] for kind in KINDS},
@@ -286,6 +314,8 @@ def summary(
 
 def nearness(conflict: Conflict) -> str:
     """How near the two pictures of a conflict are, in words."""
+    if conflict.exact:
+        return "the same pixels"
     return f"{conflict.distance} of 256 bits differ" if conflict.distance else "the same look"
 
 

@@ -59,8 +59,8 @@ class Frames:
         return {index: conflict.kind for index, conflict in self.found().of.items()}
 
     def resolved(self, choice):
-        staying, outcomes = conflicts.resolved(self.kept, self.found(), choice)
-        return {frame.id: frame for frame in staying}, outcomes
+        resolution = conflicts.resolved(self.kept, self.found(), choice)
+        return {frame.id: frame for frame in resolution.kept}, resolution.outcomes
 
 
 @pytest.fixture
@@ -144,8 +144,8 @@ def test_boxes_and_none_and_two_folders_are_told_apart(frames):
         5: "two-folders",
     }
     details = [fault.detail for fault in frames.found().faults(len(frames.kept))]
-    assert details[0] == "1 box here, no box in f1.jpg (the same look)"
-    assert details[3] == "accident-free here, an accident in f4.jpg (the same look)"
+    assert details[0] == "1 box here, no box in f1.jpg (the same pixels)"
+    assert details[3] == "accident-free here, an accident in f4.jpg (the same pixels)"
 
 
 def test_a_frame_keeps_its_nearest_twin_and_their_number_however_many_there_are(frames):
