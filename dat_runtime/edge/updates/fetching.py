@@ -79,17 +79,30 @@ def base_of(url: str) -> str:
 
 
 class HttpFetcher:
-    """Over HTTP, at the full rate."""
+    """Over HTTP.
 
-    def __init__(self, patience: Patience = PATIENCE):
+    Args:
+        bytes_per_s: the cap.
+        is_busy: whether something more important is under way.
+        patience: with a server that does not serve.
+    """
+
+    def __init__(
+        self,
+        bytes_per_s: float = float("inf"),
+        is_busy: Callable[[], bool] | None = None,
+        patience: Patience = PATIENCE,
+    ):
+        self._bytes_per_s = bytes_per_s
+        self._is_busy = _never if is_busy is None else is_busy
         self._patience = patience
 
     def metadata(self, url: str, most_bytes: int) -> bytes:
         coming = fetch(
             url,
             most_bytes=most_bytes,
-            bytes_per_s=float("inf"),
-            is_busy=_never,
+            bytes_per_s=self._bytes_per_s,
+            is_busy=self._is_busy,
             patience=self._patience,
         )
         return asyncio.run(coming)
@@ -100,8 +113,8 @@ class HttpFetcher:
             file,
             sha256=sha256,
             size=size,
-            bytes_per_s=float("inf"),
-            is_busy=_never,
+            bytes_per_s=self._bytes_per_s,
+            is_busy=self._is_busy,
             patience=self._patience,
         )
         asyncio.run(coming)

@@ -4,12 +4,10 @@ The node says so itself, where `metrics.listen` lets it be asked. Where nobody a
 alone holds.
 """
 
-import asyncio
 import time
-from pathlib import Path
 
 from dat_runtime.edge.metrics import address_of
-from dat_runtime.edge.uplink.download import download, fetch
+from dat_runtime.edge.updates.fetching import HttpFetcher
 from dat_runtime.files import parse
 
 LOOK_SECONDS = 0.25
@@ -18,7 +16,7 @@ LOOK_SECONDS = 0.25
 ASK_SECONDS = 1.0
 
 
-class PoliteFetcher:
+class PoliteFetcher(HttpFetcher):
     """A `fetching.Fetch` over HTTP.
 
     Args:
@@ -27,27 +25,10 @@ class PoliteFetcher:
     """
 
     def __init__(self, bytes_per_s: float, node: tuple[str, int] | None):
-        self._bytes_per_s = bytes_per_s
+        super().__init__(bytes_per_s, self.is_busy)
         self._status = None if node is None else address_of(*node) + "/status"
         self._looked_at = 0.0
         self._busy = False
-
-    def metadata(self, url: str, most_bytes: int) -> bytes:
-        coming = fetch(
-            url, most_bytes=most_bytes, bytes_per_s=self._bytes_per_s, is_busy=self.is_busy
-        )
-        return asyncio.run(coming)
-
-    def file(self, url: str, file: Path, *, sha256: str, size: int) -> None:
-        coming = download(
-            url,
-            file,
-            sha256=sha256,
-            size=size,
-            bytes_per_s=self._bytes_per_s,
-            is_busy=self.is_busy,
-        )
-        asyncio.run(coming)
 
     def is_busy(self) -> bool:
         """Whether alerts or pictures of a connected node wait; known for a quarter of a second."""

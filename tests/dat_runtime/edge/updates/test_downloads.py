@@ -35,7 +35,7 @@ def server(published: SmallRepository) -> Iterator[LyingServer]:
 
 
 def client(published: SmallRepository, url: str, tmp_path: Path) -> Repository:
-    return Repository(url, published.first_root, tmp_path / "trusted", HttpFetcher(SHORT))
+    return Repository(url, published.first_root, tmp_path / "trusted", HttpFetcher(patience=SHORT))
 
 
 def only_offer(repository: Repository) -> Offer:
