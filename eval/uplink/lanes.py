@@ -35,6 +35,9 @@ FRAME = 12
 PATIENCE = 0.04
 """Seconds beyond two round trips after which a packet is sent again although none followed it."""
 
+FIRST_WINDOW = 10
+"""Packets that TCP lets out before the first acknowledgement (RFC 6928)."""
+
 Write = Callable[[float, str, Chunk], None]
 """Write a chunk, a frame before it, to a lane's connection at a time."""
 
@@ -97,11 +100,41 @@ class _Packet:
     arrived: bool = False
 
 
-class _Simulation:
-    """Two lanes in order of time, and of TCP what matters here: order, and sending again.
+class _Connection:
+    """Packets of one lane, and TCP's window over them.
 
-    TCP's own window is left out: `Path` is meant to stay below it.
+    The window begins with ten packets and takes one more for each that arrives, while it is what
+    holds the rest back: as in the startup of BBR. What stays below it never sees it.
     """
+
+    def __init__(self) -> None:
+        self.missing: deque[_Packet] = deque()
+        """What has not arrived with all before it, in order of writing."""
+        self.unsent: deque[_Packet] = deque()
+        self._window = FIRST_WINDOW
+        self._sent = 0
+        self._was_full = False
+
+    def next(self) -> _Packet | None:
+        """The next packet that the window lets out."""
+        if not self.unsent:
+            return None
+        if self._sent >= self._window:
+            self._was_full = True
+            return None
+        self._sent += 1
+        return self.unsent.popleft()
+
+    def known(self, packets: int) -> None:
+        """So many packets are known to have arrived."""
+        self._sent -= packets
+        if self._was_full:
+            self._window += packets
+        self._was_full = bool(self.unsent)
+
+
+class _Simulation:
+    """Two lanes in order of time, and of TCP what matters here: order, window, sending again."""
 
     def __init__(self, events: Sequence[Event], settings: LinkSettings, queue: LiveQueue):
         assert isinstance(queue.bandwidth, Path)
@@ -109,8 +142,7 @@ class _Simulation:
         self._deliveries = {event.id: LaneDelivery(event) for event in events}
         self._round_trip = settings.round_trip
         self._bottleneck = Bottleneck(settings)
-        # Of each lane what has not arrived with all before it, in order of writing.
-        self._missing: dict[str, deque[_Packet]] = {ALERTS: deque(), VISUALS: deque()}
+        self._lanes = {ALERTS: _Connection(), VISUALS: _Connection()}
         self._sender = TwoLanes(queue, self._path, self._write)
         self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = itertools.count()
@@ -144,7 +176,12 @@ class _Simulation:
             size = min(MSS, left)
             left -= size
             packet = _Packet(lane, size, None if left else chunk)
-            self._missing[lane].append(packet)
+            self._lanes[lane].missing.append(packet)
+            self._lanes[lane].unsent.append(packet)
+        self._let_out(now, self._lanes[lane])
+
+    def _let_out(self, now: float, lane: _Connection) -> None:
+        while packet := lane.next():
             self._transmit(now, packet)
 
     def _transmit(self, now: float, packet: _Packet) -> None:
@@ -163,7 +200,7 @@ class _Simulation:
 
     def _arrive(self, now: float, packet: _Packet) -> None:
         packet.arrived = True
-        missing = self._missing[packet.lane]
+        missing = self._lanes[packet.lane].missing
         in_order = []
         while missing and missing[0].arrived:
             first = missing.popleft()
@@ -183,7 +220,12 @@ class _Simulation:
                 self._deliveries[known.end.event_id].alert_known_at = now
         size = sum(known.size for known in in_order)
         self._path.acknowledged(now, size, lane=packet.lane, beyond=beyond)
-        missing = self._missing[packet.lane]
+        lane = self._lanes[packet.lane]
+        lane.known(1)
+        if lane.unsent:
+            self._path.idle()  # TCP's window holds back: the path may carry more
+        self._let_out(now, lane)
+        missing = lane.missing
         if packet in missing:
             for earlier in itertools.takewhile(lambda other: other is not packet, missing):
                 self._resend(now, earlier, turn)

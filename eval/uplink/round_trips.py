@@ -32,7 +32,7 @@ FIFO_ROUND_TRIP = 0.1
 
 SETTLED = 18.0
 """Seconds of a run that are figures of their own: TCP's window begins small, and opens only in the
-first bursts. The simulation has no such window."""
+first bursts."""
 
 LEAST_SECONDS = 30
 """Of a run, so that there are bursts after it has settled."""

@@ -7,7 +7,17 @@ from dat_runtime.planning.path import PACKET, Path
 from eval.uplink import real_lanes
 from eval.uplink.arrivals import Event
 from eval.uplink.emulated_link import not_permitted
-from eval.uplink.lanes import FRAME, HEADERS, LaneDelivery, simulate, simulate_fifo
+from eval.uplink.lanes import (
+    FRAME,
+    HEADERS,
+    MSS,
+    VISUALS,
+    LaneDelivery,
+    _Connection,
+    _Packet,
+    simulate,
+    simulate_fifo,
+)
 from eval.uplink.link import LinkSettings
 
 
@@ -16,9 +26,12 @@ def event(name, at=0.0, visual=None, json=450):
 
 
 def images_and_alerts(seconds, every=0.5):
-    """Images of which there are always more than the link carries, and an alert now and then."""
+    """Images of which there are always more than the link carries, and an alert now and then.
+
+    The first one comes when TCP's window is open: while it opens, packets leave in bursts.
+    """
     images = [event(f"image {i}", 0.0, 60_000, 0) for i in range(int(8 * seconds))]
-    times = [1.0 + every * i for i in range(int((seconds - 2) / every))]
+    times = [2.0 + every * i for i in range(int((seconds - 3) / every))]
     return images + [event(f"alert {at}", at) for at in times]
 
 
@@ -98,6 +111,37 @@ def test_over_the_kernels_tcp_alerts_pass_the_images_and_in_a_fifo_they_do_not()
     assert len(lanes) == len(fifo) == 4
     # Of the median: the machine has other work.
     assert lanes[2] < 0.25 * fifo[2]
+
+
+def test_a_connection_begins_with_ten_packets_and_doubles_them_each_round_trip():
+    lane = _Connection()
+    lane.unsent.extend(_Packet(VISUALS, MSS, None) for _ in range(200))
+    rounds = []
+    for _ in range(4):
+        sent = 0
+        while lane.next() is not None:
+            sent += 1
+        rounds.append(sent)
+        for _ in range(sent):
+            lane.known(1)
+    assert rounds == [10, 20, 40, 80]
+
+
+def test_a_window_that_holds_nothing_back_does_not_grow():
+    lane = _Connection()
+    for _ in range(100):
+        lane.unsent.append(_Packet(VISUALS, MSS, None))
+        assert lane.next() is not None
+        lane.known(1)
+    lane.unsent.extend(_Packet(VISUALS, MSS, None) for _ in range(50))
+    assert len(list(iter(lane.next, None))) == 10
+
+
+def test_the_first_image_on_a_long_way_takes_the_round_trips_in_which_the_window_opens():
+    """40 packets at 10 MB/s are 6 ms on the link: ten, twenty, and the rest go a round trip apart."""
+    settings = LinkSettings([1e7], 0.2)
+    (image,) = sent_in_lanes([event("image", 0.0, 40 * (MSS - FRAME), 1)], settings)
+    assert 0.5 <= image.visual_at < 0.56
 
 
 def test_a_later_layer_does_not_change_when_a_visual_could_be_viewed():
