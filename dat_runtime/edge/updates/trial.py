@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dat_runtime
 from dat_runtime import gate, manifest
 from dat_runtime.draw import Image, is_too_long, size_of
 from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor
@@ -36,6 +37,9 @@ from dat_runtime.errors import ConfigError, DatError
 from dat_runtime.event import question
 from dat_runtime.fields import OBJECT, checked, whole
 from dat_runtime.files import parse, read_text
+
+SHIPPED_FRAME = Path(dat_runtime.__file__).with_name("demo") / "frame.jpg"
+"""Tried where a node has no canary folder."""
 
 MOST_FRAMES = 32
 """Canary frames that are looked at, and..."""
@@ -81,11 +85,9 @@ def canary_frames(settings: NodeSettings) -> tuple[Path, ...]:
     Raises:
         ConfigError: the folder holds none.
     """
-    from dat_runtime.demo.recording import FRAME
-
     folder = None if settings.updates is None else settings.updates.canary
     if folder is None:
-        return (FRAME,)
+        return (SHIPPED_FRAME,)
     frames = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
     if not frames:
         raise ConfigError("updates.canary: there is no JPEG or PNG picture in it", folder)
@@ -159,7 +161,7 @@ def _refusal_of_answers(now: Measured, before: Measured) -> str | None:
 
 def _said(job: str, seconds: float) -> str:
     """What the worker says of a job."""
-    package = str(Path(__file__).resolve().parents[3])
+    package = str(Path(dat_runtime.__file__).resolve().parents[1])
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     worker = subprocess.Popen(
         [sys.executable, "-P", "-m", __name__],
