@@ -27,6 +27,7 @@ from dat_runtime.federation.factors import (
     stacked,
     write_weights,
 )
+from dat_runtime.federation.screening import Products
 
 MODES = ("svd", "stack", "fedavg")
 
@@ -64,9 +65,9 @@ class Outcome:
         }
 
 
-def gram_matrix(
+def products_of(
     start: Start, clients: Sequence[Weights], progress: Progress = lambda done, all: None
-) -> NDArray[np.float64]:
+) -> Products:
     """<Δᵢ, Δⱼ> of the clients' increments, (K, K), as sums of tr((BᵢᵀBⱼ)(AⱼAᵢᵀ)).
 
     A client with NaN or infinity has no finite entry, and changes nobody else's.
@@ -77,6 +78,7 @@ def gram_matrix(
     rank = start.adapter.rank
     everyone = [start.weights, *clients]
     products = np.zeros((len(everyone), len(everyone)))
+    squared_sizes = np.zeros(len(everyone))
     modules = start.weights.modules
     for done, module in enumerate(modules, 1):
         factors = [weights.factors(module) for weights in everyone]
@@ -84,11 +86,14 @@ def gram_matrix(
         with np.errstate(invalid="ignore", over="ignore"):
             blocks = (b.T @ b) * (a @ a.T)
             products += blocks.reshape(len(everyone), rank, -1, rank).sum(axis=(1, 3))
+            terms = np.sqrt(blocks.diagonal()).reshape(len(everyone), rank)
+            squared_sizes += terms.sum(axis=1) ** 2
         progress(done, len(modules))
     with np.errstate(invalid="ignore"):
         to_start = products[1:, :1]
         gram = products[1:, 1:] - to_start - to_start.T + products[0, 0]
-    return np.asarray(start.adapter.scale**2 * gram)
+    scale = start.adapter.scale
+    return Products(scale**2 * gram, scale * np.sqrt(squared_sizes[1:]))
 
 
 def write_aggregate(
@@ -161,7 +166,7 @@ class _Average:
         names = self.start.weights.modules
         for done, name in enumerate(names, 1):
             factors = [(weight, *weights.factors(name)) for weight, weights in self.parts]
-            b, a = stacked(factors)
+            b, a = _balanced(*stacked(factors))
             start = self.start.weights.factors(name)
             scale = self.start.adapter.scale
             outcome.change += scale**2 * _squared_distance((b, a), start)
@@ -176,6 +181,18 @@ class _Average:
                 outcome.error += scale**2 * _squared_distance(written, (b, a))
             yield name, *written
             progress(done, len(names))
+
+
+def _balanced(b: Matrix, a: Matrix) -> tuple[Matrix, Matrix]:
+    """Factors of the same product in which a column of B is as long as its row of A.
+
+    A node may send B at 1e30 and A at 1e-30, beside which all others would be rounded away.
+    """
+    columns = np.linalg.norm(b, axis=0)
+    rows = np.linalg.norm(a, axis=1)
+    whole = (columns > 0) & (rows > 0)
+    ratios = np.sqrt(np.where(whole, rows, 1.0) / np.where(whole, columns, 1.0))
+    return b * ratios, a / ratios[:, None]
 
 
 def truncated(b: Matrix, a: Matrix, rank: int) -> tuple[Matrix, Matrix, float]:

@@ -43,6 +43,10 @@ _DEVIATION_PER_MAD = 1.4826
 LOWEST_COSINE = -0.1
 """Honest increments may be at right angles; against most others points what works against them."""
 
+MOST_SIZE = 1e4
+"""Of an update's terms b a, in median lengths. Terms that large cancel one another, and what is
+left of them in float64 is rounding: such factors could hide any length from the rule above."""
+
 CLIP = 2.0
 """Longest increment, in median lengths; and the furthest from the centre, in its radii."""
 
@@ -51,6 +55,20 @@ SAMPLES = 5.0
 
 _SHORTEST = 1e-9
 """In median lengths: a shorter increment is as good as none."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """What the increments are to one another.
+
+    Attributes:
+        gram: (K, K), <Δᵢ, Δⱼ>; not finite where an increment is not.
+        sizes: (K,), the length that each update would have if none of its terms b a, one for each
+            rank, cancelled another.
+    """
+
+    gram: NDArray[np.float64]
+    sizes: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -93,32 +111,31 @@ class Screening:
     median_norm: float
 
 
-def screen(gram: NDArray[np.float64], samples: Sequence[int]) -> Screening:
+def screen(products: Products, samples: Sequence[int]) -> Screening:
     """Weights of the increments, those of refused ones 0.
 
     Args:
-        gram: (K, K), the products <Δᵢ, Δⱼ>; not finite where an increment is not.
         samples: on which each node trained.
 
     Raises:
         DataError: not more than half of the clients with finite increments remain, or more than
             half change nothing.
     """
-    heard = np.flatnonzero(np.isfinite(gram.diagonal()))
+    heard = np.flatnonzero(np.isfinite(products.gram.diagonal()))
     if not heard.size:
         raise DataError("no increment is finite: there is nothing to aggregate")
-    products = gram[np.ix_(heard, heard)]
-    norms = np.sqrt(np.maximum(products.diagonal(), 0))
+    gram = products.gram[np.ix_(heard, heard)]
+    norms = np.sqrt(np.maximum(gram.diagonal(), 0))
     median = float(np.median(norms))
     if not median:
         raise DataError("more than half of the increments change nothing: the round is void")
-    judged = _judged(products, norms, median)
+    judged = _judged(gram, norms, median, products.sizes[heard])
     accepted = np.flatnonzero([verdict.refused is None for verdict in judged])
     majority = len(heard) // 2 + 1
     _demand_majority(judged, len(accepted), majority)
     within = np.ix_(accepted, accepted)
     counts = np.array(samples, np.float64)[heard[accepted]]
-    weighed = _weighed(products[within], norms[accepted], median, counts, majority)
+    weighed = _weighed(gram[within], norms[accepted], median, counts, majority)
 
     verdicts = [Verdict(refused="holds NaN or infinity") for _ in samples]
     for client, verdict in zip(heard.tolist(), judged, strict=True):
@@ -147,19 +164,27 @@ def _demand_majority(judged: Sequence[Verdict], accepted: int, majority: int) ->
 
 
 def _judged(
-    products: NDArray[np.float64], norms: NDArray[np.float64], median: float
+    gram: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    median: float,
+    sizes: NDArray[np.float64],
 ) -> list[Verdict]:
-    """Each increment's length and median cosine, and whether either refuses it."""
+    """Each increment's length and median cosine, and whether one of them or its size refuses it."""
     lengths = np.maximum(norms, _SHORTEST * median)
     deviations = np.abs(np.log(lengths / median))
     spread = _DEVIATION_PER_MAD * float(np.median(deviations))
     limit = max(np.log(NORM_FACTOR), NORM_DEVIATIONS * spread)
-    cosines = products / np.outer(lengths, lengths)
+    cosines = gram / np.outer(lengths, lengths)
     verdicts = []
     for i, norm in enumerate(norms):
         cosine = _high_median(np.delete(cosines[i], i))
         refused = None
-        if deviations[i] > limit:
+        if sizes[i] > MOST_SIZE * median:
+            refused = (
+                f"its factors' terms have {sizes[i] / median:.3g} times the median length, more "
+                f"than {MOST_SIZE:.3g}: they cancel one another"
+            )
+        elif deviations[i] > limit:
             refused = (
                 f"length {norm:.3g}, {norm / median:.3g} times the median; more than "
                 f"{np.exp(limit):.3g} times away is an outlier"
@@ -186,7 +211,7 @@ class _Weighed:
 
 
 def _weighed(
-    products: NDArray[np.float64],
+    gram: NDArray[np.float64],
     norms: NDArray[np.float64],
     median: float,
     samples: NDArray[np.float64],
@@ -194,7 +219,7 @@ def _weighed(
 ) -> _Weighed:
     """Clip to 2 m, find the centre, pull in what is far from it, weigh by samples."""
     clips = _shrinking(norms, CLIP * median)
-    clipped = products * np.outer(clips, clips)
+    clipped = gram * np.outer(clips, clips)
     squares = clipped.diagonal()
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * clipped, 0))
     np.fill_diagonal(distances, 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from dat_runtime.adapter import CONFIG, WEIGHTS, read_adapter
 from dat_runtime.errors import DataError, ModelError, printable
-from dat_runtime.federation.aggregation import Outcome, Progress, gram_matrix, write_aggregate
+from dat_runtime.federation.aggregation import Outcome, Progress, products_of, write_aggregate
 from dat_runtime.federation.factors import Start, read_start
 from dat_runtime.federation.inbox import Inbox, read_inbox
 from dat_runtime.federation.keys import read_registry
@@ -106,8 +106,8 @@ def _listen(
             f"{len(inbox.refusals)} refused, named above"
         )
     clients = [one.weights for one in inbox.increments]
-    gram = gram_matrix(start, clients, _progress(name, "compared"))
-    screening = screen(gram, [one.samples for one in inbox.increments])
+    products = products_of(start, clients, _progress(name, "compared"))
+    screening = screen(products, [one.samples for one in inbox.increments])
     heard = _Heard(opened, start, len(registry), inbox, screening)
     _print(name, heard.refusals()[len(inbox.refusals) :])
     return heard

@@ -10,7 +10,7 @@ from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.federation.aggregation import (
     MODES,
     Outcome,
-    gram_matrix,
+    products_of,
     truncated,
     write_aggregate,
 )
@@ -74,19 +74,19 @@ def make_clients(root: Path, count: int, seed: int = 0, step: float = 0.1) -> Cl
 def test_the_gram_matrix_is_that_of_the_increments(tmp_path: Path) -> None:
     clients = make_clients(tmp_path, 4)
     increments = clients.increments()
-    gram = gram_matrix(clients.start, clients.weights)
+    gram = products_of(clients.start, clients.weights).gram
     np.testing.assert_allclose(gram, increments @ increments.T, rtol=1e-9)
 
 
 def test_a_client_with_nan_leaves_the_products_of_the_others_alone(tmp_path: Path) -> None:
     clients = make_clients(tmp_path, 4)
-    sound = gram_matrix(clients.start, clients.weights)
+    sound = products_of(clients.start, clients.weights).gram
     factors = read_factors(clients.adapters[1].folder)
     first = min(factors)
     factors[first][0][0, 0] = np.nan
     # A start may not hold NaN; what a node sends is looked at here and not before.
     write_adapter(clients.adapters[1].folder, factors)
-    gram = gram_matrix(clients.start, clients.weights)
+    gram = products_of(clients.start, clients.weights).gram
     assert np.isnan(gram[1]).all()
     assert np.isnan(gram[:, 1]).all()
     others = np.ix_([0, 2, 3], [0, 2, 3])
@@ -172,7 +172,7 @@ def test_neither_order_nor_factorisation_matters(tmp_path: Path, mode: str) -> N
         ("gauged", [0, 1, 2, 3], lambda f: gauged(f, rng)),
     ):
         clients = Clients(tmp_path / name, [change(adapters[i]) for i in order], start)
-        screened = screen(gram_matrix(clients.start, clients.weights), [samples[i] for i in order])
+        screened = screen(products_of(clients.start, clients.weights), [samples[i] for i in order])
         clients.aggregate(list(screened.coefficients), mode)
         results.append(clients.written())
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
@@ -193,7 +193,7 @@ def test_a_client_with_factors_of_unequal_size_does_not_break_fedavg(tmp_path: P
     adapters = [trained(start, rng, 0.01) for _ in range(4)]
     adapters[0] = gauged(adapters[0], rng, size=1e-4)
     clients = Clients(tmp_path, adapters, start)
-    screened = screen(gram_matrix(clients.start, clients.weights), [100] * 4)
+    screened = screen(products_of(clients.start, clients.weights), [100] * 4)
     assert all(verdict.refused is None for verdict in screened.verdicts)
     with pytest.raises(ModelError, match="use svd"):
         clients.aggregate(list(screened.coefficients), "fedavg")
@@ -206,3 +206,35 @@ def test_too_many_adapters_to_stack_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(ConfigError, match="have rank 1200, the most is 1024: use svd"):
         write_aggregate(path, clients.start, many, [1 / 400] * 400, "stack")
+
+
+@pytest.mark.parametrize("mode", ["svd", "stack"])
+def test_factors_of_extreme_sizes_round_nobody_away(tmp_path: Path, mode: str) -> None:
+    """B at 1e25 and A at 1e-25: an ordinary product, beside which the others' B would vanish."""
+    rng = np.random.default_rng(0)
+    start = random_factors(rng)
+    adapters = [trained(start, rng) for _ in range(4)]
+    plain = Clients(tmp_path / "plain", adapters, start)
+    plain.aggregate([0.25] * 4, mode)
+    adapters[0] = {m: (b * 1e25, a * 1e-25) for m, (b, a) in adapters[0].items()}
+    clients = Clients(tmp_path / "extreme", adapters, start)
+    screened = screen(products_of(clients.start, clients.weights), [100] * 4)
+    assert all(verdict.refused is None for verdict in screened.verdicts)
+    clients.aggregate(list(screened.coefficients), mode)
+    np.testing.assert_allclose(clients.written(), plain.written(), atol=1e-5)
+
+
+def test_factors_whose_terms_cancel_are_refused(tmp_path: Path) -> None:
+    """Their sum is an ordinary update, in exact arithmetic; what float64 makes of it is not."""
+    rng = np.random.default_rng(0)
+    start = random_factors(rng)
+    adapters = [trained(start, rng) for _ in range(4)]
+    for module, (b, a) in adapters[0].items():
+        b, a = b.copy(), a.copy()
+        b[:, 0], a[0] = 1e4 * rng.normal(size=len(b)), 1e4 * rng.normal(size=a.shape[1])
+        b[:, 1], a[1] = -b[:, 0], a[0]
+        adapters[0][module] = (b, a)
+    clients = Clients(tmp_path, adapters, start)
+    screened = screen(products_of(clients.start, clients.weights), [100] * 4)
+    assert [v.refused is None for v in screened.verdicts] == [False, True, True, True]
+    assert "they cancel one another" in str(screened.verdicts[0].refused)
