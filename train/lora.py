@@ -21,6 +21,9 @@ from train.mllm.adapter_training import make_adapter
 from train.mllm.run_settings import read_settings
 from train.recipe.config_file import read_config
 
+NOT_SHIPPED = ("use_dora", "pissa_init", "additional_target", "resize_vocab")
+"""Keys of LLaMA-Factory with which an adapter holds or needs more than Eq. 5."""
+
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read_config(args.config, args.override)
     if config.get("finetuning_type") != "lora":
         raise ConfigError(f"{args.config}: expected finetuning_type: lora")
+    for key in NOT_SHIPPED:
+        if config.get(key):
+            raise ConfigError(
+                f"{args.config}: {key} makes more than the two matrices of LoRA, and no node opens "
+                "such an adapter (dat_runtime.adapter): leave it out"
+            )
     config |= {
         "model_name_or_path": args.base,
         "dataset_dir": str(args.instructions),

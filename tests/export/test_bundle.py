@@ -47,6 +47,25 @@ def test_the_same_bundle_is_not_made_twice(
     assert "up to date" in capsys.readouterr().out
 
 
+def test_the_gate_that_was_shipped_is_not_silently_put_back(
+    bundle_folder: Path,
+    gate_folder: Path,
+    base_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = gate_folder.rename(tmp_path / "gate-int8")
+    given = arguments(other, tmp_path / "lora-boxed", base_folder, bundle_folder)
+    assert main(given) == 1
+    words = (
+        f"holds the gate gate, and {other} is another: name the one to ship (make export GATE=gate,"
+    )
+    assert words in capsys.readouterr().err
+    assert main([*given, "--replace-gate"]) == 0
+    assert main(given) == 0
+    assert open_bundle(bundle_folder).manifest.config["gate"] == "gate-int8"
+
+
 def fitted_cascade(gate: Path, out: Path) -> Path:
     """As eval.cascade leaves it: thresholds in the gate's own settings."""
     settings = GateSettings.read(gate / "gate.json")

@@ -44,6 +44,13 @@ def test_zeros_in_bfloat16_are_found_too(make_lora):
         demand_change(folder, read_adapter(folder))
 
 
+@pytest.mark.parametrize("key", lora.NOT_SHIPPED)
+def test_an_adapter_that_no_node_opens_is_refused_before_the_training(tmp_path, capsys, key):
+    given = arguments(tmp_path, tmp_path, tmp_path / "out", f"{key}=true")
+    assert lora.main(given) == 1
+    assert f"{key} makes more than the two matrices of LoRA" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_run_that_would_cut_a_sample_stops_before_training(
     tiny_base, instructions, tmp_path, capsys

@@ -7,6 +7,7 @@ from typing import Any
 
 from dat_runtime.draw import Image
 from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
+from dat_runtime.edge.gate_model.trial import check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import ModelError
@@ -85,10 +86,13 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
         The report: frames, detections, lowest IoU and largest confidence gap of the partners.
 
     Raises:
-        ModelError: a detection has no partner, or partners differ by more than the limits.
+        ModelError: a detection has no partner, or partners differ by more than the limits; or the
+            model holds what no node would open.
     """
     from ultralytics import YOLO
 
+    settings = GateSettings.read(folder / GATE_FILE)
+    check_file(folder / settings.model, settings)
     trained, exported = YOLO(weights), YoloDetector.load(folder)
     lowest = MIN_CONFIDENCE + MAX_CONFIDENCE_GAP
     worst_iou, worst_gap, compared = 1.0, 0.0, 0

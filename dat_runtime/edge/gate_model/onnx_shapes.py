@@ -136,7 +136,7 @@ def _work(node: Node, shapes: Mapping[str, Shape], results: Sequence[Shape]) -> 
         each = float(math.prod(shapes[node.inputs[1]][1:]))
     elif node.operator == "MatMul":
         each = float(shapes[node.inputs[0]][-1])
-    elif node.operator == "MaxPool":
+    elif node.operator in ("AveragePool", "MaxPool"):
         each = float(math.prod(node.attributes["kernel_shape"]))
     return each * sum(float(math.prod(shape)) for shape in results)
 
@@ -168,7 +168,7 @@ def _conv(step: Step) -> list[Shape]:
     return [(batch, filters, *_slid(step, inner, kernel))]
 
 
-def _max_pool(step: Step) -> list[Shape]:
+def _pool(step: Step) -> list[Shape]:
     batch, channels, *inner = step.shapes[0]
     kernel = step.steps("kernel_shape", len(inner), 1)
     return [(batch, channels, *_slid(step, inner, kernel))]
@@ -302,7 +302,7 @@ RULES: dict[str, Rule] = {
     "Constant": _constant,
     "Conv": _conv,
     "MatMul": _matmul,
-    "MaxPool": _max_pool,
+    **dict.fromkeys(("AveragePool", "MaxPool"), _pool),
     "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,

@@ -17,7 +17,7 @@ _MAX_RANK = 8
 OPERATORS = frozenset(
     {
         *("Parameter", "Const", "Result", "Convert", "FakeQuantize"),
-        *("Convolution", "GroupConvolution", "MatMul", "MaxPool", "Interpolate"),
+        *("Convolution", "GroupConvolution", "MatMul", "MaxPool", "AvgPool", "Interpolate"),
         *("Add", "Subtract", "Multiply", "Divide"),
         *("Sigmoid", "Swish", "HSwish", "HardSigmoid", "ReLU", "PReLU", "Clamp", "SoftMax"),
         *("Concat", "Split", "VariadicSplit", "Slice", "StridedSlice"),

@@ -1,5 +1,6 @@
 """The first run in a child: what the file could not tell is found out there, and harms nobody."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from dat_runtime.errors import ModelError
 from tests.dat_runtime.edge.gate_model.hostile_models import SIDE, endless, huge, one_node
 
 onnx = pytest.importorskip("onnx")
+
+ROOT = Path(__file__).parents[4]
 
 
 def answering(value: float) -> bytes:
@@ -58,3 +61,9 @@ def test_time_and_memory_of_the_child_are_limited(
         ModelError, match=r"a first run in a process of its own failed: .*gate\.onnx"
     ):
         tried(tmp_path, model(), cpu_s)
+
+
+def test_a_system_without_resource_limits_opens_bundles_too() -> None:
+    """Windows has no module `resource`."""
+    code = "import sys; sys.modules['resource'] = None; import dat_runtime.edge.bundle"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
