@@ -61,7 +61,7 @@ CASCADE_SET ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval export publish edge-check demo demo-live test test-fast lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval-links eval export publish round aggregate edge-check demo demo-live test test-fast lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -181,6 +181,11 @@ table-3: data
 eval-transmission: data  ## the whole study of the scheduler: Table 3, figures, bounds, pass or fail
 	@$(TRANSMISSION) --accept --out $(OUT)/transmission-study
 
+eval-links: setup  ## which claims of the scheduler hold on which link: LINKS=<traces, or folders of them>
+	@test -n "$(LINKS)" || { echo "name the traces: make eval-links LINKS=<files or folders>" >&2; exit 1; }
+	@$(PY) -m data.prep.trace --source $(LINKS) --out $(OUT)/traces
+	@$(PY) -m eval.links --traces $(OUT)/traces --config configs/transmission/c0.yaml --out $(OUT)/links
+
 eval: $(ROWS:%=predict-%) table-3  ## Tables 1-3 as JSON, Markdown, CSV, and a report
 	@$(PY) -m eval.tables --instructions $(OUT)/instructions --predictions $(OUT)/predictions \
 	  $$(test -f $(OUT)/data/bandwidth.csv && echo --transmission $(OUT)/transmission) \
@@ -202,6 +207,26 @@ publish: setup  ## sign the bundle for nodes: REPOSITORY=DIR RELEASE=crossing/1.
 	@test -n "$(REPOSITORY)" -a -n "$(RELEASE)" || { echo "say where to and what as: make publish$(AS_GIVEN) REPOSITORY=DIR RELEASE=crossing/1.0.0 KEYS=..." >&2; exit 1; }
 	@$(PY) -m export.publish add $(OUT)/bundle --as $(RELEASE) --base $(BASE) \
 	  --scores $(OUT)/eval/boxed-lora/scores.json --repository $(REPOSITORY) $(if $(KEYS),--key $(KEYS))
+
+# A federated round (docs/federation.md): ROUND=3 START=<adapter> NODES=<public keys> INBOX=<increments>
+ROUND ?= 1
+START ?= $(OUT)/lora-boxed
+NODES ?= $(OUT)/nodes
+INBOX ?= $(OUT)/inbox-$(ROUND)
+AGGREGATE_SET ?=
+LED := $(OUT)/round-$(ROUND)
+round: setup  ## open a federated round: ROUND=3 START=<adapter folder>
+	@$(PY) -m train.round --start $(START) --number $(ROUND) --out $(LED)/round.json
+
+SCORE = $(PY) -m eval.score --truth $(OUT)/instructions/truth.jsonl
+aggregate: setup  ## the increments in INBOX into the next adapter, scored beside START; promotes nothing
+	@$(PY) -m train.aggregate --round $(LED)/round.json --start $(START) --nodes $(NODES) \
+	  --increments $(INBOX) --out $(LED)/lora $(AGGREGATE_SET)
+	@$(PREDICT) --inputs boxed --adapter $(START) --out $(LED)/predictions-start
+	@$(PREDICT) --inputs boxed --adapter $(LED)/lora --out $(LED)/predictions
+	@$(SCORE) --predictions $(LED)/predictions-start/predictions.jsonl --out $(LED)/scores-start
+	@$(SCORE) --predictions $(LED)/predictions/predictions.jsonl --out $(LED)/scores \
+	  --require $(foreach m,parse>= sev_f1>= bbox_miou>= count_mae<=,"$(m)@$(LED)/scores-start/scores.json")
 
 edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle
 	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }

@@ -116,6 +116,7 @@ class Job(NamedTuple):
     start: float
     end: float
     size: int
+    weight: float = 1.0
 
 
 def vtr_bound(events: Sequence[Event], link: Link, within: float) -> float:
@@ -127,13 +128,27 @@ def vtr_bound(events: Sequence[Event], link: Link, within: float) -> float:
     A set is feasible when, for each pair of a capture and a deadline, the visuals inside need no
     more bytes than the link carries between the two.
     """
+    on_time = _most_in_time(_jobs(events, within, [1.0] * len(events)), link)
+    return 100 * on_time / len(events)
+
+
+def priority_bound(events: Sequence[Event], link: Link, within: float) -> float:
+    """The most priority (percent of all) whose visuals can arrive so; as `vtr_bound` otherwise."""
+    priorities = [event.priority for event in events]
+    return 100 * _most_in_time(_jobs(events, within, priorities), link) / math.fsum(priorities)
+
+
+def _jobs(events: Sequence[Event], within: float, weights: Sequence[float]) -> list[Job]:
     jobs = []
-    for event in events:
+    for event, weight in zip(events, weights, strict=True):
         size = smallest_visual(event)
         if size is not None:
-            jobs.append(Job(event.captured_at, event.captured_at + within, size))
-    on_time = sum(_most_on_time(cluster, link) for cluster in _clusters(sorted(jobs)))
-    return 100 * on_time / len(events)
+            jobs.append(Job(event.captured_at, event.captured_at + within, size, weight))
+    return sorted(jobs)
+
+
+def _most_in_time(jobs: Sequence[Job], link: Link) -> float:
+    return math.fsum(_most_of_cluster(cluster, link) for cluster in _clusters(jobs))
 
 
 def smallest_visual(event: Event) -> int | None:
@@ -154,8 +169,8 @@ def _clusters(jobs: Sequence[Job]) -> list[list[Job]]:
     return clusters
 
 
-def _most_on_time(jobs: Sequence[Job], link: Link) -> int:
-    """The most jobs that the link can carry, each within its own time window."""
+def _most_of_cluster(jobs: Sequence[Job], link: Link) -> float:
+    """The most weight of jobs that the link can carry, each within its own time window."""
     starts = sorted({job.start for job in jobs})
     ends = sorted({job.end for job in jobs})
     rows: list[list[int]] = []
@@ -168,12 +183,13 @@ def _most_on_time(jobs: Sequence[Job], link: Link) -> int:
         if sum(row) > capacity:  # else all of them fit and nothing has to be chosen
             rows.append(row)
             room.append(capacity)
+    weights = np.array([job.weight for job in jobs])
     if not rows:
-        return len(jobs)
+        return float(weights.sum())
     # A visual that fits to the last byte must not fail by rounding: a bound may only be too high.
     room_with_rounding = np.array(room) * (1 + 1e-9)
-    selection = _maximise(np.ones(len(jobs)), np.array(rows, float), room_with_rounding)
-    return int(selection.sum())
+    selection = _maximise(weights, np.array(rows, float), room_with_rounding)
+    return float(weights @ selection)
 
 
 def least_mean_delay(events: Sequence[Event], link: Link) -> float:

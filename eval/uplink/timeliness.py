@@ -12,8 +12,9 @@ from eval.uplink.sending import Delivery
 class Timeliness:
     """Table 3's columns for one run. Seconds; rates in percent of all events, as the paper prints.
 
-    An event whose visual never came is a miss in both rates and is not part of the mean delay; one
-    whose alert never came is counted in `no_alert` and is not part of W-Alarm.
+    An event whose visual never came is a miss in both rates and is not part of the mean delay. One
+    whose alert never came is counted in `no_alert`, and in W-Alarm as late as the latest alert of
+    the run: never to alert is no better than to alert last. NaN where no alert came at all.
     """
 
     w_alarm: float
@@ -24,6 +25,8 @@ class Timeliness:
     no_alert: int
     on_time: float
     """Percent of the priority whose visual came within the visual deadline after capture."""
+    w_alarm_of_alerted: float = math.nan
+    """W-Alarm without the events whose alert never came."""
 
 
 COLUMNS = ("w_alarm", "vtr_05", "vtr_1", "avg_visual_delay")
@@ -48,6 +51,7 @@ def measure(
     """
     weighted_delay = 0.0
     alerted_priority = 0.0
+    latest = 0.0
     on_time_priority = 0.0
     all_priority = 0.0
     no_alert = 0
@@ -63,23 +67,31 @@ def measure(
         else:
             alerted_priority += weight
             weighted_delay += weight * (alert_at - start)
+            latest = max(latest, alert_at - start)
         if delivery.visual_at is not None:
             visual_delays.append(delivery.visual_at - start)
             if delivery.visual_at - event.captured_at <= visual_deadline:
                 on_time_priority += weight
 
     count = len(deliveries)
+    # Sum of S * T_alarm (Eq. 11) over the sum of S.
+    of_alerted = weighted_delay / alerted_priority if alerted_priority else math.nan
+    if no_alert and alerted_priority:
+        late = weighted_delay + (all_priority - alerted_priority) * latest
+        w_alarm = late / all_priority
+    else:
+        w_alarm = of_alerted
     within_05 = sum(delay <= 0.5 for delay in visual_delays)
     within_1 = sum(delay <= 1.0 for delay in visual_delays)
     return Timeliness(
-        # Sum of S * T_alarm (Eq. 11) over the sum of S, both of the events that were alerted.
-        w_alarm=weighted_delay / alerted_priority if alerted_priority else math.nan,
+        w_alarm=w_alarm,
         vtr_05=100 * within_05 / count,
         vtr_1=100 * within_1 / count,
         avg_visual_delay=sum(visual_delays) / len(visual_delays) if visual_delays else None,
         events=count,
         no_alert=no_alert,
         on_time=100 * on_time_priority / all_priority if all_priority else math.nan,
+        w_alarm_of_alerted=of_alerted,
     )
 
 

@@ -223,7 +223,7 @@ def by_second(samples: Iterator[Sample]) -> tuple[list[float], int]:
 
 def _usual_step(times: Sequence[float]) -> float:
     steps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    return statistics.median(steps) if steps else 1.0
+    return statistics.median_low(steps) if steps else 1.0
 
 
 def _spread(sums: list[float], start: float, end: float, rate: float) -> None:

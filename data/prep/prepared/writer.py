@@ -140,6 +140,12 @@ def write_ledger(
     prepare.write_ledger(zip(frames, pictures, places, strict=True), folder / prepare.LEDGER)
 
 
+def write_rates(path: Path, rates: Iterable[float]) -> None:
+    """A file in the form of bandwidth.csv: `second,uplink_bytes_per_s`."""
+    rows = "".join(f"{second},{value:.15g}\n" for second, value in enumerate(rates))
+    path.write_text("second,uplink_bytes_per_s\n" + rows)
+
+
 def write_bandwidth(
     folder: Path, sources: Sources, scale: float, unit: str | None = None
 ) -> dict[str, Any] | None:
@@ -148,8 +154,7 @@ def write_bandwidth(
         return None
     trace = traces.read_uplink(sources.trace, unit)
     uplink = [scale * value for value in trace.rates]
-    rows = "".join(f"{second},{value:.15g}\n" for second, value in enumerate(uplink))
-    (folder / "bandwidth.csv").write_text("second,uplink_bytes_per_s\n" + rows)
+    write_rates(folder / "bandwidth.csv", uplink)
     return {
         "file": sources.name(sources.trace),
         "form": traces.form(sources.trace),

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from eval.uplink.optimum import (
     best_by_milp,
     least_mean_delay,
     least_weighted_alarm,
+    priority_bound,
     vtr_bound,
     weighted_alarm,
 )
@@ -64,3 +66,36 @@ def test_no_run_beats_the_clairvoyant_bounds(drawn):
     on_time = 100 * sum(delay <= 0.5 for delay in delays) / len(delays)
     assert on_time <= vtr_bound(queued, link, 0.5) + 1e-9
     assert sum(delays) / len(delays) >= least_mean_delay(queued, link) - 1e-9
+
+
+def test_the_bound_of_priority_shows_the_weightier_of_two():
+    link = Link([100.0])
+    light, heavy = events((0, 30), (0, 40))
+    both = [light, replace(heavy, priority=0.75)]
+    assert priority_bound(both, link, 0.5) == pytest.approx(60.0)  # 0.75 of 1.25
+    assert vtr_bound(both, link, 0.5) == 50.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 90)), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_where_priorities_are_equal_both_bounds_are(drawn):
+    link, queued = Link([100.0]), events(*sorted(drawn))
+    assert priority_bound(queued, link, 0.5) == pytest.approx(vtr_bound(queued, link, 0.5))
+
+
+def test_no_online_order_reaches_the_bound_on_two_links_that_look_alike_until_it_matters():
+    """Until 9 s the links are the same; the first needs all bytes from 6 s on for the second
+    visual, the other needs every one of them for the first visual and loses neither."""
+    first, second = events((0, 1000), (6, 300))
+    ends, goes_on = Link([100.0] * 9 + [0.0] * 91), Link([100.0] * 100)
+    within = 10
+    bounds = [vtr_bound([first, second], link, within) for link in (ends, goes_on)]
+    assert bounds == [50.0, 100.0]
+    for to_second in range(0, 301):  # of the 300 bytes between 6 and 9 s, in any mixture
+        left_of_first = 1000 - 600 - (300 - to_second)
+        left_of_second = 300 - to_second
+        where_it_ends = int(left_of_first == 0) + int(left_of_second == 0)
+        in_time_first = 9 + left_of_first / 100 <= 0 + within
+        both_by = 9 + (left_of_first + left_of_second) / 100
+        where_it_goes_on = int(in_time_first) + int(both_by <= 6 + within)
+        assert where_it_ends + where_it_goes_on < 1 + 2
