@@ -5,11 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dat_runtime.federation.factors import read_start
 from dat_runtime.federation.increment import read_increment
+from dat_runtime.federation.round import read_round
 from dat_runtime.files import write_json
 from tests.dat_runtime.federation.fleet import Fleet, make_fleet, trained, write_adapter
 from train import increment
+
+
+def pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 class Node:
@@ -26,13 +37,7 @@ class Node:
         self.trained_on({"dataset": {"samples": 812, "sha256": "0"}})
         self.key = root / "key.pem"
         self.key.touch(mode=0o600)
-        self.key.write_bytes(
-            fleet.keys["node-00"].private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        self.key.write_bytes(pem(fleet.keys["node-00"]))
         self.open_round()
 
     def open_round(self, **changes: object) -> None:
@@ -121,3 +126,32 @@ def test_what_cannot_be_signed_is_said_in_one_line(
     assert error.count("\n") == 1
     assert reason in error
     assert not node.out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_llamafactory_trains_further_from_the_rounds_adapter_is_signed(
+    tiny_base: Path, instructions: Path, tmp_path: Path
+) -> None:
+    from train import lora
+    from train import round as opening
+
+    def train(out: Path, *overrides: str) -> None:
+        paths = {"--instructions": instructions, "--base": tiny_base, "--out": out}
+        named = [str(part) for pair in paths.items() for part in pair]
+        settings = ["--config", "configs/lora/smoke.yaml", "--dataset", "boxed_train"]
+        assert lora.main([*settings, *named, "max_steps=2", "logging_steps=1", *overrides]) == 0
+
+    start, adapter = tmp_path / "start", tmp_path / "lora-node"
+    train(start)
+    train(adapter, f"adapter_name_or_path={start}", "learning_rate=1e-3")
+    opened, key, out = tmp_path / "round.json", tmp_path / "key.pem", tmp_path / "n.increment"
+    assert opening.main(["--start", str(start), "--number", "1", "--out", str(opened)]) == 0
+    private = Ed25519PrivateKey.generate()
+    key.touch(mode=0o600)
+    key.write_bytes(pem(private))
+    paths = {"--round": opened, "--adapter": adapter, "--key": key, "--out": out}
+    named = [str(part) for pair in paths.items() for part in pair]
+    assert increment.main([*named, "--node", "n"]) == 0
+    read = read_increment(out, {"n": private.public_key()}, read_round(opened), read_start(start))
+    assert read.samples == 16
