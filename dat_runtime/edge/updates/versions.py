@@ -136,6 +136,7 @@ class Versions:
                 shutil.rmtree(place)
             coming.rename(place)
             sync_folder(place.parent)
+            sync_folder(self.folder)
         except OSError as error:
             raise VersionsError(f"cannot be written ({error.strerror})", place) from None
         return version

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ class RunningNode:
             "mllm": {"url": url, "model": "dat", "timeout": 10},
             "uplink": {"url": "http://127.0.0.1:9"},
             "spool": {"path": "spool.sqlite", "max_bytes": 10_000_000, "alert_reserve_bytes": 0},
-            "metrics": {"listen": "127.0.0.1:0"},
+            "metrics": {"listen": f"127.0.0.1:{_free_port()}"},
             "updates": updates,
         }
         self.yaml = folder / "node.yaml"
@@ -61,6 +62,11 @@ class RunningNode:
     @property
     def version(self) -> str:
         return str(self.status()["bundle"]["version"])
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 @contextmanager
@@ -116,6 +122,13 @@ def test_a_node_takes_the_update_while_the_other_one_fails_its_canary_and_stays_
         until(lambda: well.version == version_of(new))
         until(lambda: Versions(well.bundle).state().probation is None)
         assert ill.version == old
+        capsys.readouterr()
+        assert main(["status", str(well.yaml)]) == 0
+        shown = capsys.readouterr().out
+        assert f"current   {version_of(new)}\n" in shown
+        assert f"previous  {old}\n" in shown
+        assert f"bundle    {version_of(new)}\n" in shown, "as the running node says"
+        assert "camera    a: live" in shown
         assert version_of(new) in Versions(ill.bundle).state().blocked
         capsys.readouterr()
         asked = len(web.asked)

@@ -1,6 +1,8 @@
 """`dat-runtime install | rollback | status` on a node that does not run."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from dat_runtime.cli import main
 from dat_runtime.edge.updates.versions import Versions, version_of
 from tests.conftest import constant_gate
 
+ROOT = Path(__file__).resolve().parents[4]
 WriteNode = Callable[..., Path]
 
 
@@ -206,3 +209,21 @@ def test_a_canary_frame_that_cannot_be_read_is_no_fault_of_the_version(
     assert main(["install", node, "--from", new, "--unsigned"]) == 1
     assert "updates.canary: " in capsys.readouterr().err
     assert dict(Versions(bundle_folder).state().blocked) == {}
+
+
+def test_without_the_packages_for_signatures_they_are_named_and_a_folder_still_installs(
+    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode
+) -> None:
+    (tmp_path / "root.json").write_text("{}")
+    node = str(node_yaml(updates={"url": "http://127.0.0.1:9", "root": "root.json"}))
+    new = str(variant(bundle_folder, tmp_path / "new", 1))
+    code = (
+        "import sys; sys.modules['tuf'] = None\n"
+        "from dat_runtime.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    line = [sys.executable, "-c", code, "install", node]
+    without = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert without.returncode == 1
+    assert "pip install 'dat-runtime[updates]'" in without.stderr
+    folder = [*line, "--from", new, "--unsigned"]
+    assert subprocess.run(folder, capture_output=True, cwd=ROOT, check=False).returncode == 0
