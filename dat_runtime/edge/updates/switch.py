@@ -94,19 +94,25 @@ def adopted(state: State, version: str, served: str | None) -> State:
 
 
 def switched(state: State, version: str, now: float, signed: Signed | None = None) -> State:
-    """Another version is the current one, on probation."""
+    """Another version is the current one, on probation.
+
+    One that is on probation itself proved nothing yet: the one before it stays to be returned to.
+    """
     if version == state.current:
         return state
-    origins = {name: said for name, said in state.signed.items() if name == state.current}
+    previous, baseline = state.current, None
+    if state.probation is not None and state.previous not in (None, version):
+        previous, baseline = state.previous, state.probation.baseline
+    origins = {name: said for name, said in state.signed.items() if name == previous}
     if signed is not None:
         origins[version] = signed
-    moved = replace(state, current=version, previous=state.current, signed=origins)
-    return replace(moved, probation=Probation(now))
+    moved = replace(state, current=version, previous=previous, signed=origins)
+    return replace(moved, probation=Probation(now, baseline=baseline))
 
 
 def measured(state: State, baseline: Measured) -> State:
-    """What the version before did, for the comparison."""
-    if state.probation is None:
+    """What the version before did, for the comparison; what is known already stays."""
+    if state.probation is None or state.probation.baseline is not None:
         return state
     return replace(state, probation=replace(state.probation, baseline=baseline))
 

@@ -135,9 +135,10 @@ def _fetched(
         return Coming(versions.bring(Path(source)), None)
     updates = settings.updates
     if updates is None:
+        other = "" if source is None else f"{source} holds no {manifest.NAME}, so it is no bundle; "
         raise ConfigError(
-            "node.yaml names no root of trust: add `updates: {url: ..., root: ...}`, or install "
-            "--from a bundle's folder"
+            f"{other}node.yaml names no root of trust: add `updates: {{url: ..., root: ...}}` for "
+            "signed ones, or install --from a bundle's folder"
         )
     return _offered(settings, versions, source or updates.url)
 

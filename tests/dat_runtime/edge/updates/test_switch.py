@@ -52,6 +52,18 @@ def test_a_version_that_is_at_work_is_not_put_on_probation_again() -> None:
     assert switch.switched(state, B, 2.0) == state
 
 
+def test_a_version_that_follows_one_on_probation_is_given_back_to_the_last_that_was_kept() -> None:
+    proven = switch.adopted(State(), A, None)
+    known = switch.measured(switch.switched(proven, B, 1.0), Measured(frames=7))
+    state = switch.measured(switch.switched(known, C, 2.0), Measured(frames=9))
+    assert (state.current, state.previous) == (C, A)
+    assert state.probation is not None
+    assert state.probation.baseline == Measured(frames=7), "of the one that was kept"
+    assert switch.returned(state, "why").current == A
+    again = switch.switched(switch.switched(proven, B, 1.0), A, 2.0)
+    assert (again.current, again.previous) == (A, B)
+
+
 def test_without_a_previous_version_there_is_nothing_to_return_to() -> None:
     with pytest.raises(ValueError, match="no previous version"):
         switch.returned(switch.adopted(State(), A, None), "why")

@@ -184,7 +184,9 @@ def test_a_folder_without_signatures_is_not_taken_where_a_root_of_trust_is_named
     assert "--unsigned" in capsys.readouterr().err
     assert main(["install", node, "--from", new, "--unsigned"]) == 0
     assert main(["install", str(node_yaml()), "--from", str(tmp_path)]) == 1
-    assert "names no root of trust" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "holds no manifest.json" in told
+    assert "names no root of trust" in told
 
 
 def test_the_first_bundle_of_a_node_may_come_by_installation(
