@@ -7,7 +7,7 @@ whole, but OpenCV and Pillow both refuse it.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -60,15 +60,20 @@ def is_suspect(content: bytes, image: Image) -> bool:
     return not _has_one_scan(content) or _has_grey_corner(image)
 
 
-def takes_more_data(coded: bytes, image: Image) -> bool:
+def takes_more_data(
+    coded: bytes, image: Image, decode: Callable[[bytes], NDArray[Any] | None] = decoded
+) -> bool:
     """Whether a picture whose coded data is `coded` had ended before its last block was known.
 
     A decoder that has all blocks never looks at what follows. So the data is continued: where that
     changes a pixel, pixels were missing, closed by an end mark or not. It costs a second decoding,
     which is why only a suspect is asked.
+
+    Args:
+        decode: what decoded `image`; `None` where it cannot.
     """
     # A last 0xff would turn what follows into a marker.
-    longer = decoded(coded.rstrip(b"\xff") + _MORE_DATA + END, cv2.IMREAD_COLOR)
+    longer = decode(coded.rstrip(b"\xff") + _MORE_DATA + END)
     return longer is None or not np.array_equal(longer, image)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ def decoded(data: bytes) -> Picture:
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
         raise UnreadableImage("corrupt-image", _named(error)) from None
     if image.format in _JPEG_FORMATS:
-        _demand_all_pixels(data, end, rgb)
+        _demand_all_pixels(data, end, image)
     # Pillow calls a JPEG that holds further images MPO; it is encoded anew, without them.
     if image.format != "JPEG":
         repairs.append(("not-jpeg", f"the content is {image.format}"))
@@ -125,36 +126,25 @@ def _end_of_jpeg(data: bytes) -> int:
     return end
 
 
-def _demand_all_pixels(data: bytes, end: int, rgb: Image.Image) -> None:
+def _demand_all_pixels(data: bytes, end: int, image: Image.Image) -> None:
     """Refuse a JPEG that was cut off, even one that was closed with an end mark since.
 
     It is asked as the node asks it (`dat_runtime.edge.source`), so what trains is what is seen.
     """
+    pixels = np.atleast_3d(np.asarray(image))
     has_end = data[end : end + 2] == jpeg.END
-    if has_end and not jpeg.is_suspect(data, np.asarray(rgb)):
+    if has_end and not jpeg.is_suspect(data, pixels):
         return
-    closed = data if has_end else data[:end] + jpeg.END
-    shown = jpeg.decoded(closed)
-    if shown is None or jpeg.takes_more_data(data[:end], shown):
+    # Not by OpenCV, which prints a warning for each sound progressive picture.
+    if jpeg.takes_more_data(data[:end], pixels, _pixels):
         raise UnreadableImage("corrupt-image", f"pixels are missing: cut off within {end:,} bytes")
 
 
-def grey_square(path: Path, side: int) -> NDArray[np.uint8]:
-    """(side, side): the upright picture in grey, stretched to a square.
-
-    A JPEG is decoded no larger than needed, which is several times faster.
-
-    Raises:
-        UnreadableImage: see `decoded`.
-    """
-    data = file_bytes(path)
-    image = _opened(data)
+def _pixels(data: bytes) -> NDArray[Any] | None:
     try:
-        image.draft("RGB", (side, side))
-        rgb, _ = _upright_rgb(image, data)
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-        raise UnreadableImage("corrupt-image", _named(error)) from None
-    return np.asarray(rgb.convert("L").resize((side, side), Image.Resampling.BOX))
+        return np.atleast_3d(np.asarray(_opened(data)))
+    except (OSError, SyntaxError, ValueError, UnreadableImage):
+        return None
 
 
 def _opened(data: bytes) -> Image.Image:
