@@ -57,6 +57,7 @@ BASE_SET ?=
 INSTRUCT_SET ?=
 LORA_SET ?=
 CASCADE_SET ?=
+FORM_SET ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
@@ -227,6 +228,13 @@ aggregate: setup  ## the increments in INBOX into the next adapter, scored besid
 	@$(SCORE) --predictions $(LED)/predictions-start/predictions.jsonl --out $(LED)/scores-start
 	@$(SCORE) --predictions $(LED)/predictions/predictions.jsonl --out $(LED)/scores \
 	  --require $(foreach m,parse>= sev_f1>= bbox_miou>= count_mae<=,"$(m)@$(LED)/scores-start/scores.json")
+
+FORM = --base $(BASE) --adapter $(OUT)/lora-boxed --instructions $(OUT)/instructions $(FORM_SET)
+export-merged: lora-boxed  ## the base with the adapter in its weights, held to it: FORM_SET="--require 'sev_f1>=0.9'"
+	@$(PY) -m export.merged $(FORM) --out $(OUT)/merged
+
+export-quantised: export-merged  ## the merged model in FP8, half the size, held to the adapter
+	@$(PY) -m export.quantised --merged $(OUT)/merged $(FORM) --out $(OUT)/fp8
 
 edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle
 	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }
