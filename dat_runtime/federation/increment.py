@@ -188,7 +188,7 @@ def _read(
     if statement["versions"] != VERSIONS:
         raise ValueError(f"{node}: trained with versions {statement['versions']}, not {VERSIONS}")
     begin = file.tell()
-    if hashlib.file_digest(file, "sha256").hexdigest() != statement["weights"]:
+    if _rest_digest(file) != statement["weights"]:
         raise ValueError(f"{node}: the weights are not those that were signed")
     file.seek(begin)
     tensors = {tensor.name: tensor for tensor in read_header(file, size - begin)}
@@ -196,6 +196,27 @@ def _read(
     if weights.shapes != start.weights.shapes:
         raise ValueError(f"{node}: its modules or their shapes are not those of the start")
     return Increment(path, node, statement["samples"], weights, statement["weights"])
+
+
+def _rest_digest(file: BufferedReader) -> str:
+    """sha256 of what comes after the first two lines, which were read."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def demand_unchanged(increment: Increment) -> None:
+    """Refuse an increment whose file was written to since it was checked.
+
+    Raises:
+        DataError: the weights that were read may not be those that the node signed.
+    """
+    with increment.path.open("rb") as file:
+        file.readline(len(MAGIC))
+        file.readline(MOST_LINE)
+        if _rest_digest(file) != increment.sha256:
+            raise DataError(
+                "was changed while it was read: take the folder away from whoever writes into it",
+                increment.path,
+            )
 
 
 def _signed_statement(

@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dat_runtime import manifest
 from dat_runtime.federation.factors import read_start
 from dat_runtime.federation.increment import read_increment
 from dat_runtime.federation.round import read_round
@@ -128,6 +129,24 @@ def test_what_cannot_be_signed_is_said_in_one_line(
     assert not node.out.exists()
 
 
+def write_start(folder: Path, base: Path) -> None:
+    """An adapter of the tiny base as PEFT writes it, with random factors."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora)
+    for name, parameter in tuned.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    tuned.save_pretrained(folder, save_embedding_layers=False)
+    stated = json.loads((folder / "adapter_config.json").read_text())
+    stated |= {"base_model_name_or_path": base.name, "revision": manifest.digest(base)}
+    (folder / "adapter_config.json").write_text(json.dumps(stated))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_llamafactory_trains_further_from_the_rounds_adapter_is_signed(
@@ -136,15 +155,13 @@ def test_what_llamafactory_trains_further_from_the_rounds_adapter_is_signed(
     from train import lora
     from train import round as opening
 
-    def train(out: Path, *overrides: str) -> None:
-        paths = {"--instructions": instructions, "--base": tiny_base, "--out": out}
-        named = [str(part) for pair in paths.items() for part in pair]
-        settings = ["--config", "configs/lora/smoke.yaml", "--dataset", "boxed_train"]
-        assert lora.main([*settings, *named, "max_steps=2", "logging_steps=1", *overrides]) == 0
-
     start, adapter = tmp_path / "start", tmp_path / "lora-node"
-    train(start)
-    train(adapter, f"adapter_name_or_path={start}", "learning_rate=1e-3")
+    write_start(start, tiny_base)
+    paths = {"--instructions": instructions, "--base": tiny_base, "--out": adapter}
+    named = [str(part) for pair in paths.items() for part in pair]
+    settings = ["--config", "configs/lora/smoke.yaml", "--dataset", "boxed_train"]
+    overrides = [f"adapter_name_or_path={start}", "max_steps=2", "logging_steps=1"]
+    assert lora.main([*settings, *named, *overrides]) == 0
     opened, key, out = tmp_path / "round.json", tmp_path / "key.pem", tmp_path / "n.increment"
     assert opening.main(["--start", str(start), "--number", "1", "--out", str(opened)]) == 0
     private = Ed25519PrivateKey.generate()

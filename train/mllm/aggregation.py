@@ -11,6 +11,7 @@ from dat_runtime.errors import DataError, ModelError, printable
 from dat_runtime.federation.aggregation import Outcome, Progress, products_of, write_aggregate
 from dat_runtime.federation.factors import Start, read_start
 from dat_runtime.federation.inbox import Inbox, read_inbox
+from dat_runtime.federation.increment import demand_unchanged
 from dat_runtime.federation.keys import read_registry
 from dat_runtime.federation.round import Round, demand_start, read_round
 from dat_runtime.federation.screening import Screening, screen
@@ -63,7 +64,8 @@ def make_adapter(
         name: the progress lines begin with it.
 
     Raises:
-        DataError: no increment counts, the nodes do not agree, or the start is not the round's.
+        DataError: no increment counts, the nodes do not agree, the start is not the round's, or an
+            increment was changed while it was read.
         ConfigError: the registry or the folder of increments cannot be used.
         ModelError: the start is broken, or `mode` cannot write the average.
     """
@@ -78,6 +80,8 @@ def make_adapter(
         rate,
         _progress(name, "averaged"),
     )
+    for one in heard.inbox.increments:
+        demand_unchanged(one)
     _write_config(folder / CONFIG, heard.start, outcome.rank)
     read_adapter(folder)
     for file in ("config.yaml", "README.md"):

@@ -14,7 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dat_runtime.errors import DataError
 from dat_runtime.federation.factors import read_start
 from dat_runtime.federation.inbox import read_inbox
-from dat_runtime.federation.increment import MAGIC, MOST_LINE, read_increment, write_increment
+from dat_runtime.federation.increment import (
+    MAGIC,
+    MOST_LINE,
+    demand_unchanged,
+    read_increment,
+    write_increment,
+)
 from dat_runtime.federation.round import open_round
 from tests.dat_runtime.federation.fleet import (
     Factors,
@@ -237,6 +243,17 @@ def test_a_copy_counts_once_and_two_different_ones_not_at_all(fleet: Fleet) -> N
         "(node-01.increment, second.increment)",
         "notes.txt": "its name does not end in .increment",
     }
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_noticed(fleet: Fleet) -> None:
+    path = fleet.send("node-01", step(fleet))
+    increment = read(fleet, path)
+    demand_unchanged(increment)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="was changed while it was read"):
+        demand_unchanged(increment)
 
 
 def test_no_file_of_a_stranger_keeps_a_node_out(fleet: Fleet) -> None:

@@ -15,6 +15,7 @@ from dat_runtime.federation.increment import write_increment
 from dat_runtime.federation.round import open_round
 from dat_runtime.files import write_json
 from dat_runtime.stage import Stage
+from eval.answers.model import demand_base
 from tests.dat_runtime.federation.fleet import Fleet
 from train import aggregate
 
@@ -143,6 +144,7 @@ def test_pefts_own_concatenation_gives_the_same(made: Round) -> None:
 def test_at_the_starts_rank_it_loads_and_is_as_near_as_it_says(made: Round) -> None:
     exact = merged(made.base, made.aggregate("stack"))
     folder = made.aggregate("svd")
+    assert demand_base(str(made.base), None, folder) is None  # as eval.proof and eval.predict ask
     near = merged(made.base, folder)
     start = merged(made.base, made.fleet.start.folder)
     lost = sum(float(((near[n] - exact[n]) ** 2).sum()) for n in exact) ** 0.5
