@@ -1,6 +1,7 @@
 """What the online key does: it says what is newest, again and again, and for a short time each."""
 
-from datetime import UTC, datetime, timedelta
+import time
+from typing import TypeVar
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
@@ -9,6 +10,9 @@ from dat_runtime.errors import ConfigError
 from export.repository.ceremony import days_of, until
 from export.repository.store import ONLINE, Store, content_of, verification
 
+KEPT = 10
+"""Snapshots: a node that is reading while the next one comes still finds its own."""
+
 
 def is_online(root: Root, signer: CryptoSigner) -> bool:
     """Whether a key may sign snapshot and timestamp."""
@@ -16,7 +20,7 @@ def is_online(root: Root, signer: CryptoSigner) -> bool:
 
 
 def refresh(store: Store, signers: list[CryptoSigner], days: int | None = None) -> int:
-    """Sign a new timestamp, and a new snapshot where it is due; the timestamp's version.
+    """Sign a new snapshot and a new timestamp; the version of both.
 
     Args:
         days: for which both hold; `None` takes what the root states. A stick that travels for
@@ -34,43 +38,31 @@ def refresh(store: Store, signers: list[CryptoSigner], days: int | None = None) 
     if targets is None or not verification(root, targets).verified:
         raise ConfigError("the newest targets do not have their signatures: sign them first")
     stated = days_of(root)
-    snapshot = _snapshot(store, root, targets)
-    if snapshot is None or (days or 0) > stated["snapshot"]:
-        snapshot = _next_snapshot(store, targets, days or stated["snapshot"])
-        _sign(snapshot, signers, root)
-        store.publish(snapshot)
+    version = _next_version(store)
+    snapshot = Metadata(
+        Snapshot(
+            version=version,
+            expires=until(days or stated["snapshot"]),
+            meta={"targets.json": _named(targets)},
+        )
+    )
+    timestamp = Metadata(
+        Timestamp(
+            version=version,
+            expires=until(days or stated["timestamp"]),
+            snapshot_meta=_named(_signed(snapshot, signers, root)),
+        )
+    )
+    store.publish(snapshot)
+    store.publish(_signed(timestamp, signers, root))
+    store.forget_snapshots(KEPT)
+    return version
+
+
+def _next_version(store: Store) -> int:
+    """The time in seconds, so that a server which lost its folder, or a stick, goes on from it."""
     before = store.timestamp()
-    signed = Timestamp(
-        version=1 if before is None else before.signed.version + 1,
-        expires=until(days or stated["timestamp"]),
-        snapshot_meta=_named(snapshot),
-    )
-    timestamp = Metadata(signed)
-    _sign(timestamp, signers, root)
-    store.publish(timestamp)
-    return signed.version
-
-
-def _snapshot(store: Store, root: Root, targets: Metadata[Targets]) -> Metadata[Snapshot] | None:
-    """The present snapshot where it will do: signed, of these targets, half its time left."""
-    timestamp = store.timestamp()
-    if timestamp is None:
-        return None
-    snapshot = store.snapshot(timestamp.signed.snapshot_meta.version)
-    if not verification(root, snapshot).verified:
-        return None
-    if snapshot.signed.meta != {"targets.json": _named(targets)}:
-        return None
-    half = timedelta(days=days_of(root)["snapshot"]) / 2
-    return snapshot if snapshot.signed.expires > datetime.now(UTC) + half else None
-
-
-def _next_snapshot(store: Store, targets: Metadata[Targets], days: int) -> Metadata[Snapshot]:
-    timestamp = store.timestamp()
-    before = 0 if timestamp is None else timestamp.signed.snapshot_meta.version
-    return Metadata(
-        Snapshot(version=before + 1, expires=until(days), meta={"targets.json": _named(targets)})
-    )
+    return max(int(time.time()), 0 if before is None else before.signed.version + 1)
 
 
 def _named(metadata: Metadata[Snapshot] | Metadata[Targets]) -> MetaFile:
@@ -78,11 +70,13 @@ def _named(metadata: Metadata[Snapshot] | Metadata[Targets]) -> MetaFile:
     return MetaFile.from_data(metadata.signed.version, content_of(metadata), ["sha256"])
 
 
-def _sign(
-    metadata: Metadata[Snapshot] | Metadata[Timestamp], signers: list[CryptoSigner], root: Root
-) -> None:
+T = TypeVar("T", Snapshot, Timestamp)
+
+
+def _signed(metadata: Metadata[T], signers: list[CryptoSigner], root: Root) -> Metadata[T]:
     for signer in signers:
         metadata.sign(signer, append=True)
     result = verification(root, metadata)
     if not result.verified:
         raise ConfigError(f"{metadata.signed.type} needs {result.threshold} online keys to sign")
+    return metadata

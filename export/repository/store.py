@@ -106,9 +106,17 @@ class Store:
         return self._read(self.metadata / f"{version}.snapshot.json")
 
     def _newest(self, role: str) -> int:
+        return max(self._versions(role), default=0)
+
+    def _versions(self, role: str) -> list[int]:
         pattern = re.compile(rf"([1-9][0-9]*)\.{role}\.json")
         found = map(pattern.fullmatch, (path.name for path in self.metadata.iterdir()))
-        return max((int(name[1]) for name in found if name), default=0)
+        return sorted(int(name[1]) for name in found if name)
+
+    def forget_snapshots(self, kept: int) -> None:
+        """Remove all snapshots but the newest `kept`; nothing names the others any more."""
+        for version in self._versions("snapshot")[:-kept]:
+            (self.metadata / f"{version}.snapshot.json").unlink()
 
     def _read(self, path: Path) -> Metadata[Any]:
         content = read_bytes(path, DataError, most_bytes=MOST_BYTES)

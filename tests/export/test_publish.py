@@ -1,6 +1,7 @@
 import json
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,13 +128,27 @@ def test_several_people_sign_one_after_another(capsys: pytest.CaptureFixture[str
 def test_a_refresh_needs_no_offline_key_and_changes_no_offer(to_ship: Path) -> None:
     begin()
     assert publish(ADD, "--as crossing/1.0.0 --key targets.pem online.pem") == 0
-    before = offered()
+    before, offline = offered(), {p.name for p in Path("site/metadata").glob("*.*.json")}
     shutil.rmtree("site/staged")
-    files = {p.name for p in Path("site/metadata").iterdir()}
+    for _ in range(12):
+        assert publish("refresh --repository site --key online.pem") == 0
+    files = {p.name for p in Path("site/metadata").glob("*.*.json")}
+    assert {name for name in offline if "snapshot" not in name} <= files
+    assert sum("snapshot" in name for name in files) == 10
+    assert offered() == before
+
+
+def test_a_server_that_lost_its_folder_goes_on(to_ship: Path) -> None:
+    begin()
+    assert publish(ADD, "--as crossing/1.0.0 --key targets.pem online.pem") == 0
     for _ in range(3):
         assert publish("refresh --repository site --key online.pem") == 0
-    assert {p.name for p in Path("site/metadata").iterdir()} == files  # the timestamp alone
-    assert offered() == before
+    seen = offered()
+    time.sleep(3)  # a new folder counts from the clock, and was refreshed once a second at most
+    for written in (*Path("site/metadata").glob("*.snapshot.json"), Path("timestamp.json")):
+        Path("site/metadata", written.name).unlink()
+    assert publish("refresh --repository site --key online.pem") == 0
+    assert offered() == seen
 
 
 def test_a_stick_that_travels_long_gets_a_longer_time() -> None:

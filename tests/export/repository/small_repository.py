@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Timestamp
 
 from dat_runtime.edge.updates.offer import Terms, gate_digest
 from dat_runtime.edge.updates.repository import Repository
@@ -134,6 +134,11 @@ class Mirror:
 
     def get(self, name: str) -> bytes:
         return self.files[f"{self.base}/{name}"]
+
+    def snapshot_version(self) -> int:
+        """Of the snapshot that its timestamp names."""
+        timestamp = Metadata[Timestamp].from_bytes(self.get("metadata/timestamp.json"))
+        return timestamp.signed.snapshot_meta.version
 
     def swap_targets(self) -> None:
         """Other content under every bundle's file, of the same length."""
