@@ -112,7 +112,7 @@ def first(settings: NodeSettings, versions: Versions) -> AtWork:
     Raises:
         DatError: none of them can be used.
     """
-    state = _counted(versions)
+    state = counted_start(versions)
     if state.current is not None:
         try:
             return open_version(versions.folder_of(state.current), settings, state)
@@ -129,7 +129,7 @@ def first(settings: NodeSettings, versions: Versions) -> AtWork:
     return open_version(settings.bundle, settings, state)
 
 
-def _counted(versions: Versions) -> State:
+def counted_start(versions: Versions) -> State:
     """The state, with this start in it; a version that ended too often is given back."""
     if not versions.folder.is_dir():
         return State()

@@ -16,7 +16,7 @@ from benchmarks.lora_server import LoraServer, serving, weights_digest
 from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, SpoolSettings, UpdateSettings
 from dat_runtime.edge.updates import switch
 from dat_runtime.edge.updates.adapters import adapter_of
-from dat_runtime.edge.updates.at_work import first
+from dat_runtime.edge.updates.at_work import counted_start, first
 from dat_runtime.edge.updates.probation import ENOUGH_ANSWERS
 from dat_runtime.edge.updates.switch import MOST_STARTS
 from dat_runtime.edge.updates.versions import Versions, version_of
@@ -241,19 +241,19 @@ def test_a_server_that_takes_no_adapters_is_started_again_by_the_stated_command(
 def test_a_node_that_ends_unasked_too_often_on_probation_starts_with_the_version_before(
     tmp_path: Path,
 ) -> None:
-    fleet = Fleet(tmp_path, "http://127.0.0.1:9/v1")
+    fleet = Fleet(tmp_path)
     fleet.switch()
     for _ in range(MOST_STARTS):
-        assert first(fleet.settings, fleet.versions).version == fleet.new
-    assert first(fleet.settings, fleet.versions).version == fleet.old
+        assert counted_start(fleet.versions).current == fleet.new
+    assert counted_start(fleet.versions).current == fleet.old
     assert "ended 3 times unasked" in fleet.versions.state().blocked[fleet.new]
 
 
 def test_a_node_that_ends_as_asked_may_start_as_often_as_it_likes(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, "http://127.0.0.1:9/v1")
+    fleet = Fleet(tmp_path)
     fleet.switch()
     for _ in range(MOST_STARTS + 2):
-        assert first(fleet.settings, fleet.versions).version == fleet.new
+        assert counted_start(fleet.versions).current == fleet.new
         fleet.versions.change(switch.ended)
 
 

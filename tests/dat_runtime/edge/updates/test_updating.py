@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bundle_variants import variant
+from benchmarks.bundle_variants import tiny_bundle, variant
 from benchmarks.lora_server import LoraServer, serving, weights_digest
 from dat_runtime import manifest
 from dat_runtime.cli import main
@@ -23,13 +23,18 @@ WriteNode = Callable[..., Path]
 
 
 @pytest.fixture
-def node_yaml(tmp_path: Path, bundle_folder: Path) -> WriteNode:
+def bundle(tmp_path: Path) -> Path:
+    return tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def node_yaml(tmp_path: Path, bundle: Path) -> WriteNode:
     """Writes a node.yaml; keywords replace its parts, `None` leaves one out."""
 
     def write(**parts: object) -> Path:
         node = {
             "node": "n1",
-            "bundle": str(bundle_folder),
+            "bundle": str(bundle),
             "cameras": [{"name": "north", "source": str(tmp_path)}],
             "uplink": {"url": "http://127.0.0.1:9"},
             "spool": {"path": "spool.sqlite"},
@@ -60,22 +65,22 @@ def with_gate(bundle: Path, out: Path, gate: bytes) -> Path:
 
 
 def test_a_folder_is_installed_and_taken_back(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node, versions = str(node_yaml()), Versions(bundle_folder)
-    new = variant(bundle_folder, tmp_path / "new", 1)
+    node, versions = str(node_yaml()), Versions(bundle)
+    new = variant(bundle, tmp_path / "new", 1)
     assert main(["status", node]) == 0
     assert "none installed" in capsys.readouterr().out
     assert main(["install", node, "--from", str(new)]) == 0
     state = versions.state()
-    assert (state.current, state.previous) == (version_of(new), version_of(bundle_folder))
+    assert (state.current, state.previous) == (version_of(new), version_of(bundle))
     assert state.probation is not None
     assert (versions.folder / "current").resolve() == versions.folder_of(version_of(new))
     capsys.readouterr()
     assert main(["install", node, "--from", str(new)]) == 0
     assert "at work already" in capsys.readouterr().out
     assert main(["rollback", node]) == 0
-    assert versions.state().current == version_of(bundle_folder)
+    assert versions.state().current == version_of(bundle)
     capsys.readouterr()
     assert main(["status", node]) == 0
     assert f"blocked   {version_of(new)}: rolled back by hand" in capsys.readouterr().out
@@ -83,7 +88,7 @@ def test_a_folder_is_installed_and_taken_back(
     assert "no previous version" in capsys.readouterr().err
     assert main(["install", node, "--from", str(new)]) == 3
     assert "--unblock" in capsys.readouterr().out
-    assert versions.state().current == version_of(bundle_folder)
+    assert versions.state().current == version_of(bundle)
     unblocked = ["install", node, "--from", str(new), "--unblock", version_of(new)]
     assert main(unblocked) == 0
     assert versions.state().current == version_of(new)
@@ -96,49 +101,49 @@ def test_a_folder_is_installed_and_taken_back(
 
 
 def test_a_gate_that_sees_less_on_the_canary_frames_is_refused_and_stays_blocked(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node, versions = str(node_yaml()), Versions(bundle_folder)
-    blind = with_gate(bundle_folder, tmp_path / "blind", constant_gate([[32, 32, 16, 8, 0.0, 0.1]]))
+    node, versions = str(node_yaml()), Versions(bundle)
+    blind = with_gate(bundle, tmp_path / "blind", constant_gate([[32, 32, 16, 8, 0.0, 0.1]]))
     assert main(["install", node, "--from", str(blind)]) == 3
     assert "sees something on 0 canary frames, 1 before" in capsys.readouterr().out
     state = versions.state()
-    assert state.current == version_of(bundle_folder)
+    assert state.current == version_of(bundle)
     assert "canary" in state.blocked[version_of(blind)]
-    assert [f.name for f in (versions.folder / "bundles").iterdir()] == [version_of(bundle_folder)]
+    assert [f.name for f in (versions.folder / "bundles").iterdir()] == [version_of(bundle)]
     assert main(["install", node, "--from", str(blind)]) == 3
     assert "is blocked (" in capsys.readouterr().out
 
 
 def test_a_gate_that_answers_with_nan_is_refused_and_the_node_stays_as_it_was(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = with_gate(bundle_folder, tmp_path / "b", constant_gate([[32, 32, 16, 8, 0, np.nan]]))
+    broken = with_gate(bundle, tmp_path / "b", constant_gate([[32, 32, 16, 8, 0, np.nan]]))
     assert main(["install", str(node_yaml()), "--from", str(broken)]) == 3
     assert "NaN" in capsys.readouterr().out
-    state = Versions(bundle_folder).state()
-    assert state.current == version_of(bundle_folder)
+    state = Versions(bundle).state()
+    assert state.current == version_of(bundle)
     assert version_of(broken) in state.blocked
 
 
 def test_an_adapter_whose_canary_answers_are_off_the_contract_is_refused_and_unloaded(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = variant(bundle_folder, tmp_path / "new", 1)
-    with mllm(bundle_folder) as (server, settings):
+    new = variant(bundle, tmp_path / "new", 1)
+    with mllm(bundle) as (server, settings):
         server.garbage.add(weights_digest(new / "adapter"))
         assert main(["install", str(node_yaml(mllm=settings)), "--from", str(new)]) == 3
         assert "0 of 1 canary answers were compliant, 1 of 1 before" in capsys.readouterr().out
         assert list(server.adapters) == ["dat"]
         assert len(server.loaded) == 1
-    assert version_of(new) in Versions(bundle_folder).state().blocked
+    assert version_of(new) in Versions(bundle).state().blocked
 
 
 def test_an_adapter_is_tried_under_a_name_of_its_own_and_stays_for_the_node(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode
 ) -> None:
-    new = variant(bundle_folder, tmp_path / "new", 1)
-    with mllm(bundle_folder) as (server, settings):
+    new = variant(bundle, tmp_path / "new", 1)
+    with mllm(bundle) as (server, settings):
         assert main(["install", str(node_yaml(mllm=settings)), "--from", str(new)]) == 0
         (name,) = server.loaded
         assert name.startswith("dat-")
@@ -146,24 +151,24 @@ def test_an_adapter_is_tried_under_a_name_of_its_own_and_stays_for_the_node(
 
 
 def test_a_server_that_takes_no_adapters_or_is_away_blocks_nothing_and_says_what_to_do(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = variant(bundle_folder, tmp_path / "new", 1)
-    with mllm(bundle_folder) as (server, settings):
+    new = variant(bundle, tmp_path / "new", 1)
+    with mllm(bundle) as (server, settings):
         server.loads = False
     with serving(server) as url:
         node = str(node_yaml(mllm={**settings, "url": url}))
         assert main(["install", node, "--from", str(new)]) == 1
         assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in capsys.readouterr().err
     assert main(["install", node, "--from", str(new)]) == 1
-    state = Versions(bundle_folder).state()
-    assert (state.current, dict(state.blocked)) == (version_of(bundle_folder), {})
+    state = Versions(bundle).state()
+    assert (state.current, dict(state.blocked)) == (version_of(bundle), {})
 
 
 def test_a_bundle_for_another_base_is_refused_and_not_blocked(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = variant(bundle_folder, tmp_path / "other", 1)
+    other = variant(bundle, tmp_path / "other", 1)
     config = json.loads((other / "adapter" / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "other"
     (other / "adapter" / "adapter_config.json").write_text(json.dumps(config))
@@ -172,13 +177,13 @@ def test_a_bundle_for_another_base_is_refused_and_not_blocked(
     manifest.write(other, replace(told, outputs=outputs, config=named))
     assert main(["install", str(node_yaml()), "--from", str(other)]) == 3
     assert "this node has base" in capsys.readouterr().out
-    assert dict(Versions(bundle_folder).state().blocked) == {}
+    assert dict(Versions(bundle).state().blocked) == {}
 
 
 def test_a_folder_without_signatures_is_not_taken_where_a_root_of_trust_is_named(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = str(variant(bundle_folder, tmp_path / "new", 1))
+    new = str(variant(bundle, tmp_path / "new", 1))
     node = str(node_yaml(updates={"url": "http://127.0.0.1:9", "root": "root.json"}))
     assert main(["install", node, "--from", new]) == 1
     assert "--unsigned" in capsys.readouterr().err
@@ -190,18 +195,18 @@ def test_a_folder_without_signatures_is_not_taken_where_a_root_of_trust_is_named
 
 
 def test_the_first_bundle_of_a_node_may_come_by_installation(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode
 ) -> None:
     node = str(node_yaml(bundle=str(tmp_path / "none-yet")))
-    assert main(["install", node, "--from", str(bundle_folder)]) == 0
+    assert main(["install", node, "--from", str(bundle)]) == 0
     state = Versions(tmp_path / "none-yet").state()
-    assert (state.current, state.previous) == (version_of(bundle_folder), None)
+    assert (state.current, state.previous) == (version_of(bundle), None)
 
 
 def test_a_canary_frame_that_cannot_be_read_is_no_fault_of_the_version(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = str(variant(bundle_folder, tmp_path / "new", 1))
+    new = str(variant(bundle, tmp_path / "new", 1))
     (tmp_path / "canary").mkdir()
     updates = {"url": "http://127.0.0.1:9", "root": "root.json", "canary": "canary"}
     node = str(node_yaml(updates=updates))
@@ -210,15 +215,15 @@ def test_a_canary_frame_that_cannot_be_read_is_no_fault_of_the_version(
     (tmp_path / "canary" / "a.jpg").write_bytes(b"<html>")
     assert main(["install", node, "--from", new, "--unsigned"]) == 1
     assert "updates.canary: " in capsys.readouterr().err
-    assert dict(Versions(bundle_folder).state().blocked) == {}
+    assert dict(Versions(bundle).state().blocked) == {}
 
 
 def test_without_the_packages_for_signatures_they_are_named_and_a_folder_still_installs(
-    tmp_path: Path, bundle_folder: Path, node_yaml: WriteNode
+    tmp_path: Path, bundle: Path, node_yaml: WriteNode
 ) -> None:
     (tmp_path / "root.json").write_text("{}")
     node = str(node_yaml(updates={"url": "http://127.0.0.1:9", "root": "root.json"}))
-    new = str(variant(bundle_folder, tmp_path / "new", 1))
+    new = str(variant(bundle, tmp_path / "new", 1))
     code = (
         "import sys; sys.modules['tuf'] = None\n"
         "from dat_runtime.cli import main; raise SystemExit(main(sys.argv[1:]))"
