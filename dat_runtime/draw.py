@@ -96,10 +96,20 @@ def boxed_image(image: Image, detections: Sequence[Detection]) -> Image:
     Lines are one hundredth of the shorter side, at least one pixel, and lie inside the box, so no
     pixel outside a box changes. The least confident is drawn first: the most confident ends on top.
     """
-    boxed = image.copy()
-    line = max(1, round(min(image.shape[:2]) / 100))
+    return _with_boxes(image.copy(), detections)
+
+
+def boxed_at(image: Image, size: Size, detections: Sequence[Detection]) -> Image:
+    """The boxed image of a frame at another size, resized before it is drawn on; a copy."""
+    resized = resize(image, size)
+    return _with_boxes(image.copy() if resized is image else resized, detections)
+
+
+def _with_boxes(boxed: Image, detections: Sequence[Detection]) -> Image:
+    """The same array, drawn on."""
+    line = max(1, round(min(boxed.shape[:2]) / 100))
     for detection in sorted(detections, key=lambda d: d.confidence):
-        x1, y1, x2, y2 = detection.box.to(size_of(image)).pixels()
+        x1, y1, x2, y2 = detection.box.to(size_of(boxed)).pixels()
         colour = COLOURS[detection.severity]
         # A thick line is drawn as nested thin ones: cv2 would put half of its width outside.
         innermost = (min(x2 - x1, y2 - y1) + 1) // 2

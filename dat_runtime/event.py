@@ -12,12 +12,12 @@ from dat_runtime.answer import target
 from dat_runtime.draw import (
     MAX_PIXELS,
     Image,
+    boxed_at,
     boxed_image,
     encode_jpeg,
     encode_seen,
     model_frame,
     representative_roi,
-    resize,
     seen_as_png,
     size_of,
 )
@@ -119,7 +119,7 @@ def seen_image(
         ValueError: the sides of the frame are too unequal for the model.
     """
     frame = model_frame(size_of(image), max_pixels)
-    return encode_seen(boxed_image(resize(image, frame), detections or ())), frame
+    return encode_seen(boxed_at(image, frame, detections or ())), frame
 
 
 def event_of(

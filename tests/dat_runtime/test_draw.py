@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dat_runtime.draw import (
@@ -16,6 +16,7 @@ from dat_runtime.draw import (
     MAX_PIXELS,
     PATCH,
     Image,
+    boxed_at,
     boxed_image,
     encode_jpeg,
     encode_png,
@@ -208,6 +209,7 @@ def rgb(encoded: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_two_decoders_see_the_same_pixels(
     width: int, height: int, seed: int, smoothing: int
@@ -235,3 +237,14 @@ def test_what_is_no_jpeg_goes_to_an_endpoint_as_it_is() -> None:
 def test_a_damaged_jpeg_is_refused() -> None:
     with pytest.raises(ValueError, match="a damaged JPEG"):
         seen_as_png(encode_seen(grey(28, 28))[:20])
+
+
+@pytest.mark.parametrize("size", [Size(200, 120), Size(140, 84)])
+def test_drawing_at_a_size_is_resizing_before_drawing_and_leaves_the_frame_alone(
+    size: Size,
+) -> None:
+    frame = np.random.default_rng(5).integers(0, 256, (120, 200, 3), np.uint8)
+    before = frame.copy()
+    boxes = [detection(10, 20, 80, 90)]
+    assert (boxed_at(frame, size, boxes) == boxed_image(resize(frame, size), boxes)).all()
+    assert (frame == before).all()
