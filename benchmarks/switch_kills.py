@@ -72,15 +72,17 @@ def kills(folder: Path, times: int, chance: random.Random, opens_every: int) -> 
     changes = _changes_of(bundle, others[0])
     found: Counter[str] = Counter()
     for number in range(times):
-        before = versions.state().current
+        before, end = versions.state(), chance.choice(("keep", "return"))
         coming = others[number % 2]
         if number % 4 < 3:
             moment = str(chance.randrange(changes))
         else:
             moment = f"s{chance.uniform(0.0, 0.3)}"
-        was_killed = not _run(bundle, coming, moment, chance.choice(("keep", "return")))
-        expected = {before, version_of(coming)} & names
-        verdict = look(versions, expected, opens=number % opens_every == 0)
+        was_killed = not _run(bundle, coming, moment, end)
+        expected = {before.current, version_of(coming)}
+        if end == "return":  # to the last that was kept
+            expected.add(before.previous)
+        verdict = look(versions, expected & names, opens=number % opens_every == 0)
         found[verdict if was_killed or verdict == "broken" else "ended before the kill"] += 1
         if (number + 1) % 20 == 0:
             print(f"{number + 1} switches", flush=True)
@@ -100,6 +102,7 @@ def look(versions: Versions, expected: set[str], opens: bool = False) -> str:
     try:
         state = versions.state()
         if state.current not in expected:
+            print(f"broken: {state.current} is current, expected {expected}", flush=True)
             return "broken"
         for version in filter(None, (state.current, state.previous)):
             place = versions.folder_of(version)
