@@ -23,9 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.uplink_latency import PORT, WARM_UP, Case, _events
+from benchmarks.uplink_latency import PORT, WARM_UP, Case, _node
 from dat_runtime.command import command
-from dat_runtime.event import Event
 from eval.uplink.emulated_link import RECEIVER, EmulatedLink, not_permitted
 
 FILES_PORT = 8082
@@ -132,31 +131,6 @@ def _run(args: argparse.Namespace, case: Case, update: bool) -> Run:
         part = coming.with_name("coming.part")
         came = part.stat().st_size if part.exists() else 0
     return Run(json.loads(node.stdout), json.loads(told), came)
-
-
-def _node(case: Case) -> None:
-    """The node's end: the real uplink over a real spool."""
-    from dat_runtime.edge.counts import Counts
-    from dat_runtime.edge.spool import Spool
-    from dat_runtime.edge.uplink.settings import UplinkSettings
-    from dat_runtime.edge.uplink.uplink import Uplink
-
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        counts = Counts()
-        spool = Spool(Path(folder) / "spool.sqlite", 100_000_000, 10_000_000, counts)
-        way = UplinkSettings(f"http://{RECEIVER}:{PORT}", None, case.rate * 1e3)
-        uplink = Uplink([way], spool, counts, "n1")
-        uplink.start()
-
-        def offer(event: Event) -> None:
-            spool.put(event, "c1")
-            uplink.offer(event, "c1")
-
-        captured = _events(case, offer)
-        uplink.stop(2.0)
-        spool.close()
-    print(json.dumps(captured))
 
 
 def _update(case: Case, file: Path) -> None:
