@@ -19,6 +19,8 @@ from eval.answers.model import demand_base
 from tests.dat_runtime.federation.fleet import Fleet
 from train import aggregate
 
+pytestmark = pytest.mark.timeout(300)
+
 SAMPLES = [100, 200, 500]
 WEIGHTS = [0.125, 0.25, 0.625]
 TARGETS = ["q_proj", "v_proj", "o_proj"]
