@@ -83,7 +83,7 @@ def view_of(jpeg: Path) -> View:
     """The view of a prepared picture."""
     with Image.open(jpeg) as image:
         image.draft("L", (2 * SIDE, 2 * SIDE))  # the JPEG decoder scales, which is faster
-        return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
+        return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.HAMMING))
 
 
 def turn_between(view: View, other: View) -> Turn:
@@ -108,11 +108,11 @@ def unchanged(view: View, other: View, boxes: Sequence[Box]) -> bool:
     """Whether two views show the same inside the boxes; without boxes, everywhere."""
     if not boxes:
         return _largest_change(view, other) <= _LARGEST_CHANGE
-    rows, columns = _region(boxes)
+    rows, columns = region(boxes)
     return correlation(view[rows, columns], other[rows, columns]) >= SAME_PIXELS
 
 
-def _region(boxes: Iterable[Box]) -> tuple[slice, slice]:
+def region(boxes: Iterable[Box]) -> tuple[slice, slice]:
     """Rows and columns of a view that the boxes together cover."""
     x1, y1, x2, y2, _ = zip(*boxes, strict=True)
     return _stretch(min(y1), max(y2)), _stretch(min(x1), max(x2))
