@@ -115,6 +115,8 @@ async def fetch(
             response = await source.ask(len(content), PIECE, f"after {len(content):,} bytes")
             content += response.body
             total = _total(response)
+            if total is None:
+                raise DownloadError("the server does not say how long the file is")
             if total > most_bytes:
                 raise WrongFileError(f"{total:,} bytes, expected at most {most_bytes:,}", url)
             if len(content) >= total:
@@ -175,8 +177,11 @@ class _Source:
             return response
         if response.status != 206 or not _begins_at(response, first):
             raise SendError(f"status {response.status} to a request for a part of the file")
-        if not 0 < len(response.body) <= size:
-            raise SendError(f"{len(response.body):,} bytes came, expected {size:,}")
+        total = _total(response)
+        # Whole pieces only: a byte at a time would take for ever, and each be in time.
+        expected = size if total is None else min(size, total - first)
+        if len(response.body) != expected:
+            raise SendError(f"{len(response.body):,} bytes came, expected {expected:,}")
         return response
 
 
@@ -209,12 +214,15 @@ async def _fill(part: Path, source: _Source, size: int) -> None:
     with part.open("ab") as out:
         while here < size:
             where = f"after {here:,} of {size:,} bytes"
-            response = await source.ask(here, min(PIECE, size - here), where)
+            wanted = min(PIECE, size - here)
+            response = await source.ask(here, wanted, where)
             if response.status == 200:
                 raise DownloadError("the server does not serve parts of the file")
+            if len(response.body) < wanted:
+                raise WrongFileError(f"ends after {_total(response):,} bytes, expected {size:,}")
             out.write(response.body)
             out.flush()
-            here += len(response.body)
+            here += wanted
         os.fsync(out.fileno())
 
 
@@ -222,18 +230,12 @@ def _begins_at(response: Response, first: int) -> bool:
     return response.headers.get("content-range", "").startswith(f"bytes {first}-")
 
 
-def _total(response: Response) -> int:
-    """Bytes of the whole file.
-
-    Raises:
-        DownloadError: the answer with a part of it does not say.
-    """
+def _total(response: Response) -> int | None:
+    """Bytes of the whole file; `None` where an answer with a part of it does not say."""
     if response.status == 200:
         return len(response.body)
     said = response.headers.get("content-range", "").rpartition("/")[2]
-    if not (said.isascii() and said.isdigit() and len(said) < 20):
-        raise DownloadError("the server does not say how long the file is")
-    return int(said)
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
 
 
 def _digest(file: Path) -> str:

@@ -117,6 +117,16 @@ def truncated(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     serve(handler, content[: len(content) // 2])
 
 
+def byte_by_byte(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """A byte of each part that is asked for, and that in time."""
+    first = handler.headers["range"].removeprefix("bytes=").partition("-")[0]
+    handler.send_response(206)
+    handler.send_header("content-range", f"bytes {first}-{first}/{len(content)}")
+    handler.send_header("content-length", "1")
+    handler.end_headers()
+    handler.wfile.write(content[int(first) : int(first) + 1])
+
+
 def swapped(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     """Another file, of the same length."""
     serve(handler, b"x" * len(content))
