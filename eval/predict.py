@@ -26,18 +26,24 @@ from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.files import write_atomically
 from dat_runtime.stage import Stage
 from eval.answers import usage
-from eval.answers.asks import read_asks
+from eval.answers.asks import longest_answer, read_asks
 from eval.answers.endpoint import Settings, read_settings
 from eval.answers.rows import Row, ask_endpoints, ask_local
 from eval.answers.shards import parse_shard
 
 FILE = "predictions.jsonl"
 
+LEAST_NEW_TOKENS = 256
+"""Where all true answers are short, a longer one is to be seen whole too."""
+
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     settings = read_settings(args.settings) if args.settings else Settings()
+    asks = read_asks(args.instructions, args.inputs, args.part)
+    # From all frames of the part: shards of one row have one limit.
+    limit = args.max_new_tokens or max(LEAST_NEW_TOKENS, longest_answer(asks))
     inputs = {"instructions": args.instructions}
     if args.adapter:
         inputs["adapter"] = args.adapter
@@ -47,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out,
         kind="predictions",
         inputs=inputs,
-        config=_recipe(args, settings),
+        config=_recipe(args, settings, limit),
         code=[__file__],
         resumable=True,
     )
@@ -56,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     manifest.verify(args.instructions, "instructions")
     part, parts = args.shard
-    asks = read_asks(args.instructions, args.inputs, args.part)[part - 1 :: parts]
+    asks = asks[part - 1 :: parts]
     row = Row(
         name=args.out.name,
         model=args.model,
@@ -64,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         adapter=args.adapter,
         endpoints=args.endpoint or (),
         batch_size=args.batch_size,
-        max_new_tokens=args.max_new_tokens,
+        max_new_tokens=limit,
         constrained=args.constrained,
     )
     with stage as folder:
@@ -96,7 +102,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "http://host:8000/v1; give it again for each replica")  # fmt: skip
     add("--settings", type=Path, help="YAML of the endpoint: request fields, prices")
     add("--batch-size", type=int, default=16, help="frames at once, at each endpoint (16)")
-    add("--max-new-tokens", type=int, default=512, help="most tokens of an answer (512)")
+    add("--max-new-tokens", type=int, help="most tokens of an answer (default: as many as the "
+        "longest true answer has bytes, about twice its tokens)")  # fmt: skip
     add("--constrained", action="store_true", help="let the answer schema constrain decoding")
     add("--shard", type=parse_shard, default=(1, 1), metavar="PART/PARTS",
         help="one part of the frames, such as 1/4")  # fmt: skip
@@ -107,19 +114,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         raise ConfigError("--endpoint serves its own adapter: name it with --model")
     if args.settings and not args.endpoint:
         raise ConfigError("--settings belong to an endpoint: name it with --endpoint")
-    if args.batch_size < 1 or args.max_new_tokens < 1:
+    if args.batch_size < 1 or (args.max_new_tokens is not None and args.max_new_tokens < 1):
         raise ConfigError("--batch-size and --max-new-tokens must be at least 1")
     return args
 
 
-def _recipe(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _recipe(args: argparse.Namespace, settings: Settings, limit: int) -> dict[str, Any]:
     """What decides the answers. Of endpoints, neither the address nor the batch size does."""
     recipe = {
         "inputs": args.inputs,
         "part": args.part,
         "model": "folder" if Path(args.model).is_dir() else args.model,
         "revision": args.revision,
-        "max_new_tokens": args.max_new_tokens,
+        "max_new_tokens": limit,
         "constrained": args.constrained,
         "shard": list(args.shard),
     }

@@ -1,5 +1,6 @@
 """What a model is asked about the frames, and what comes back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ class Ask:
         image: JPEG or PNG of exactly `frame`'s size.
         frame: size of the image sent; the boxes of an answer are in its pixels.
         original: size of the camera's frame.
+        truth: the true answer, as the model would have to give it; empty where none is known.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Ask:
     prompt: str
     frame: Size
     original: Size
+    truth: str = ""
 
     def png(self) -> bytes:
         """The image's pixels for an endpoint, whichever decoder that has.
@@ -80,7 +83,16 @@ def _ask(sample: dict[str, Any], instructions: Path) -> Ask:
         prompt=sample["messages"][0]["content"].removeprefix("<image>"),
         frame=Size(*sample["frame"]),
         original=Size(*sample["original"]),
+        truth="".join(turn["content"] for turn in sample["messages"][1:2]),
     )
+
+
+def longest_answer(asks: Sequence[Ask]) -> int:
+    """Bytes of the longest true answer.
+
+    No tokenizer makes more tokens of it than it has bytes; Qwen2.5-VL's makes about half as many.
+    """
+    return max(len(ask.truth.encode()) for ask in asks)
 
 
 def record(ask: Ask, answer: Answer) -> dict[str, Any]:

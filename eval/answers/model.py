@@ -56,6 +56,21 @@ def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
     return Loaded(model.to(device).eval(), processor)
 
 
+def demand_room(loaded: Loaded, asks: Sequence[Ask], max_new_tokens: int) -> None:
+    """Refuse a limit at which a right answer would be cut.
+
+    Raises:
+        ConfigError: the true answer of a frame has more tokens.
+    """
+    longest = max(asks, key=lambda ask: len(ask.truth))
+    tokens = len(loaded.processor.tokenizer(longest.truth)["input_ids"]) + 1  # and the end
+    if tokens > max_new_tokens:
+        raise ConfigError(
+            f"the true answer of {longest.id} has {tokens} tokens, and --max-new-tokens is "
+            f"{max_new_tokens}: raise it, or leave it out"
+        )
+
+
 def with_adapter(model: Any, adapter: Path) -> Any:
     """The model with a LoRA adapter on it.
 

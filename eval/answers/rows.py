@@ -55,6 +55,7 @@ def ask_local(row: Row, asks: Sequence[Ask], path: Path) -> Usage:
     write_json_lines(path, records)
     progress = _Progress(row.name, len(records), len(asks))
     loaded = model.load(row.model, row.revision, row.adapter)
+    model.demand_room(loaded, asks, row.max_new_tokens)
     with path.open("a", encoding="utf-8") as file:
         for start in range(len(records), len(asks), row.batch_size):
             batch = asks[start : start + row.batch_size]

@@ -342,7 +342,7 @@ def test_a_constrained_endpoint_is_given_the_schema(
     asking(server.url, more=("--constrained",))
     given = server.requests[0]["response_format"]["json_schema"]["schema"]
     assert given["required"] == ["count", "severity", "level", "score", "accidents", "summary"]
-    assert server.requests[0]["max_tokens"] == 512
+    assert server.requests[0]["max_tokens"] == predict.LEAST_NEW_TOKENS
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ only if the picture's pixels and their positions came through.
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def write_instructions(out: Path) -> None:
                 {
                     "image_id": f"p{i}",
                     "system": SYSTEM,
-                    "messages": [{"content": f"<image>{task_prompt(SENT, None)}"}],
+                    "messages": [
+                        {"content": f"<image>{task_prompt(SENT, None)}"},
+                        {"content": learnt(i)},
+                    ],
                     "images": [f"p{i}.png"],
                     "frame": [SENT.width, SENT.height],
                     "original": [CAMERA.width, CAMERA.height],
@@ -132,6 +136,19 @@ def row(instructions: Path, name: str, *more: str) -> list[dict[str, Any]]:
     ]) == 0  # fmt: skip
     lines = (out / "predictions.jsonl").read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def test_a_limit_at_which_a_right_answer_would_be_cut_is_refused(
+    model: Path, instructions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = instructions.parent / "predictions" / "short"
+    assert predict.main([
+        *("--instructions", str(instructions), "--inputs", "raw", "--out", str(out)),
+        *("--model", str(model), "--max-new-tokens", "5"),
+    ]) == 1  # fmt: skip
+    assert re.search(
+        r"the true answer of \w+ has \d+ tokens, and .* is 5", capsys.readouterr().err
+    )
 
 
 @pytest.fixture(scope="module")
