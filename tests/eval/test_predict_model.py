@@ -146,9 +146,7 @@ def test_a_limit_at_which_a_right_answer_would_be_cut_is_refused(
         *("--instructions", str(instructions), "--inputs", "raw", "--out", str(out)),
         *("--model", str(model), "--max-new-tokens", "5"),
     ]) == 1  # fmt: skip
-    assert re.search(
-        r"the true answer of \w+ has \d+ tokens, and .* is 5", capsys.readouterr().err
-    )
+    assert re.search(r"the true answer of \w+ has \d+ tokens, and .* is 5", capsys.readouterr().err)
 
 
 @pytest.fixture(scope="module")

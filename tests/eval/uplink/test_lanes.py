@@ -138,7 +138,7 @@ def test_a_window_that_holds_nothing_back_does_not_grow():
 
 
 def test_the_first_image_on_a_long_way_takes_the_round_trips_in_which_the_window_opens():
-    """40 packets at 10 MB/s take 6 ms on the link: ten, twenty, and the rest, a round trip apart."""
+    """40 packets take 6 ms on the link: ten, twenty, and the rest, a round trip apart."""
     settings = LinkSettings([1e7], 0.2)
     (image,) = sent_in_lanes([event("image", 0.0, 40 * (MSS - FRAME), 1)], settings)
     assert 0.5 <= image.visual_at < 0.56
