@@ -18,9 +18,22 @@ NEGATIVE = "negative"
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
 """What Roboflow appends to the name of an exported image: `street.jpg` becomes
 `street_jpg.rf.<digest>.jpg`. Each augmented copy has a different digest."""
-_FRAME_NUMBER = re.compile(r"^(.*?[^\d _.()-].*?|\d+)[ _.(-]+\d+")
-"""A clip's name and a frame's number: `test12_34`, `acc1 (5)`, `5_0005_g34`. The clip's
-name has letters or is one number. A file name that is only one number states no clip."""
+_DATE = r"(?:19|20)\d\d([-_.]?)\d\d\2\d\d(?!\d)"
+_NUMBERED = re.compile(
+    rf"^((?:.*?[^\d _.()-].*?|\d+)(?:[ _.(-]+{_DATE})?)[ _.(-]+(\d+(?:[ _.(-]+\d+)*)"
+)
+"""A clip's name and a frame's number: `test12_34`, `acc1 (5)`, `5_0005_g34`. The clip's name has
+letters or is one number, and may end with a date: `cam1-2024-05-31-10-15-00` is the frame 10-15-00.
+A file name that is only one number states no clip."""
+_FRAME = re.compile(r"^(.*frame)()(\d+)", re.IGNORECASE)
+"""`frame12`, which has nothing between clip and number."""
+_NO_CLIP = re.compile(
+    rf"(?:ima?ge?s?|imagen|pics?|pictures?|photos?|fotos?|dsc[a-z]?|pxl|mvimg|p|th|oip|downloads?"
+    rf"|unnamed|untitled|screen ?shots?|whatsapp image|hqdefault|maxresdefault|i?stock ?photos?"
+    rf"|shutterstock|gettyimages|ezgif.*)?(?:[ _.(-]*({_DATE}|(?:19|20)\d\d))?"
+)
+"""What cameras, browsers and converters call every picture, and dates: `IMG_1234` and `IMG_1235`
+need not be of one place."""
 
 
 def stratum_of(accidents: Sequence[Accident]) -> str:
@@ -59,8 +72,20 @@ class SourceFrame:
     @property
     def clip(self) -> str | None:
         """The clip by the frame's name, `<clip>_<frame number>...`; None where it names none."""
-        match = _FRAME_NUMBER.match(_ROBOFLOW.sub("", self.path.stem))
-        return match.group(1).casefold() if match else None
+        return self._clip_and_number[0]
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        """The frame's number in its clip; several integers if it is a time."""
+        return self._clip_and_number[1]
+
+    @property
+    def _clip_and_number(self) -> tuple[str | None, tuple[int, ...]]:
+        stem = _ROBOFLOW.sub("", self.path.stem)
+        match = _NUMBERED.match(stem) or _FRAME.match(stem)
+        if match is None or _NO_CLIP.fullmatch(match[1].casefold()):
+            return None, ()
+        return match[1].casefold(), tuple(int(digits) for digits in re.findall(r"\d+", match[3]))
 
 
 class Ids:

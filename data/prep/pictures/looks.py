@@ -83,8 +83,10 @@ def distances(
     looks: Sequence[bytes], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """For each pair of indices, the bits in which the looks differ in the best orientation."""
-    words = _words(looks)
-    return _distances((words, _transposed(words)), first, second).astype(np.int64)
+    used, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    words = _words([looks[index] for index in used.tolist()])
+    both = (words, _transposed(words))
+    return _distances(both, places[: len(first)], places[len(first) :]).astype(np.int64)
 
 
 def distance(first: bytes, second: bytes) -> int:

@@ -4,8 +4,12 @@ Two frames are linked, by the first that holds:
     exact        the same pixels
     near         the same picture, also when encoded again, resized, mirrored, turned by 90
                  degrees, grey or noisy (`looks.SAME_PICTURE`)
-    same-source  augmented copies of one image, by Roboflow's names (`<image>.rf.<digest>`)
-    same-clip    one clip by their names, and one place by their looks (`looks.SAME_PLACE`)
+    reframed     the same picture cropped or turned by a few degrees (`splitting.reframed`)
+    same-source  augmented copies of one image by Roboflow's names (`<image>.rf.<digest>`), and one
+                 place by their looks (`looks.SAME_PLACE`), also where they are cropped or turned
+    same-clip    one clip by their names (`splitting.clips`)
+
+docs/decisions/018-linked-frames.md gives the reasons.
 """
 
 from collections import Counter, defaultdict
@@ -20,8 +24,9 @@ from dat_runtime.truth import SPLITS
 from data.prep.pictures import looks
 from data.prep.pictures.pool import Engine
 from data.prep.prepared.kept import Kept
+from data.prep.splitting import clips, reframed, same_source
 
-KINDS = ("exact", "near", "same-source", "same-clip")
+KINDS = ("exact", "near", "reframed", "same-source", "same-clip")
 """From the strongest to the weakest."""
 
 _NO_TWIN = np.iinfo(np.int64).max
@@ -92,6 +97,19 @@ class Links:
             while (parent[parent] != parent).any():
                 parent[:] = parent[parent]
 
+    def together(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the frames of each pair are linked, directly or through others."""
+        return self._parent[first] == self._parent[second]
+
+    def is_settled(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a further link of a weaker kind would change neither groups nor twins."""
+        settled = self.together(first, second)
+        if self._split is not None:
+            here, there = self._split[first], self._split[second]
+            has_twin = self._closest < _NO_TWIN
+            settled &= (here == there) | (has_twin[first, there] & has_twin[second, here])
+        return settled
+
     def groups(self) -> list[int]:
         """The number of the connected group of each frame."""
         _, numbers = np.unique(self._parent, return_inverse=True)
@@ -132,45 +150,46 @@ def _closeness(link: Link) -> tuple[int, int, int, int]:
 def linked_pairs(kept: Sequence[Kept], engine: Engine) -> Iterator[NDArray[np.int64]]:
     """(k, 4) at a time: first, second, kind (in `KINDS`), distance, for `Links.add`.
 
-    A pair may come more than once, with another kind each time.
+    From the strongest evidence to the weakest. A pair may come again with a weaker kind.
     """
+    links = Links.of(kept)
     bits = [bytes.fromhex(frame.picture.look) for frame in kept]
-    yield _same_source(kept, bits)
+    for rows in _same_picture(kept, bits, engine):
+        links.add(rows)
+        yield rows
+    compared = reframed.Compared([frame.source.path.absolute() for frame in kept], engine)
+    weaker = {
+        "reframed": reframed.reframed(compared, links.is_settled),
+        "same-source": same_source.same_source(kept, bits, compared, links.is_settled),
+        "same-clip": clips.same_clip(kept, bits, links.together),
+    }
+    for kind, found in weaker.items():
+        for pairs in found:
+            rows = _of_kind(kind, pairs)
+            links.add(rows)
+            yield rows
 
-    clips = _numbered(frame.source.clip for frame in kept)
+
+def _same_picture(
+    kept: Sequence[Kept], bits: Sequence[bytes], engine: Engine
+) -> Iterator[NDArray[np.int64]]:
+    """Rows of the kinds exact and near."""
     contents = _numbered(frame.content for frame in kept)
-    # The wider radius finds all pairs that are exact, near or same-clip. A pair has the strongest
-    # kind whose rule holds, so the strongest is assigned last.
-    for pairs in looks.alike(bits, looks.SAME_PLACE, engine):
-        first, second, distance = pairs.astype(np.int64).T
-        kinds = np.full(len(pairs), -1)
-        one_clip = (clips[first] == clips[second]) & (clips[first] >= 0)
-        kinds[one_clip] = KINDS.index("same-clip")
-        kinds[distance <= looks.SAME_PICTURE] = KINDS.index("near")
-        kinds[contents[first] == contents[second]] = KINDS.index("exact")
-        rows = np.stack([first, second, kinds, distance], axis=1)
-        yield rows[kinds >= 0]
+    for pairs in looks.alike(bits, looks.SAME_PICTURE, engine):
+        rows = _of_kind("near", pairs.astype(np.int64))
+        rows[contents[rows[:, 0]] == contents[rows[:, 1]], 2] = KINDS.index("exact")
+        yield rows
 
 
-def _same_source(kept: Sequence[Kept], bits: Sequence[bytes]) -> NDArray[np.int64]:
-    """Links each augmented copy with the first copy of its image, which connects them all."""
-    first_of: dict[str, int] = {}
-    rows = []
-    for index, frame in enumerate(kept):
-        original = frame.source.original
-        if original is None or frame.negative:
-            continue
-        first = first_of.setdefault(original, index)
-        if first != index:
-            distance = looks.distance(bits[first], bits[index])
-            rows.append((first, index, KINDS.index("same-source"), distance))
-    return np.array(rows, np.int64).reshape(-1, 4)
+def _of_kind(kind: str, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(k, 3), first, second, distance, as rows with the kind."""
+    return np.insert(pairs, 2, KINDS.index(kind), axis=1)
 
 
-def _numbered(values: Iterable[str | None]) -> NDArray[np.int32]:
-    """A number for each value, -1 for None."""
-    number_of: dict[str | None, int] = {None: -1}
-    numbers = [number_of.setdefault(value, len(number_of) - 1) for value in values]
+def _numbered(values: Iterable[str]) -> NDArray[np.int32]:
+    """A number for each value."""
+    number_of: dict[str, int] = {}
+    numbers = [number_of.setdefault(value, len(number_of)) for value in values]
     return np.array(numbers, np.int32)
 
 
