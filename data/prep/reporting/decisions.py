@@ -53,7 +53,8 @@ def conflict_part(report: Mapping[str, Any], shown: Shown) -> str:
     return (
         f'<p><b class="bad">{part["frames"]:,} frames contradict another frame of the same '
         f"picture.</b> {_CHOICE_WORDS[part['on_conflict']]} Look at some, then correct the source, "
-        "or choose: <code>--on-conflict leave-out</code>, <code>merge</code> or <code>keep</code>. "
+        "or choose: <code class='opt'>--on-conflict leave-out</code>, <code>merge</code> or "
+        "<code>keep</code>. "
         'A marked frame has <code>"conflict"</code> in its truth; all are in '
         f"<code>conflicts.json</code>.</p>{table('frames of', heads, rows)}{''.join(sheets)}"
     )
@@ -91,7 +92,8 @@ def leak_part(folder: Path, report: Mapping[str, Any], shown: Shown) -> str:
     return (
         f"{_leak_verdict(report)}{table('frames of', KINDS, rows)}<p><small>Each frame counts by "
         "its strongest kind. Near: the same picture, even if encoded again, resized, mirrored, "
-        "grey or noisy. Same-source: augmented copies by Roboflow's names. Same-clip: one clip. "
+        "grey or noisy. Reframed: cropped, or turned by a few degrees. Same-source: augmented "
+        "copies by Roboflow's names. Same-clip: one clip. "
         f"{leaks['groups']:,} groups of frames that belong together, the largest of "
         f"{leaks['largest_group']:,} frames; {leaks['groups_across_splits']:,} lie in more than "
         "one split. Each frame's closest twin: <code>leaks.json</code>.</small></p>"
@@ -112,8 +114,8 @@ def _leak_verdict(report: Mapping[str, Any]) -> str:
     frames = report["splits"]["test"]["frames"]
     return (
         f'<p><b class="bad">{twins:,} of {frames:,} test frames have a twin in train.</b> A score '
-        "on this split is partly a memory. <code>--leak-free</code> makes a split without them; "
-        "report scores on both.</p>"
+        "on this split is partly a memory. <code class='opt'>--leak-free</code> makes a split "
+        "without them; report scores on both.</p>"
     )
 
 

@@ -37,7 +37,8 @@ def write_report(folder: Path, report: Mapping[str, Any], shown: Shown) -> None:
     (folder / "report.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Prepared data</title><style>{STYLE}</style><body>{body}</body></html>\n"
+        f"<title>Prepared data</title><style>{STYLE}</style><body>{body}</body></html>\n",
+        encoding="utf-8",
     )
 
 

@@ -34,7 +34,7 @@ div.stack span{color:#fff;font-size:.78rem;line-height:24px;padding-left:5px;ove
 white-space:nowrap;min-width:2px;padding-right:0}div.stack span:empty{padding:0}
 .key span{display:inline-block;width:11px;height:11px;margin:0 4px 0 10px}
 .bad{color:#a3161d}.good{color:#22613f;font-weight:600}
-code{background:#f0f0ec;padding:0 3px}
+code{background:#f0f0ec;padding:0 3px}.opt{white-space:nowrap}
 figcaption b{color:#1c1e21}
 @media(max-width:480px){body{padding:12px}td,th{padding:4px 3px}}
 """

@@ -336,7 +336,8 @@ def test_an_unknown_flag_is_refused(source, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not there")
 def test_the_real_frames_give_their_known_counts(tmp_path):
-    assert main(["--source", str(REAL), "--out", str(tmp_path / "data")]) == 0
+    options = ["--on-conflict", "keep"]
+    assert main(["--source", str(REAL), "--out", str(tmp_path / "data"), *options]) == 0
     report = report_of(tmp_path / "data")
     assert [s["accident_set"] for s in report["splits"].values()] == [286, 60, 81]
     assert sum(s["moderate_boxes"] + s["severe_boxes"] for s in report["splits"].values()) == 478
@@ -346,4 +347,5 @@ def test_the_real_frames_give_their_known_counts(tmp_path):
         "no-final-newline": 427,
         "stray-file": 1,
         "duplicate-negative": 15,
+        "conflicting-labels": 94,
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from data.prep.build import main
-from tests.data.prep.source_builder import jpeg, picture
+from tests.data.prep.source_builder import BOX, jpeg, picture
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "data.prep.build"]
@@ -33,6 +33,23 @@ def test_a_source_without_any_usable_picture_is_refused(source, tmp_path, capsys
     assert main(["--source", str(source.root), "--out", str(tmp_path / "data"), *options]) == 1
     assert "no accident frame is usable" in capsys.readouterr().err
     assert list(tmp_path.glob("data*")) == []
+
+
+def test_names_that_are_not_utf_8_are_told_legibly_everywhere(source, tmp_path, capsys):
+    for folder, name, content in (
+        (source.accidents / "train" / "images", b"caf\xe9.jpg", jpeg(picture(60))),
+        (source.accidents / "train" / "labels", b"caf\xe9.txt", b"1 0.95 0.5 0.2 0.2"),
+        (source.accidents / "test" / "images", b"copy\xff.jpg", jpeg(picture(60))),
+        (source.accidents / "test" / "labels", b"copy\xff.txt", BOX.encode()),
+        (source.negatives / "test" / "Non Accident", b"link\xe9.lnk", b""),
+    ):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
+    assert main(["--source", str(source.root), "--out", str(tmp_path / "data")]) == 0
+    text = (tmp_path / "data/report.html").read_text("utf-8")
+    assert r"caf\xe9.jpg" in text
+    assert r"link\xe9.lnk" in text
+    assert main(["--source", str(source.root), "--out", str(tmp_path / "b"), "--strict"]) == 1
+    assert r"caf\xe9.txt:1: outside-frame" in capsys.readouterr().err
 
 
 def own_mounts():
