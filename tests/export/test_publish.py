@@ -12,6 +12,9 @@ from dat_runtime.edge.updates.refusals import ExpiredMetadata
 from dat_runtime.edge.updates.repository import Repository
 from dat_runtime.manifest import digest
 from export.publish import main
+from export.repository.ceremony import until
+from export.repository.keys import read_private
+from export.repository.store import Store
 
 PHRASE = "correct horse battery"
 
@@ -152,15 +155,11 @@ def test_a_stick_that_travels_long_gets_a_longer_time() -> None:
 
 
 def test_status_says_what_has_expired(capsys: pytest.CaptureFixture[str]) -> None:
-    import export.repository.ceremony as ceremony
-    from export.repository.keys import read_private
-    from export.repository.store import Store
-
     begin()
     assert publish("status --repository site") == 0
     store = Store(Path("site"))
     timestamp = store.timestamp()
-    timestamp.signed.expires = ceremony.until(-1)
+    timestamp.signed.expires = until(-1)
     timestamp.sign(read_private(Path("online.pem")))
     store.publish(timestamp)
     assert publish("status --repository site") == 1
@@ -282,3 +281,23 @@ def test_a_version_is_published_once(to_ship: Path, capsys: pytest.CaptureFixtur
     assert publish(ADD, "--as crossing/1 --key targets.pem online.pem") == 0
     assert publish(ADD, "--as crossing/1 --key targets.pem online.pem") == 1
     assert "is published already" in capsys.readouterr().err
+
+
+def test_two_commands_do_not_work_on_a_repository_at_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin()
+    with Store(Path("site")).locked():
+        assert publish("refresh --repository site --key online.pem") == 1
+    assert "another command is at work" in capsys.readouterr().err
+
+
+def test_a_key_with_nothing_to_sign_is_said_and_the_change_goes_on_waiting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin()
+    make_keys("strange")
+    assert publish("rotate root --repository site --key root-1.pem strange.pem") == 1
+    assert "has nothing to sign here" in capsys.readouterr().err
+    assert publish("sign --repository site --key root-2.pem root-3.pem") == 0
+    assert "root 2 is published" in capsys.readouterr().out

@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dat_runtime.edge.updates.fetching import HttpFetcher, base_of
-from dat_runtime.edge.updates.offer import Offer
+from dat_runtime.edge.updates.offer import Offer, OfferedFile
 from dat_runtime.edge.updates.refusals import Unreachable, UntrustedMetadata, UpdateError, WrongFile
 from dat_runtime.edge.updates.repository import Repository
 from dat_runtime.edge.uplink.download import PIECE, Patience
@@ -262,3 +264,37 @@ def test_a_missing_root_file_is_said(published: SmallRepository, tmp_path: Path)
 def test_a_root_file_that_is_none_is_refused(published: SmallRepository, tmp_path: Path) -> None:
     with pytest.raises(UntrustedMetadata):
         Repository(published.url, b"{}", tmp_path / "trusted").refresh()
+
+
+def test_a_bundle_for_which_the_disk_has_no_room_is_not_begun(
+    published: SmallRepository, tmp_path: Path
+) -> None:
+    repository = Repository(published.url, published.first_root, tmp_path / "trusted")
+    offer = only_offer(repository)
+    too_much = OfferedFile("adapter/large", "0" * 64, shutil.disk_usage(tmp_path).free)
+    with pytest.raises(UpdateError, match="the disk has"):
+        repository.download(replace(offer, files=(*offer.files, too_much)), tmp_path / "bundle")
+    assert not any((tmp_path / ".bundle.coming").iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"signed": []}', b'{"signed": {"expires": 7}}'])
+def test_trusted_statements_that_were_damaged_count_as_stale_and_are_fetched_again(
+    published: SmallRepository, tmp_path: Path, content: bytes
+) -> None:
+    repository = Repository(published.url, published.first_root, tmp_path / "trusted")
+    assert repository.stale
+    repository.refresh()
+    assert not repository.stale
+    for role in ("timestamp", "snapshot", "targets"):
+        (tmp_path / "trusted" / f"{role}.json").write_bytes(content)
+    assert repository.stale
+    assert only_offer(repository).version == "1"
+    assert not repository.stale
+
+
+def test_two_processes_may_look_at_the_same_time(
+    published: SmallRepository, server: LyingServer, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(4) as several:
+        looks = [several.submit(client(published, server.url, tmp_path).refresh) for _ in range(8)]
+    assert [len(look.result()) for look in looks] == [1] * 8
