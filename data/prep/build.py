@@ -106,6 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         trace_unit=args.trace_unit,
         classes=Classes.read(args.classes) if args.classes else Classes(),
     )
+    if options.leak_free and options.negatives_by_clip:
+        raise ConfigError(
+            "--leak-free makes all splits by groups, and keeps clips whole: leave "
+            "--negatives-by-clip out, which is for the published split"
+        )
     roots = folders_of(args.source, args.out)
     sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
