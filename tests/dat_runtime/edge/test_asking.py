@@ -314,3 +314,32 @@ def test_no_picture_stays_in_memory_behind_a_question_that_hangs(
         told.wait()
     assert wait_for(lambda: gc.collect() >= 0 and not any(picture() for picture in kept))
     asking.stop()
+
+
+def test_a_question_under_way_ends_with_whom_it_began_and_the_next_one_asks_another(
+    released: threading.Event,
+) -> None:
+    before, after = Mllm(hanging(released)), Mllm(lambda: "new")
+    asking = Asking(before, 2, 30, 60, Counts())
+    first = ask(asking)
+    asking.take(after)
+    assert ask(asking).wait()[0].answer == "new"
+    assert not asking.wait_until_free(before, 0.05)
+    assert asking.wait_until_free(after, 5)
+    released.set()
+    assert first.wait()[0].answer == "at last"
+    assert asking.wait_until_free(before, 5)
+    assert (before.most, after.most) == (1, 1)
+    asking.stop()
+
+
+def test_while_there_is_nobody_to_ask_the_gate_tells_at_once_and_the_mllm_is_not_blamed() -> None:
+    counts = Counts()
+    asking = Asking(None, 2, 30, 60, counts)
+    (outcome,) = ask(asking).wait()
+    assert outcome.degraded == "the MLLM takes another adapter"
+    assert not outcome.of_the_mllm
+    asking.take(Mllm(lambda: "yes"))
+    assert ask(asking).wait()[0].answer == "yes"
+    asking.stop()
+    assert counts.of("questions_degraded", cause="changing") == 1

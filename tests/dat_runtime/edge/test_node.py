@@ -314,3 +314,37 @@ def test_a_frame_that_is_too_long_for_the_mllm_is_told_by_the_gate(
 def test_what_is_dropped_makes_no_event(spool: Spool, counts: Counts) -> None:
     assert ran(spool, counts, Script([seen(0.2)], []), Frames(2)) == []
     assert counts.of("frames", camera="a", decision="drop") == 2
+
+
+def test_gate_and_mllm_change_between_two_frames_and_each_event_states_its_own(
+    spool: Spool, counts: Counts
+) -> None:
+    class Changing(Frames):
+        """Before its last frame the node is told to work with another version."""
+
+        def next(self, timeout: float) -> CameraFrame | None:
+            if len(self._taken) == 2:
+                other = Gate(Script([seen(0.5, 120)]), Routing(), {"bundle": "new"}, 12544)
+                self.taken = node.take(other, Slow(0.0, json.dumps(SEVERE | {"summary": "new"})))
+                assert not self.taken.is_set(), "this frame was taken by the one before"
+            return super().next(timeout)
+
+    old = Slow(0.3, json.dumps(SEVERE | {"summary": "old"}))
+    cameras, uplink = Changing(2), Offered()
+    asking = Asking(old, 2, 5.0, 5.0, counts)
+    node = node_of(spool, counts, Script([seen(0.5, 10)]), cameras, uplink, asking)
+    node.run()
+    told = {e.assessment.summary: e.alert.origin.versions["bundle"] for e in uplink.events}
+    assert told == {"old": "b", "new": "new"}
+    assert cameras.taken.is_set()
+
+
+def test_what_a_version_does_is_measured_of_that_version(spool: Spool, counts: Counts) -> None:
+    detector = Script(ModelError("NaN"), [], [seen(0.5, 10)])
+    gate = Gate(detector, Routing(), {"bundle": "b"}, 12544)
+    asking = Asking(Slow(0.0, json.dumps(SEVERE)), 1, 5.0, 5.0, counts)
+    cameras: Frames = Frames(3)
+    Node("n1", gate, cameras, asking, spool, Offered(), counts).run()  # type: ignore[arg-type]
+    measured = gate.tally.measured()
+    assert (measured.frames, measured.failures) == (3, 1)
+    assert (measured.questions, measured.answers, measured.compliant) == (1, 1, 1)
