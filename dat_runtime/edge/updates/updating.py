@@ -6,6 +6,8 @@ Each step only adds files beside those in use; the switch is one rename (`versio
 follows by itself, a stopped one starts with the new version.
 """
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from dat_runtime.edge.updates.refusals import ExpiredMetadata, UpdateError
 from dat_runtime.edge.updates.switch import Looked, Signed, State
 from dat_runtime.edge.updates.versions import Versions, version_of
 from dat_runtime.errors import ConfigError, DatError, ManifestError, ModelError, printable
+
+PROGRESS_SECONDS = 5.0
+"""Between two words on a download."""
 
 REFUSED = 3
 """The exit status of an installation that was refused: nothing changed."""
@@ -92,7 +97,10 @@ def rollback(node: Path) -> int:
     if state.current is None or state.previous is None:
         raise ConfigError("there is no previous version to return to", versions.folder)
     open_bundle(versions.folder_of(state.previous))
-    state = versions.change(lambda now: switch.returned(now, "rolled back by hand"))
+    try:
+        state = versions.change(lambda now: switch.returned(now, "rolled back by hand"))
+    except ValueError as error:  # a running node was quicker
+        raise ConfigError(str(error), versions.folder) from None
     _say(f"current   {state.current}: a running node takes it within seconds")
     return 0
 
@@ -185,7 +193,29 @@ def _offered(settings: NodeSettings, versions: Versions, url: str) -> Coming | N
     into = versions.incoming / offer.digest[:16]
     have = None if state.current is None else versions.folder_of(state.current)
     _say(f"coming    {offer.name} {offer.version}, {offer.length / 1e6:.1f} MB")
-    return Coming(repository.download(offer, into, have), offer)
+    with _progress(versions.incoming, offer.length):
+        return Coming(repository.download(offer, into, have), offer)
+
+
+@contextlib.contextmanager
+def _progress(folder: Path, total: int) -> Iterator[None]:
+    """Say now and then how much of a download lies in a folder."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            with contextlib.suppress(OSError):  # one of them has its final name by now
+                here = sum(path.stat().st_size for path in files)
+                _say(f"          {here / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _look(versions: Versions, problem: str | None, stale: bool) -> None:
