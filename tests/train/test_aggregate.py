@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from tests.dat_runtime.federation.fleet import (
     trained,
 )
 from train import aggregate
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def arguments(fleet: Fleet, *more: str, out: str = "out") -> list[str]:
@@ -301,3 +305,11 @@ def test_a_round_in_which_nobody_counts_makes_nothing(
     assert "holds no increment that counts for round 3: 1 refused" in printed.err
     assert r"refused x\x1b[31m.increment: not an increment" in printed.out
     assert not (fleet.root / "out").exists()
+
+
+def test_make_scores_a_round_beside_its_start_and_promotes_nothing() -> None:
+    command = ["make", "-n", "aggregate", "ROUND=3", "OUT=runs/x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--round runs/x/round-3/round.json" in done.stdout
+    assert '--require "parse>=@runs/x/round-3/scores-start/scores.json"' in done.stdout
+    assert "promote" not in done.stdout
