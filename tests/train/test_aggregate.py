@@ -27,7 +27,6 @@ from tests.dat_runtime.federation.fleet import (
 )
 from train import aggregate
 
-
 ROOT = Path(__file__).parents[2]
 
 
