@@ -130,6 +130,16 @@ def test_a_node_talks_to_its_receiver_and_nobody_else(
     assert list(traced.work.glob("spool*"))
 
 
+def test_an_installation_from_a_folder_asks_nobody_and_writes_beside_the_bundle(
+    traced: Traced, cli: list[str], node: str, bundle_folder: Path
+) -> None:
+    settings = json.loads((traced.work / node).read_text())
+    # Its first bundle: the versions lie beside the name that node.yaml states.
+    (traced.work / node).write_text(json.dumps(settings | {"bundle": "bundle"}))
+    assert traced(*cli, "install", node, "--from", str(bundle_folder)) == []
+    assert (traced.work / "bundle.versions" / "current" / "manifest.json").is_file()
+
+
 def test_openvino_is_quiet(traced: Traced) -> None:
     pytest.importorskip("openvino")
     program = "from dat_runtime.edge.engines import silent_openvino as s; s().Core()"
