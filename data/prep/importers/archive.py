@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from dat_runtime.errors import DataError
+from dat_runtime.stage import Stage
 
 MAX_ENTRIES = 200_000
 MAX_TOTAL = 64 * 1024**3
@@ -36,6 +37,11 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 """Precedes the end record in large archives (4.3.15)."""
 _CHUNK = 1024 * 1024
+
+
+def unpacking(archive: Path, folder: Path, code: str = __file__) -> Stage:
+    """The stage that `unpack` of a module writes into: `folder` appears whole or not at all."""
+    return Stage(folder, kind="source", inputs={"archive": archive}, config={}, code=[code])
 
 
 def unpack(archive: Path, folder: Path) -> int:

@@ -33,7 +33,7 @@ _SET_FOLDERS = frozenset(
 """The folders that a recognised set consists of, and its splits; parts are not searched in them."""
 _EXPECTED = {
     "accidents": "accident frames (expected YOLO: data.yaml or classes.txt beside images and "
-    "labels, or COCO JSON, or Pascal VOC)",
+    "labels, or COCO JSON, or Pascal VOC; of CVAT XML, Label Studio JSON and LabelMe export COCO)",
     "negatives": "accident-free frames (expected {train,val,test}/Non Accident, in the CCTV set's "
     "folder `data`)",
     "trace": "trace (expected a CSV with DL_bitrate,UL_bitrate, a Wireshark export (CSV or "

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dat_runtime.errors import DataError
-from dat_runtime.stage import Stage
 from data.prep.importers import archive, tarball
 from data.prep.importers.listing import entries, is_leftover
 
@@ -60,11 +59,10 @@ def _unpacked(path: Path, out: Path) -> Path:
             name = name[: -len(suffix)]
             break
     folder = out.with_name(f"{out.name}.unpacked") / name
-    code = [Path(archive.__file__), Path(tarball.__file__)]
-    stage = Stage(folder, kind="source", inputs={"archive": path}, config={}, code=code)
+    module = archive if _format(path) == "zip" else tarball
+    stage = archive.unpacking(path, folder, module.__file__)
     if not stage.up_to_date():
         with stage as partial:
-            unpack = archive.unpack if _format(path) == "zip" else tarball.unpack
-            count = unpack(path, partial)
+            count = module.unpack(path, partial)
             print(f"[data] {path.name}: {count:,} files unpacked", flush=True)
     return folder
