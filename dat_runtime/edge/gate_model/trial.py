@@ -90,7 +90,7 @@ class Trial:
         self._path, self._cpu_s = path, cpu_s
         self._began = time.monotonic()
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(path.absolute()), str(side), str(cpu_s)],
+            [sys.executable, "-PBm", __name__, str(path.absolute()), str(side), str(cpu_s)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
