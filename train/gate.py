@@ -18,7 +18,7 @@ from typing import Any
 
 from dat_runtime.command import command
 from dat_runtime.errors import reports_errors
-from dat_runtime.files import write_json, write_yaml
+from dat_runtime.files import read_json, write_json, write_yaml
 from dat_runtime.stage import Stage
 from train.detector import folds, ultralytics_run
 from train.detector.callbacks import BoxCounts, Epochs
@@ -61,7 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             boxes["train"] = folds.leave_out(fold, args.data, boxes["train"], folder)
         metrics = make_gate(folder.resolve(), args.data.resolve(), config, boxes, args.wandb)
     print(f"[gate] {summary(metrics)}")
-    print(f"[gate] {args.out}: gate.onnx answers as the trained model (parity.json)", flush=True)
+    parity = read_json(args.out / "parity.json")
+    print(
+        f"[gate] {args.out}: gate.onnx answers as the trained model on {parity['frames']} frames: "
+        f"{parity['detections']} detections, {parity['raw_confidences']:,} confidences",
+        flush=True,
+    )
     return 0
 
 

@@ -64,9 +64,10 @@ def summary(report: dict[str, Any]) -> str:
     """The parity report in one line, for the terminal."""
     if "int8" not in report:
         return (
-            f"{report['detections']} detections on {report['frames']} frames as the trained "
-            f"model's: IoU >= {report['lowest_iou']:.4f}, confidence within "
-            f"{report['largest_confidence_gap']:.1e}"
+            f"{report['detections']} detections and {report['raw_confidences']:,} confidences on "
+            f"{report['frames']} frames as the trained model's: IoU >= "
+            f"{report['lowest_iou']:.4f}, confidence within "
+            f"{max(report['largest_confidence_gap'], report['largest_raw_gap']):.1e}"
         )
     before, after = report["float"], report["int8"]
     losses = [f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in ("mAP50", "mAP50-95")]

@@ -13,7 +13,7 @@ from dat_runtime.edge.detector import YoloDetector
 from tests.train.detector.tiny_gate import write_config, write_data
 from train import gate
 from train.detector import dataset
-from train.detector.onnx_export import MIN_IOU
+from train.detector.onnx_export import MAX_CONFIDENCE_GAP, MIN_IOU
 
 
 def test_data_that_changed_since_it_was_prepared_is_refused(
@@ -59,6 +59,8 @@ def test_a_gate_is_trained_from_data_that_stays_as_it_is(
     parity = json.loads((out / "parity.json").read_text())
     assert parity["frames"] == 8
     assert parity["lowest_iou"] >= MIN_IOU
+    assert parity["raw_confidences"] > 0  # a gate of few epochs may detect nothing
+    assert parity["largest_raw_gap"] <= MAX_CONFIDENCE_GAP
     YoloDetector.load(out).detect(np.zeros((30, 50, 3), np.uint8))
     assert not (out / "work").exists()
     capsys.readouterr()

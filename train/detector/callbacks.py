@@ -190,7 +190,8 @@ def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str
     for name, count in sorted(expected.items()):
         if loaded[name] != count:
             raise DataError(
-                f"Ultralytics took {loaded[name]} of {count} boxes (duplicates?)",
+                f"Ultralytics took {loaded[name]} of {count} boxes: it drops equal rows and those "
+                "that it finds invalid, see train.log",
                 Path("labels", split, f"{name}.txt"),
             )
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.draw import Image
-from dat_runtime.edge.detector import MIN_CONFIDENCE, YoloDetector
+import numpy as np
+from numpy.typing import NDArray
+
+from dat_runtime.draw import Image, size_of
+from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, model_input
 from dat_runtime.edge.gate_model.trial import check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
@@ -80,10 +83,12 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     """Compare the exported gate with the trained model, detection by detection.
 
     Every detection of one must have a partner of the same class in the other. Detections within
-    the confidence gap of the lowest confidence may be missing on one side.
+    the confidence gap of the lowest confidence may be missing on one side. A gate may detect
+    nothing at all, so all confidences of the networks' raw answers are compared too.
 
     Returns:
-        The report: frames, detections, lowest IoU and largest confidence gap of the partners.
+        The report: frames, detections, lowest IoU and largest confidence gap of the partners, and
+        the largest gap of the raw confidences with their number.
 
     Raises:
         ModelError: a detection has no partner, or partners differ by more than the limits; or the
@@ -96,10 +101,13 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     trained, exported = YOLO(weights), YoloDetector.load(folder)
     lowest = MIN_CONFIDENCE + MAX_CONFIDENCE_GAP
     worst_iou, worst_gap, compared = 1.0, 0.0, 0
+    raw_gap, raw_count = 0.0, 0
     for path in frames:
         image = read_frame(path)
         by_trained = trained_detections(trained, image, exported.settings)
         by_exported = exported.detect(image)
+        gaps = raw_gaps(trained, exported, image)
+        raw_gap, raw_count = max(raw_gap, float(gaps.max())), raw_count + gaps.size
         # Both ways, so that a detection more shows as well as one less.
         for some, others in ((by_trained, by_exported), (by_exported, by_trained)):
             for detection in some:
@@ -114,11 +122,26 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
         "detections": compared // 2,
         "lowest_iou": worst_iou,
         "largest_confidence_gap": worst_gap,
+        "raw_confidences": raw_count,
+        "largest_raw_gap": raw_gap,
         "limits": {"iou": MIN_IOU, "confidence": MAX_CONFIDENCE_GAP},
     }
-    if worst_iou < MIN_IOU or worst_gap > MAX_CONFIDENCE_GAP:
+    if worst_iou < MIN_IOU or max(worst_gap, raw_gap) > MAX_CONFIDENCE_GAP or not raw_count:
         raise ModelError(f"the exported gate differs from the trained one: {json.dumps(report)}")
     return report
+
+
+def raw_gaps(trained: Any, exported: YoloDetector, image: Image) -> NDArray[np.float32]:
+    """The differences of all confidences in both networks' answers to one and the same input."""
+    import torch
+
+    letterbox = Letterbox(size_of(image), exported.settings.imgsz)
+    blob = model_input(letterbox.apply(image))
+    with torch.inference_mode():
+        answer = trained.model.eval().float().cpu()(torch.from_numpy(blob))
+    boxes = 4  # the rows above those of the classes
+    confidences = answer[0][0, boxes:].numpy()
+    return np.abs(confidences - exported.infer(blob)[boxes:])
 
 
 def partner(detection: Detection, others: Sequence[Detection]) -> tuple[float, float]:

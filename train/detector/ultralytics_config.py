@@ -12,6 +12,10 @@ from train.recipe import config_file
 OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
 """Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
 
+LEAVES_OUT = {"fraction": 1.0, "classes": None}
+"""Ultralytics keys that leave images or boxes out of the set, with the value that leaves none out.
+A gate is trained and compared on all of its set, whose manifest states what is in it."""
+
 IMGSZ = 640
 NMS_IOU = 0.7
 BATCH = 16
@@ -33,6 +37,12 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected Ultralytics keys, `model` among them")
     if ours := sorted(OURS & config.keys()):
         raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
+    for key, nothing in LEAVES_OUT.items():
+        if config.get(key, nothing) != nothing:
+            raise ConfigError(
+                f"{key}={config[key]} would leave a part of the set out: take it out of the "
+                "configuration and prepare a set of what you want (data.prep.build --classes)"
+            )
     config.setdefault("imgsz", IMGSZ)
     try:
         checked(config, _IN_GATE_JSON, "", optional_keys=("iou",), further_keys=True)

@@ -50,6 +50,8 @@ def test_pretrained_weights_that_are_not_there_mean_training_from_the_definition
         ({"model": "-"}, [], "`model` among them"),
         ({"data": "/elsewhere.yaml"}, [], "data is set by train.gate"),
         ({}, ["project=x"], "project is set by train.gate"),
+        ({"fraction": 0.5}, [], "fraction=0.5 would leave a part of the set out"),
+        ({}, ["classes=[1]"], "would leave a part of the set out"),
         ({"imgsz": 100}, [], "multiple of 32"),
         ({"imgsz": 0}, [], "multiple of 32"),
         ({}, ["imgsz=-64"], "multiple of 32"),
