@@ -49,8 +49,8 @@ RULES: dict[str, str] = {
     "size-mismatch": "left out: the picture has another size than its labels say",
     "empty-file": "left out: 0 bytes",
     "not-an-image": "left out: the content is not JPEG, PNG, BMP, WebP or TIFF",
-    "image-size": "left out: over 40 megapixels or 64 MiB, a side under 10 pixels, or over 20 times "
-    "the other",
+    "image-size": "left out: over 40 megapixels or 64 MiB, a side under 10 pixels, or over 20 "
+    "times the other",
     "corrupt-image": "left out: does not decode to its end",
     "rotated-image": "repaired: turned upright by its EXIF tag (boxes are of the upright picture)",
     "colour-mode": "repaired: converted to 8-bit RGB",
