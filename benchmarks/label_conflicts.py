@@ -28,7 +28,7 @@ from data.prep.pictures import looks
 from data.prep.pictures.prepare import Prepared
 from data.prep.pictures.unchanged import STRAIGHT, TURNS, Turn, correlation, region, view_of
 from data.prep.prepared.kept import Kept
-from data.prep.splitting import conflicts
+from data.prep.splitting import agreement, conflicts
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 _MIRRORED = next(turn for turn in TURNS if turn == (False, True, False))
@@ -107,7 +107,7 @@ def pairs_of_set(frames: Sequence[tuple[Path, Frame]], folder: Path) -> dict[str
     for pairs in looks.alike(bits, conflicts.RADIUS):
         for first, second, _ in pairs.tolist():
             one, two = records[first].accidents, records[second].accidents
-            if len(one) == len(two) and conflicts.agreement(one, two)[0] >= conflicts.SAME_BOX:
+            if len(one) == len(two) and agreement.agreement(one, two)[0] >= agreement.SAME_BOX:
                 continue
             place = region([accident.box for accident in (*one, *two)])
             views = [view_of(folder / f"{index}.jpg")[place] for index in (first, second)]

@@ -7,7 +7,7 @@ changed.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from data.prep.reporting import listed, summaries
 from data.prep.reporting.card import write_card
 from data.prep.reporting.page import write_report
 from data.prep.reporting.shown import Shown
-from data.prep.splitting import assign, conflicts, leaks
+from data.prep.splitting import assign, conflicts, leaks, resolution
 
 SCALES = (1.0, 0.5, 0.25)
 """Factors for the uplink trace, as in Table 3."""
@@ -48,7 +48,7 @@ class Options:
     leak_free: bool = False
     negatives_by_clip: bool = False
     single_class: bool = False
-    on_conflict: str = conflicts.LEAVE_OUT
+    on_conflict: str = resolution.LEAVE_OUT
     scale: float = 1.0
     trace_unit: str | None = None
     classes: Classes = field(default_factory=Classes)
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     add("--classes", nargs="+", default=(), metavar="NAME=SEVERITY",
         help="what each class means: moderate, severe, none, ignore; or one YAML file")  # fmt: skip
     add("--single-class", action="store_true", help="labels of one class, accident (Fig. 4)")
-    add("--on-conflict", default=conflicts.LEAVE_OUT, choices=conflicts.CHOICES,
+    add("--on-conflict", default=resolution.LEAVE_OUT, choices=resolution.CHOICES,
         help="frames of one picture with different labels: leave them out of train (default), "
         "merge their boxes, or keep all; those that stay are marked")  # fmt: skip
     add("--scale", type=float, default=1.0, choices=SCALES,
@@ -175,17 +175,7 @@ def build(
     faults += contradictions.faults(len(kept))
     refuse(faults, sources.path, options.strict, options.on_bad_label == "skip")
 
-    # Assign splits, resolve contradictions and find leaks. A split that is free of leaks is made
-    # from the groups, so there they come first.
-    if options.leak_free:
-        links, kept = _grouped(kept, engine)
-        kept = assign.leak_free(kept, scan.published, options.seed)
-        resolution = conflicts.resolved(kept, contradictions, options.on_conflict)
-        kept = resolution.kept
-    else:
-        kept = assign.published(kept, options.negatives_by_clip, options.seed)
-        resolution = conflicts.resolved(kept, contradictions, options.on_conflict)
-        links, kept = _grouped(resolution.kept, engine)
+    links, resolved, kept = _split(kept, contradictions, scan.published, options, engine)
     demand_frames(kept, sources)
 
     # Write the set.
@@ -196,19 +186,46 @@ def build(
     trace = writer.write_bandwidth(folder, sources, options.scale, options.trace_unit)
 
     # Report.
-    across = links.across()
     report = summaries.of_set(kept, scan, faults, len(negatives), options.config)
     report["layout"] = sources.layout
-    report["exact_copies_across_splits"] = summaries.exact_across(across, kept)
+    report["exact_copies_across_splits"] = summaries.exact_across(links.across(), kept)
     report["leaks"] = leaks.summary(links, kept)
-    report["conflicts"] = conflicts.summary(resolution)
+    report["conflicts"] = resolution.summary(resolved)
     report["trace"] = trace
-    write_json(folder / "report.json", report)
-    listed.write_leaks(folder, across, kept)
-    listed.write_conflicts(folder, resolution)
-    write_card(folder, report, sources)
-    write_report(folder, report, Shown(kept, across, resolution, sources))
+    _write_reports(folder, report, Shown(kept, links.across(), resolved, sources))
     return report
+
+
+def _split(
+    kept: list[Kept],
+    contradictions: conflicts.Conflicts,
+    published: Mapping[str, int],
+    options: Options,
+    engine: Engine,
+) -> tuple[leaks.Links, resolution.Resolution, list[Kept]]:
+    """Assign splits, resolve contradictions and find leaks: the links and the frames of the set.
+
+    A split that is free of leaks is made from the groups of linked frames, so there they come
+    first. Else they come last: a frame that was left out is nobody's twin.
+    """
+    if options.leak_free:
+        links, kept = _grouped(kept, engine)
+        kept = assign.leak_free(kept, published, options.seed)
+        resolved = resolution.resolved(kept, contradictions, options.on_conflict)
+        return links, resolved, resolved.kept
+    kept = assign.published(kept, options.negatives_by_clip, options.seed)
+    resolved = resolution.resolved(kept, contradictions, options.on_conflict)
+    links, kept = _grouped(resolved.kept, engine)
+    return links, resolved, kept
+
+
+def _write_reports(folder: Path, report: dict[str, Any], shown: Shown) -> None:
+    """The report for programs, the lists of pairs, the card, and the page for people."""
+    write_json(folder / "report.json", report)
+    listed.write_leaks(folder, shown.across, shown.kept)
+    listed.write_conflicts(folder, shown.resolution)
+    write_card(folder, report, shown.sources)
+    write_report(folder, report, shown)
 
 
 def _grouped(kept: Sequence[Kept], engine: Engine) -> tuple[leaks.Links, list[Kept]]:

@@ -101,7 +101,8 @@ def correlation(view: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 def _centred(part: NDArray[np.uint8]) -> NDArray[np.float32]:
     values = part.astype(np.float32)
-    return values - values.mean()
+    values -= values.mean()
+    return values
 
 
 def unchanged(view: View, other: View, boxes: Sequence[Box]) -> bool:
@@ -132,6 +133,7 @@ def _cells(view: View) -> NDArray[np.float32]:
     """(32, 32): mean grey levels, brought to mean 0 and one contrast."""
     width = SIDE // _CELLS
     centred = _centred(view)
-    cells = centred.reshape(_CELLS, width, _CELLS, width).mean(axis=(1, 3))
+    cells: NDArray[np.float32] = centred.reshape(_CELLS, width, _CELLS, width).mean(axis=(1, 3))
     # A picture without contrast has nothing to compare: its noise is not blown up.
-    return cells * (_CONTRAST / max(float(centred.std()), 1.0))
+    cells *= _CONTRAST / max(float(centred.std()), 1.0)
+    return cells

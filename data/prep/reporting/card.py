@@ -10,8 +10,8 @@ from dat_runtime.truth import SPLITS
 from data.prep.importers.plain_yaml import plain_yaml
 from data.prep.importers.sources import Sources
 from data.prep.reporting.summaries import COLUMNS
-from data.prep.splitting.conflicts import OUTCOMES
 from data.prep.splitting.leaks import KINDS
+from data.prep.splitting.resolution import OUTCOMES
 
 _PUBLIC = {
     "accidents": (

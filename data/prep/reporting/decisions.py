@@ -11,9 +11,10 @@ from data.prep.prepared.kept import Kept
 from data.prep.reporting import pictures
 from data.prep.reporting.shown import Shown
 from data.prep.reporting.tables import table
-from data.prep.splitting import conflicts
-from data.prep.splitting.conflicts import FAULT, Conflict, Resolution, nearness
+from data.prep.splitting import resolution as choices
+from data.prep.splitting.conflicts import FAULT, Conflict, nearness
 from data.prep.splitting.leaks import KINDS, Link
+from data.prep.splitting.resolution import Resolution
 
 _PAIRS = 12
 """Pairs on a sheet."""
@@ -30,9 +31,9 @@ _KIND_WORDS = {
     "other-boxes": "with other boxes (IoU under 0.9, another count or severity)",
 }
 _CHOICE_WORDS = {
-    conflicts.LEAVE_OUT: "They were left out of train, and kept and marked in val and test.",
-    conflicts.MERGE: "Their boxes were merged into one truth for every copy.",
-    conflicts.KEEP: "All were kept, and marked.",
+    choices.LEAVE_OUT: "They were left out of train, and kept and marked in val and test.",
+    choices.MERGE: "Their boxes were merged into one truth for every copy.",
+    choices.KEEP: "All were kept, and marked.",
 }
 Item = TypeVar("Item")
 

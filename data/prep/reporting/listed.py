@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dat_runtime.files import write_atomically
 from data.prep.prepared.kept import Kept
-from data.prep.splitting.conflicts import LEFT_OUT, Resolution
 from data.prep.splitting.leaks import Link
+from data.prep.splitting.resolution import LEFT_OUT, Resolution
 
 _LISTED = 10_000
 """The most pairs in a file: about two megabytes."""

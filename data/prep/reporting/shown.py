@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from data.prep.importers.sources import Sources
 from data.prep.prepared.kept import Kept
-from data.prep.splitting.conflicts import Resolution
 from data.prep.splitting.leaks import Link
+from data.prep.splitting.resolution import Resolution
 
 
 @dataclass(frozen=True)

@@ -13,42 +13,27 @@ docs/decisions/019-one-picture-one-truth.md gives the reasons.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dat_runtime.truth import SPLITS
-from dat_runtime.types import SEVERITIES, Accident, Box
+from dat_runtime.types import Accident
 from data.prep.importers.faults import Fault
-from data.prep.importers.labels import UNIT
 from data.prep.pictures import looks
 from data.prep.pictures.pool import Engine, over_all
 from data.prep.pictures.unchanged import STRAIGHT, Turn, turn_between, unchanged, view_of
 from data.prep.prepared.kept import Kept
+from data.prep.splitting.agreement import KINDS, Claim, contradiction, fused, turned
 from data.prep.splitting.leaks import Links
 
 RADIUS = 8
 """Bits of 256 in which the looks of one picture may differ."""
-SAME_BOX = 0.9
-"""The least IoU of two boxes that say the same."""
-KINDS = ("two-folders", "boxes-and-none", "other-boxes")
-"""From the gravest to the mildest."""
 FAULT = "conflicting-labels"
 
-LEAVE_OUT, MERGE, KEEP = CHOICES = ("leave-out", "merge", "keep")
-"""What `--on-conflict` takes; the first is the default."""
-
-LEFT_OUT, MERGED, MARKED = OUTCOMES = ("left out", "merged", "marked")
-"""What becomes of a contradicted frame; those that stay are marked in the truth."""
-
-_ONE_ACCIDENT = 0.5
-"""The IoU from which merging takes two boxes for two drawings of one accident."""
 _VIEWS = 20_000
 """Views that are held at once: 80 MB."""
 _PAIRS = 4096
@@ -78,14 +63,6 @@ class Conflict:
     def gravity(self) -> tuple[int, int, int]:
         """Sorts the gravest and nearest first."""
         return KINDS.index(self.kind), self.distance, self.twin
-
-
-class _Claim(NamedTuple):
-    """What makes a pair contradictory: the kind, and each side's words."""
-
-    kind: str
-    first: str
-    second: str
 
 
 class Conflicts:
@@ -128,7 +105,7 @@ class Conflicts:
         """Whether two frames say the same and are alike as they stand, not only when turned."""
         if (self._looks[first] ^ self._looks[second]).bit_count() > RADIUS:
             return False
-        return _contradiction(self.frames[first], self.frames[second], STRAIGHT) is None
+        return contradiction(self.frames[first], self.frames[second], STRAIGHT) is None
 
     def _add(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         self._read_views(pairs)
@@ -158,12 +135,12 @@ class Conflicts:
     def _same_pixels(self, first: int, second: int) -> bool:
         return self.frames[first].content == self.frames[second].content
 
-    def _judged(self, first: int, second: int) -> _Claim | None:
+    def _judged(self, first: int, second: int) -> Claim | None:
         """What two frames that look alike contradict each other in; None if in nothing."""
         frame, other = self.frames[first], self.frames[second]
         exact = self._same_pixels(first, second)
         turn = STRAIGHT if exact else turn_between(self._view(first), self._view(second))
-        claim = _contradiction(frame, other, turn)
+        claim = contradiction(frame, other, turn)
         if claim is None or exact:
             return claim
         boxes = [accident.box for accident in frame.accidents]
@@ -207,7 +184,7 @@ class Conflicts:
         turns = {index: self._turn_to(members[0], index) for index in members}
         drawn = []
         for index, turn in turns.items():
-            drawn += [_turned(accident, turn) for accident in self.frames[index].accidents]
+            drawn += [turned(accident, turn) for accident in self.frames[index].accidents]
         accidents = fused(drawn)
         truths = {}
         for index, turn in turns.items():
@@ -232,168 +209,8 @@ def find(
     return conflicts
 
 
-@dataclass(frozen=True)
-class Resolution:
-    """What became of the contradicted frames.
-
-    Attributes:
-        kept: the frames that stay, contradicted ones marked.
-        judged: all frames, with their splits, as they were before; indices are theirs.
-        outcomes: the outcome of each contradicted frame.
-        choice: the option, of `CHOICES`.
-    """
-
-    kept: list[Kept]
-    judged: Sequence[Kept]
-    conflicts: Conflicts
-    outcomes: Mapping[int, str]
-    choice: str
-
-    def pairs(self, kind: str) -> list[tuple[int, Conflict]]:
-        """Each frame contradicted in that way with its twin, a pair once, the nearest first."""
-        pairs: dict[tuple[int, int], tuple[int, Conflict]] = {}
-        for index in self.outcomes:
-            conflict = self.conflicts.of[index]
-            if conflict.kind == kind:
-                first, second = sorted((index, conflict.twin))
-                pairs.setdefault((first, second), (index, conflict))
-        return sorted(pairs.values(), key=lambda pair: (pair[1].gravity, pair[0]))
-
-
-def resolved(kept: Sequence[Kept], conflicts: Conflicts, choice: str) -> Resolution:
-    """Decide about the contradicted frames, and mark those that stay.
-
-    leave-out: those of train go. keep: all stay. merge: frames with boxes get one truth, and a
-    negative goes whose picture has boxes elsewhere; where there is no box to merge, as leave-out.
-
-    Args:
-        kept: the frames of `find`, in the same order, their splits set.
-    """
-    truths = conflicts.merged() if choice == MERGE else {}
-    staying: list[Kept] = []
-    outcomes: dict[int, str] = {}
-    for index, frame in enumerate(kept):
-        conflict = conflicts.of.get(index)
-        if conflict is None:
-            staying.append(frame)
-            continue
-        outcomes[index] = _outcome(frame, choice, index in truths)
-        if outcomes[index] == LEFT_OUT:
-            continue
-        if index in truths:
-            source = replace(frame.source, accidents=truths[index])
-            frame = replace(frame, source=source)
-        staying.append(replace(frame, conflict=conflict.kind))
-    return Resolution(staying, kept, conflicts, outcomes, choice)
-
-
-def _outcome(frame: Kept, choice: str, has_merged_truth: bool) -> str:
-    if has_merged_truth:
-        return LEFT_OUT if frame.negative else MERGED
-    return LEFT_OUT if choice != KEEP and frame.split == "train" else MARKED
-
-
-def summary(resolution: Resolution) -> dict[str, Any]:
-    """For `report.json`: how many frames are contradicted, and what became of them by split."""
-    outcomes = resolution.outcomes
-    kinds = Counter(resolution.conflicts.of[index].kind for index in outcomes)
-    by_split: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for index, outcome in outcomes.items():
-        by_split[resolution.judged[index].split][outcome] += 1
-    return {
-        "on_conflict": resolution.choice,
-        "radius_bits": RADIUS,
-        "frames": len(outcomes),
-        "kinds": {kind: kinds[kind] for kind in KINDS},
-        "outcomes": {
-            split: {outcome: counts[outcome] for outcome in OUTCOMES}
-            for split, counts in by_split.items()
-        },
-    }
-
-
 def nearness(conflict: Conflict) -> str:
     """How near the two pictures of a conflict are, in words."""
     if conflict.exact:
         return "the same pixels"
     return f"{conflict.distance} of 256 bits differ" if conflict.distance else "the same look"
-
-
-def _contradiction(frame: Kept, other: Kept, turn: Turn) -> _Claim | None:
-    """What the labels of two frames contradict each other in, if they are the same picture."""
-    if not frame.accidents and not other.accidents:
-        # The witness is behind the kept frames, so it is the second.
-        return _Claim(
-            "two-folders", "accident-free here, an accident in", "an accident here, not in"
-        )
-    theirs = [_turned(accident, turn) for accident in other.accidents]
-    here, there = _boxes(frame.accidents), _boxes(theirs)
-    if not frame.accidents or not theirs:
-        return _Claim("boxes-and-none", f"{here} here, {there} in", f"{there} here, {here} in")
-    if len(frame.accidents) != len(theirs):
-        return _Claim("other-boxes", f"{here} here, {there} in", f"{there} here, {here} in")
-    worst, same_severities = agreement(frame.accidents, theirs)
-    if worst < SAME_BOX:
-        words = f"boxes agree only to IoU {worst:.2f} with those of"
-        return _Claim("other-boxes", words, words)
-    if not same_severities:
-        words = "the severity is another one in"
-        return _Claim("other-boxes", words, words)
-    return None
-
-
-def _boxes(accidents: Sequence[Accident]) -> str:
-    if not accidents:
-        return "no box"
-    return "1 box" if len(accidents) == 1 else f"{len(accidents)} boxes"
-
-
-def _turned(accident: Accident, turn: Turn) -> Accident:
-    return accident._replace(box=turn.of_box(accident.box))
-
-
-def agreement(ours: Sequence[Accident], theirs: Sequence[Accident]) -> tuple[float, bool]:
-    """The least IoU of equally many boxes matched one to one, and whether all severities agree.
-
-    Pairs of boxes are taken from the best overlap down; of equal ones the pair of one severity.
-    """
-    overlaps = []
-    for i, j in product(range(len(ours)), range(len(theirs))):
-        same = ours[i].severity == theirs[j].severity
-        overlaps.append((ours[i].box.iou(theirs[j].box), same, i, j))
-    left, right = set(range(len(ours))), set(range(len(theirs)))
-    worst, same_severities = 1.0, True
-    for overlap, same, i, j in sorted(overlaps, key=_best_first):
-        if i in left and j in right:
-            left.remove(i)
-            right.remove(j)
-            worst = min(worst, overlap)
-            same_severities &= same
-    return worst, same_severities
-
-
-def _best_first(row: tuple[float, bool, int, int]) -> tuple[float, bool, int, int]:
-    overlap, same, i, j = row
-    return -overlap, not same, i, j
-
-
-def fused(accidents: Sequence[Accident]) -> tuple[Accident, ...]:
-    """Each accident once: the mean of the boxes that overlap by IoU 0.5, and the worst severity."""
-    clusters: list[list[Accident]] = []
-    for accident in accidents:
-        for cluster in clusters:
-            if _mean_box(cluster).iou(accident.box) >= _ONE_ACCIDENT:
-                cluster.append(accident)
-                break
-        else:
-            clusters.append([accident])
-    return tuple(Accident(_mean_box(cluster), _worst(cluster)) for cluster in clusters)
-
-
-def _mean_box(cluster: Sequence[Accident]) -> Box:
-    edges = np.mean([accident.box[:4] for accident in cluster], axis=0).tolist()
-    return Box(*edges, UNIT)
-
-
-def _worst(cluster: Sequence[Accident]) -> Any:
-    return max((accident.severity for accident in cluster), key=SEVERITIES.index)

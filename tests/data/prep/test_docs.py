@@ -6,7 +6,7 @@ from data.prep import build, download
 from data.prep.importers.faults import RULES
 from data.prep.pictures.looks import SAME_PICTURE, SAME_PLACE
 from data.prep.pictures.unchanged import SAME_PIXELS
-from data.prep.splitting import conflicts
+from data.prep.splitting import agreement, conflicts, resolution
 
 PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
 
@@ -27,8 +27,8 @@ def test_the_sets_and_radii_of_the_page_are_those_of_the_code():
 
 
 def test_the_rule_of_contradictions_on_the_page_is_that_of_the_code():
-    assert all(f"| {kind} |" in PAGE for kind in conflicts.KINDS)
-    assert all(f"| `{choice}`" in PAGE for choice in conflicts.CHOICES)
+    assert all(f"| {kind} |" in PAGE for kind in agreement.KINDS)
+    assert all(f"| `{choice}`" in PAGE for choice in resolution.CHOICES)
     assert f"at most {conflicts.RADIUS} bits in one of eight" in PAGE
-    assert f"to less than IoU {conflicts.SAME_BOX}" in PAGE
+    assert f"to less than IoU {agreement.SAME_BOX}" in PAGE
     assert f"a correlation of {SAME_PIXELS}" in PAGE

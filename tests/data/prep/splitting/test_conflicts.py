@@ -17,7 +17,9 @@ from data.prep.pictures import looks
 from data.prep.pictures.prepare import Prepared
 from data.prep.prepared.kept import Kept
 from data.prep.splitting import conflicts
-from data.prep.splitting.conflicts import KEEP, LEAVE_OUT, MERGE, RADIUS, agreement, fused
+from data.prep.splitting.agreement import agreement, fused
+from data.prep.splitting.conflicts import RADIUS
+from data.prep.splitting.resolution import KEEP, LEAVE_OUT, MERGE, resolved
 from tests.data.prep.pictures.test_looks import encoded
 from tests.data.prep.pictures.test_unchanged import with_car
 from tests.data.prep.source_builder import BOX, jpeg, scene
@@ -59,7 +61,7 @@ class Frames:
         return {index: conflict.kind for index, conflict in self.found().of.items()}
 
     def resolved(self, choice):
-        resolution = conflicts.resolved(self.kept, self.found(), choice)
+        resolution = resolved(self.kept, self.found(), choice)
         return {frame.id: frame for frame in resolution.kept}, resolution.outcomes
 
 
