@@ -6,6 +6,10 @@ import shutil
 import pytest
 
 from dat_runtime.errors import ConfigError, DataError
+from data.prep.build import main
+from data.prep.importers import cctv, yolo
+from data.prep.importers.classes import Classes
+from data.prep.importers.source_frame import Ids
 from data.prep.importers.sources import find_sources
 from tests.data.prep.importers.scanning import BOX, YOLO, put, scan
 from tests.data.prep.importers.test_voc import voc
@@ -136,8 +140,6 @@ def test_more_than_ten_classes_keep_their_ids(tmp_path):
     names = "".join(f"  {i}: car{i}\n" for i in range(11)) + "  '11': crash\n"
     put(tmp_path, "images/train/a.jpg", ("labels/train/a.txt", YOLO.replace("1", "11", 1)))
     put(tmp_path, ("data.yaml", "train: images/train\nnames:\n" + names))
-    from data.prep.importers.classes import Classes
-
     meanings = {f"car{i}": "ignore" for i in range(11)} | {"crash": "severe"}
     assert by_split(scan(tmp_path, Classes(meanings))) == {"train": 1}
 
@@ -249,9 +251,6 @@ def test_leftovers_of_macos_are_no_pictures(tmp_path):
     "spelling", ["Non Accident", "non accident", "non_accident", "NonAccident", "No-Accident"]
 )
 def test_accident_free_frames_in_any_spelling_and_two_splits(tmp_path, spelling):
-    from data.prep.importers import cctv
-    from data.prep.importers.source_frame import Ids
-
     accidents = ultralytics(tmp_path / "set", ("data.yaml", NAMES))
     for split in ("train", "Testing"):
         put(tmp_path / "cctv", f"{split}/{spelling}/clip1_{split}.jpg", f"{split}/Accident/x.jpg")
@@ -267,18 +266,12 @@ def test_accident_free_frames_in_any_spelling_and_two_splits(tmp_path, spelling)
 def test_a_set_without_valid_or_test_says_how_to_split_it_anew(tmp_path):
     root = ultralytics(tmp_path, ("data.yaml", NAMES), ("train",))
     sources = find_sources(root, without=("negatives", "trace"))
-    from data.prep.importers import yolo
-    from data.prep.importers.classes import Classes
-    from data.prep.importers.source_frame import Ids
-
     scanned = yolo.scan(sources, Classes({"bump": "moderate", "crash": "severe"}), Ids())
     with pytest.raises(ConfigError, match=r"split val and test .*--leak-free makes new splits"):
         scanned.demand_splits(root)
 
 
 def test_a_prepared_set_is_a_source_again(source, tmp_path):
-    from data.prep.build import main
-
     first, second = tmp_path / "one", tmp_path / "two"
     assert main(["--source", str(source.root), "--out", str(first)]) == 0
     shutil.copytree(first, tmp_path / "copied")

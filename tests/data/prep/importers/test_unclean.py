@@ -3,11 +3,11 @@
 import json
 import random
 
-import numpy as np
 import pytest
 
 from dat_runtime.errors import DataError
 from data.prep.build import main
+from data.prep.importers.classes import Classes
 from data.prep.importers.faults import REFUSED
 from data.prep.importers.masks import box_of_mask
 from tests.data.prep.importers.scanning import BOX, put, scan
@@ -129,27 +129,27 @@ def test_a_segmentation_without_a_box_gives_the_box_around_it(tmp_path, segmenta
     assert boxes_of(scanned).get("f1.jpg", [BOX]) == [BOX]
 
 
-def test_a_packed_mask_is_read_as_cocos_own_tool_writes_it():
-    # From cocodataset.org's maskApi: rleToString of the runs 6, 1, 40, 4, 5, 4, 5, 4, 21.
-    mask = np.zeros((9, 10), np.uint8)
-    mask[6, 0] = mask[2:6, 5:8] = 1
-    runs, value, length = [], 0, 0
-    for pixel in [*mask.T.flatten().tolist(), 2]:
-        if pixel != value:
-            runs.append(length)
-            value, length = pixel, 0
-        length += 1
-    assert sum(runs) == 90
-    packed = ""
+def packed(runs):
+    """Runs as the COCO tool packs them (`rleToString` of its maskApi.c)."""
+    text = ""
     for place, run in enumerate(runs):
         x = run - runs[place - 2] if place > 2 else run
         more = True
         while more:
             code, x = x & 0x1F, x >> 5
             more = x != -1 if code & 0x10 else x != 0
-            packed += chr((code | 0x20 if more else code) + 48)
-    for counts in (runs, packed):
+            text += chr((code | 0x20 if more else code) + 48)
+    return text
+
+
+def test_a_mask_is_read_packed_or_not():
+    # 9 rows: the pixel (0, 6), then rows 2 to 5 of the columns 5, 6 and 7, of ten columns.
+    runs = [6, 1, 40, 4, 5, 4, 5, 4, 21]
+    for counts in (runs, packed(runs)):
         assert box_of_mask({"size": [9, 10], "counts": counts}) == (0, 2, 8, 5)
+    assert box_of_mask({"size": [9, 10], "counts": [3, 20, 67]}) == (0, 0, 3, 9)
+    assert box_of_mask({"size": [9, 10], "counts": [90]}) is None
+    assert box_of_mask({"size": [9, 10], "counts": [1, 2]}) is None
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,6 @@ def test_xml_is_read_in_the_encoding_that_it_states(tmp_path, encoding, stated, 
     text = f'<?xml version="1.0" encoding="{stated}"?>\n' + voc(name)
     put(tmp_path, "a.jpg")
     (tmp_path / "a.xml").write_bytes(text.encode(encoding))
-    from data.prep.importers.classes import Classes
-
     scanned = scan(tmp_path, Classes({name: "severe"}))
     assert boxes_of(scanned) == ({"a.jpg": [BOX]} if read else {})
     assert scanned.counts == ({} if read else {"unreadable-label": 1, "bad-label": 1})
