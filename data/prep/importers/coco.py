@@ -202,6 +202,9 @@ def _read(file: Path) -> dict[str, Any]:
             for key in keys:
                 value = row.get(key) if isinstance(row, dict) else None
                 usable = value if key in ("file_name", "name") else _id(value)
+                if key == "category_id" and usable is None and isinstance(row, dict):
+                    row[key] = None  # a fault of its picture, see `_row`
+                    continue
                 if usable is None or isinstance(usable, (list, dict)):
                     raise DataError(f"{table}[{number}] has no usable `{key}`: {row!r:.120}", file)
                 row[key] = str(usable) if key in ("file_name", "name") else usable
@@ -252,6 +255,8 @@ def _severities(content: dict[str, Any], classes: Classes, file: Path) -> dict[I
 def _row(annotation: dict[str, Any], severities: dict[Id, Mapped], size: Size) -> Row:
     """The accident that one annotation gives, or none, with the faults."""
     category = annotation["category_id"]
+    if category is None:
+        return no_accident("malformed-row", f"no usable category_id: {annotation!r:.80}")
     if category not in severities:
         detail = f"category {category!r:.40}, which `categories` does not name"
         return no_accident("unknown-class", detail)

@@ -84,7 +84,10 @@ def prepare_all(
 
 def prepare(job: Job, memory: Memory) -> Prepared:
     """Read, check and write one picture; a sound JPEG of an accident frame keeps its bytes."""
-    data = file_bytes(job.source)
+    try:
+        data = file_bytes(job.source)
+    except OSError as error:  # a broken disk, or a file that was removed meanwhile
+        return Prepared("", None, "", (("corrupt-image", f"cannot be read ({error.strerror})"),))
     sha256 = hashlib.sha256(data).hexdigest()
     known = memory.get((job.negative, sha256))
     if known and _reuse(known, job, data):

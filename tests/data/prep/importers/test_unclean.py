@@ -169,6 +169,13 @@ def test_a_box_is_taken_clipped_or_refused(tmp_path, bbox, box, kinds):
     assert scanned.counts == kinds
 
 
+def test_an_annotation_without_a_class_is_a_fault_of_its_picture(tmp_path):
+    content = coco([ONE, {**OTHER, "category_id": None}, {"image_id": 2, "bbox": [0, 0, 9, 9]}])
+    scanned = scan_coco(tmp_path, content)
+    assert boxes_of(scanned) == {"f1.jpg": [BOX]}
+    assert scanned.counts == {"malformed-row": 2, "bad-label": 1}
+
+
 @pytest.mark.parametrize("size", [{"width": 0, "height": 0}, {"width": None}, {"height": "big"}])
 def test_a_size_that_is_not_stated_is_the_pictures_own(tmp_path, size):
     scanned = scan_coco(tmp_path, coco([ONE, OTHER], **size))
