@@ -238,11 +238,15 @@ def _is(path: Path, file: OfferedFile) -> bool:
 def _copied(have: Path, file: OfferedFile, to: Path) -> bool:
     """Whether a folder had the file, wherever in it, and it is at `to` now."""
     for path in sorted(have.rglob("*")):
-        if _is(path, file):
-            shutil.copyfile(path, to)
-            with to.open("rb") as copied:
-                os.fsync(copied.fileno())
-            return _is(to, file)
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != file.length:
+            continue
+        with path.open("rb") as source, to.open("wb") as out:
+            digest = copy(source, out.write, file.length)
+            out.flush()
+            os.fsync(out.fileno())
+        if digest == file.sha256:
+            return True
+        to.unlink()
     return False
 
 

@@ -1,5 +1,6 @@
 """Test 30: endless, slow, truncated and swapped downloads, over HTTP and from a folder."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -292,9 +293,15 @@ def test_trusted_statements_that_were_damaged_count_as_stale_and_are_fetched_aga
     assert not repository.stale
 
 
-def test_two_processes_may_look_at_the_same_time(
-    published: SmallRepository, server: LyingServer, tmp_path: Path
+def test_one_process_at_a_time_changes_the_trusted_statements(
+    published: SmallRepository, tmp_path: Path
 ) -> None:
-    with ThreadPoolExecutor(4) as several:
-        looks = [several.submit(client(published, server.url, tmp_path).refresh) for _ in range(8)]
-    assert [len(look.result()) for look in looks] == [1] * 8
+    repository = Repository(published.url, published.first_root, tmp_path / "trusted")
+    repository.refresh()
+    with ThreadPoolExecutor() as others, (tmp_path / "trusted" / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        look = others.submit(repository.refresh)
+        with pytest.raises(TimeoutError):
+            look.result(timeout=0.3)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert len(look.result()) == 1
