@@ -57,8 +57,11 @@ class Manifest:
 def digest(path: Path) -> str:
     """sha256 of a file; of a folder, over its manifest's outputs if it has one, else its files."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
     if not path.is_dir():
         raise ManifestError(f"{path}: no such file or folder")
     has_manifest = (path / NAME).is_file()

@@ -89,3 +89,11 @@ def test_the_digest_of_a_stage_folder_is_that_of_its_listed_outputs(tmp_path: Pa
     assert digest(one) == digest(two)
     with pytest.raises(ManifestError, match="no such file"):
         digest(tmp_path / "nothing")
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    unreadable = Path("/proc/self/mem")  # its first page is never mapped
+    if not unreadable.is_file():
+        pytest.skip("no such file on this system")
+    with pytest.raises(ManifestError, match="mem: cannot be read"):
+        digest(unreadable)
