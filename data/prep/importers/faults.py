@@ -58,8 +58,8 @@ RULES: dict[str, str] = {
     "bad-jpeg-end": "repaired: encoded anew, as bytes follow its end or its end marker is missing",
     "duplicate-negative": "dropped: an exact copy of an earlier accident-free frame",
     "duplicate-frame": "kept, and reported as a leak across splits: a copy of an earlier frame",
-    "conflicting-labels": "left out of train, kept and marked in val and test (see --on-conflict): "
-    "one picture with two truths",
+    "conflicting-labels": "resolved by --on-conflict (default: left out of train, kept and marked "
+    "in val and test): one picture with two truths",
 }
 
 WANTED = frozenset({"ignored-class", "none-class", "only-ignored", "system-file"})

@@ -141,7 +141,8 @@ def demand_frames(kept: Sequence[Kept], sources: Sources) -> None:
     for split in SPLITS:
         if split not in filled:
             raise DataError(
-                f"no usable frame in the split {split} (--leak-free makes new splits)",
+                f"no usable frame in the split {split} (--leak-free makes new splits; "
+                "--on-conflict keep leaves no frame out whose labels contradict another's)",
                 sources.accidents,
             )
     if sources.negatives and not any(frame.negative for frame in kept):
