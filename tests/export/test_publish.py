@@ -301,3 +301,14 @@ def test_a_key_with_nothing_to_sign_is_said_and_the_change_goes_on_waiting(
     assert "has nothing to sign here" in capsys.readouterr().err
     assert publish("sign --repository site --key root-2.pem root-3.pem") == 0
     assert "root 2 is published" in capsys.readouterr().out
+
+
+def test_a_new_root_waits_for_enough_of_the_old_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    begin()
+    make_keys("root-4")
+    rotate = "rotate root --old root-1.pub --new root-4.pub --repository site"
+    assert publish(rotate, "--key root-2.pem root-4.pem") == 0
+    assert "root waits for 1 more of the keys" in capsys.readouterr().out
+    assert not Path("site/metadata/2.root.json").exists()
+    assert publish("sign --repository site --key root-1.pem") == 0
+    assert Path("site/metadata/2.root.json").exists()

@@ -305,3 +305,12 @@ def test_one_process_at_a_time_changes_the_trusted_statements(
             look.result(timeout=0.3)
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert len(look.result()) == 1
+
+
+def test_a_statement_is_given_up_once_it_says_that_it_is_too_long(
+    published: SmallRepository, server: LyingServer, tmp_path: Path
+) -> None:
+    server.lies["timestamp"] = lambda handler, _: lying_server.serve(handler, b" " * 1_000_000)
+    with pytest.raises(WrongFile, match="1,000,000 bytes, expected at most 16,384"):
+        client(published, server.url, tmp_path).refresh()
+    assert sum("timestamp" in path for path, _ in server.asked) == 1
