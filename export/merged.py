@@ -11,6 +11,7 @@ only if both are one model and its answers are no worse, and reach what --requir
 from collections.abc import Sequence
 from pathlib import Path
 
+from dat_runtime.adapter import Adapter
 from dat_runtime.command import command
 from dat_runtime.errors import reports_errors
 
@@ -22,14 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     add_arguments(parser)
     args = parser.parse_args(argv)
-    from eval.answers.model import demand_base
     from export.forms.card import MERGED
     from export.forms.checkpoint import model_folder
     from export.forms.merging import merge
 
-    def convert(folder: Path, say: Say) -> None:
-        revision = demand_base(args.base, None, args.adapter)
-        merge(model_folder(args.base, revision), args.adapter, folder, say)
+    def convert(folder: Path, adapter: Adapter, say: Say) -> None:
+        merge(model_folder(args.base, adapter.revision), args.adapter, folder, say)
 
     make_form(args, "merged", MERGED, __file__, convert, {})
     return 0

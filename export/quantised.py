@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dat_runtime import manifest
+from dat_runtime.adapter import Adapter
 from dat_runtime.command import command
 from dat_runtime.errors import reports_errors
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     manifest.read(args.merged, "merged")
 
-    def convert(folder: Path, say: Say) -> None:
+    def convert(folder: Path, _adapter: Adapter, say: Say) -> None:
         quantise(args.merged, folder, say)
 
     make_form(args, "fp8", FP8, __file__, convert, {"merged": args.merged})

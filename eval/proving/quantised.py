@@ -14,8 +14,11 @@ from dat_runtime.files import read_json
 from eval.answers.model import Loaded, load
 
 LARGEST = 448.0
+"""Of float8 e4m3."""
+
 _SCALE = "_scale"
 _RENAMED = (("model.language_model.", "model."), ("model.visual.", "visual."))
+"""Names of Transformers 5, and those in the files of Qwen2.5-VL on the hub."""
 
 
 def is_quantised(folder: Path) -> bool:
@@ -57,12 +60,16 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
         yield from load_file(path).items()
 
 
-def _key(name: str, weights: dict[str, Any], folder: Path) -> str:
-    keys = [name]
+def stored_names(name: str) -> Iterator[str]:
+    """What the files of a model may call a weight that Transformers calls so."""
+    yield name
     for new, old in _RENAMED:
         if name.startswith(new):
-            keys.append(old + name.removeprefix(new))
-    for key in keys:
+            yield old + name.removeprefix(new)
+
+
+def _key(name: str, weights: dict[str, Any], folder: Path) -> str:
+    for key in stored_names(name):
         if key in weights:
             return key
     raise ModelError(f"holds no {name}", folder)

@@ -56,7 +56,7 @@ def form_card(form: str, what: str, adapter: Adapter, report: dict[str, Any]) ->
     """README.md of a form's folder.
 
     Args:
-        report: of `eval.proving.forms.hold`.
+        report: the proof.json of `eval.proof --form`.
     """
     rows = []
     for name, values in report["answers"].items():

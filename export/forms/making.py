@@ -1,23 +1,25 @@
 """The making of a form's folder: converted, held to its adapter, described, and only then there."""
 
 import argparse
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.adapter import read_adapter
-from dat_runtime.errors import ConfigError
+from dat_runtime import manifest
+from dat_runtime.adapter import Adapter, read_adapter
+from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.files import read_json, write_atomically, write_json
 from dat_runtime.stage import Stage
-from eval.answers.likelihood import read_questions, spread
-from eval.answers.model import demand_base
-from eval.proving import forms
-from eval.understanding.requirements import parse_requirement
 from export.forms import hub
 from export.forms.card import form_card
 
-PART = "val"
 PROOF = "proof.json"
+MODEL = "model"
+"""Where the form lies until it is proved."""
+
 Say = Callable[[str], None]
 
 
@@ -44,7 +46,7 @@ def make_form(
     name: str,
     what: str,
     code: str,
-    convert: Callable[[Path, Say], None],
+    convert: Callable[[Path, Adapter, Say], None],
     inputs: Mapping[str, Path],
 ) -> None:
     """Make the folder unless it is there already, and publish it if that was asked for.
@@ -57,17 +59,14 @@ def make_form(
         inputs: what it reads, beside adapter, base and instructions.
 
     Raises:
-        ModelError: the form is not the adapter on its base; its weights are kept beside `out`.
-        RequirementError: its answers score less than required.
-        ConfigError: it cannot be published.
+        ModelError: the form is not the adapter on its base, or its answers score less than
+            required; its weights are kept beside `out`.
+        ConfigError: the adapter has another base, or the form cannot be published.
     """
-    if args.samples < 4:
-        raise ConfigError(f"--samples {args.samples}: an interval needs at least 4")
-    required = [parse_requirement(text) for text in args.require]
     if args.push_to_hub:
         hub.demand_access(args.push_to_hub)
-    revision = demand_base(args.base, None, args.adapter)
     adapter = read_adapter(args.adapter)
+    demand_base(args.base, adapter, args.adapter)
     stage = Stage(
         args.out,
         kind=name,
@@ -86,19 +85,69 @@ def make_form(
         print(f"[{args.out.name}] {line}", flush=True)
 
     if stage.up_to_date():
-        forms.demand_scores(read_json(args.out / PROOF), required)
+        if args.require:
+            prove(args, args.out)
     else:
-        questions = spread(read_questions(args.instructions, args.inputs, PART), args.samples)
         with stage as folder:
-            convert(folder, say)
-            report = forms.hold(args.base, revision, args.adapter, folder, questions, say)
-            forms.demand_scores(report, required)
+            model = folder / MODEL
+            model.mkdir(exist_ok=True)
+            convert(model, adapter, say)
+            report = prove(args, model)
+            for file in model.iterdir():
+                file.replace(folder / file.name)
+            model.rmdir()
             write_json(folder / PROOF, report)
             write_atomically(folder / "README.md", form_card(name, what, adapter, report))
-        for line in forms.summary(report):
-            say(line)
     if args.push_to_hub:
         say(f"published: {hub.push(args.out, args.push_to_hub)}")
+
+
+def demand_base(name: str, adapter: Adapter, where: Path) -> None:
+    """Refuse another base than the adapter's, before anything is computed.
+
+    Raises:
+        ConfigError: names both.
+    """
+    if Path(name).is_dir():
+        fits = manifest.digest(Path(name)) == adapter.revision
+    else:
+        fits = name == adapter.base
+    if not fits:
+        raise ConfigError(
+            f"{where} was trained for {adapter.base} at revision {adapter.revision}, and {name} is "
+            "another model: name its own base"
+        )
+
+
+def prove(args: argparse.Namespace, form: Path) -> dict[str, Any]:
+    """What `eval.proof --form` says of a form; stages know each other by their files alone.
+
+    Raises:
+        ModelError: with its words; it refused the form.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / args.out.name
+        base = Path(args.base) if Path(args.base).is_dir() else args.base
+        options: list[str | Path] = [
+            *("--instructions", args.instructions, "--inputs", args.inputs, "--base", base),
+            *("--adapter", args.adapter, "--form", form, "--samples", str(args.samples)),
+            *("--out", out),
+        ]
+        if args.require:
+            options += ["--require", *args.require]
+        _run([sys.executable, "-m", "eval.proof", *options])
+        report: dict[str, Any] = read_json(out / PROOF)
+    return report
+
+
+def _run(command: Sequence[str | Path]) -> None:
+    root = Path(__file__).parents[2]
+    absolute = [str(part.absolute()) if isinstance(part, Path) else part for part in command]
+    done = subprocess.run(absolute, cwd=root, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        said = lines[-1].removeprefix("error: ") if lines else done.stderr[-500:].strip()
+        raise ModelError(f"the proof failed: {said}")
 
 
 def _inputs(args: argparse.Namespace) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """W + λ B A (Eq. 5) for every module of an adapter, in float32, stored in bfloat16."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +9,12 @@ from dat_runtime.errors import ModelError
 from export.forms.checkpoint import convert, tensor_names, write_config
 
 _PREFIX = "base_model.model."
-_RENAMED = (("model.language_model.", "model."), ("model.visual.", "visual."))
-"""Module names of Transformers 5, and those in the files of Qwen2.5-VL on the hub."""
+_RENAMED = (
+    ("", ""),
+    ("model.language_model.", "model."),
+    ("model.visual.", "visual."),
+)
+"""How Transformers names modules, and how Qwen2.5-VL's files on the hub do."""
 
 
 class Update(NamedTuple):
@@ -64,16 +68,9 @@ def read_updates(adapter: Path, names: set[str]) -> dict[str, Update]:
     return updates
 
 
-def weight_name(module: str, names: set[str] | Mapping[str, Any], what: Path) -> str:
+def weight_name(module: str, names: set[str], what: Path) -> str:
     """What the files of the base call the weight of a module."""
-    for name in _names(module):
-        if name in names:
-            return name
+    for new, stored in _RENAMED:
+        if module.startswith(new) and f"{stored}{module.removeprefix(new)}.weight" in names:
+            return f"{stored}{module.removeprefix(new)}.weight"
     raise ModelError(f"{what} tunes {module}, which the base has not: name its own base")
-
-
-def _names(module: str) -> Iterator[str]:
-    yield f"{module}.weight"
-    for new, old in _RENAMED:
-        if module.startswith(new):
-            yield f"{old}{module.removeprefix(new)}.weight"

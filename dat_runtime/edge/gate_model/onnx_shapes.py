@@ -272,6 +272,14 @@ def _resize(step: Step) -> list[Shape]:
     return [tuple(math.floor(n * s) for n, s in zip(shape, scales, strict=True))]
 
 
+def _pad(step: Step) -> list[Shape]:
+    shape, pads = step.shapes[0], step.known(1)
+    if step.has(3) or len(pads) != 2 * len(shape) or any(not 0 <= n <= MAX_STEP for n in pads):
+        raise ValueError(f"pads {pads!r:.80} of {list(shape)}")
+    rank = len(shape)
+    return [tuple(n + pads[axis] + pads[axis + rank] for axis, n in enumerate(shape))]
+
+
 def _unsqueeze(step: Step) -> list[Shape]:
     shape = list(step.shapes[0])
     axes = step.known(1, "axes")
@@ -303,6 +311,7 @@ RULES: dict[str, Rule] = {
     "Conv": _conv,
     "MatMul": _matmul,
     **dict.fromkeys(("AveragePool", "MaxPool"), _pool),
+    "Pad": _pad,
     "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,

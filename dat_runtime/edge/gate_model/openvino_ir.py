@@ -21,7 +21,7 @@ OPERATORS = frozenset(
         *("Add", "Subtract", "Multiply", "Divide"),
         *("Sigmoid", "Swish", "HSwish", "HardSigmoid", "ReLU", "PReLU", "Clamp", "SoftMax"),
         *("Concat", "Split", "VariadicSplit", "Slice", "StridedSlice"),
-        *("Reshape", "Transpose", "Squeeze", "Unsqueeze"),
+        *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Pad"),
         # Of constant shapes, which OpenVINO's reader of ONNX works out at every bias.
         *("ShapeOf", "Broadcast"),
     }

@@ -231,6 +231,14 @@ CASES: dict[str, tuple[list[Any], dict[str, np.ndarray]]] = {
         {"to": np.array([0, -1, 32])},
     ),
     "transpose": ([make("Transpose", ["images"], ["output0"], perm=[0, 2, 3, 1])], {}),
+    "pad": (
+        [make("Pad", ["images", "pads"], ["output0"])],
+        {"pads": np.array([0, 0, 1, 2, 0, 3, 4, 5])},
+    ),
+    "average": (
+        [make("AveragePool", ["images"], ["output0"], kernel_shape=[2, 3], strides=[2, 2])],
+        {},
+    ),
     "matmul": (
         [make("MatMul", ["images", "w"], ["output0"])],
         {"w": np.ones((1, SIDE, 7), np.float32)},
@@ -270,6 +278,5 @@ def test_no_operator_holds_a_graph_or_a_size_that_values_decide() -> None:
         "Tile",
         "Range",
         "NonZero",
-        "Pad",
     }
     assert not RULES.keys() & unbounded
