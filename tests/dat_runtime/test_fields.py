@@ -35,6 +35,7 @@ ONE_OR_TWO = fields.one_of(("one", "two"))
         (fields.SHARE, [0, 1, 0.5], [-1e-9, 1.0000001, True, math.nan, "0.5"]),
         (fields.TEXT, ["", "a", "\ud800"], [b"a", 1, None, ["a"]]),
         (fields.NAME, ["a", " "], ["", None, 1]),
+        (fields.text_like(r"\d+", "digits"), ["7", "42"], ["", "4a", "4\n", "٣", 4, None]),
         (fields.FLAG, [True, False], [0, 1, None, "true"]),
         (fields.LIST, [[], [1]], [(), {}, "ab", None]),
         (fields.OBJECT, [{}, {"a": 1}], [[], None, "ab"]),
