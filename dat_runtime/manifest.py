@@ -4,7 +4,7 @@
     inputs    name -> sha256 of each input's content
     config    the resolved configuration
     code      sha256 of the source that wrote it, with all that it imports from this repository
-    versions  of prompt, schema and drawing
+    versions  of those of prompt, schema and drawing that the content depends on
     outputs   relative path -> sha256
 
 It holds no time and no path of the machine, so the same work gives the same manifest. `stage` makes
@@ -97,13 +97,14 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
     """The manifest, after every file was compared with it.
 
     Raises:
-        ManifestError: names the first file that is missing, changed or not listed, or the version
-            (of prompt, schema, drawing) that differs from this library's.
+        ManifestError: names the first file that is missing, changed or not listed, or the versions
+            (of prompt, schema, drawing) that differ from this library's.
     """
     manifest = read(folder, kind)
-    if manifest.versions != VERSIONS:
+    if others := {k: v for k, v in manifest.versions.items() if VERSIONS.get(k) != v}:
+        ours = {name: VERSIONS.get(name) for name in others}
         raise ManifestError(
-            f"{folder} was made with versions {manifest.versions}, this library has {VERSIONS}: "
+            f"{folder} was made with versions {others}, this library has {ours}: "
             "make it again, or use the library it was made with"
         )
     present = file_digests(folder)

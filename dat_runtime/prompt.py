@@ -6,12 +6,10 @@ image and the answer (`docs/decisions/003-prompt.md`). Coordinates are pixels of
 sent.
 """
 
+import hashlib
 from collections.abc import Sequence
 
-from dat_runtime.types import Detection, Size, reading_order
-
-PROMPT_VERSION = 1
-"""Changes whenever a character of a prompt would; adapters state theirs."""
+from dat_runtime.types import Box, Detection, Size, reading_order
 
 SYSTEM = (
     "You are a traffic accident analyst. Answer with one JSON object and nothing else: "
@@ -49,3 +47,24 @@ def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
         for d in sorted(detections, key=reading_order)
     )
     return f"{words} Gate boxes ({', '.join(legend)}): {listed}"
+
+
+_FRAME = Size(640, 480)
+_BOXES = (Box(10, 20.4, 318.6, 402, _FRAME), Box(400, 20, 639, 99, _FRAME))
+_EXAMPLES = (
+    None,
+    (),
+    (Detection(_BOXES[1], "severe", 0.914), Detection(_BOXES[0], "moderate", 0.6)),
+    (Detection(_BOXES[0], None, 0.555),),
+)
+"""Detections that between them lead through every line of `task_prompt`."""
+
+
+def _checksum() -> int:
+    """32 bits of the sha256 of the system message and of prompts about the examples."""
+    texts = [SYSTEM, *(task_prompt(Size(644, 476), detections) for detections in _EXAMPLES)]
+    return int.from_bytes(hashlib.sha256("\n".join(texts).encode()).digest()[:4])
+
+
+PROMPT_VERSION = _checksum()
+"""Of the text itself, so nobody has to raise it; what was made with a prompt states it."""

@@ -107,6 +107,15 @@ def _code_digest(files: Iterable[str | Path]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def _versions(own: Iterable[str], inputs: Iterable[Path]) -> dict[str, int]:
+    """This library's versions of what a stage or one of its inputs depends on."""
+    names = set(own)
+    for path in inputs:
+        if (path / NAME).is_file():
+            names |= manifest.read(path).versions.keys()
+    return {name: version for name, version in VERSIONS.items() if name in names}
+
+
 class Stage:
     """One output folder in the making.
 
@@ -129,6 +138,8 @@ class Stage:
     Args:
         code: the module that does the work; all that it imports from this repository counts too.
             A file that is not Python counts alone.
+        versions: names of those that the work itself depends on (`manifest.VERSIONS`). Those of its
+            inputs count too: an adapter belongs to the prompts that it was tuned with.
     """
 
     def __init__(
@@ -139,6 +150,7 @@ class Stage:
         inputs: Mapping[str, Path],
         config: Mapping[str, Any],
         code: Sequence[str | Path] = (),
+        versions: Iterable[str] = (),
         resumable: bool = False,
     ):
         self.out = out
@@ -152,7 +164,7 @@ class Stage:
             inputs={name: digest(path) for name, path in sorted(inputs.items())},
             config=json.loads(json.dumps(config)),  # as it will be read: tuples become lists
             code=_code_digest(code),
-            versions=VERSIONS,
+            versions=_versions(versions, inputs.values()),
             outputs={},
         )
 

@@ -21,13 +21,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dat_runtime import manifest
 from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import read_json, write_json
 from dat_runtime.stage import Stage
 from eval.answers.likelihood import read_questions, spread
-from eval.answers.model import demand_base, load
+from eval.answers.model import demand_base, load, verify_adapter
 from eval.proving import forms
 from eval.proving.forms import demand_scores
 from eval.proving.prove import Say, prove, summary
@@ -85,10 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inputs(args: argparse.Namespace) -> dict[str, Path]:
-    """The folders that the proof is about; a bundle's adapter is verified with its bundle."""
-    bundle = args.adapter.parent
-    if not (args.adapter / manifest.NAME).is_file() and (bundle / manifest.NAME).is_file():
-        manifest.verify(bundle)
+    """The folders that the proof is about."""
+    verify_adapter(args.adapter)
     inputs = {"instructions": args.instructions, "adapter": args.adapter}
     if Path(args.base).is_dir():
         inputs["base"] = Path(args.base)

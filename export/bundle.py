@@ -134,6 +134,7 @@ def make_bundle(
             "gate": gate.resolve().name,
         },
         code=[__file__],
+        versions=manifest.VERSIONS,
     )
     tuned = adapter.read_adapter(lora)
     if (tuned.base, tuned.revision) != (base.name, base.revision):

@@ -126,6 +126,8 @@ def check_parts(folder: Path) -> tuple[manifest.Manifest, Adapter]:
             f"is for {tuned.base}, revision {tuned.revision}: make the bundle again",
             path,
         )
+    if unsaid := sorted(manifest.VERSIONS.keys() - stated.versions.keys()):
+        raise ManifestError(f"states no version of {' and '.join(unsaid)}: make it again", path)
     return manifest.verify(folder, KIND), tuned
 
 

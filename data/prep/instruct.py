@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs={"data": args.data, **gate_folders},
         config=config,
         code=[__file__],
+        versions=manifest.VERSIONS,
     )
     if not stage.up_to_date():
         manifest.read(args.data, "data")

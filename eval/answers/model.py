@@ -112,6 +112,17 @@ def demand_base(name: str, revision: str | None, adapter: Path) -> str | None:
     return load_at
 
 
+def verify_adapter(adapter: Path) -> None:
+    """Verify a bundle's adapter with its bundle; another folder's manifest is its own.
+
+    Raises:
+        ManifestError: the bundle is not what its manifest states, or has another prompt.
+    """
+    bundle = adapter.parent
+    if not (adapter / manifest.NAME).is_file() and (bundle / manifest.NAME).is_file():
+        manifest.verify(bundle)
+
+
 def ends_of(model: Any) -> list[int]:
     """The tokens at which generation ends."""
     ends = model.generation_config.eos_token_id

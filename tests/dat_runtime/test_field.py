@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 import yaml
 
+from dat_runtime.prompt import PROMPT_VERSION
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
 SEVERE = {
@@ -136,7 +138,7 @@ def test_an_accident_in_front_of_a_camera_is_an_event_with_its_picture_at_the_re
             assert (data["source"], data["degraded"], data["conflict"]) == ("mllm", None, False)
             assert data["frame"] == {"width": 160, "height": 90}
             assert data["answer"]["summary"] == SEVERE["summary"]
-            assert data["versions"]["prompt"] == 1
+            assert data["versions"]["prompt"] == PROMPT_VERSION
             picture = until(lambda: _visual(client, events[0]["id"]))
             image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
             x1, y1, x2, y2 = data["roi"]

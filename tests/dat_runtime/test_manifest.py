@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dat_runtime.errors import ManifestError
-from dat_runtime.manifest import NAME, digest, read, verify
+from dat_runtime.manifest import NAME, VERSIONS, digest, read, verify
 from tests.dat_runtime.stage_folders import change, make, stage
 
 
@@ -75,13 +75,35 @@ def test_a_missing_manifest_and_another_kind_are_named(tmp_path: Path) -> None:
         verify(make(tmp_path / "out"), "gate")
 
 
-def test_other_versions_of_prompt_schema_or_drawing_are_refused(tmp_path: Path) -> None:
-    out = make(tmp_path / "out")
-    value = json.loads((out / NAME).read_text())
+def prompt_changed(folder: Path) -> None:
+    """As if the folder had been made with another prompt."""
+    value = json.loads((folder / NAME).read_text())
     value["versions"]["prompt"] += 1
-    (out / NAME).write_text(json.dumps(value))
-    with pytest.raises(ManifestError, match="was made with versions"):
+    (folder / NAME).write_text(json.dumps(value))
+
+
+def test_other_versions_of_prompt_schema_or_drawing_are_refused(tmp_path: Path) -> None:
+    out = make(tmp_path / "out", versions=VERSIONS)
+    prompt_changed(out)
+    with pytest.raises(ManifestError, match=r"was made with versions \{'prompt': \d+\}, this"):
         verify(out)
+
+
+def test_what_depends_on_the_prompt_states_it_and_nothing_else_does(tmp_path: Path) -> None:
+    data = make(tmp_path / "data")
+    instructions = make(tmp_path / "instructions", versions=["prompt"], inputs={"data": data})
+    adapter = make(tmp_path / "adapter", inputs={"instructions": instructions})
+    answers = make(tmp_path / "answers", inputs={"i": instructions, "a": adapter})
+    stated = [read(folder).versions.keys() for folder in (data, instructions, adapter, answers)]
+    assert stated == [set(), {"prompt"}, {"prompt"}, {"prompt"}]
+
+
+def test_an_adapter_of_another_prompt_is_not_paired_with_instructions(tmp_path: Path) -> None:
+    instructions = make(tmp_path / "instructions", versions=["prompt"])
+    adapter = make(tmp_path / "adapter", inputs={"instructions": instructions})
+    prompt_changed(adapter)
+    with pytest.raises(ManifestError, match=r"adapter was made with versions \{'prompt'"):
+        make(tmp_path / "answers", inputs={"i": instructions, "a": adapter})
 
 
 def test_the_digest_of_a_stage_folder_is_that_of_its_listed_outputs(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
-"""Golden prompts: a changed character is a new PROMPT_VERSION."""
+"""Golden prompts: a changed character is a new PROMPT_VERSION, and nobody has to raise it."""
 
-import hashlib
+import runpy
+from pathlib import Path
 
+import pytest
+
+import dat_runtime.prompt
 from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, task_prompt
 from dat_runtime.types import Box, Detection, Size
 
@@ -13,11 +17,42 @@ DETECTIONS = (
 )
 
 
-def test_the_prompts_are_those_of_version_1() -> None:
-    assert PROMPT_VERSION == 1
-    digest = hashlib.sha256(SYSTEM.encode()).hexdigest()
-    assert digest == "2e1dfa731bf2d7cba033faf147a59c2d918a404358dc0f1f90ad359ff55dcff7"
+def test_the_prompts_are_those_that_shipped_adapters_were_tuned_with() -> None:
     assert SYSTEM.startswith("You are a traffic accident analyst. Answer with one JSON object")
+    assert PROMPT_VERSION == 254074097  # another number: all adapters have to be tuned again
+
+
+def version_with(tmp_path: Path, old: str, new: str) -> int:
+    """The version of a copy of the module in which a text stands for another."""
+    source = Path(dat_runtime.prompt.__file__).read_text("utf-8")
+    assert old in source
+    copy = tmp_path / "changed.py"
+    copy.write_text(source.replace(old, new), "utf-8")
+    version: int = runpy.run_path(str(copy))["PROMPT_VERSION"]
+    return version
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("traffic accident analyst", "road accident analyst"),
+        ('"Image {frame.width} x', '"Picture {frame.width} x'),
+        ("found no box.", "found nothing."),
+        ("orange moderate", "amber moderate"),
+        ('"magenta"', '"pink"'),
+        ("confidence:.2f", "confidence:.1f"),
+        ("d.box.to(frame).pixels()", "d.box.pixels()"),
+        (", key=reading_order", ", key=lambda d: d.confidence"),
+        ('"; ".join', '", ".join'),
+        ("({', '.join(legend)})", "[{', '.join(legend)}]"),
+    ],
+)
+def test_each_part_of_the_text_changes_the_version(tmp_path: Path, old: str, new: str) -> None:
+    assert version_with(tmp_path, old, new) != PROMPT_VERSION
+
+
+def test_a_comment_does_not_change_the_version(tmp_path: Path) -> None:
+    assert version_with(tmp_path, "Boxes come in the order", "They come in") == PROMPT_VERSION
 
 
 def test_a_boxed_image_is_described_in_pixels_of_the_image_that_is_sent() -> None:

@@ -150,6 +150,8 @@ def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
         "dat_runtime/stage.py", "dat_runtime/manifest.py", "dat_runtime/errors.py",
         "dat_runtime/command.py", "data/__init__.py",
     }  # fmt: skip
+    for entry in ("data/prep/build.py", "train/gate.py", "train/base.py"):
+        assert "prompt.py" not in {p.name for p in sources([Path(entry)])}
     room = {p.name for p in Path("data/prep/rendering").glob("[!_]*.py")}
     primer = {p.name for p in sources([Path("data/prep/primer.py")])}
     assert primer >= room - {"public_sets.py"}

@@ -129,7 +129,7 @@ def test_an_adapter_of_another_prompt_version_is_refused(root, capsys) -> None:
     copy = root / "old-prompt"
     shutil.copytree(root / "lora", copy, dirs_exist_ok=True)
     content = json.loads((copy / manifest.NAME).read_text())
-    content["versions"]["prompt"] += 1
+    content["versions"]["prompt"] = 1
     (copy / manifest.NAME).write_text(json.dumps(content))
     assert run(root, copy) == 1
     assert "was made with versions" in capsys.readouterr().err

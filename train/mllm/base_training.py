@@ -6,15 +6,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import answer, prompt
+from dat_runtime import answer
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_json, write_yaml
-from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size
+from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size, reading_order
 from train.mllm import tiny_model, tuning
 from train.mllm.run_settings import read_settings
 
 VOCABULARY = 640
 """Entries of the tokenizer besides the special tokens; 256 of them are the bytes."""
+
+
+_INSTRUCTION = (
+    "You are a traffic accident analyst. Answer with one JSON object and nothing else: "
+    '{"count": number of accidents, '
+    '"severity": "none", "moderate" or "severe", the highest of all accidents, '
+    '"level": 1 if severe, else 0, '
+    '"score": urgency from 0 to 1, at least 0.5 exactly when level is 1, '
+    '"accidents": [{"bbox": [x1, y1, x2, y2] in pixels of the image, '
+    '"severity": "moderate" or "severe"}], '
+    '"summary": at most 200 characters}'
+)
+"""Words of the task. Not the prompt itself: a base does not change when the prompt does."""
 
 
 def make_base(folder: Path, primer: Path, config: Mapping[str, Any], name: str) -> None:
@@ -70,7 +83,7 @@ def primer_texts(primer: Path) -> Iterator[str]:
 
 
 def task_texts(seed: int, count: int = 500) -> Iterator[str]:
-    """Prompts and answers of DAT with random boxes: words for the vocabulary, nothing to learn."""
+    """Questions and answers with random boxes: words for the vocabulary, nothing to learn."""
     draw = random.Random(seed)
     frame = Size(640, 640)
     for _ in range(count):
@@ -81,6 +94,11 @@ def task_texts(seed: int, count: int = 500) -> Iterator[str]:
             severity = draw.choice(SEVERITIES)
             detections.append(Detection(Box(x1, y1, x2, y2, frame), severity, draw.random()))
         accidents = [Accident(detection.box, detection.severity) for detection in detections]
-        yield prompt.SYSTEM
-        yield prompt.task_prompt(frame, detections)
+        yield _INSTRUCTION
+        listed = "; ".join(
+            f"{d.label} {d.confidence:.2f} {list(d.box.pixels())}"
+            for d in sorted(detections, key=reading_order)
+        )
+        boxes = f" Gate boxes (orange moderate, red severe): {listed}"
+        yield f"Image 640 x 640.{boxes if listed else ' The gate found no box.'}"
         yield answer.dump(answer.target(accidents))
