@@ -6,9 +6,11 @@ sockets.
 """
 
 import asyncio
+import contextlib
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import h11
@@ -31,7 +33,15 @@ class ClosedError(SendError):
 
 
 class TooLongError(SendError):
-    """A response of more than `MAX_RESPONSE_BYTES`: endless, or not what was asked for."""
+    """A response of more bytes than it may have: endless, or not what was asked for.
+
+    Attributes:
+        status: of the response.
+    """
+
+    def __init__(self, most_bytes: int, status: int):
+        super().__init__(f"a response of more than {most_bytes:,} bytes")
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,8 @@ class Connection:
         body: bytes | AsyncIterator[bytes],
         timeout: float,
         written: Callable[[], None] = nothing,
+        *,
+        most_bytes: int = MAX_RESPONSE_BYTES,
     ) -> Response:
         """Send a request and read its response; a body in pieces goes out chunked.
 
@@ -144,22 +156,19 @@ class Connection:
 
         Raises:
             ClosedError: the other end closed the connection before it answered anything.
-            SendError: the response was not whole after `timeout` seconds, is too large, or is not
-                HTTP.
+            TooLongError: the response's body is larger than `most_bytes`.
+            SendError: the response was not whole after `timeout` seconds, or is not HTTP.
         """
         self.requests += 1
-        answered = asyncio.ensure_future(self._read())
+        answered = asyncio.ensure_future(self._read(most_bytes))
         try:
-            async with asyncio.timeout(timeout):
-                await self._send(method, target, headers, body, answered)
-                written()
-                response = await answered
+            with _named():
+                async with asyncio.timeout(timeout):
+                    await self._send(method, target, headers, body, answered)
+                    written()
+                    response = await answered
         except TimeoutError:
             raise SendError(f"no whole response in {timeout:g} s") from None
-        except (h11.LocalProtocolError, h11.RemoteProtocolError) as error:
-            raise SendError(f"the response is not HTTP ({error})") from None
-        except OSError as error:
-            raise ClosedError(f"the connection broke ({error})") from None
         finally:
             await _ended(answered)
         self._confirmed = self._written
@@ -203,16 +212,51 @@ class Connection:
         self._writer.write(content)
         await self._writer.drain()
 
-    async def _read(self) -> Response:
-        """The response that counts, after those of 1xx."""
-        head: h11.Response | None = None
+    async def get(self, target: str, headers: Sequence[tuple[str, str]]) -> Response:
+        """Ask for something of any length; the response has no body yet: `pieces` reads it.
+
+        The connection is not used again afterwards. Time is the caller's to bound.
+
+        Raises:
+            ClosedError, SendError: as `request`.
+        """
+        self.requests += 1
+        # What is not read waits at the other end, but for so much.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
+        with _named():
+            await self._send("GET", target, headers, b"", asyncio.Future())
+            return await self._head()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body of what `get` asked for, as it comes.
+
+        Raises:
+            ClosedError, SendError: as `request`.
+        """
+        while True:
+            with _named():
+                content = await self._piece()
+            if content is None:
+                return
+            yield content
+
+    async def _read(self, most_bytes: int) -> Response:
+        head = await self._head()
         body = bytearray()
+        while (content := await self._piece()) is not None:
+            body += content
+            if len(body) > most_bytes:
+                raise TooLongError(most_bytes, head.status)
+        return replace(head, body=bytes(body))
+
+    async def _head(self) -> Response:
+        """The response that counts, after those of 1xx; without its body."""
         informational = 0
         while True:
             event = self._protocol.next_event()
             if event is h11.NEED_DATA:
                 content = await self._reader.read(READ_BYTES)
-                if not content and head is None:
+                if not content:
                     raise ClosedError("the receiver closed the connection before it answered")
                 self._protocol.receive_data(content)
             elif isinstance(event, h11.InformationalResponse):
@@ -220,16 +264,20 @@ class Connection:
                 if informational > MAX_INFORMATIONAL:
                     raise SendError(f"more than {MAX_INFORMATIONAL} responses of 1xx")
             elif isinstance(event, h11.Response):
-                head = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > MAX_RESPONSE_BYTES:
-                    raise TooLongError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
-                names = {k.decode("ascii"): v.decode("latin-1") for k, v in head.headers}
-                return Response(head.status_code, names, bytes(body))
+                names = {k.decode("ascii"): v.decode("latin-1") for k, v in event.headers}
+                return Response(event.status_code, names, b"")
             else:
                 raise ClosedError("the receiver closed the connection")
+
+    async def _piece(self) -> bytes | None:
+        """More of a body; `None` at its end."""
+        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+            self._protocol.receive_data(await self._reader.read(READ_BYTES))
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return None
+        raise ClosedError("the receiver closed the connection")
 
     def progress(self) -> Progress:
         """How far this connection's bytes came.
@@ -260,6 +308,19 @@ class Connection:
         acknowledged = self.progress().acknowledged
         self._writer.transport.abort()
         return acknowledged
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """What h11 and the socket raise, as kinds of `SendError`; time that is over stays as it is."""
+    try:
+        yield
+    except (h11.LocalProtocolError, h11.RemoteProtocolError) as error:
+        raise SendError(f"the response is not HTTP ({error})") from None
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ClosedError(f"the connection broke ({error})") from None
 
 
 async def _ended(task: "asyncio.Future[Response]") -> None:

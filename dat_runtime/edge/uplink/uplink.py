@@ -8,13 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.alert_lane import AlertLane
-from dat_runtime.edge.uplink.download import download
 from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.outbox import Outbox
@@ -118,39 +116,6 @@ class Uplink:
         if self._main is not None:
             self._main.cancel()
 
-    def download(
-        self,
-        url: str,
-        file: Path,
-        *,
-        sha256: str,
-        size: int,
-        bytes_per_s: float,
-        authorities: Path | None = None,
-    ) -> None:
-        """See `download.download`; waits until the file is there. From a thread of the caller's.
-
-        Nothing comes while alerts wait, bytes are on their way, or the way in use is metered.
-
-        Raises:
-            DownloadError: it did not come.
-        """
-        coming = download(
-            url,
-            file,
-            sha256=sha256,
-            size=size,
-            bytes_per_s=bytes_per_s,
-            is_busy=self._is_busy,
-            authorities=authorities,
-        )
-        asyncio.run_coroutine_threadsafe(coming, self._loop).result()
-
-    def _is_busy(self) -> bool:
-        used = self._used
-        under_way = self._outbox.alerts or self._paths[used].in_flight
-        return bool(under_way) or self._settings[used].metered
-
     @property
     def state(self) -> UplinkState:
         """What the uplink knows of itself now; from any thread."""
@@ -180,7 +145,7 @@ class Uplink:
             self._loop.close()
 
     async def _end(self) -> None:
-        """End what still runs, such as a download, so that nothing holds a connection."""
+        """End what still runs, so that nothing holds a connection."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

@@ -78,14 +78,6 @@ def serve(handler: BaseHTTPRequestHandler, content: bytes | mmap.mmap) -> None:
     handler.wfile.write(piece)
 
 
-def whole(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """All of it, as a server does that knows no parts."""
-    handler.send_response(200)
-    handler.send_header("content-length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
-
-
 def endless(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     """A body that never ends."""
     handler.send_response(206)
@@ -94,6 +86,39 @@ def endless(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     handler.end_headers()
     while not handler.server.ended.is_set():
         handler.wfile.write(b"x" * 65536)
+
+
+def _whole_head(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("content-length", str(len(content)))
+    handler.end_headers()
+
+
+def endless_whole(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """No parts of files, and a body that never ends."""
+    handler.send_response(200)
+    handler.send_header("connection", "close")
+    handler.end_headers()
+    while not handler.server.ended.is_set():
+        handler.wfile.write(b"x" * 65536)
+
+
+def slow_whole(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """No parts of files, and after half of it a byte now and then."""
+    _whole_head(handler, content)
+    handler.wfile.write(content[: len(content) // 2])
+    for byte in content[len(content) // 2 :]:
+        if handler.server.ended.is_set():
+            return
+        handler.wfile.write(bytes([byte]))
+        time.sleep(0.02)
+
+
+def short_whole(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """No parts of files, and the connection breaks after half of it."""
+    _whole_head(handler, content)
+    handler.wfile.write(content[: len(content) // 2])
+    handler.close_connection = True
 
 
 def endless_head(handler: BaseHTTPRequestHandler, content: bytes) -> None:

@@ -1,11 +1,14 @@
 """Test 30: endless, slow, truncated and swapped downloads, over HTTP and from a folder."""
 
 import fcntl
+import functools
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -81,7 +84,9 @@ def test_a_bundle_comes_from_a_stick(
         (lying_server.byte_by_byte, Unreachable, "1 bytes came, expected 32,768"),
         (lying_server.truncated, WrongFile, "ends after"),
         (lying_server.swapped, WrongFile, "sha256 differs"),
-        (lying_server.whole, Unreachable, "does not serve parts"),
+        (lying_server.endless_whole, WrongFile, "without an end"),
+        (lying_server.slow_whole, Unreachable, r"less than 32,768 bytes came in 0\.5 s"),
+        (lying_server.short_whole, Unreachable, "not HTTP"),
         (lying_server.elsewhere, Unreachable, "status 302"),
     ],
 )
@@ -147,12 +152,28 @@ def test_a_server_that_is_not_there_is_said(published: SmallRepository, tmp_path
         client(published, url, tmp_path).refresh()
 
 
-def test_statements_come_whole_from_a_server_that_knows_no_parts(
-    published: SmallRepository, server: LyingServer, tmp_path: Path
+def test_an_update_comes_from_a_web_server_that_knows_no_parts_of_files(
+    published: SmallRepository, tmp_path: Path
 ) -> None:
-    server.lies["json"] = lying_server.whole
-    server.lies = {r"metadata/(?!2\.root)": lying_server.whole}
-    assert only_offer(client(published, server.url, tmp_path)).version == "1"
+    # Statements larger than a piece too.
+    many = LARGE | {f"notes/{number:02}-{'n' * 100}": b"note" for number in range(50)}
+    for version in ("2", "3", "4"):
+        published.publish(version, many)
+    serves = functools.partial(QuietHandler, directory=published.store.folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), serves) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        repository = client(published, f"http://127.0.0.1:{server.server_port}", tmp_path)
+        first = repository.refresh()[-1]
+        assert holds(repository.download(first, tmp_path / "bundle"), LARGE)
+        server.shutdown()
+    assert (tmp_path / "trusted/targets.json").stat().st_size > PIECE
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """`python -m http.server`."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_a_download_that_broke_off_goes_on_where_it_was(

@@ -22,9 +22,15 @@ def server():
             if server.faults and server.faults.pop(0) == "close":
                 self.close_connection = True
                 return
+            if not server.knows_ranges:
+                self.send_response(200)
+                self.send_header("content-length", str(len(server.content)))
+                self.end_headers()
+                self.wfile.write(server.content)
+                return
             first, last = map(int, self.headers["range"].removeprefix("bytes=").split("-"))
             piece = server.content[first : last + 1]
-            self.send_response(206 if server.knows_ranges else 200)
+            self.send_response(206)
             self.send_header("content-range", f"bytes {first}-{last}/{len(CONTENT)}")
             self.send_header("content-length", str(len(piece)))
             self.end_headers()
@@ -98,8 +104,53 @@ def test_more_than_was_stated_is_never_kept(server, tmp_path):
     assert (tmp_path / "adapter").read_bytes() == CONTENT
 
 
-def test_a_server_without_ranges_is_given_up_at_once(server, tmp_path):
+@pytest.mark.parametrize("had", [b"", CONTENT[: 2 * PIECE], b"other" * PIECE])
+def test_a_server_without_ranges_gives_the_whole_file_from_its_beginning(server, tmp_path, had):
     server.knows_ranges = False
-    with pytest.raises(DownloadError, match="does not serve parts"):
+    (tmp_path / "adapter.part").write_bytes(had)
+    bring(server, tmp_path / "adapter")
+    assert (tmp_path / "adapter").read_bytes() == CONTENT
+    assert server.ranges[-1] is None
+
+
+def test_the_rate_of_a_whole_file_is_capped_too(server, tmp_path):
+    server.knows_ranges = False
+    began = time.monotonic()
+    bring(server, tmp_path / "adapter", rate=len(CONTENT) / 0.5)
+    # All but the last of the five pieces is waited for.
+    assert time.monotonic() - began >= 0.35
+
+
+def test_a_whole_file_waits_too_while_something_more_important_is_under_way(server, tmp_path):
+    server.knows_ranges = False
+    part = tmp_path / "adapter.part"
+    looks = []
+
+    def is_busy():
+        """From the second piece on, for three looks."""
+        here = part.stat().st_size if part.exists() else 0
+        if here < PIECE or len(looks) == 3:
+            return False
+        looks.append(here)
+        return True
+
+    bring(server, tmp_path / "adapter", is_busy=is_busy)
+    assert len(set(looks)) == 1
+    assert looks[0] < len(CONTENT)
+    assert (tmp_path / "adapter").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("more", [b"x", b"x" * 3 * PIECE])
+def test_a_whole_file_that_is_longer_than_stated_is_refused(server, tmp_path, more):
+    server.knows_ranges = False
+    server.content = CONTENT + more
+    with pytest.raises(DownloadError, match="more than 163,963 bytes"):
         bring(server, tmp_path / "adapter")
-    assert len(server.ranges) == 1
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_whole_file_that_ends_too_early_is_refused(server, tmp_path):
+    server.knows_ranges = False
+    server.content = CONTENT[:-1]
+    with pytest.raises(DownloadError, match="ends after 163,962 bytes"):
+        bring(server, tmp_path / "adapter")
