@@ -44,6 +44,16 @@ def test_a_copy_looks_like_its_original(change):
         assert looks.distance(looks.look_of(original), copy) <= looks.SAME_PICTURE
 
 
+@pytest.mark.parametrize("size", [(1280, 720), (720, 576), (417, 311)])
+def test_a_picture_of_another_size_has_nearly_the_same_look(size):
+    distances = []
+    for seed in range(10):
+        original = scene(seed, 640)
+        copy = encoded(original.resize(size))
+        distances.append(looks.distance(looks.look_of(original), looks.look_of(copy)))
+    assert max(distances) <= 6, distances
+
+
 def test_unrelated_pictures_do_not_look_alike():
     found = [looks.look_of(scene(seed, 64)) for seed in range(1000)]
     pairs = np.concatenate(list(looks.alike(found, 255)))

@@ -115,7 +115,7 @@ def look_distance(frames):
 
 
 def test_an_accident_that_moves_before_a_still_camera_is_no_contradiction(frames):
-    for left in (100, 110):
+    for left in (100, 108):
         image, place = with_car(scene(3), left)
         frames.add(image, Accident(place, "severe"))
     assert look_distance(frames) <= RADIUS
