@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
+from dat_runtime.edge.updates.disk import demand_space
 from dat_runtime.edge.updates.fetching import Fetch, base_of, copy, fetch_of
 from dat_runtime.edge.updates.offer import Offer, OfferedFile, Target, offers_in, target_path
 from dat_runtime.edge.updates.refusals import (
@@ -43,9 +43,6 @@ LIMITS = UpdaterConfig(
 """Bytes of each kind of metadata; a release of 8 files takes 3 kB of the targets'."""
 
 ROLES = ("root", "timestamp", "snapshot", "targets")
-
-SPARE_BYTES = 50_000_000
-"""Of the disk that stay free."""
 
 
 class Repository:
@@ -145,7 +142,7 @@ class Repository:
         coming = into.with_name(f".{into.name}.coming")
         try:
             coming.mkdir(parents=True, exist_ok=True)
-            _demand_space(coming, offer)
+            demand_space(coming, offer.length)
             for file in offer.files:
                 self._bring(offer, file, coming / file.path, have)
             _remove_others(coming, offer)
@@ -215,16 +212,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _target(file: TargetFile) -> Target:
     return Target(file.length, file.hashes.get("sha256", ""), file.custom)
-
-
-def _demand_space(folder: Path, offer: Offer) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < offer.length + SPARE_BYTES:
-        raise UpdateError(
-            f"the disk has {free:,} bytes left, the bundle takes {offer.length:,} and "
-            f"{SPARE_BYTES:,} are to stay free",
-            folder,
-        )
 
 
 def _is(path: Path, file: OfferedFile) -> bool:

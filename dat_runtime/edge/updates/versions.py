@@ -16,10 +16,12 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dat_runtime import manifest
+from dat_runtime.edge.updates.disk import demand_space
 from dat_runtime.edge.updates.switch import State, as_json, from_json
 from dat_runtime.errors import DatError, ManifestError
 from dat_runtime.files import read_json, sync_folder, write_atomically
@@ -104,13 +106,13 @@ class Versions:
         """A copy of a folder among what is coming; links in it stay links, to be refused.
 
         Raises:
-            VersionsError: it is larger than any bundle, or cannot be copied.
+            UpdateError: the disk has no room for it.
+            VersionsError: it is larger than any bundle, holds what is no file, or cannot be copied.
         """
         made = self.incoming / "bundle"
         try:
-            size = sum(path.lstat().st_size for path in bundle.rglob("*"))
-            if size > MOST_BYTES:
-                raise VersionsError(f"{size:,} bytes, expected at most {MOST_BYTES:,}", bundle)
+            size = _size(bundle)
+            demand_space(self.incoming, size)
             shutil.copytree(bundle, made, symlinks=True)
         except (OSError, shutil.Error) as error:
             raise VersionsError(f"cannot be copied ({error})", bundle) from None
@@ -196,6 +198,24 @@ def version_of(bundle: Path) -> str:
         ManifestError: it has no manifest.
     """
     return manifest.digest(bundle / manifest.NAME)[:16]
+
+
+def _size(bundle: Path) -> int:
+    """Bytes of the files in a folder.
+
+    Raises:
+        VersionsError: they are more than any bundle has, or one is a device or a pipe, which may
+            have no end.
+    """
+    size = 0
+    for path in bundle.rglob("*"):
+        about = path.lstat()
+        if not (path.is_symlink() or path.is_dir() or stat.S_ISREG(about.st_mode)):
+            raise VersionsError("is not a plain file", path)
+        size += about.st_size
+        if size > MOST_BYTES:
+            raise VersionsError(f"more than {MOST_BYTES:,} bytes, no bundle has so many", bundle)
+    return size
 
 
 def _sync(folder: Path) -> None:

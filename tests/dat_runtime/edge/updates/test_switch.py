@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from dat_runtime.edge.updates import switch
 from dat_runtime.edge.updates.probation import Measured
+from dat_runtime.edge.updates.refusals import UpdateError
 from dat_runtime.edge.updates.switch import Looked, Signed, State, as_json, from_json
 from dat_runtime.edge.updates.versions import Versions, VersionsError
 
@@ -130,5 +133,27 @@ def test_a_link_among_what_is_brought_stays_one_and_a_folder_that_is_too_large_i
         assert (versions.bring(tmp_path / "given") / "link").is_symlink()
     (tmp_path / "given" / "large").write_bytes(b"")
     os.truncate(tmp_path / "given" / "large", 9 << 30)
-    with versions.installing(), pytest.raises(VersionsError, match="at most"):
+    with versions.installing(), pytest.raises(VersionsError, match="more than 8,589"):
         versions.bring(tmp_path / "given")
+
+
+def test_a_pipe_or_a_device_among_what_is_brought_is_refused_and_not_read(tmp_path: Path) -> None:
+    versions = Versions(tmp_path / "bundle")
+    (tmp_path / "given").mkdir()
+    os.mkfifo(tmp_path / "given" / "endless")
+    with versions.installing(), pytest.raises(VersionsError, match="endless: is not a plain file"):
+        versions.bring(tmp_path / "given")
+
+
+def test_a_folder_that_would_fill_the_disk_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = Versions(tmp_path / "bundle")
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "gate.onnx").write_bytes(b"x" * 1000)
+    left = SimpleNamespace(free=50_000_999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: left)
+    with versions.installing():
+        with pytest.raises(UpdateError, match="the disk has 50,000,999 bytes left"):
+            versions.bring(tmp_path / "given")
+        assert not any(versions.incoming.iterdir())
