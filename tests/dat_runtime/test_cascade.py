@@ -145,6 +145,21 @@ def test_the_bound_on_missed_severe_accidents_outlasts_any_load() -> None:
     assert "drop" not in decisions
 
 
+@pytest.mark.parametrize(("day", "price", "then"), [(0.35, 0.9, 0.0), (0.0, 0.0, 0.35)])
+def test_a_day_at_an_end_of_the_prices_is_forgotten_in_minutes(
+    day: float, price: float, then: float
+) -> None:
+    # Whatever the price, 0.35 is asked about and 0 is not.
+    held = Budget(0.5, 0.1, Costs(mllm_error=0.1), low_at_most=0.3)
+    controller = LoadController(Routing(0.0, held.band(0.1, False), budget=held))
+    for _ in range(3_000):
+        controller.decide(day)
+    assert controller.price == pytest.approx(price)
+    for _ in range(500):  # log-odds of 12 to the middle, 0.025 a frame
+        controller.decide(then)
+    assert abs(controller.price - price) > 0.5
+
+
 def test_a_controller_without_a_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="budget"):
         LoadController(Routing())

@@ -24,6 +24,7 @@ from dat_runtime.draw import (
     model_frame,
     representative_roi,
     resize,
+    roi_corners,
     roi_crop,
     seen_as_png,
     size_of,
@@ -101,6 +102,10 @@ def test_boxes_follow_the_size_of_the_image() -> None:
     boxed = boxed_image(grey(400, 240), [detection(10, 20, 50, 60)])
     rows, columns = np.nonzero((boxed != 90).any(axis=2))
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (20, 40, 100, 120)
+
+
+def test_a_crop_is_where_the_detection_lies_in_an_image_of_another_size() -> None:
+    assert roi_corners(Size(400, 360), detection(10, 20, 50, 60)) == (12, 48, 108, 192)
 
 
 edges = st.floats(-50, 250)

@@ -162,6 +162,14 @@ def test_a_gate_that_sees_hundreds_of_accidents_tells_the_64_surest() -> None:
     assert len(event.json) < 16_384
 
 
+def test_what_the_gate_saw_in_another_frame_is_told_in_the_pictures_and_inside_it() -> None:
+    half = Size(175, 175)
+    seen = [Detection(Box(-10, 50, 60, 180, half), "severe", 0.9)]
+    event = event_of("e", IMAGE, seen, None, SENT)
+    assert event.assessment.accidents[0].box == Box(0, 50, 120, 175, FRAME)
+    assert event.alert.roi == (0, 38, 132, 175)
+
+
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), -1, 1e12])
 def test_a_time_that_no_alert_can_state_is_refused(at: float) -> None:
     with pytest.raises(ValueError, match="captured_at"):

@@ -35,11 +35,12 @@ def test_priorities_lie_in_the_unit_interval_whatever_the_number_of_levels(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"level": 2, "score": 0.5}, "level"),
+        ({"level": 2, "score": 0.5}, r"level must be in 0\.\.1,"),
         ({"level": -1, "score": 0.5}, "level"),
         ({"level": 1, "score": 1.01}, "score"),
         ({"level": 1, "score": float("nan")}, "score"),
         ({"level": 1, "score": 0.5, "beta": 1.0}, "beta"),
+        ({"level": 1, "score": 0.5, "beta": 0.0}, "beta"),
         ({"level": 0, "score": 0.5, "levels": 1}, "levels"),
     ],
 )
@@ -69,3 +70,8 @@ def test_target_scores_grow_with_the_scene() -> None:
     small, large = accident("moderate", 20), accident("moderate", 60)
     assert target_score([small]) == pytest.approx(0.13)
     assert target_score([small]) < target_score([small, small]) < target_score([large])
+
+
+def test_a_target_score_has_two_decimals() -> None:
+    assert target_score([accident("moderate", 33)]) == 0.18
+    assert target_score([accident("severe", 33)]) == 0.68

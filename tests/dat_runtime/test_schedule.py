@@ -333,6 +333,33 @@ def test_a_visual_exactly_at_its_deadline_goes_and_one_byte_later_does_not():
     assert visuals(plan([replace(late, box_bytes=651)], 1000)) == [("a", "box")]
 
 
+@pytest.mark.parametrize("planner", [scalar_plan, vectorised_plan])
+def test_at_the_very_capacity_and_deadline_both_planners_take_a_unit_and_no_byte_more(planner):
+    limits = Limits(1000, 1000, 1.5, 1.0)
+    full = event("full", json=400, box=600, at=0.5)  # sent 1,000 of 1,000 bytes; 0.5 + 1.0 = 1.5
+    assert sent(planner([full], limits)) == [("full", "json"), ("full", "box")]
+    assert visuals(planner([replace(full, box_bytes=601)], limits)) == []
+    assert visuals(planner([replace(full, captured_at=0.49)], limits)) == []
+    assert visuals(planner([replace(full, captured_at=0.49, box_bytes=590)], limits))
+    assert planner([event(json=1000)], limits)
+    assert not planner([event(json=1001)], limits)
+
+
+@pytest.mark.parametrize("planner", [scalar_plan, vectorised_plan])
+@pytest.mark.parametrize(("now", "last", "taken"), [(None, 100, 1), (None, 101, 0), (1.0, 100, 1)])
+def test_the_last_of_many_rounds_fills_the_capacity_to_the_byte(planner, now, last, taken):
+    # In order of score; each large one fits alone and not after its small one: a round of its own.
+    sizes = []
+    for i in range(12):
+        sizes += [75, 1000 - 75 * i]
+    sizes.append(last)
+    scored = [(100 - place) * size for place, size in enumerate(sizes)]
+    events = [event(f"e{i}", scored[i], json=size) for i, size in enumerate(sizes)]
+    planned = planner(events, Limits(1000, 1000, 1.5, now))
+    assert sum(unit.event_id == "e24" for unit in planned) == taken
+    assert len(planned) == 12 + taken
+
+
 def test_the_time_is_one_quotient_and_not_a_sum_of_quotients():
     events = [event(f"{i}", json=1) for i in range(10)]
     assert plan(events, 10.0, interval=1.0)[2].done_at == 3 / 10.0 != 0.1 + 0.1 + 0.1

@@ -207,6 +207,17 @@ def test_a_whole_folder_whose_move_was_cut_off_is_moved(tmp_path: Path, resumabl
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_whole_folder_is_not_moved_over_one_that_no_stage_made(tmp_path: Path) -> None:
+    out = tmp_path / "photos"
+    cut_off_at_the_move(out)
+    out.mkdir()
+    (out / "holiday.jpg").write_bytes(b"mine")
+    assert not stage(out).up_to_date()
+    assert (out / "holiday.jpg").read_bytes() == b"mine"
+    with pytest.raises(ManifestError, match="was not made by a stage"):
+        make(out)
+
+
 def test_what_changed_before_its_move_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (cut_off_at_the_move(out) / "b.txt").write_text("changed")

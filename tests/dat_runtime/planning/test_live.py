@@ -238,6 +238,19 @@ def test_what_is_removed_does_not_go(kind, left):
     assert [c.kind for _, c in drained(waiting)] == left
 
 
+def test_what_was_to_go_next_and_is_removed_or_replaced_does_not_go_next():
+    waiting = queue()
+    waiting.add(event("first", 0.9, json_sent=True))
+    waiting.add(event("second", 0.8, json_sent=True))
+    assert waiting.next_visual(0.0).event_id == "first"
+    waiting.remove("first")
+    assert waiting.next_visual(0.0).event_id == "second"
+    waiting.add(event("second", 0.8, visual=500, json_sent=True))
+    assert waiting.next_visual(0.0).size == 500
+    waiting.add(event("third", 0.9, visual=500, json_sent=True))
+    assert waiting.next_visual(0.0).event_id == "third"
+
+
 def test_a_chunk_of_what_was_removed_or_replaced_is_passed_over():
     waiting = queue()
     waiting.add(event("a", visual=6_000, json_sent=True))

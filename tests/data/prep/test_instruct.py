@@ -205,3 +205,31 @@ def test_a_frame_too_long_for_the_model_is_refused_by_name(
     picture = tmp_path / "data" / "images" / "train" / "ribbon.jpg"
     complaint = f"{picture}: no image for the model: side ratio above 20"
     assert complaint in capsys.readouterr().err
+
+
+def test_the_truth_to_score_against_is_that_of_the_test_part(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", {"a": (100, 100)})
+    truths = {}
+    with Stage(data, kind="data", inputs={}, config={"n": 2}) as folder:
+        for split in SPLITS:
+            (folder / "images" / split).mkdir(parents=True)
+            name = f"images/{split}/a.jpg"
+            (folder / name).write_bytes((data / name).read_bytes())
+            line = {"image_id": "a", "image": name, "width": 100, "height": 100, "accidents": []}
+            truths[split] = json.dumps(line) + "\n"
+            (folder / f"truth_{split}.jsonl").write_text(truths[split])
+    out = tmp_path / "raw"
+    assert instruct.main(["--data", str(data), "--inputs", "raw", "--out", str(out)]) == 0
+    assert (out / "truth.jsonl").read_text() == truths["test"]
+
+
+def test_a_folder_that_holds_a_gates_files_and_is_none_is_refused(
+    tmp_path: Path, gate_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path / "data")
+    with Stage(tmp_path / "other", kind="bundle", inputs={}, config={}) as folder:
+        for name in ("gate.json", "gate.onnx"):
+            (folder / name).write_bytes((gate_folder / name).read_bytes())
+    assert run(tmp_path, tmp_path / "other") == 1
+    assert "other holds 'bundle', expected 'gate'" in capsys.readouterr().err
+    assert not (tmp_path / "instructions").exists()

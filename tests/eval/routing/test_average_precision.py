@@ -1,10 +1,12 @@
 """Average precision when frames count more than once, and of a gate with one class."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dat_runtime.truth import Frame
-from dat_runtime.types import Accident, Box, Detection
+from dat_runtime.types import Accident, Box, Detection, Size
 from eval.routing.average_precision import match, mean_average_precision
 from tests.eval.routing.seven_frames import SIZE, TRUTH, detection, records
 
@@ -49,3 +51,13 @@ def test_a_gate_of_one_class_is_right_whatever_the_severity() -> None:
     one = mean_average_precision(match(truth, found, False), np.ones(7, int))
     assert one[0] > 0.7  # the third frame's second box lies under its first
     assert mean_average_precision(match(truth, found, True), np.ones(7, int))[0] == 0
+
+
+def test_a_detection_in_a_frame_of_another_size_counts_as_in_the_truths() -> None:
+    truth, found = random_frames(12)
+    small = Size(SIZE.width // 2, SIZE.height // 4)
+    moved = [[replace(d, box=d.box.to(small)) for d in in_frame] for in_frame in found]
+    once = np.ones(12, int)
+    here = mean_average_precision(match(truth, found, True), once)
+    assert mean_average_precision(match(truth, moved, True), once) == pytest.approx(here)
+    assert here[0] > 0.2

@@ -82,6 +82,12 @@ def test_a_missing_answer_fails_parse_schema_and_rule_and_is_no_violation() -> N
     assert [found[m] for m in metrics.TABLE_2] == [0, 0, 0, 0]
 
 
+def test_an_answer_that_does_not_parse_is_there_and_one_that_never_came_is_missing() -> None:
+    measures = metrics.measure([frame(), frame(), frame()], ["no JSON", None, answer()])
+    assert measures.missing.tolist() == [False, True, False]
+    assert measures.verdicts[:, 0].tolist() == [False, False, True]
+
+
 def test_without_true_boxes_the_box_metrics_are_undefined() -> None:
     found = metrics.score(metrics.measure([frame(), frame()], [answer(), "x"]), resamples=20)
     for name in ("bbox_miou", "recall_50"):

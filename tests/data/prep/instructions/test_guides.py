@@ -124,6 +124,22 @@ def test_a_tally_counts_what_is_found_missed_and_too_many() -> None:
     )  # fmt: skip
 
 
+def test_the_surest_detection_chooses_first_in_whatever_order_they_come() -> None:
+    truth = labelled((0, 0), (12, 0))
+    pair = [detection(6, 0, 0.5), detection(0, 0, 0.9)]  # the first overlaps both, the second one
+    for detections in (pair, pair[::-1]):
+        tally = Tally()
+        tally.add(truth, detections)
+        assert (tally.missed, tally.extra) == (0, 0)
+
+
+def test_half_an_overlap_finds_an_accident_in_a_frame_of_any_size() -> None:
+    tally = Tally()
+    tally.add(labelled((0, 0)), [Detection(Box(0, 0, 10, 10, Size(50, 100)), "moderate", 0.5)])
+    tally.add(labelled((0, 0)), [Detection(Box(0, 0, 20, 9.9, FRAME), "moderate", 0.5)])
+    assert (tally.accidents, tally.missed, tally.extra) == (2, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -1,9 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
 
+from dat_runtime.types import Size
 from data.prep.build import main
-from data.prep.splitting.assign import PAPER_NEGATIVES, by_frame
+from data.prep.importers.source_frame import SourceFrame
+from data.prep.pictures.prepare import Prepared
+from data.prep.prepared.kept import Kept
+from data.prep.splitting.assign import PAPER_NEGATIVES, by_frame, leak_free, published
 from tests.data.prep.source_builder import jpeg, picture
 
 
@@ -29,6 +34,30 @@ def test_the_split_depends_on_content_and_seed_not_on_order():
     digests = [str(i) for i in range(100)]
     assert by_frame(digests, 0) == by_frame(digests[::-1], 0)
     assert by_frame(digests, 0) != by_frame(digests, 1)
+
+
+def negatives(count):
+    kept = []
+    for i in range(count):
+        source = SourceFrame(f"n{i}", None, Path(f"n{i}.jpg"), f"n{i}.jpg", negative=True)
+        kept.append(Kept(source, Prepared(f"{i:064x}", Size(64, 48), "", ()), str(i), i, group=i))
+    return kept
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        lambda kept, seed: published(kept, by_clip=False, seed=seed),
+        lambda kept, seed: published(kept, by_clip=True, seed=seed),
+        lambda kept, seed: leak_free(kept, {}, seed),
+    ],
+    ids=["by frame", "by clip", "leak-free"],
+)
+def test_the_seed_decides_whichever_rule_splits(split):
+    first = [frame.split for frame in split(negatives(50), 1)]
+    assert first == [frame.split for frame in split(negatives(50), 1)]
+    assert first != [frame.split for frame in split(negatives(50), 2)]
+    assert set(first) == {"train", "val", "test"}
 
 
 def test_negatives_of_a_clip_stay_together_when_asked(source, tmp_path):

@@ -23,3 +23,12 @@ def test_a_stratum_that_is_to_have_none_in_a_split_has_none_there():
     members = [Member(number, "moderate", str(number)) for number in range(40)]
     splits = by_groups(members, {"moderate": {"train": 3, "val": 1, "test": 0}}, seed=0)
     assert [splits.count(split) for split in ("train", "val", "test")] == [30, 10, 0]
+
+
+def test_another_seed_places_groups_alike_elsewhere():
+    members = [Member(number, "moderate", str(number)) for number in range(40)]
+    shares = {"moderate": {"train": 2, "val": 1, "test": 1}}
+    splits = by_groups(members, shares, seed=0)
+    assert splits == by_groups(members, shares, seed=0) != by_groups(members, shares, seed=1)
+    backwards = by_groups(members[::-1], shares, seed=0)
+    assert backwards[::-1] == splits

@@ -1,0 +1,211 @@
+"""Changes of a room's code that no test notices: mutmut on one folder or file.
+
+    make mutants ROOM=dat_runtime/planning
+    python -m benchmarks.mutants dat_runtime/planning --jobs 2
+
+mutmut changes one operator, number, argument or text of a function at a time and runs the tests
+that reach it: of those of the mirrored folder or file, and of those beside it that import the room.
+What they do not notice is printed as a diff. It calls for a sharp test or, where nothing can notice
+it, for an entry with the reason in benchmarks/equivalent_mutants.txt. Tests marked slow are left
+out, and Hypothesis draws the same examples each time.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import chdir
+from pathlib import Path
+
+from dat_runtime.command import command
+from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.stage import ROOT
+
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
+TOPS = ("benchmarks", "configs", "data", "eval", "export", "tests", "train", "dat_runtime")
+NOTICED = frozenset({"killed", "timeout", "segfault", "suspicious"})
+
+PROFILE = """\
+from hypothesis import HealthCheck, Phase, settings
+
+# A failure is enough, so nothing is shrunk.
+settings.register_profile(
+    "mutants",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("mutants")
+"""
+
+Change = tuple[str, str, str]
+"""File, the lines as they are, and what they were changed to."""
+
+
+@reports_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = command("benchmarks.mutants", __doc__)
+    parser.add_argument("room", type=Path, help="a folder or file of the repository")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    parser.add_argument("--tests", type=Path, nargs="+", help="instead of those that are found")
+    args = parser.parse_args(argv)
+    room = _in_repository(args.room)
+    tests = args.tests or list(tests_of(room))
+    if not tests:
+        raise ConfigError(f"{room} has no tests of its own: name some by --tests")
+    folder = ROOT / "runs" / "mutants" / room.with_suffix("").as_posix().replace("/", ".")
+    _prepare(folder, room, tests)
+    print(f"[mutants] {room}: {' '.join(map(str, tests))}", flush=True)
+    mutmut = Path(sys.executable).with_name("mutmut")
+    run = subprocess.run([mutmut, "run", "--max-children", str(args.jobs)], cwd=folder)
+    if run.returncode:
+        raise ConfigError(f"mutmut did not finish in {folder}: see above")
+    return _report(folder, room)
+
+
+def _in_repository(room: Path) -> Path:
+    path = room.resolve()
+    if not path.exists() or not path.is_relative_to(ROOT) or path == ROOT:
+        raise ConfigError(f"{room} is no folder or file of {ROOT}")
+    return path.relative_to(ROOT)
+
+
+def tests_of(room: Path) -> Iterator[Path]:
+    """The mirrored tests of a room, then the test files beside them that import it.
+
+    A folder is often reached by a module in front of it, so for a folder that is followed too.
+    """
+    mirrored = Path("tests") / room
+    if room.suffix:
+        mirrored = mirrored.with_name(f"test_{room.name}")
+    if (ROOT / mirrored).exists():
+        yield mirrored
+    wanted = {_dotted(room)}
+    if not room.suffix:
+        fronts = (ROOT / room.parent).glob("*.py")
+        wanted |= {_dotted(path.relative_to(ROOT)) for path in fronts if _imports(path, wanted)}
+    for path in sorted((ROOT / mirrored.parent).glob("test_*.py")):
+        if path != ROOT / mirrored and _imports(path, wanted):
+            yield path.relative_to(ROOT)
+
+
+def _dotted(path: Path) -> str:
+    return path.with_suffix("").as_posix().replace("/", ".")
+
+
+def _imports(path: Path, modules: set[str]) -> bool:
+    text = path.read_text("utf-8")
+    forms = [f"from {m} import" for m in modules] + [f"from {m}." for m in modules]
+    for module in modules:
+        package, _, name = module.rpartition(".")
+        forms.append(f"from {package} import {name}\n")
+    return any(form in text for form in forms)
+
+
+def _prepare(folder: Path, room: Path, tests: Sequence[Path]) -> None:
+    """A copy of the repository in which mutmut works, with its settings for this room."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    without = shutil.ignore_patterns("__pycache__")
+    for top in TOPS:
+        shutil.copytree(ROOT / top, folder / top, ignore=without)
+    (folder / "mutation_profile.py").write_text(PROFILE)
+    top, only = room.parts[0], room.as_posix() + ("" if room.suffix else "/*")
+    copied = [name for name in TOPS if name not in (top, "tests")]
+    options = ["-p", "mutation_profile", "-p", "no:cacheprovider", "-m", "not gpu and not slow"]
+    settings = {
+        "source_paths": [top],
+        "only_mutate": [only],
+        "also_copy": [*copied, "mutation_profile.py"],
+        "pytest_add_cli_args": options,
+        "pytest_add_cli_args_test_selection": [test.as_posix() for test in tests],
+        "timeout_multiplier": 5.0,
+        "use_git_change_detection": False,
+    }
+    lines = [f"{name} = {_toml(value)}" for name, value in settings.items()]
+    own = (ROOT / "pyproject.toml").read_text("utf-8")
+    (folder / "pyproject.toml").write_text(own + "\n[tool.mutmut]\n" + "\n".join(lines) + "\n")
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"')
+
+
+def _report(folder: Path, room: Path) -> int:
+    """Print what no test noticed; 1 where something is not listed as equivalent."""
+    equivalent = read_equivalent(EQUIVALENT)
+    counts: Counter[str] = Counter()
+    for name, status in _outcomes(folder):
+        if status in NOTICED:
+            counts["noticed"] += 1
+            continue
+        diff = _diff(folder, name)
+        if change_in(diff) in equivalent:
+            counts["equivalent"] += 1
+            continue
+        counts["unnoticed"] += 1
+        print(f"\n{status}: {name}\n{diff.rstrip()}")
+    judged = counts["noticed"] + counts["unnoticed"]
+    share = counts["noticed"] / judged if judged else 1.0
+    print(
+        f"\n[mutants] {room}: {counts['noticed']} of {judged} changes noticed ({share:.0%}); "
+        f"{counts['equivalent']} more change nothing ({EQUIVALENT.relative_to(ROOT)})"
+    )
+    return 1 if counts["unnoticed"] else 0
+
+
+def _outcomes(folder: Path) -> list[tuple[str, str]]:
+    mutmut = Path(sys.executable).with_name("mutmut")
+    lines = subprocess.run(
+        [mutmut, "results", "--all", "true"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [tuple(line.strip().rsplit(": ", 1)) for line in lines if ": " in line]  # type: ignore[misc]
+
+
+def _diff(folder: Path, name: str) -> str:
+    with chdir(folder):
+        from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+        return str(get_diff_for_mutant(name))
+
+
+def change_in(diff: str) -> Change:
+    """The change that a diff makes, without its place in the file."""
+    file, was, becomes = "", [], []
+    for line in diff.splitlines():
+        if line.startswith("--- "):
+            file = line[4:].strip()
+        elif line.startswith("-"):
+            was.append(line[1:].strip())
+        elif line.startswith("+") and not line.startswith("+++"):
+            becomes.append(line[1:].strip())
+    return file, " ".join(was), " ".join(becomes)
+
+
+def read_equivalent(path: Path) -> dict[Change, str]:
+    """Change -> why nothing can notice it. An entry: `--- file`, `-` and `+` lines, `= reason`.
+
+    Raises:
+        DataError: an entry has no reason, or a reason no change.
+    """
+    entries: dict[Change, str] = {}
+    diff: list[str] = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if line.startswith("= "):
+            change = change_in("\n".join(diff))
+            if not change[0] or change[1] == change[2]:
+                raise DataError("a reason without a change above it", path, number)
+            entries[change] = line[2:]
+            diff = []
+        elif line.startswith(("-", "+")):
+            diff.append(line)
+    if diff:
+        raise DataError("the last change has no reason (`= ...`)", path)
+    return entries
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
