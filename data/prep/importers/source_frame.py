@@ -18,6 +18,9 @@ NEGATIVE = "negative"
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{8,}$", re.IGNORECASE)
 """What Roboflow appends to the name of an exported image: `street.jpg` becomes
 `street_jpg.rf.<digest>.jpg`. Each augmented copy has a different digest."""
+_LABEL_STUDIO = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-")
+"""What Label Studio puts before the name of an uploaded image, another one for each; a letter tells
+it from a date."""
 _DATE = r"(?:19|20)\d\d([-_.]?)\d\d\2\d\d(?!\d)"
 _NUMBERED = re.compile(
     rf"^((?:.*?[^\d _.()-].*?|\d+)(?:[ _.(-]+{_DATE})?)[ _.(-]+(\d+(?:[ _.(-]+\d+)*)"
@@ -28,9 +31,10 @@ A file name that is only one number states no clip."""
 _FRAME = re.compile(r"^(.*frame)()(\d+)", re.IGNORECASE)
 """`frame12`, which has nothing between clip and number."""
 _NO_CLIP = re.compile(
-    rf"(?:ima?ge?s?|imagen|pics?|pictures?|photos?|fotos?|dsc[a-z]?|pxl|mvimg|p|th|oip|downloads?"
-    rf"|unnamed|untitled|screen ?shots?|whatsapp image|hqdefault|maxresdefault|i?stock ?photos?"
-    rf"|shutterstock|gettyimages|ezgif.*)?(?:[ _.(-]*({_DATE}|(?:19|20)\d\d))?"
+    rf"(?:ima?ge?s?|imagen|pics?|pictures?|photos?|fotos?|dsc[a-z]?|dji|pxl|mvimg|p|th|oip"
+    rf"|downloads?|unnamed|untitled|screen[ _-]?shots?|whatsapp[ _-]image|vlcsnap|hqdefault"
+    rf"|maxresdefault|i?stock[ _-]?photos?|shutterstock|gettyimages|ezgif.*)?"
+    rf"(?:[ _.(-]*({_DATE}|(?:19|20)\d\d))?"
 )
 """What cameras, browsers and converters call every picture, and dates: `IMG_1234` and `IMG_1235`
 need not be of one place."""
@@ -81,7 +85,7 @@ class SourceFrame:
 
     @property
     def _clip_and_number(self) -> tuple[str | None, tuple[int, ...]]:
-        stem = _ROBOFLOW.sub("", self.path.stem)
+        stem = _LABEL_STUDIO.sub("", _ROBOFLOW.sub("", self.path.stem))
         match = _NUMBERED.match(stem) or _FRAME.match(stem)
         if match is None or _NO_CLIP.fullmatch(match[1].casefold()):
             return None, ()
