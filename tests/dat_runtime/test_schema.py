@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dat_runtime.answer import dump, in_frame, target
 from dat_runtime.files import parse
 from dat_runtime.schema import ANSWER_SCHEMA, MAX_CHARACTERS, MAX_PROBLEMS, check, judge
-from dat_runtime.types import Accident, Box, Size
+from dat_runtime.types import Accident, Box, Severity, Size
 
 VALIDATOR = jsonschema.Draft202012Validator(ANSWER_SCHEMA)
 WIDTH, HEIGHT = 640, 480
@@ -340,6 +340,22 @@ def test_training_targets_are_compliant_and_come_back_as_they_were(
     wanted = target(accidents)
     assert verdicts(dump(wanted)) == "PSR"
     assert check(dump(wanted), WIDTH, HEIGHT).assessment == wanted
+
+
+def test_a_target_lists_severe_accidents_first_then_from_left_to_right_and_down() -> None:
+    def accident(x: int, y: int, severity: Severity) -> Accident:
+        return Accident(Box(x, y, x + 9, y + 9, FRAME), severity)
+
+    ordered = [
+        accident(300, 0, "severe"),
+        accident(400, 9, "severe"),
+        accident(400, 50, "severe"),
+        accident(0, 99, "moderate"),
+        accident(20, 0, "moderate"),
+    ]
+    for given in (ordered, ordered[::-1], ordered[2:] + ordered[:2]):
+        assert list(target(given).accidents) == ordered
+    assert target(ordered).summary == "Accidents: 3 severe, 2 moderate."
 
 
 def test_boxes_move_to_the_original_frame_and_nothing_else_changes() -> None:

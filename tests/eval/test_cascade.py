@@ -11,7 +11,10 @@ from dat_runtime.files import write_json_lines
 from dat_runtime.manifest import digest
 from dat_runtime.stage import Stage
 from eval import cascade
+from eval.routing import fitting
+from eval.routing.fitting import Wanted
 from eval.routing.gated import GatedFrames
+from eval.routing.load_curve import error_of
 from eval.routing.probabilities import Scored
 from tests.eval.routing.world import answer, world
 
@@ -57,6 +60,15 @@ def test_a_fitted_cascade_is_what_the_runtime_then_does(
     decisions = [routing.decide(float(s)) for s in frames.score]
     assert decisions.count("ask") / 300 == pytest.approx(report["rates"]["load"]["value"])
     assert {"drop", "ask", "report"} == set(decisions)
+    validation = world(300, seed=0)  # what the thresholds were fitted on, and nothing else
+    error = error_of(validation)
+    wanted = Wanted("band", 0.3, missed_severe=0.4)
+    assert report["mllm_error"] == error
+    method = report["calibration"]["method"]
+    assert routing == fitting.fitted(routing.keep, validation, method, wanted, error)
+    calibrated = fitting.calibrated(validation, frames, method)
+    for part in ("val", "test"):
+        assert report["calibration"][part]["log_loss"] == calibrated[part]["log_loss"]
     for name in ("reliability.png", "load.png", "curve.png", "cascade.md"):
         assert (out / name).stat().st_size > 100
     assert report["closed_form_above_grid"] <= 0.01

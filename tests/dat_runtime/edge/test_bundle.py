@@ -182,6 +182,15 @@ def test_a_folder_of_another_kind_is_refused(gate_folder: Path, tmp_path: Path) 
         open_bundle(tmp_path / "nothing")
 
 
+def test_a_manifest_that_says_it_is_something_else_is_refused_though_all_else_fits(
+    bundle_folder: Path,
+) -> None:
+    value = json.loads((bundle_folder / NAME).read_text())
+    (bundle_folder / NAME).write_text(json.dumps(value | {"kind": "gate"}))
+    with pytest.raises(ManifestError, match="holds 'gate', expected 'bundle'"):
+        open_bundle(bundle_folder)
+
+
 def test_the_pixel_limit_must_be_stated(bundle_folder: Path) -> None:
     value = json.loads((bundle_folder / NAME).read_text())
     del value["config"]["max_pixels"]

@@ -1,11 +1,13 @@
 """Fitted thresholds in a world whose probabilities are known."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from dat_runtime.cascade import LoadController
 from dat_runtime.errors import ConfigError
-from eval.routing import fitting, thresholds
+from eval.routing import fitting, probabilities, thresholds
 from eval.routing.fitting import Wanted
 from eval.routing.load_curve import curves, error_of
 from eval.routing.probabilities import Scored
@@ -80,3 +82,10 @@ def test_a_load_that_cannot_hold_without_any_bound_is_refused_without_a_word_of_
     frames = world(2000)
     with pytest.raises(ConfigError, match=r"a load of 0.0% cannot hold .* Raise --load, or"):
         fitting.fitted(1.0, frames, "platt", Wanted("band", 0.0), 0.0)
+
+
+def test_probabilities_of_test_frames_come_from_a_fit_to_validation_frames_alone() -> None:
+    validation, test = world(400), world(400, seed=1, spread=3.0)
+    stated = fitting.calibrated(validation, test, "platt")
+    p = probabilities.fit("platt", validation)(test.score, test.signals)
+    assert stated["test"] == asdict(probabilities.reliability(p, test.accident))

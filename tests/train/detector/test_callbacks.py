@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +65,52 @@ def test_of_several_processes_the_first_alone_prints_and_writes(
         monkeypatch.setenv("RANK", rank)
         Epochs(tmp_path / "checkpoint.pt", {}).report(trainer)
         assert (tmp_path / "cost.json").is_file() == writes
+
+
+def trainer_of(folder: Path, fitness: float, best_epoch: int) -> Any:
+    """What the callbacks touch of an Ultralytics trainer, after an epoch of this fitness."""
+    from types import SimpleNamespace
+
+    import torch
+
+    def loader() -> Any:
+        return SimpleNamespace(dataset=SimpleNamespace(labels=[]))
+
+    model = torch.nn.Linear(2, 2)
+    return SimpleNamespace(
+        args=SimpleNamespace(single_cls=False),
+        best=folder / "best.pt",
+        best_fitness=fitness,
+        csv=folder / "results.csv",
+        device=torch.device("cpu"),
+        ema=SimpleNamespace(ema=torch.nn.Linear(2, 2), updates=best_epoch),
+        epoch=best_epoch + 2,
+        epochs=100,
+        last=folder / "last.pt",
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        save_dir=folder,
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        scheduler=SimpleNamespace(last_epoch=0),
+        start_epoch=0,
+        stopper=SimpleNamespace(best_fitness=fitness, best_epoch=best_epoch),
+        test_loader=loader(),
+        train_loader=loader(),
+    )
+
+
+@pytest.mark.slow
+def test_a_resumed_training_still_knows_its_best_epoch(tmp_path: Path) -> None:
+    """Else a worse epoch would replace best.pt, and patience would begin anew."""
+    checkpoint, boxes = tmp_path / "checkpoint.pt", {"train": {}, "val": {}}
+    before = trainer_of(tmp_path, fitness=0.7, best_epoch=4)
+    before.best.write_bytes(b"best so far")
+    Epochs(checkpoint, boxes).save(before)
+    before.best.unlink()
+    after = trainer_of(tmp_path, fitness=0.0, best_epoch=0)
+    Epochs(checkpoint, boxes).begin(after)
+    assert (after.best_fitness, after.stopper) == (0.7, before.stopper)
+    assert (after.start_epoch, after.scheduler.last_epoch, after.ema.updates) == (7, 6, 4)
+    assert after.best.read_bytes() == b"best so far"
+    assert (after.model.weight == before.model.weight).all()
+    assert (after.ema.ema.weight == before.ema.ema.weight).all()

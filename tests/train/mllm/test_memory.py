@@ -11,6 +11,7 @@ from train.mllm.memory import (
     Batch,
     estimate,
     layer_saved,
+    mask_bytes,
     trained_weights,
     weight_bytes,
     worst_batch,
@@ -119,3 +120,19 @@ def test_on_a_card_the_7b_needs_what_was_estimated() -> None:
     with lora_memory.tower_as_in(case):
         measured = lora_memory.measure(case, "cuda").peak
     assert measured == pytest.approx(case.estimated(cuda=True).peak, rel=0.1)
+
+
+def test_dropouts_mask_takes_a_byte_a_number_on_a_card_and_four_on_a_cpu() -> None:
+    inputs = 6 * 3584 + 18944  # numbers that the seven modules of a layer take in, a token
+
+    def masks(**keys: Any) -> int:
+        with_mask, without = (settings(lora_dropout=share, **keys) for share in (0.05, 0.0))
+        return layer_saved(TEXT, with_mask, BATCH) - layer_saved(TEXT, without, BATCH)
+
+    assert masks() == inputs
+    assert masks(use_cpu=True) == 4 * inputs
+
+
+def test_the_causal_mask_of_a_padded_batch_takes_a_byte_a_pair() -> None:
+    assert mask_bytes(Batch(4, 100, 0)) == 4 * 100 * 100
+    assert mask_bytes(Batch(1, 100, 0)) == 0

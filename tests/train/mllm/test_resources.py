@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,3 +123,24 @@ def test_a_base_is_in_the_cache_when_all_its_parts_are(tmp_path, monkeypatch) ->
     assert not resources.in_cache(name, commit)
     (snapshot / "model-2.safetensors").touch()
     assert resources.in_cache(name, commit)
+
+
+@pytest.mark.slow
+def test_of_several_cards_the_smallest_counts_once_for_each_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    sizes = [("large", 80), ("small", 24), ("middle", 40)]
+    cards = [SimpleNamespace(name=name, total_memory=memory) for name, memory in sizes]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", cards.__getitem__)
+    for name in ("NNODES", "NPROC_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    assert resources.find_card(SETTINGS) == Card("small", 24, 3)
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    assert resources.find_card(SETTINGS) == Card("small", 24, 2)
+    monkeypatch.setenv("NNODES", "4")
+    assert resources.find_card(SETTINGS) == Card("small", 24, 8)
+    assert resources.find_card(replace(SETTINGS, use_cpu=True)) is None
