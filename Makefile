@@ -10,6 +10,8 @@ ifneq ($(words $(SOURCE)$(OUT)),1)
 endif
 AS_GIVEN := $(if $(filter-out smoke,$(PROFILE)), PROFILE=$(PROFILE))$(if $(SOURCE), SOURCE=$(SOURCE))$(if $(filter command,$(origin OUT)), OUT=$(OUT))
 
+# Raw images are made where a raw row is asked for: ROWS="boxed-lora boxed-none" leaves them out.
+RAW_ROWS := $(filter raw-%,$(ROWS))
 PY := .venv/bin/python
 export PYTHONUNBUFFERED := 1
 MAKEFLAGS += --no-print-directory
@@ -45,11 +47,26 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export ORT_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-# Shorten or change a training from the command line, as the tools' own command lines do:
-# make smoke GATE_SET="epochs=2" BASE_SET="max_steps=50" LORA_SET="max_steps=10"
-# and DATA_SET="--leak-free" for options of data.prep.build (docs/data.md), INSTRUCT_SET="--detections
-# labels" for those of data.prep.instruct (docs/lora.md), CASCADE_SET for eval.cascade (docs/gate.md);
-# GATE=gate-int8 ships that form of the gate (make export-gate makes it).
+# What `make help` says of the variables:
+#:
+#: Variables, given after make as NAME=value (docs/your-data.md has examples):
+#:   PROFILE       smoke (tiny models, CPU; the default) or paper (YOLOv12s, Qwen2.5-VL-7B, one A100)
+#:   SOURCE        folder with the sets; left out, the smoke profile renders scenes
+#:   OUT           folder to make (runs/PROFILE, or runs/smoke-<name of SOURCE>)
+#:   BASE          the base model, a folder or a hub name (paper: Qwen/Qwen2.5-VL-7B-Instruct)
+#:   GATE          form of the gate that is shipped: gate, gate-openvino, gate-int8
+#:   ROWS          of Tables 1-2: boxed-lora boxed-lora-constrained raw-lora boxed-none raw-none
+#:   DATA_SET      options of data.prep.build       DATA_SET="--leak-free"              docs/data.md
+#:   GATE_SET      keys of Ultralytics              GATE_SET="epochs=50 batch=16"       docs/gate.md
+#:   INSTRUCT_SET  options of data.prep.instruct    INSTRUCT_SET="--detections labels"  docs/lora.md
+#:   BASE_SET      keys of LLaMA-Factory, base      BASE_SET="max_steps=50"             (smoke only)
+#:   LORA_SET      keys of LLaMA-Factory, adapters  LORA_SET="num_train_epochs=2"       docs/lora.md
+#:   CASCADE_SET   options of eval.cascade; export then ships its thresholds            docs/gate.md
+#:   FORM_SET      options of export.merged and export.quantised                        docs/export.md
+#:   LINKS         traces, or folders of them, for eval-links                     docs/transmission.md
+#:   REPOSITORY RELEASE KEYS                   for publish                              docs/updates.md
+#:   ROUND START NODES INBOX AGGREGATE_SET     for round and aggregate               docs/federation.md
+#:   PYTHON        the Python from which make setup makes .venv (python3)
 DATA_SET ?=
 GATE ?= gate
 GATE_SET ?=
@@ -60,15 +77,20 @@ CASCADE_SET ?=
 FORM_SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock smoke pipeline source download data train-gate train-gate-1cls eval-gate \
+.PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval-links eval export publish round aggregate edge-check demo demo-live test test-fast lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval-links eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
-	@echo "variables: PROFILE=smoke|paper  SOURCE=<folder with the public sets>  OUT=$(OUT)"
+	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
-setup: .venv/.installed  ## make .venv and install the pinned bench requirements
+setup: .venv/.installed .venv/bin/dat-runtime  ## make .venv and install the pinned bench requirements
+
+# The wheel's own command, from this checkout.
+.venv/bin/dat-runtime: .venv/.installed
+	@printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom dat_runtime.cli import main\nsys.exit(main())\n' \
+	  "$(CURDIR)/$(PY)" "$(CURDIR)" > $@ && chmod +x $@
 
 .venv/.installed: requirements/bench.txt requirements/setup.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
@@ -90,7 +112,13 @@ smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...)
 	@echo "bundle        $(OUT)/bundle   (check it: make edge-check$(AS_GIVEN))"
 	@echo "one frame     make demo$(AS_GIVEN)"
 
-pipeline: eval export
+pipeline: check
+	@$(MAKE) eval export
+
+check: setup  ## keys, weights, base, card and disk, before hours are spent: pipeline begins with it
+	@$(PY) -m train.check --gate "$(GATE_CONFIG) $(GATE_SET)" --out $(OUT) \
+	  --tuning "$(LORA_CONFIG_boxed) $(LORA_SET)" $(if $(RAW_ROWS),--tuning "$(LORA_CONFIG_raw) $(LORA_SET)") \
+	  $(if $(BASE_STAGE),--tuning "configs/lora/smoke_base.yaml $(BASE_SET)",--base $(BASE))
 
 ifeq ($(SOURCE),)
 source: setup
@@ -138,11 +166,9 @@ export-gate: train-gate  ## the gate for OpenVINO, in float32 and INT8
 	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format openvino --out $(OUT)/gate-openvino
 	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format int8 --out $(OUT)/gate-int8
 
-# Raw images are made where a raw row is asked for: ROWS="boxed-lora boxed-none" leaves them out.
-RAW_ROWS := $(filter raw-%,$(ROWS))
 instructions: train-gate  ## boxed images, and raw ones for raw ROWS, with prompts and target answers
 	@$(PY) -m data.prep.instruct --data $(OUT)/data --out $(OUT)/instructions \
-	  $(if $(findstring --detections labels,$(INSTRUCT_SET)),,--gate $(OUT)/gate) \
+	  $(if $(findstring --detections labels,$(subst =, ,$(INSTRUCT_SET))),,--gate $(OUT)/gate) \
 	  --inputs boxed $(if $(RAW_ROWS),raw) --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
 
 primer: setup
@@ -251,6 +277,11 @@ test: setup  ## the tests: CPU only, no network
 
 test-fast: setup  ## the tests that train nothing, in under a minute on two free cores
 	@$(PY) -m pytest -m "not gpu and not slow" -n 2
+
+ROOM ?=
+mutants: setup  ## which changes of a room's code no test notices: ROOM=dat_runtime/planning
+	@test -n "$(ROOM)" || { echo "name a folder or a file: make mutants ROOM=dat_runtime/planning" >&2; exit 1; }
+	@$(PY) -m benchmarks.mutants $(ROOM)
 
 lint: setup  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

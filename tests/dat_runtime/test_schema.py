@@ -353,8 +353,8 @@ def test_a_target_lists_severe_accidents_first_then_from_left_to_right_and_down(
         accident(0, 99, "moderate"),
         accident(20, 0, "moderate"),
     ]
-    for given in (ordered, ordered[::-1], ordered[2:] + ordered[:2]):
-        assert list(target(given).accidents) == ordered
+    for listed in (ordered, ordered[::-1], ordered[2:] + ordered[:2]):
+        assert list(target(listed).accidents) == ordered
     assert target(ordered).summary == "Accidents: 3 severe, 2 moderate."
 
 
