@@ -48,7 +48,6 @@ export ORT_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 # What `make help` says of the variables:
-#:
 #: Variables, given after make as NAME=value (docs/your-data.md has examples):
 #:   PROFILE       smoke (tiny models, CPU; the default) or paper (YOLOv12s, Qwen2.5-VL-7B, one A100)
 #:   SOURCE        folder with the sets; left out, the smoke profile renders scenes

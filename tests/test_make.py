@@ -35,3 +35,22 @@ def test_the_paper_profile_gives_every_row_the_pinned_base() -> None:
     rows = [line for line in lines if "eval.predict" in line]
     assert len(rows) == 5
     assert all("--revision cc594898137f460bfe9f0759e9844b3ce807cfb5" in row for row in rows)
+
+
+@pytest.mark.parametrize("words", ["--detections labels", "--detections=labels"])
+def test_detections_of_the_labels_take_no_gate(words: str) -> None:
+    def instruct(*options: str) -> str:
+        return make("-n", "instructions", *options).stdout.partition("data.prep.instruct")[2]
+
+    assert "--gate" in instruct()
+    assert words in instruct(f"INSTRUCT_SET={words}")
+    assert "--gate" not in instruct(f"INSTRUCT_SET={words}")
+
+
+def test_the_pipeline_looks_first_at_what_can_fail() -> None:
+    mistyped = make("pipeline", "PROFILE=paper", "SOURCE=/data/dat", "GATE_SET=epoch=2")
+    assert mistyped.returncode
+    assert "epoch is no key of Ultralytics: is epochs meant?" in mistyped.stderr
+    lines = make("-n", "pipeline", "PROFILE=paper", "SOURCE=/data/dat").stdout.splitlines()
+    assert "train.check" in lines[0]
+    assert "--base Qwen/Qwen2.5-VL-7B-Instruct" in "".join(lines[:4])

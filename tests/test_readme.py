@@ -96,3 +96,13 @@ def test_make_help_lists_the_stages_in_one_line_each() -> None:
     listed = {line.split()[0] for line in done.stdout.splitlines()}
     stages = {"data", "train-gate", "instructions", "train-lora", "eval", "export", "smoke", "test"}
     assert stages <= listed
+
+
+def test_make_help_explains_every_variable_that_one_may_set() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    variables = set(re.findall(r"^([A-Z_]+) \?=", text, re.M))
+    assert {"PROFILE", "SOURCE", "GATE", "DATA_SET", "INSTRUCT_SET", "LORA_SET"} <= variables
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = done.stdout.partition("Variables")[2]
+    missing = {name for name in {*variables, "BASE", "ROWS"} if not re.search(rf"\b{name}\b", told)}
+    assert not missing

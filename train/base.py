@@ -17,6 +17,7 @@ from dat_runtime.stage import Stage
 from train.mllm import tuning
 from train.mllm.base_training import VOCABULARY, make_base
 from train.recipe.config_file import read_config
+from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
 
 @reports_errors
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
     config = read_config(args.config, args.override)
+    demand_known(config, llamafactory_keys(), "LLaMA-Factory")
     if config.get("finetuning_type") != "full":
         raise ConfigError(f"{args.config}: an untrained model needs finetuning_type: full")
     stage = Stage(

@@ -24,7 +24,12 @@ from train.detector import folds, ultralytics_run
 from train.detector.callbacks import BoxCounts, Epochs
 from train.detector.dataset import count_boxes, demand_classes, link_data
 from train.detector.onnx_export import export_checked
-from train.detector.ultralytics_config import read_config, weights_in
+from train.detector.ultralytics_config import (
+    demand_device,
+    demand_weights,
+    read_config,
+    weights_in,
+)
 from train.recipe.config_file import versions
 
 
@@ -40,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     config = read_config(args.config, args.overrides)
+    demand_weights(config)
     fold = folds.Fold.parse(args.fold) if args.fold else None
     demand_classes(args.data, config)
     stated: dict[str, Any] = {"yolo": config, "versions": versions("ultralytics", "torch")}
@@ -55,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if stage.up_to_date():
         return 0
+    demand_device(config)
     with stage as folder:
         boxes = count_boxes(args.data)
         if fold:

@@ -16,10 +16,11 @@ from dat_runtime import manifest
 from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
-from train.mllm import preflight, tuning
+from train.mllm import preflight, resources, tuning
 from train.mllm.adapter_training import make_adapter
 from train.mllm.run_settings import read_settings
 from train.recipe.config_file import read_config
+from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
 NOT_SHIPPED = ("use_dora", "pissa_init", "additional_target", "resize_vocab")
 """Keys of LLaMA-Factory with which an adapter holds or needs more than Eq. 5."""
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "media_dir": str(args.instructions),
         "dataset": args.dataset,
     }
+    demand_known(config, llamafactory_keys(), "LLaMA-Factory")
     settings = read_settings(config)
     base = preflight.base_folder(settings)
     preflight.demand_same_base(settings)
@@ -77,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         resumable=True,
     )
     if not stage.up_to_date():
+        resources.demand_card(settings)
+        resources.model_sizes(settings)  # the base can be had at all
         with stage as folder:
             make_adapter(folder, config, settings, args.out.name, args.ignore_memory)
     return 0

@@ -1,13 +1,15 @@
 """The gate's configuration: Ultralytics' own keys, checked before anything is trained."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.settings import INPUT_SIDE
 from dat_runtime.errors import ConfigError
-from dat_runtime.fields import SHARE, checked
+from dat_runtime.fields import SHARE, checked, shown
 from train.recipe import config_file
+from train.recipe.upstream_keys import demand_known, folder_of, ultralytics_defaults
 
 OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
 """Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
@@ -29,14 +31,20 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The Ultralytics configuration of a file, with `key=value` overrides.
 
     Raises:
-        ConfigError: not a mapping, without a model, with a key that is ours to set, or with a value
-            that gate.json cannot state.
+        ConfigError: not a mapping, without a model, with a key that is unknown or ours to set, with
+            a value that gate.json cannot state, or with a model that is not there.
     """
     config = config_file.read_config(path, overrides)
     if "model" not in config:
         raise ConfigError(f"{path}: expected Ultralytics keys, `model` among them")
     if ours := sorted(OURS & config.keys()):
         raise ConfigError(f"{ours[0]} is set by train.gate, take it out of the configuration")
+    defaults = ultralytics_defaults()
+    demand_known(config, defaults, "Ultralytics")
+    for key, value in config.items():
+        is_number = type(defaults[key]) in (int, float)
+        if is_number and type(value) not in (int, float):
+            raise ConfigError(f"{key} is {shown(value)}, expected a number")
     for key, nothing in LEAVES_OUT.items():
         if config.get(key, nothing) != nothing:
             raise ConfigError(
@@ -48,11 +56,52 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         checked(config, _IN_GATE_JSON, "", optional_keys=("iou",), further_keys=True)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    pretrained = config.get("pretrained")
-    if isinstance(pretrained, str) and not Path(pretrained).is_file():
-        print(f"[gate] {pretrained} is not there: training from the definition of the model")
-        config["pretrained"] = False
+    _demand_model(str(config["model"]))
     return config
+
+
+def _demand_model(model: str) -> None:
+    """Refuse a definition that is neither a file nor one of Ultralytics' own, yolo12n.yaml say."""
+    if not model.endswith((".yaml", ".yml")) or Path(model).is_file():
+        return  # weights are an input of the stage, which names them if they are not there
+    without_scale = re.sub(r"(\d+)[nslmx](.*)$", r"\1\2", Path(model).name)
+    own = {path.name for path in (folder_of("ultralytics") / "cfg" / "models").rglob("*.yaml")}
+    if not own & {Path(model).name, without_scale}:
+        raise ConfigError(f"model is {model}: neither a file nor a model of Ultralytics' own")
+
+
+def demand_weights(config: Mapping[str, Any]) -> None:
+    """Refuse weights that are not there: training from nothing is another training.
+
+    Raises:
+        ConfigError: names the file and the choice.
+    """
+    for path in weights_in(config).values():
+        if not path.is_file():
+            raise ConfigError(
+                f"the weights {path} are not there: fetch them into this folder (docs/gate.md "
+                "says from where), or train from nothing with pretrained=false"
+            )
+
+
+def demand_device(config: Mapping[str, Any]) -> None:
+    """Refuse cards that this machine does not have.
+
+    Raises:
+        ConfigError: names the device and how many cards there are.
+    """
+    device = config.get("device")
+    wanted = [int(number) for number in re.findall(r"\d+", str(device))]
+    if not wanted:  # the CPU, Apple's mps, or whatever there is
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    if max(wanted) >= there:
+        raise ConfigError(
+            f"device={device}, and this machine has {there or 'no'} CUDA cards: device=cpu trains "
+            "on the CPU, and without device the first card is taken"
+        )
 
 
 def weights_in(config: Mapping[str, Any]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_json, write_json
 from dat_runtime.stage import peak_memory_bytes
 from train.detector.callbacks import BoxCounts, Epochs, log_to_wandb, refuse_drops
@@ -49,6 +50,8 @@ def quiet(log: Path, work: Path) -> Iterator[None]:
                     yield
                 finally:
                     _log_to(sys.__stdout__, LOGGER)
+        except ConfigError:  # says all there is to say
+            raise
         except Exception:
             file.flush()
             tail = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]

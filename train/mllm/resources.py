@@ -49,9 +49,11 @@ class Card:
 
 def find_card(settings: RunSettings) -> Card | None:
     """The smallest card here; `None` when there is none or the settings use the CPU."""
+    if settings.use_cpu:
+        return None
     import torch
 
-    if settings.use_cpu or not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         return None
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     smallest = min(cards, key=lambda card: card.total_memory)
@@ -61,20 +63,46 @@ def find_card(settings: RunSettings) -> Card | None:
     return Card(smallest.name, smallest.total_memory, nodes * cards_a_node)
 
 
+def demand_card(settings: RunSettings) -> Card | None:
+    """The smallest card here, if the settings do not need one that is not there.
+
+    Raises:
+        ConfigError: the settings train in bf16, which takes a card, and there is none.
+    """
+    card = find_card(settings)
+    if card is None and settings.bf16 and not settings.use_cpu:
+        raise ConfigError(
+            "bf16: true needs a CUDA card, and this machine has none: train where one is, or try "
+            "the whole way with the tiny model of the smoke profile (make smoke)"
+        )
+    return card
+
+
 def model_sizes(settings: RunSettings) -> tuple[Text, Vision]:
     """The sizes of the base model, from its config.json in its folder or on the hub.
 
     Raises:
         ModelError: there is no such file.
     """
-    from transformers.utils import cached_file
-
     name = settings.model_name_or_path
+    path = Path(name) / "config.json"
+    if not Path(name).is_dir():
+        path = _from_hub(name, settings.model_revision)
+    return read_model(read_json(path, ModelError))
+
+
+def _from_hub(name: str, revision: str) -> Path:
+    """A hub model's config.json, from the cache or the hub; Transformers takes seconds for it."""
+    from httpx import HTTPError
+    from huggingface_hub import hf_hub_download
+
     try:
-        path = cached_file(name, "config.json", revision=settings.model_revision)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: its config.json cannot be read ({error})") from None
-    return read_model(read_json(Path(str(path)), ModelError))
+        return Path(hf_hub_download(name, "config.json", revision=revision))
+    except (OSError, ValueError, HTTPError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{name} at {revision}: its config.json cannot be read ({first})"
+        ) from None
 
 
 def estimated(

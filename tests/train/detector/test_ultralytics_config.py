@@ -5,7 +5,7 @@ import pytest
 from dat_runtime.errors import ConfigError
 from tests.train.detector.tiny_gate import write_config
 from train.detector import dataset
-from train.detector.ultralytics_config import read_config
+from train.detector.ultralytics_config import demand_device, demand_weights, read_config
 
 CONFIGS = sorted(Path("configs/yolo").glob("*.yaml"))
 
@@ -36,12 +36,34 @@ def test_an_override_on_the_command_line_wins_and_keeps_its_type(tmp_path: Path)
     assert config["device"] == "0,1"
 
 
-def test_pretrained_weights_that_are_not_there_mean_training_from_the_definition(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = read_config(write_config(tmp_path / "c.yaml", pretrained="absent.pt"))
-    assert config["pretrained"] is False
-    assert "absent.pt is not there" in capsys.readouterr().out
+def test_pretrained_weights_that_are_not_there_are_a_question(tmp_path: Path) -> None:
+    path = write_config(tmp_path / "c.yaml", pretrained="absent.pt")
+    with pytest.raises(ConfigError, match=r"absent\.pt are not there: fetch .* pretrained=false"):
+        demand_weights(read_config(path))
+    demand_weights(read_config(path, ["pretrained=false"]))
+    (tmp_path / "there.pt").write_bytes(b"")
+    demand_weights(read_config(path, [f"pretrained={tmp_path / 'there.pt'}"]))
+
+
+def test_a_model_is_a_file_or_one_of_ultralytics_own(tmp_path: Path) -> None:
+    path = write_config(tmp_path / "c.yaml")
+    for model in ("yolo12s.yaml", "yolo11n.yaml", "yolo12n.pt"):
+        assert read_config(path, [f"model={model}"])["model"] == model
+    own = tmp_path / "own.yaml"
+    own.write_text("nc: 2")
+    read_config(path, [f"model={own}"])
+    with pytest.raises(ConfigError, match=r"own2\.yaml: neither a file nor a model of"):
+        read_config(path, [f"model={tmp_path / 'own2.yaml'}"])
+
+
+def test_a_card_that_is_not_there_is_refused() -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    with pytest.raises(ConfigError, match=f"device={there}, and this machine has"):
+        demand_device({"device": there})
+    for device in (None, "cpu", "mps"):
+        demand_device({"device": device})
 
 
 @pytest.mark.parametrize(
@@ -56,6 +78,9 @@ def test_pretrained_weights_that_are_not_there_mean_training_from_the_definition
         ({"imgsz": 0}, [], "multiple of 32"),
         ({}, ["imgsz=-64"], "multiple of 32"),
         ({}, ["hsv_s=["], "not YAML"),
+        ({}, ["epoch=2"], "epoch is no key of Ultralytics: is epochs meant?"),
+        ({}, ["qqqqqq=2"], "qqqqqq is no key of Ultralytics"),
+        ({}, ["epochs=abc"], "epochs is 'abc', expected a number"),
         ({}, ["epochs"], "expected key=value"),
     ],
 )
