@@ -111,8 +111,15 @@ def test_without_a_compliant_answer_the_gate_makes_the_event(text: str | None) -
     assert (event.assessment.count, event.assessment.severity) == (2, "severe")
     assert json.loads(event.json)["data"]["source"] == "gate"
     assert event.alert.degraded == (None if text is None else "the answer is not compliant")
+    assert not event.alert.conflict
     assert event.priority > 0.75
     assert (event.check is None) == (text is None)
+
+
+def test_an_event_without_a_detection_has_no_roi_and_is_of_no_time_unless_told() -> None:
+    event = event_of("e", IMAGE, (), None, SENT, revision=3)
+    assert (event.roi, event.alert.roi, event.pending().roi_bytes) == (None, None, None)
+    assert (event.captured_at, event.alert.revision) == (0.0, 3)
 
 
 NONE = answer(count=0, severity="none", level=0, score=0, accidents=[], summary="")
