@@ -252,7 +252,7 @@ def _finish(store: Store, signers: list[CryptoSigner]) -> int:
     elif online:
         print(f"[publish] timestamp {refresh(store, online)}")
     else:
-        print("[publish] nodes see it after: python -m export.publish refresh")
+        print(f"[publish] nodes see it after: {report.REFRESH}")
     return 0
 
 

@@ -9,6 +9,8 @@ from tuf.api.metadata import Metadata, Root
 from export.repository.releases import offers_of
 from export.repository.store import ONLINE, Store, verification
 
+REFRESH = "python -m export.publish refresh"
+
 
 def problems(store: Store) -> list[str]:
     """Why a node would refuse the repository now."""
@@ -18,11 +20,11 @@ def problems(store: Store) -> list[str]:
     for metadata in (root, *_others(store)):
         role = metadata.signed.type
         if metadata.signed.expires <= now:
-            found.append(f"{role} has expired: {_remedy(role)}")
+            found.append(f"{role} has expired: {_remedy(store, role)}")
         elif role != "root" and not verification(root.signed, metadata).verified:
-            found.append(f"{role} has too few signatures of today's keys: {_remedy(role)}")
+            found.append(f"{role} has too few signatures of today's keys: {_remedy(store, role)}")
     if store.timestamp() is None:
-        found.append(f"there is no timestamp: {_remedy('timestamp')}")
+        found.append(f"there is no timestamp: {REFRESH}")
     return found
 
 
@@ -31,15 +33,24 @@ def _others(store: Store) -> Iterator[Metadata[Any]]:
     if timestamp is not None:
         yield timestamp
         yield store.snapshot(timestamp.signed.snapshot_meta.version)
-    targets = store.newest_targets()
+    targets = store.seen_targets() or store.newest_targets()
     if targets is not None:
         yield targets
 
 
-def _remedy(role: str) -> str:
-    if role in ONLINE:
-        return "python -m export.publish refresh"
+def _remedy(store: Store, role: str) -> str:
+    if role in ONLINE or (role == "targets" and _unseen(store) is not None):
+        return REFRESH
     return f"python -m export.publish rotate {role}"
+
+
+def _unseen(store: Store) -> int | None:
+    """The version of the newest targets, where nodes are told of others."""
+    newest, seen = store.newest_targets(), store.seen_targets()
+    if newest is None or (seen is not None and seen.signed.version == newest.signed.version):
+        return None
+    version: int = newest.signed.version
+    return version
 
 
 def lines(store: Store) -> Iterator[str]:
@@ -51,6 +62,9 @@ def lines(store: Store) -> Iterator[str]:
         signed = metadata.signed
         until = f"{signed.expires:%Y-%m-%d %H:%M} UTC"
         yield f"{signed.type:<10} version {signed.version:<5} until {until}"
+    unseen = _unseen(store)
+    if unseen is not None:
+        yield f"{'targets':<10} version {unseen:<5} nodes see it after: {REFRESH}"
     targets = store.newest_targets()
     offers = [] if targets is None else offers_of(targets.signed)
     yield ""

@@ -98,6 +98,16 @@ class Store:
         version = self._newest("targets")
         return self._read(self.metadata / f"{version}.targets.json") if version else None
 
+    def seen_targets(self) -> Metadata[Targets] | None:
+        """The targets that nodes are told of; `None` before the first timestamp."""
+        timestamp = self.timestamp()
+        if timestamp is None:
+            return None
+        snapshot = self.snapshot(timestamp.signed.snapshot_meta.version)
+        return self._read(
+            self.metadata / f"{snapshot.signed.meta['targets.json'].version}.targets.json"
+        )
+
     def timestamp(self) -> Metadata[Timestamp] | None:
         path = self.metadata / "timestamp.json"
         return self._read(path) if path.exists() else None

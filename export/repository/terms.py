@@ -65,7 +65,8 @@ def read_metrics(scores: Path) -> dict[str, float]:
     Raises:
         DataError: it is none.
     """
-    value = read_json(scores, DataError, most_bytes=MOST_BYTES, strict=True)
+    missing = "make eval makes it, or eval.score"
+    value = read_json(scores, DataError, missing=missing, most_bytes=MOST_BYTES, strict=True)
     if not isinstance(value, dict):
         raise DataError("is no scores.json of eval.score", scores)
     metrics = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dat_runtime.edge.bundle import open_bundle
-from dat_runtime.edge.updates.refusals import ExpiredMetadata
+from dat_runtime.edge.updates.refusals import ExpiredMetadata, UntrustedMetadata
 from dat_runtime.edge.updates.repository import Repository
 from dat_runtime.manifest import digest
 from export.publish import main
@@ -166,6 +166,24 @@ def test_status_says_what_has_expired(capsys: pytest.CaptureFixture[str]) -> Non
     assert "timestamp has expired: python -m export.publish refresh" in capsys.readouterr().out
     with pytest.raises(ExpiredMetadata):
         client().refresh()
+
+
+def test_status_says_what_nodes_are_not_told_of_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    begin()
+    make_keys("new")
+    rotate = "rotate targets --repository site --key"
+    assert publish(rotate, "new.pem root-1.pem root-3.pem --old targets.pub --new new.pub") == 0
+    assert publish("status --repository site") == 1
+    said = capsys.readouterr().out
+    assert "targets has too few signatures of today's keys: python -m export.publish refr" in said
+    with pytest.raises(UntrustedMetadata, match="targets was signed by 0/1 keys"):
+        client().refresh()
+    assert publish("refresh --repository site --key online.pem") == 0
+    assert publish(rotate, "new.pem") == 0
+    # Nodes have the signed ones before, and are content.
+    assert publish("status --repository site") == 0
+    assert "targets    version 3     nodes see it after" in capsys.readouterr().out
+    assert offered() == []
 
 
 def test_a_private_key_is_encrypted_and_its_owners_alone() -> None:
