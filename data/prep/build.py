@@ -106,11 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trace_unit=args.trace_unit,
         classes=Classes.read(args.classes) if args.classes else Classes(),
     )
-    if options.leak_free and options.negatives_by_clip:
-        raise ConfigError(
-            "--leak-free makes all splits by groups, and keeps clips whole: leave "
-            "--negatives-by-clip out, which is for the published split"
-        )
+    _demand_one_meaning(options)
     roots = folders_of(args.source, args.out)
     sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
@@ -124,6 +120,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         summaries.print_summary(report)
         print(f"[data] the same with pictures: {args.out / 'report.html'}")
     return 0
+
+
+def _demand_one_meaning(options: Options) -> None:
+    """Refuse options of which one would have no effect beside another."""
+    if options.leak_free and options.negatives_by_clip:
+        raise ConfigError(
+            "--leak-free makes all splits by groups, and keeps clips whole: leave "
+            "--negatives-by-clip out, which is for the published split"
+        )
+    if options.strict and options.on_bad_label == "skip":
+        raise ConfigError(
+            "--strict refuses every fault, so none can be left to --on-bad-label skip"
+        )
+    if options.strict and options.on_conflict != resolution.LEAVE_OUT:
+        raise ConfigError("--strict refuses every contradiction: leave --on-conflict out")
 
 
 def _keep_apart(out: Path, sources: Sources) -> None:
@@ -176,7 +187,7 @@ def build(
     refuse(faults, sources.path, options.strict, options.on_bad_label == "skip")
 
     links, resolved, kept = _split(kept, contradictions, scan.published, options, engine)
-    demand_frames(kept, sources)
+    demand_frames(kept, sources, faults)
 
     # Write the set.
     writer.place_pictures(folder, kept, staging)

@@ -66,6 +66,10 @@ WANTED = frozenset({"ignored-class", "none-class", "only-ignored", "system-file"
 """Not refused under --strict: the user asked for it, or it is no part of the set."""
 
 REFUSED = frozenset(kind for kind, rule in RULES.items() if rule.startswith("refused"))
+LOSING = frozenset(
+    k for k, rule in RULES.items() if rule.startswith(("refused", "left", "resolved"))
+)
+"""Kinds that take frames, or files that might be some, out of a set."""
 _MOST_NAMED = 10
 """Faults that an error names. The report lists all faults, but a refused set has no report."""
 

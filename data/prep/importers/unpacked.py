@@ -25,8 +25,8 @@ def folders_of(sources: Sequence[Path], out: Path) -> list[Path]:
             folders += _in_folder(source, out)
         elif source.is_file() and _format(source):
             folders.append(_unpacked(source, out))
-        elif source.is_file() and source.name.lower().endswith(_OTHERS):
-            raise DataError("only .zip, .tar and .tar.gz are unpacked: unpack it yourself", source)
+        elif source.is_file() and _is_other(source):
+            raise _of_another_kind(source)
         else:
             folders.append(source)
     return folders
@@ -36,12 +36,22 @@ def _in_folder(folder: Path, out: Path) -> Iterator[Path]:
     """The folder itself, or what the archives in it unpack to, and it if it holds more."""
     inside = [path for path in entries(folder) if not is_leftover(path)]
     archives = [path for path in inside if path.is_file() and _format(path)]
+    if inside and all(map(_is_other, inside)):
+        raise _of_another_kind(inside[0])
     if not archives or any(path.is_dir() for path in inside):
         yield folder
         return
     yield from (_unpacked(path, out) for path in archives)
     if len(inside) > len(archives):
         yield folder
+
+
+def _is_other(path: Path) -> bool:
+    return path.name.lower().endswith(_OTHERS)
+
+
+def _of_another_kind(path: Path) -> DataError:
+    return DataError("only .zip, .tar and .tar.gz are unpacked: unpack it yourself", path)
 
 
 def _format(path: Path) -> str | None:

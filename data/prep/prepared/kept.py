@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dat_runtime.errors import DataError
 from dat_runtime.truth import SPLITS
 from dat_runtime.types import Accident, Size
-from data.prep.importers.faults import Fault
+from data.prep.importers.faults import LOSING, Fault
 from data.prep.importers.source_frame import SourceFrame
 from data.prep.importers.sources import Sources
 from data.prep.pictures.prepare import Prepared
@@ -122,17 +122,27 @@ def demand_pictures(
     """
     if any(not frame.negative for frame in kept):
         return
-    reasons = Counter(fault.kind for fault in faults).most_common(_MOST_REASONS)
-    told = ", ".join(f"{count:,} {kind}" for kind, count in reasons)
-    first = f" (the first: {faults[0].file}, {faults[0].detail})" if faults else ""
+    told = _losses(faults) or "none found"
     raise DataError(
-        f"of {len(frames):,} pictures no accident frame is usable: {told or 'none found'}{first}",
-        sources.accidents,
+        f"of {len(frames):,} pictures no accident frame is usable: {told}", sources.accidents
     )
 
 
-def demand_frames(kept: Sequence[Kept], sources: Sources) -> None:
+def _losses(faults: Sequence[Fault]) -> str:
+    """What took frames out of the set, in words; empty if nothing did."""
+    losing = [fault for fault in faults if fault.kind in LOSING]
+    if not losing:
+        return ""
+    reasons = Counter(fault.kind for fault in losing).most_common(_MOST_REASONS)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in reasons)
+    return f"{told} (the first: {losing[0].file}, {losing[0].detail})"
+
+
+def demand_frames(kept: Sequence[Kept], sources: Sources, faults: Sequence[Fault] = ()) -> None:
     """Refuse a set that nothing could be trained or measured on.
+
+    Args:
+        faults: told as the reason, of whichever split they are.
 
     Raises:
         DataError: a split has no accident frame; or the source has negatives, none of them usable.
@@ -140,8 +150,10 @@ def demand_frames(kept: Sequence[Kept], sources: Sources) -> None:
     filled = {frame.split for frame in kept if not frame.negative}
     for split in SPLITS:
         if split not in filled:
+            losses = _losses(faults)
+            told = f"; lost in all splits: {losses}" if losses else ""
             raise DataError(
-                f"no usable frame in the split {split} (--leak-free makes new splits; "
+                f"no usable frame in the split {split}{told} (--leak-free makes new splits; "
                 "--on-conflict keep leaves no frame out whose labels contradict another's)",
                 sources.accidents,
             )

@@ -35,6 +35,36 @@ def test_a_source_without_any_usable_picture_is_refused(source, tmp_path, capsys
     assert list(tmp_path.glob("data*")) == []
 
 
+def test_a_split_whose_pictures_are_broken_says_what_was_lost(source, tmp_path, capsys):
+    for image in (source.accidents / "valid" / "images").iterdir():
+        image.write_bytes(b"<html>")
+    (source.accidents / "train/labels/train0.txt").write_text(BOX.strip())  # a harmless note
+    assert main(["--source", str(source.root), "--out", str(tmp_path / "data")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no usable frame in the split val; lost in all splits: 2 not-an-image (the first" in line
+
+
+def test_a_folder_of_archives_that_are_not_unpacked_says_so(tmp_path, capsys):
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/set.tar.bz2").write_bytes(b"BZh9")
+    out = tmp_path / "data"
+    assert main(["--source", str(tmp_path / "downloads"), "--out", str(out)]) == 1
+    assert "set.tar.bz2: only .zip, .tar and .tar.gz are unpacked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--strict", "--on-bad-label", "skip"],
+        ["--strict", "--on-conflict", "keep"],
+    ],
+)
+def test_options_of_which_one_would_do_nothing_are_refused(source, tmp_path, capsys, options):
+    assert main(["--source", str(source.root), "--out", str(tmp_path / "data"), *options]) == 1
+    assert options[0] in capsys.readouterr().err
+    assert list(tmp_path.glob("data*")) == []
+
+
 def test_names_that_are_not_utf_8_are_told_legibly_everywhere(source, tmp_path, capsys):
     for folder, name, content in (
         (source.accidents / "train" / "images", b"caf\xe9.jpg", jpeg(picture(60))),
