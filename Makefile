@@ -63,6 +63,7 @@ export TOKENIZERS_PARALLELISM := false
 #:   CASCADE_SET   options of eval.cascade; export then ships its thresholds            docs/gate.md
 #:   FORM_SET      options of export.merged and export.quantised                        docs/export.md
 #:   LINKS         traces, or folders of them, for eval-links                     docs/transmission.md
+#:   ROOM          a folder or a file of the code, for mutants                      CONTRIBUTING.md
 #:   REPOSITORY RELEASE KEYS                   for publish                              docs/updates.md
 #:   ROUND START NODES INBOX AGGREGATE_SET     for round and aggregate               docs/federation.md
 #:   PYTHON        the Python from which make setup makes .venv (python3)

@@ -30,6 +30,7 @@ from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, m
 from dat_runtime.edge.engines import Floats, silent_openvino
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.types import SEVERITIES
 from train.detector import int8, onnx_export
@@ -273,6 +274,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("benchmarks.gate_speed", __doc__)
     parser.add_argument("--frames", type=Path, required=True, help="folder of pictures")
@@ -284,9 +286,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
+    if not args.frames.is_dir():
+        raise ConfigError(f"--frames {args.frames} is not a folder")
+    if args.model.endswith(".pt") and not Path(args.model).is_file():
+        raise ConfigError(f"--model {args.model}: there are no such weights")
+    if min(args.count, args.rounds, *args.sizes, *args.threads) < 1:
+        raise ConfigError("--count, --rounds, --sizes and --threads are at least 1")
     pictures = sorted(p for p in args.frames.iterdir() if p.suffix in (".jpg", ".jpeg", ".png"))
     if not pictures:
-        raise SystemExit(f"{args.frames} holds no picture (.jpg, .jpeg, .png)")
+        raise ConfigError(f"--frames {args.frames} holds no picture (.jpg, .jpeg, .png)")
     count = min(args.count, len(pictures))
     paths = [pictures[number * len(pictures) // args.count] for number in range(count)]
     images = [read_frame(path) for path in paths]

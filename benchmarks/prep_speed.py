@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from dat_runtime.command import command
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from data.prep import build
 from data.prep.importers.cctv_folders import negative_folders
@@ -150,6 +151,7 @@ def rerun_share(source: Path, work: Path) -> float:
     return prepared(copy, work / "again").clock / first.clock
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("benchmarks.prep_speed", __doc__)
     parser.add_argument("--source", type=Path, required=True)
@@ -157,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--copies", type=int, default=10, help="for the memory; 1 leaves it out")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
+    if min(args.rounds, args.copies) < 1:
+        raise ConfigError("--rounds and --copies are at least 1")
     paths = pictures_of(find_sources(args.source))
     result: dict[str, Any] = {"pictures": len(paths), "threads": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:

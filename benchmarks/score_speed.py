@@ -18,6 +18,7 @@ import numpy as np
 
 from dat_runtime.answer import dump, target
 from dat_runtime.command import command
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.types import SEVERITIES, Accident, Box, Severity, Size
 from eval.understanding.metrics import measure, score
 from eval.understanding.records import read_predictions, read_truth
@@ -29,10 +30,13 @@ SHARE_FAULTY = 0.05
 """Share of answers that do not comply, and so take the slower path of the check."""
 
 
+@reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("benchmarks.score_speed", __doc__)
     parser.add_argument("--answers", type=int, default=100_000)
     args = parser.parse_args(argv)
+    if args.answers < 1:
+        raise ConfigError(f"--answers is at least 1, got {args.answers}")
     with tempfile.TemporaryDirectory() as name:
         truth, predictions = write_files(Path(name), args.answers)
         frames = read_truth(truth)

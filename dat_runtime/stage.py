@@ -126,7 +126,8 @@ class Stage:
             ...write into folder...
 
     The work is done in `<out>.partial`. When the block ends well, that becomes `out`. When the
-    block raises an error about its input, it is removed, unless the run had resumed what was there.
+    block raises an error about its input, it is removed, unless the run had resumed what was there;
+    and so it is while there is nothing in it.
     When the block is cut off, or a training in it fails, it stays: a `resumable` stage finds its
     checkpoints there at the next start with the same recipe, any other stage starts clean. A whole
     folder whose move was cut off is moved at the next start.
@@ -244,10 +245,15 @@ class Stage:
                     f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
                     flush=True,
                 )
-            elif not self._resumed and self._is_worthless_after(error):
+            elif self._holds_nothing() or (not self._resumed and self._is_worthless_after(error)):
                 shutil.rmtree(self.partial, ignore_errors=True)
         finally:
             self._lock.release()
+
+    def _holds_nothing(self) -> bool:
+        """Whether not a byte was written beside the manifest."""
+        files = [path for path in self.partial.rglob("*") if path.is_file()]
+        return not any(path.stat().st_size for path in files if path.name != NAME)
 
     def _is_worthless_after(self, error: BaseException) -> bool:
         """Whether the unfinished folder holds nothing that the next start could use."""

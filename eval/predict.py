@@ -28,6 +28,7 @@ from dat_runtime.stage import Stage
 from eval.answers import usage
 from eval.answers.asks import longest_answer, read_asks
 from eval.answers.endpoint import Settings, read_settings
+from eval.answers.model import demand_there, verify_adapter
 from eval.answers.rows import Row, ask_endpoints, ask_local
 from eval.answers.shards import parse_shard
 
@@ -60,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     finished = stage.up_to_date()
     if finished and not (args.ask_missing and usage.read(args.out).missing):
         return 0
+    if not args.endpoint:
+        demand_there(args.model, args.revision)
+    if args.adapter:
+        verify_adapter(args.adapter)
     manifest.verify(args.instructions, "instructions")
     part, parts = args.shard
     asks = asks[part - 1 :: parts]

@@ -1,8 +1,9 @@
 """The demo: gate, boxed image, MLLM, check, priority, event and plan of one frame, in words."""
 
+import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -254,7 +255,12 @@ def _plan_column(waiting: Sequence[PendingEvent], bandwidth: float) -> list[str]
 
 def _save(out: Path, event: Event) -> list[str]:
     """Write the event's units into a folder; the names of the files."""
-    contents = {"boxed.jpg": event.boxed, "event.json": event.json + b"\n"}
+    waiting = json.dumps(asdict(event.pending())).encode()
+    contents = {
+        "boxed.jpg": event.boxed,
+        "alert.json": event.json + b"\n",
+        "event.json": waiting + b"\n",
+    }
     if event.roi is not None:
         contents["roi.jpg"] = event.roi
     try:

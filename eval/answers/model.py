@@ -20,6 +20,26 @@ class Loaded(NamedTuple):
     processor: Any
 
 
+def demand_there(name: str, revision: str | None) -> None:
+    """Refuse a model that cannot be had, before the libraries are loaded that take seconds.
+
+    Raises:
+        ConfigError: there is no such folder, and no such model in the cache or on the hub.
+    """
+    from httpx import HTTPError
+    from huggingface_hub import hf_hub_download
+
+    if (Path(name) / "config.json").is_file():
+        return
+    if Path(name).is_dir():
+        raise ConfigError(f"{name} holds no model (no config.json)")
+    try:
+        hf_hub_download(name, "config.json", revision=revision)
+    except (OSError, ValueError, HTTPError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"cannot load {name}: no such folder, and of the hub: {why}") from None
+
+
 def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
     """The model of a folder or of the hub, with a LoRA adapter if one is named.
 

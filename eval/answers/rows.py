@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.errors import DataError
+from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.files import write_json_lines
+from dat_runtime.schema import judge
 from eval.answers import endpoint, local, model, usage
 from eval.answers.asks import Ask, record
 from eval.answers.endpoint import Settings
@@ -89,6 +90,8 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
                     file.write(_line({"image_id": image_id, REFUSED: outcome.reason}))
                     file.flush()
                 continue
+            if row.constrained:
+                _demand_constrained(outcome)
             answered = record(outcome.ask, outcome.answer)
             answered["endpoint"] = outcome.url
             records[image_id] = answered
@@ -98,6 +101,23 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
     ordered = [records[ask.id] for ask in asks if ask.id in records]
     write_json_lines(path, ordered)
     return usage.of(ordered, missing, settings.usd_per_million_tokens)
+
+
+def _demand_constrained(outcome: endpoint.Outcome) -> None:
+    """Refuse an answer that no constrained decoding gives: the row would be called constrained.
+
+    Raises:
+        ConfigError: a whole answer leaves the schema.
+    """
+    answer, frame = outcome.answer, outcome.ask.frame
+    if answer is None or answer.cut:
+        return
+    if not judge(answer.text, frame.width, frame.height).schema:
+        raise ConfigError(
+            f"{outcome.url} ignores the schema that --constrained sends: its answer about "
+            f"{outcome.ask.id} does not hold it. Ask without --constrained, or a server that "
+            "constrains decoding (vLLM does)"
+        )
 
 
 def _request(row: Row, settings: Settings) -> Mapping[str, Any]:

@@ -283,3 +283,11 @@ def test_a_folder_in_the_manifests_place_and_a_file_in_a_folders_are_named(tmp_p
     (tmp_path / "file").write_text("a file")
     with pytest.raises(ManifestError, match="cannot be"):
         make(tmp_path / "file" / "out")
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+    for content, left in ((b"", []), (b"1", ["out.partial"])):
+        with pytest.raises(DatError), stage(tmp_path / "out", resumable=True) as folder:  # noqa: PT012
+            (folder / "answers.jsonl").write_bytes(content)
+            raise DatError("no server answers")
+        assert [path.name for path in tmp_path.iterdir()] == left

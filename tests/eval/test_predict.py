@@ -345,6 +345,30 @@ def test_a_constrained_endpoint_is_given_the_schema(
     assert server.requests[0]["max_tokens"] == predict.LEAST_NEW_TOKENS
 
 
+def test_a_server_that_ignores_the_schema_gives_no_constrained_row(
+    asking: Asking, replica: Callable[..., Replica], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = {"choices": [{"message": {"content": "Two cars collided."}}], "usage": USAGE}
+    server = replica(lambda frame, number: (200, chat))
+    assert asking(server.url, more=("--constrained",)) == 1
+    assert "ignores the schema that --constrained sends" in capsys.readouterr().err
+    assert not list(asking.out.parent.glob(f"{asking.out.name}*"))
+    assert asking(server.url) == 0  # without it, free text is an answer as any other
+
+
+@pytest.mark.parametrize("model", ["no/such/folder", "absent", "/absent"])
+def test_a_model_that_is_not_there_is_told_in_a_line(
+    model: str, asking: Asking, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    given = ["--instructions", str(asking.instructions), "--inputs", "boxed", "--model", model]
+    assert predict.main([*given, "--out", str(asking.out)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: cannot load {model}: no such folder, and of the hub: ")
+    assert told.count("\n") == 1
+    assert not list(asking.out.parent.glob(f"{asking.out.name}*"))
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -89,8 +89,12 @@ def test_a_bundle_s_gate_looks_at_a_frame_of_one_s_own(
     assert "none given" in text
     assert "the event is made from the gate's detections" in " ".join(text.split())
     assert "recorded" not in text
-    event = json.loads((out / "event.json").read_text())
-    assert (event["data"]["source"], event["data"]["answer"]["count"]) == ("gate", 1)
+    alert = json.loads((out / "alert.json").read_text())
+    assert (alert["data"]["source"], alert["data"]["answer"]["count"]) == ("gate", 1)
+    (waiting,) = read_batch(out / "event.json")  # what `dat-runtime plan` takes
+    assert (waiting.id, round(waiting.priority, 3)) == (alert["id"], alert["data"]["priority"])
+    assert waiting.box_bytes == (out / "boxed.jpg").stat().st_size
+    assert waiting.roi_bytes == (out / "roi.jpg").stat().st_size
     boxed = cv2.imread(str(out / "boxed.jpg"))
     assert boxed.shape == (90, 160, 3)
     assert (out / "roi.jpg").stat().st_size > 0
@@ -122,7 +126,7 @@ def test_a_given_answer_counts_pixels_of_the_image_that_was_sent(
         *("--bundle", bundle_folder, "--frame", frame),
         *("--answer", tmp_path / "answer.json", "--out", out),
     )
-    event = json.loads((out / "event.json").read_text())
+    event = json.loads((out / "alert.json").read_text())
     assert (event["data"]["source"], event["data"]["priority"]) == ("mllm", 0.8)
     assert event["data"]["answer"]["accidents"][0]["bbox"] == [0, 0, 160, 90]
 
