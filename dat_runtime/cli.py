@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--endpoint", help="ask an OpenAI-compatible server, http://host:port/v1")
     demo.add_argument("--model", help="the model's name at the endpoint")
     demo.add_argument("--bandwidth", type=float, help="bytes per second (default: 200e3 and 20e3)")
-    demo.add_argument("--out", type=Path, help="save boxed.jpg, roi.jpg, alert.json, and event.json for plan")
+    demo.add_argument(
+        "--out", type=Path, help="save boxed.jpg, roi.jpg, alert.json, and event.json for plan"
+    )
 
     plan = commands.add_parser(
         "plan", help="print what to send from a batch of events, in order", allow_abbrev=False
