@@ -29,7 +29,7 @@ from dat_runtime.cascade import Routing
 from dat_runtime.command import command
 from dat_runtime.draw import DRAWING_VERSION, MAX_PIXELS
 from dat_runtime.edge.node import Gate
-from dat_runtime.edge.node_settings import read_node
+from dat_runtime.edge.node_file import read_node
 from dat_runtime.edge.run import assemble
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.files import write_json

@@ -12,12 +12,8 @@ from urllib.parse import urlsplit
 
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.cameras.settings import CameraSettings
-from dat_runtime.edge.node_settings import (
-    MllmSettings,
-    NodeSettings,
-    SpoolSettings,
-    examine_node,
-)
+from dat_runtime.edge.node_file import examine_node
+from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, SpoolSettings
 from dat_runtime.edge.updates.at_work import assessor
 from dat_runtime.edge.updates.trial import canary_frames
 from dat_runtime.edge.updates.versions import Versions

@@ -19,7 +19,8 @@ from dat_runtime.edge.cameras.watch import Cameras
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.metrics import MetricsServer, Status
 from dat_runtime.edge.node import Gate, Node
-from dat_runtime.edge.node_settings import NodeSettings, read_node
+from dat_runtime.edge.node_file import read_node
+from dat_runtime.edge.node_settings import NodeSettings
 from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.updates.at_work import first, given
 from dat_runtime.edge.updates.serving import Follower

@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.metrics import address_of
-from dat_runtime.edge.node_settings import read_node
+from dat_runtime.edge.node_file import read_node
+from dat_runtime.edge.updates.switch import State
 from dat_runtime.edge.updates.switch import as_json as as_json_of
-from dat_runtime.edge.updates.updating import lines as lines_of
 from dat_runtime.edge.updates.versions import Versions
 from dat_runtime.errors import ConfigError, DatError, printable
 from dat_runtime.files import parse
@@ -58,7 +59,7 @@ def versions_status(path: Path, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps({"versions": as_json_of(state), "node": told}))
     else:
-        for line in (*lines_of(state), *(lines(told) if told else [f"node      {words}"])):
+        for line in (*version_lines(state), *(lines(told) if told else [f"node      {words}"])):
             print(printable(line))
     is_silent = settings.metrics is not None and told is None
     is_blocked = state.looked is not None and state.looked.stale
@@ -108,3 +109,25 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"spool     {spool['bytes'] / 1e6:.1f} MB, {share:.0%} of what it may hold"
     for reason, number in sorted(told["dropped"].items()):
         yield f"dropped   {reason}: {number}"
+
+
+def version_lines(state: State) -> Iterator[str]:
+    """The versions in words."""
+    yield f"current   {state.current or 'none installed: node.yaml names the bundle'}"
+    if state.probation is not None:
+        yield f"          on probation since {_when(state.probation.since)}"
+    if state.previous is not None:
+        yield f"previous  {state.previous}"
+    for version, reason in state.blocked.items():
+        yield f"blocked   {version}: {reason}"
+    if state.looked is not None:
+        stale = "STALE, updates are blocked: " if state.looked.stale else ""
+        problem = state.looked.problem or "all well"
+        yield f"updates   looked for at {_when(state.looked.at)}: {stale}{problem}"
+
+
+def _when(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # a clock that was far off
+        return f"{seconds:.0f} s"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dat_runtime.edge.node_settings import MAX_BYTES, read_node
+from dat_runtime.edge.node_file import MAX_BYTES, read_node
 from dat_runtime.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
