@@ -29,12 +29,13 @@ NOTICED = frozenset({"killed", "timeout", "segfault", "suspicious"})
 PROFILE = """\
 from hypothesis import HealthCheck, Phase, settings
 
-# A failure is enough, so nothing is shrunk.
+# What only many examples notice is not noticed each time; a failure need not be shrunk.
 settings.register_profile(
     "mutants",
     database=None,
     deadline=None,
     derandomize=True,
+    max_examples=25,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -117,6 +117,12 @@ def two_inputs() -> Any:
     return changed
 
 
+def two_outputs() -> Any:
+    changed = model([make("Sigmoid", ["images"], ["output0"])])
+    changed.graph.output.append(info("images", 1, [1, 3, SIDE, SIDE]))
+    return changed
+
+
 def unfixed() -> Any:
     changed = model([make("Sigmoid", ["images"], ["output0"])])
     changed.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
@@ -148,6 +154,7 @@ def with_function() -> Any:
         (outside, "a tensor has field 13"),
         (short, r"states \[1099511627776\] and holds 4 values"),
         (two_inputs, "2 inputs and 1 outputs"),
+        (two_outputs, "1 inputs and 2 outputs"),
         (unfixed, "'images' has no dim_value: expected a fixed shape"),
         (with_function, "the model has field 25"),
         (lambda: model([make("Sigmoid", ["images"], ["output0"])], opset=99), "version 99"),
