@@ -52,8 +52,8 @@ P = ParamSpec("P")
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Let an entry point print a `DatError` as one line on stderr and return 1.
 
-    So does a full disk. Ctrl-C ends it with 130, as a shell has it. Any other exception is a defect
-    and keeps its traceback.
+    So does a full disk. Ctrl-C ends it with 130, as a shell has it, and output that nobody reads
+    any more with 1. Any other exception is a defect and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -66,6 +66,9 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
         except KeyboardInterrupt:
             print("stopped (Ctrl-C): run the same command again", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # the reader of our output went away, as `head` does
+            forget_output()
+            return 1
         except OSError as error:
             if not is_disk_full(error):
                 raise

@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +37,22 @@ def test_a_full_disk_is_one_line_and_any_other_failure_of_the_system_a_defect(
     )
     with pytest.raises(OSError, match="Input/output"):
         failing(OSError(errno.EIO, "Input/output error"))([])
+
+
+def test_output_that_nobody_reads_any_more_ends_a_command_quietly() -> None:
+    code = (
+        "from dat_runtime.errors import reports_errors\n"
+        "@reports_errors\n"
+        "def main():\n"
+        "    while True: print('x', flush=True)\n"
+        "raise SystemExit(main())"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_defect_keeps_its_traceback() -> None:
