@@ -39,7 +39,10 @@ else ifeq ($(PROFILE),paper)
   MAX_PIXELS := 1003520
   BASE := Qwen/Qwen2.5-VL-7B-Instruct
   JOBS := 1
-  REVISION := --revision $(shell sed -n 's/^model_revision: *\([0-9a-f]*\).*/\1/p' configs/lora/boxed.yaml)
+  # Of a hub name: that of LORA_SET, else the one that the configuration pins. A folder has none.
+  PINNED = $(shell sed -n 's/^model_revision: *\([0-9a-f]*\).*/\1/p' configs/lora/boxed.yaml)
+  SET = $(patsubst model_revision=%,%,$(filter model_revision=%,$(LORA_SET)))
+  REVISION = $(if $(wildcard $(BASE)/config.json),,--revision $(or $(SET),$(PINNED)))
 else
   $(error PROFILE is smoke or paper, not '$(PROFILE)')
 endif
