@@ -100,3 +100,84 @@ def test_forty_hard_visuals_take_less_time_than_one_sort_of_the_most_states():
     np.lexsort(states)
     sorting = time.process_time() - start
     assert solving < sorting
+
+
+RULES = [ontime.insertion, ontime.moore_hodgson, ontime.pareto]
+
+
+@pytest.mark.parametrize("select", RULES)
+def test_a_visual_that_is_through_at_its_very_deadline_is_in_time_and_no_byte_later(select):
+    assert select(Jobs([1.0], [10], [15], sent=5)) == [0]
+    assert not select(Jobs([1.0], [10], [14], sent=5))
+    # The second goes first, is through at 5, and the first then at 15.
+    assert sorted(select(Jobs([9.0, 1.0], [10, 5], [15, 5], sent=0))) == [0, 1]
+    assert select(Jobs([9.0, 1.0], [10, 5], [14, 5], sent=0)) == [0]
+    assert select(Jobs([9.0, 1.0], [10, 5], [15, 4], sent=0)) == [0]
+
+
+@pytest.mark.parametrize("select", RULES[:2])
+def test_of_equal_deadlines_the_heavier_visuals_per_byte_are_taken(select):
+    jobs = Jobs([1.0, 4.0, 3.0], [10, 10, 10], [20, 20, 20], sent=0)
+    assert sorted(select(jobs)) == [1, 2]
+
+
+def test_of_equal_densities_insertion_takes_the_first_and_moore_hodgson_gives_up_the_largest():
+    jobs = Jobs([2.0, 1.0], [20, 10], [20, 20], sent=0)
+    assert ontime.insertion(jobs) == [0]
+    assert ontime.moore_hodgson(jobs) == [1]
+    assert ontime.insertion(jobs, start=[1]) == [1]
+
+
+def test_insertion_adds_to_its_start_what_still_fits_in_order_of_deadline():
+    jobs = Jobs([1.0, 1.0, 1.0, 0.05], [10, 10, 10, 1], [30, 20, 10, 30], sent=0)
+    assert ontime.insertion(jobs, start=[0, 2]) == [2, 1, 0]
+    assert ontime.insertion(Jobs([], [], [], sent=0)) == []
+
+
+def test_a_visual_of_no_bytes_is_the_densest_and_always_fits():
+    jobs = Jobs([5.0, 0.0], [10, 0], [10, 0], sent=0)
+    assert jobs.by_density() == [1, 0]
+    assert ontime.insertion(jobs) == [1, 0]
+
+
+def test_the_exact_search_beats_its_incumbent_or_gives_none():
+    jobs = Jobs([1.0, 0.07], [950, 60], [1000, 1000], sent=0)
+    assert ontime.pareto(jobs, [1]) == [0]
+    assert ontime.pareto(jobs, [0]) is None
+    assert ontime.pareto(jobs) == [0]
+
+
+@pytest.mark.parametrize(("count", "best"), [(40, [0]), (41, [1])])
+def test_up_to_forty_visuals_the_best_selection_is_searched_exactly(count, best):
+    hopeless = count - 2
+    jobs = Jobs(
+        [1.0, 0.07] + [1.0] * hopeless,
+        [950, 60] + [1] * hopeless,
+        [1000, 1000] + [-1] * hopeless,
+        sent=0,
+    )
+    assert ontime.best_selection(jobs, [1]) == best
+
+
+def test_beyond_forty_the_heaviest_of_greedy_insertion_and_moore_hodgson_is_taken():
+    hopeless = 40
+    jobs = Jobs([1.0, 0.07] + [1.0] * hopeless, [950, 60] + [1] * hopeless,
+                [1000, 1000] + [-1] * hopeless, sent=0)  # fmt: skip
+    assert ontime.best_selection(jobs, [0]) == [0]
+    assert ontime.best_selection(jobs, []) == [1]
+    small = Jobs([1.0, 1.0], [1, 1], [2, 2], sent=0)
+    assert ontime.best_selection(small, [1, 0]) == [1, 0]  # all of them: as it was given
+
+
+@pytest.mark.parametrize(("count", "taken"), [(2000, [0, 1]), (2001, [1])])
+def test_of_more_than_two_thousand_visuals_insertion_adds_nothing(count, taken):
+    hopeless = count - 2
+    jobs = Jobs([1.0] * count, [1] * count, [1, 2] + [-1] * hopeless, sent=0)
+    assert ontime.insertion(jobs, start=[1]) == taken
+
+
+def test_the_last_to_go_is_the_least_dense_that_may_be_last():
+    assert ontime.sending_order(Jobs([1.0, 2.0], [10, 10], [25, 25], sent=5), [0, 1]) == [1, 0]
+    assert ontime.sending_order(Jobs([1.0, 2.0], [10, 10], [24, 25], sent=5), [0, 1]) == [0, 1]
+    assert ontime.sending_order(Jobs([2.0, 1.0], [10, 10], [25, 15], sent=5), [0, 1]) == [1, 0]
+    assert ontime.sending_order(Jobs([1.0, 1.0], [10, 10], [25, 25], sent=5), [1, 0]) == [0, 1]
