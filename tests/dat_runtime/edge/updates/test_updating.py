@@ -1,7 +1,7 @@
 """`dat-runtime install | rollback | status` on a node that does not run."""
 
 import json
-import subprocess
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,6 @@ from dat_runtime.cli import main
 from dat_runtime.edge.updates.versions import Versions, version_of
 from tests.conftest import constant_gate
 
-ROOT = Path(__file__).resolve().parents[4]
 WriteNode = Callable[..., Path]
 
 
@@ -219,18 +218,19 @@ def test_a_canary_frame_that_cannot_be_read_is_no_fault_of_the_version(
 
 
 def test_without_the_packages_for_signatures_they_are_named_and_a_folder_still_installs(
-    tmp_path: Path, bundle: Path, node_yaml: WriteNode
+    tmp_path: Path,
+    bundle: Path,
+    node_yaml: WriteNode,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "root.json").write_text("{}")
     node = str(node_yaml(updates={"url": "http://127.0.0.1:9", "root": "root.json"}))
     new = str(variant(bundle, tmp_path / "new", 1))
-    code = (
-        "import sys; sys.modules['tuf'] = None\n"
-        "from dat_runtime.cli import main; raise SystemExit(main(sys.argv[1:]))"
-    )
-    line = [sys.executable, "-c", code, "install", node]
-    without = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert without.returncode == 1
-    assert "pip install 'dat-runtime[updates]'" in without.stderr
-    folder = [*line, "--from", new, "--unsigned"]
-    assert subprocess.run(folder, capture_output=True, cwd=ROOT, check=False).returncode == 0
+    # As where none of them is installed, whatever other tests have imported.
+    for name in [name for name in sys.modules if re.match(r"tuf\b|.*updates\.repository$", name)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tuf", None)
+    assert main(["install", node]) == 1
+    assert "pip install 'dat-runtime[updates]'" in capsys.readouterr().err
+    assert main(["install", node, "--from", new, "--unsigned"]) == 0
