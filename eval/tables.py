@@ -91,7 +91,8 @@ def make(args: argparse.Namespace) -> None:
     with stage as folder:
         if args.transmission:
             table_3 = read_json(inputs["table3"], missing=evaluation.MISSING)
-        given = evaluation.Evaluation(args.instructions, rows, label, table_3, split, beside)
+        tiny = args.profile == "smoke"
+        given = evaluation.Evaluation(args.instructions, rows, label, tiny, table_3, split, beside)
         evaluation.write(folder, given)
 
 

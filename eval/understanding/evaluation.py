@@ -28,6 +28,7 @@ class Evaluation:
         instructions: with the truth and the pictures.
         rows: the folder of each row of answers.
         label: what the figures were measured on (`assembly.measured_on`).
+        tiny: the models are not of the paper's size.
         table_3: the rows of Table 3, if there are any.
         split: that of the prepared set, if `--data` named one.
         beside: tables.json of an evaluation on another split.
@@ -36,6 +37,7 @@ class Evaluation:
     instructions: Path
     rows: Sequence[Path]
     label: str
+    tiny: bool
     table_3: Any
     split: splits.Split | None
     beside: Mapping[str, Any] | None
@@ -112,12 +114,12 @@ def write(folder: Path, given: Evaluation) -> None:
         scores[name] = scores_of(rows[-1].measures)
         (folder / name).mkdir()
         write_json(folder / name / "scores.json", scores[name])
-    tables = assemble(scores, given.label, given.table_3)
+    tables = assemble(scores, given.label, given.table_3, tiny=given.tiny)
     _add_details(tables, rows, scores, given)
     tables["usage"] = {}
-    for row in given.rows:
-        if (row / usage.FILE).is_file():  # a row from elsewhere may have none
-            tables["usage"][row.name] = asdict(usage.read(row))
+    for name in names:
+        if (by_name[name] / usage.FILE).is_file():  # a row from elsewhere may have none
+            tables["usage"][name] = asdict(usage.read(by_name[name]))
     write_json(folder / FILE, tables)
     for suffix, form in formats.FORMATS.items():
         write_atomically(folder / f"tables.{suffix}", form(tables))

@@ -13,22 +13,30 @@ from eval.understanding.grids import (
     UNDERSTANDING,
     Grid,
     Tables,
+    comparisons,
     detail_grids,
     grids,
 )
+
+LINE_NAMES = ("Source", "Against", "Group", "S answered")
+"""Columns that name the lines of a group in HTML."""
 
 
 def markdown(tables: Tables) -> str:
     """GitHub Markdown."""
     parts = [f"{tables['measured_on']}.\n"]
-    for grid in grids(tables) + detail_grids(tables):
+    for grid in _all(tables):
         lines = [_markdown_row(grid.columns), _markdown_row(["---"] * len(grid.columns))]
         lines += map(_markdown_row, grid.rows)
         parts.append(f"## {grid.title}\n\n" + "\n".join(lines) + "\n")
-    comparisons = [f"- {comparison['sentence']}" for comparison in tables["comparisons"]]
     notes = [f"- {note}" for note in tables["notes"]]
-    parts.append("\n".join(comparisons) + "\n" + "\n".join(notes) + "\n")
+    parts.append("\n".join(notes) + "\n")
     return "\n".join(parts)
+
+
+def _all(tables: Tables) -> list[Grid]:
+    pairs = [comparisons(tables)] if tables["comparisons"] else []
+    return grids(tables) + detail_grids(tables) + pairs
 
 
 def _markdown_row(cells: list[str]) -> str:
@@ -84,7 +92,7 @@ _TEX = str.maketrans(
 def latex(tables: Tables) -> str:
     """One `tabular` per table, plain LaTeX without packages."""
     parts = [f"% {tables['measured_on']}"]
-    for grid in grids(tables) + detail_grids(tables):
+    for grid in _all(tables):
         lines = [
             r"\begin{table}",
             rf"\caption{{{grid.title.translate(_TEX)}}}",
@@ -109,24 +117,28 @@ def html_tables(tables: Tables) -> str:
 
 
 def html_table(grid: Grid) -> str:
-    """A grid that has the column "Source": the columns before it name a group of rows."""
-    source = grid.columns.index("Source")
-    first_figure = source + (2 if "n" in grid.columns else 1)
-    columns = [grid.columns[0], "Source", *grid.columns[first_figure:]]
+    """A grid with a column that names its lines; those before it name a group of lines."""
+    named = next(i for i, column in enumerate(grid.columns) if column in LINE_NAMES)
+    first_figure = named + (2 if "n" in grid.columns else 1)
+    columns = [grid.columns[0], grid.columns[named], *grid.columns[first_figure:]]
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = []
-    for label, group in groupby(grid.rows, key=lambda row: row[:source]):
+    for label, group in groupby(grid.rows, key=lambda row: row[:named]):
         rows = list(group)
         heading = _html_heading(label, len(rows))
         for row in rows:
-            shade = ' class="ours"' if row[source] == "ours" else ""
-            name = _html_source(row[source], row[source + 1 : first_figure])
-            cells = "".join(map(_html_cell, columns[2:], row[first_figure:]))
+            shade = ' class="ours"' if row[named] == "ours" else ""
+            name = _html_source(row[named], row[named + 1 : first_figure], columns[1])
+            cells = _html_cells(columns[2:], row[first_figure:])
             body.append(f"<tr{shade}>{heading}{name}{cells}</tr>")
             heading = ""  # spans the group's further rows
-    across = 3 if len(columns) == 8 else 4  # on a phone: figures beside one another
+    figures = len(columns) - 2
+    across = (
+        3 if figures % 3 == 0 else 4 if figures % 4 == 0 else 5
+    )  # beside one another on a phone
+    caption = f"<figcaption>{html.escape(grid.title)}</figcaption>" if grid.title else ""
     return (
-        f'<figure><figcaption>{html.escape(grid.title)}</figcaption><div class="wide">'
+        f'<figure>{caption}<div class="wide">'
         f'<table class="cards across-{across}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
@@ -141,16 +153,24 @@ def _html_heading(label: list[str], rows: int) -> str:
     return f'<th scope="rowgroup" rowspan="{rows}">{name}</th>'
 
 
-def _html_source(source: str, counts: list[str]) -> str:
-    """Whose figures a row holds, and of how many frames where that is known."""
+def _html_source(source: str, counts: list[str], column: str) -> str:
+    """Whose figures a line holds, and of how many frames where that is known."""
     text = html.escape(source)
     for count in filter(None, counts):
         text += f"<br><small>n = {count}</small>"
-    return f'<td class="source">{text}</td>'
+    head = "" if column == "Source" else f' data-name="{html.escape(column)}"'
+    return f'<td class="source"{head}>{text}</td>'
+
+
+def _html_cells(columns: list[str], texts: list[str]) -> str:
+    """The cells of a line; a note instead of figures takes the whole line."""
+    if texts[0] and not any(texts[1:]):
+        return f'<td class="note" colspan="{len(texts)}">{html.escape(texts[0])}</td>'
+    return "".join(map(_html_cell, columns, texts))
 
 
 def _html_cell(column: str, text: str) -> str:
-    """The figure, and under it, smaller, its interval or deviation."""
+    """The figure, and under it, smaller, its interval, deviation or size."""
     value, small = text, ""
     if " (" in text:
         value, _, small = text.rstrip(")").partition(" (")
@@ -160,9 +180,8 @@ def _html_cell(column: str, text: str) -> str:
     cell = html.escape(value)
     if small:
         cell += f"<br><small>{html.escape(small)}</small>"
-    if text[:1].isdigit() or text == "-":
-        return f'<td data-label="{html.escape(column)}">{cell}</td>'
-    return f'<td class="note">{cell}</td>'
+    kind = f' class="{value}"' if value in ("better", "worse") else ""
+    return f'<td{kind} data-label="{html.escape(column)}">{cell}</td>'
 
 
 FORMATS: dict[str, Callable[[Tables], str]] = {

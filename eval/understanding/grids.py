@@ -33,11 +33,20 @@ COLUMNS_3 = {
 UNDERSTANDING = {"table_1": COLUMNS_1, "table_2": COLUMNS_2}
 """The tables of scores, by their key in tables.json."""
 
-USAGE_COLUMNS = ("Answers", "Missing", "Prompt tokens", "Completion tokens", "USD", "ms per token")
+USAGE_COLUMNS = (
+    "Answers",
+    "Missing",
+    "Cut",
+    "Prompt tokens",
+    "Completion tokens",
+    "USD",
+    "ms per token",
+)
 TITLES = {
     "table_1": "Table 1. Structured accident understanding",
     "table_2": "Table 2. Structured output format compliance",
     "table_3": "Table 3. Transmission",
+    "comparisons": "What can be told apart",
 }
 
 
@@ -92,11 +101,12 @@ def _understanding(tables: Tables, name: str) -> Grid:
     columns = UNDERSTANDING[name]
     rows = []
     for row in tables[name]:
-        label = [row["model"], row["input"], row["tuning"]]
+        setting = [row["input"], row["tuning"]]
         paper, ours = row["paper"], row["ours"]
         if paper:
             figures = [figure(metric, paper[metric]) for metric in columns]
-            rows.append([*label, "paper", "", *figures])
+            rows.append([row["model"], *setting, "paper", "", *figures])
+        label = [row["our_model"], *setting]
         if ours:
             rows.append([*label, "ours", str(ours["n"]), *_with_bounds(ours, columns)])
         else:
@@ -127,6 +137,28 @@ def _by_split(lines: list[dict[str, Any]]) -> Grid:
     return Grid("Table 1 by split", ["Row", "Source", "n", *COLUMNS_1.values()], rows)
 
 
+def comparisons(tables: Tables) -> Grid:
+    """One line for each pair of rows: verdict and difference of every metric."""
+    rows = []
+    for found in tables["comparisons"]:
+        cells = []
+        for metric in (*COLUMNS_1, *COLUMNS_2):
+            cells.append(_judged(metric, found["verdicts"][metric], found["differences"][metric]))
+        rows.append([found["row"], found["against"], *cells])
+    heads = ["Row", "Against", *COLUMNS_1.values(), *COLUMNS_2.values()]
+    return Grid(TITLES["comparisons"], heads, rows)
+
+
+def _judged(metric: str, verdict: str, found: Mapping[str, float | None]) -> str:
+    """`better (+65.2)`: in percent where the metric is; `=` where they cannot be told apart."""
+    if verdict in ("", "same"):
+        return {"": "-", "same": "="}[verdict]
+    value = found["value"]
+    assert value is not None, "a verdict has a value"
+    size = f"{100 * value:+.1f}" if _is_percent(metric) else f"{value:+.3f}"
+    return f"{verdict} ({size})"
+
+
 def _usage_cells(usage: Mapping[str, Any]) -> list[str]:
     """The cells of `USAGE_COLUMNS`; `-` where a figure is not known.
 
@@ -140,8 +172,8 @@ def _usage_cells(usage: Mapping[str, Any]) -> list[str]:
         usd = f"{usage['usd']:.4f}"
     if seconds and tokens:
         per_token = f"{1000 * seconds / tokens:.2f}"
-    answered, missing = str(usage["answered"]), str(len(usage["missing"]))
-    return [answered, missing, prompt, completion, usd, per_token]
+    counts = [usage["answered"], len(usage["missing"]), usage["cut"]]
+    return [*map(str, counts), prompt, completion, usd, per_token]
 
 
 def transmission(rows: list[dict[str, Any]]) -> Grid:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from dat_runtime.truth import Frame
+from eval.understanding.assembly import main_row
 from eval.understanding.breakdown import LIGHTS
 from eval.understanding.cases import case, failure, ranked
 from eval.understanding.formats import html_table, html_tables
-from eval.understanding.grids import Grid, Tables, detail_grids
+from eval.understanding.grids import Grid, Tables, comparisons, detail_grids
 from eval.understanding.metrics import HIT, OVERALL, Measures
 from eval.understanding.page_style import STYLE
 
@@ -24,6 +25,9 @@ FAILURES = 12
 MISSING = 60
 REASONS = 5
 """How many of each are shown; the headings say of how many."""
+
+CHART_WIDTH = 360
+"""Units of a chart: about the pixels of a phone, so that its text keeps its size there."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,17 @@ def page(tables: Tables, rows: Sequence[Row], folder: Path) -> str:
     """The whole page; nothing in it is loaded from elsewhere.
 
     Args:
-        rows: the last one is shown in most detail.
+        rows: `assembly.main_row` of them is shown in most detail.
         folder: the instructions, whose test images are the pictures.
     """
     sections = [("Tables", html_tables(tables) + _list(tables["notes"]))]
     sections += [_detail(grid) for grid in detail_grids(tables)]
     sections += [
         ("What can be told apart", _comparisons(tables)),
-        ("Overlap of true boxes", "".join(map(_histogram, rows))),
+        (
+            "Overlap of true boxes",
+            f'<div class="grid pairs">{"".join(map(_histogram, rows))}</div>',
+        ),
         ("Overall severity", f'<div class="grid pairs">{"".join(map(_confusion, rows))}</div>'),
         ("By light, severity and size", _breakdown(tables["breakdown"])),
         ("Priority", _calibration(tables["calibration"])),
@@ -103,42 +110,60 @@ def _detail(grid: Grid) -> tuple[str, str]:
 
 
 def _comparisons(tables: Tables) -> str:
-    sentences = [comparison["sentence"] for comparison in tables["comparisons"]]
-    return "<p>Paired bootstrap over the same frames, each metric by itself at 95 %.</p>" + _list(
-        sentences or ["There is one row."]
+    if not tables["comparisons"]:
+        return "<p>There is one row.</p>"
+    explanation = (
+        "<p>Each row against those before it, by paired bootstrap over the same frames, each "
+        "metric by itself at 95 %; under a verdict the difference, in points or as it is. "
+        "“=”: chance explains it.</p>"
     )
+    return explanation + html_table(comparisons(tables)._replace(title=""))
 
 
 def _histogram(row: Row) -> str:
     """Bars for IoU 0 (not found) and ten bins of (0, 1]; those under 0.5 miss Recall@0.5."""
     name, values = html.escape(row.name), row.measures.iou
     if not len(values):
-        return f"<h3>{name}</h3><p>No true box.</p>"
+        return f"<div><h3>{name}</h3><p>No true box.</p></div>"
     tenths = np.clip((values * 10).astype(int), 0, 9)
     bins = np.where(values > 0, 1 + tenths, 0)
     shares = np.bincount(bins, minlength=11) / len(values)
     highest = max(shares)
     bars = [_bar(i, share, 80 * share / highest) for i, share in enumerate(shares)]
+    ticks = [_tick(i) for i in range(11)]
     hit = float((values >= HIT).mean())
     return (
-        f"<h3>{name}: mean {values.mean():.3f}, {hit:.1%} at 0.5 or more, "
-        f'{len(values)} boxes</h3><svg viewBox="0 0 600 118" role="img" '
-        f'aria-label="IoU histogram of {name}">{"".join(bars)}</svg>'
+        f"<div><h3>{name}</h3><p>mean {values.mean():.3f}, {hit:.1%} at 0.5 or more, "
+        f'{len(values)} boxes</p><svg viewBox="0 0 {CHART_WIDTH} 132" role="img" class="chart" '
+        f'aria-label="IoU histogram of {name}">{"".join(bars + ticks)}</svg></div>'
     )
 
 
 def _bar(i: int, share: float, height: float) -> str:
-    """The bar of a bin, on a ground at y = 98: its share above it, its bounds below."""
-    left = 4 + i * 54
-    middle = left + 23
+    """The bar of a bin, on a ground at y = 98, with its share above it; the first stands apart."""
+    left = 2 + 31 * i + (9 if i else 0)
     kind = "bar" if i > 5 else "bar low"
-    label = "not found" if i == 0 else f"{(i - 1) / 10:.1f}–{i / 10:.1f}"
-    return (
-        f'<rect class="{kind}" x="{left}" y="{98 - height:.1f}" width="46" height="{height:.1f}"/>'
-        f'<text class="axis" x="{middle}" y="{93 - height:.1f}" text-anchor="middle">'
-        f'{share:.0%}</text><text class="axis" x="{middle}" y="112" text-anchor="middle">'
-        f"{label}</text>"
+    bar = (
+        f'<rect class="{kind}" x="{left}" y="{98 - height:.1f}" width="28" height="{height:.1f}"/>'
     )
+    if not share:
+        return bar
+    return (
+        f'{bar}<text class="axis" x="{left + 14}" y="{93 - height:.1f}" text-anchor="middle">'
+        f"{share:.0%}</text>"
+    )
+
+
+def _tick(i: int) -> str:
+    """The bound at the left of bin `i`; the frames without overlap have words instead."""
+    if i == 0:
+        return _axis_text(16, 112, "not") + _axis_text(16, 126, "found")
+    text = _axis_text(39 + 31 * (i - 1) + 2, 112, f"{(i - 1) / 10:g}")
+    return text + (_axis_text(350, 112, "1") if i == 10 else "")
+
+
+def _axis_text(x: float, y: float, text: str) -> str:
+    return f'<text class="axis" x="{x}" y="{y}" text-anchor="middle">{text}</text>'
 
 
 def _confusion(row: Row) -> str:
@@ -153,7 +178,7 @@ def _confusion(row: Row) -> str:
     head = _cells("th", answered)
     return (
         f'<div><h3>{html.escape(row.name)}</h3><div class="wide"><table>'
-        f"<thead><tr><th>true \\ answered</th>{head}</tr></thead>"
+        f"<thead><tr><th>true</th>{head}</tr></thead>"
         f"<tbody>{lines}</tbody></table></div></div>"
     )
 
@@ -176,11 +201,11 @@ def _breakdown(by_row: Mapping[str, Any]) -> str:
         "under 32² pixels, large from 96² on.</p>"
     )
     columns = ["Row", "Group", "Frames", "SevAcc", "True boxes", "mIoU", "Recall@0.5"]
-    return _table(columns, rows) + note
+    return html_table(Grid("", columns, rows)) + note
 
 
 def _group_cells(group: Mapping[str, Any]) -> list[str]:
-    frames = severity = ""
+    frames = severity = "-"
     if "frames" in group:  # a group by light
         frames, severity = str(group["frames"]), f"{group['sev_acc']:.1%}"
     overlap = recall = "-"
@@ -193,20 +218,24 @@ def _calibration(by_row: Mapping[str, Any]) -> str:
     rows = []
     for name, agreement in by_row.items():
         error = "-" if agreement["mae"] is None else f"{agreement['mae']:.3f}"
-        rows.append([f"{name}: MAE {error}", "all", str(agreement["frames"]), "", ""])
+        label = [name, f"MAE {error}"]
+        rows.append([*label, "all", str(agreement["frames"]), "-", "-"])
         for part in agreement["bins"]:
             bounds = f"{part['low']:.1f}–{part['high']:.1f}"
             stated, true = f"{part['said']:.2f}", f"{part['true']:.2f}"
-            rows.append(["", bounds, str(part["frames"]), stated, true])
+            rows.append([*label, bounds, str(part["frames"]), stated, true])
     explanation = (
         "<p>Priority S of Eq. 7: what the answer states against what the labels call for. "
         "A calibrated row has equal means in every bin.</p>"
     )
-    return explanation + _table(["Row", "S answered", "n", "mean answered", "mean true"], rows)
+    columns = ["Row", "MAE", "S answered", "Frames", "mean answered", "mean true"]
+    return explanation + html_table(Grid("", columns, rows))
 
 
 def _cases(rows: Sequence[Row], folder: Path) -> Iterator[str]:
-    *others, main = rows
+    shown = main_row([row.name for row in rows])
+    main = next(row for row in rows if row.name == shown)
+    others = [row for row in rows if row is not main]
     order = ranked(main.measures)
     worst = order[:WORST]
     rest = [i for i in reversed(order) if i not in worst]

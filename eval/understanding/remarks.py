@@ -1,7 +1,6 @@
 """Sentences beside Tables 1-2: how to read the figures, and how the rows compare."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -65,36 +64,46 @@ def gate_notes(frames: Sequence[Frame], boxed: Path) -> list[str]:
 
 
 def compare(rows: Mapping[str, Measures]) -> list[dict[str, Any]]:
-    """Compare each pair of rows by paired bootstrap; a sentence states which metrics differ."""
+    """Compare each pair of rows by paired bootstrap: which metrics differ, also as a sentence."""
     comparisons = []
-    for before, after in combinations(rows, 2):
-        differences = difference(rows[after], rows[before])
-        comparisons.append(
-            {
-                "row": after,
-                "against": before,
-                "sentence": f"{after} against {before}: {_verdicts(differences)}.",
-                "differences": {name: d._asdict() for name, d in differences.items()},
-            }
-        )
+    names = list(rows)
+    for place, row in enumerate(names):
+        comparisons += [_compared(rows, row, before) for before in names[:place]]
     return comparisons
 
 
-def _verdicts(differences: Mapping[str, Interval]) -> str:
-    """Which metrics are better, which worse, and which cannot be told apart."""
-    metrics: dict[str, list[str]] = {
-        "is better in": [],
-        "is worse in": [],
-        "cannot be told apart in": [],
+def _compared(rows: Mapping[str, Measures], row: str, against: str) -> dict[str, Any]:
+    differences = difference(rows[row], rows[against])
+    verdicts = {name: _verdict(name, found) for name, found in differences.items()}
+    return {
+        "row": row,
+        "against": against,
+        "sentence": f"{row} against {against}: {_in_words(verdicts)}.",
+        "verdicts": verdicts,
+        "differences": {name: found._asdict() for name, found in differences.items()},
     }
-    for metric, (value, low, high) in differences.items():
-        if value is None or low is None or high is None:
-            continue
-        if low <= 0 <= high:
-            verdict = "cannot be told apart in"
-        elif (value > 0) != (metric in LOWER_IS_BETTER):
-            verdict = "is better in"
-        else:
-            verdict = "is worse in"
-        metrics[verdict].append(name_of(metric))
-    return "; ".join(f"{verdict} {', '.join(names)}" for verdict, names in metrics.items() if names)
+
+
+def _verdict(metric: str, found: Interval) -> str:
+    """`better`, `worse`, or `same` where the interval holds 0; "" where it is undefined."""
+    value, low, high = found
+    if value is None or low is None or high is None:
+        return ""
+    if low <= 0 <= high:
+        return "same"
+    return "better" if (value > 0) != (metric in LOWER_IS_BETTER) else "worse"
+
+
+def _in_words(verdicts: Mapping[str, str]) -> str:
+    """Which metrics are better, which worse, and which cannot be told apart."""
+    words = {
+        "better": "is better in",
+        "worse": "is worse in",
+        "same": "cannot be told apart in",
+    }
+    parts = []
+    for verdict, phrase in words.items():
+        names = [name_of(metric) for metric in verdicts if verdicts[metric] == verdict]
+        if names:
+            parts.append(f"{phrase} {', '.join(names)}")
+    return "; ".join(parts)

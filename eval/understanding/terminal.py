@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from eval.understanding.assembly import main_row
 from eval.understanding.grids import (
     TITLES,
     UNDERSTANDING,
@@ -21,7 +22,7 @@ LABEL = 22
 
 
 def terminal(tables: Tables) -> str:
-    """All tables, and how the last row compares with the others."""
+    """All tables, and how the main row compares with the others."""
     lines = [_wrapped(tables["measured_on"], "")]
     for name, columns in UNDERSTANDING.items():
         heads = "".join(f"{column:>12}" for column in columns.values())
@@ -34,9 +35,8 @@ def terminal(tables: Tables) -> str:
     for grid in detail_grids(tables):
         lines += _detail_lines(grid)
     lines.append("")
-    comparisons = tables["comparisons"]
-    for comparison in comparisons:
-        if comparison["row"] == comparisons[-1]["row"]:
+    for comparison in tables["comparisons"]:
+        if main_row(list(tables["breakdown"])) in (comparison["row"], comparison["against"]):
             lines.append(_wrapped(comparison["sentence"], "- "))
     for note in tables["notes"]:
         lines.append(_wrapped(note, "- "))
@@ -45,16 +45,14 @@ def terminal(tables: Tables) -> str:
 
 def _understanding_lines(row: dict[str, Any], columns: Mapping[str, str]) -> Iterator[str]:
     """The paper's figures, ours, and the intervals of ours, under the row's name."""
-    # Cut to what tells the rows apart: "Qwen, Boxed, LoRA".
-    names = (row["model"].partition("2.5")[0], row["input"].partition(" ")[0], row["tuning"])
-    label = ", ".join(name for name in names if name)
     paper, ours = row["paper"], row["ours"]
-    if len(label) >= LABEL:  # no room for figures beside it
-        yield label
-        label = ""
+    label = _label(row, "model")
     if paper:
         cells = "".join(f"{figure(metric, paper[metric]):>12}" for metric in columns)
         yield f"{label:<{LABEL}}paper {cells}"
+    label = "" if paper and row["our_model"] == row["model"] else _label(row, "our_model")
+    if len(label) >= LABEL:  # no room for figures beside it
+        yield label
         label = ""
     if ours is None:
         yield f"{label:<{LABEL}}ours    {row['note']}"
@@ -64,6 +62,12 @@ def _understanding_lines(row: dict[str, Any], columns: Mapping[str, str]) -> Ite
     count = f"  n = {ours['n']}"
     intervals = "".join(f"{bounds(metric, ours[metric]):>12}" for metric in columns)
     yield f"{count:<{LABEL}}95 %  {intervals}"
+
+
+def _label(row: Mapping[str, Any], model: str) -> str:
+    """Cut to what tells the rows apart: "Qwen Boxed LoRA"."""
+    names = (row[model].partition("2.5")[0], row["input"].partition(" ")[0], row["tuning"])
+    return " ".join(name for name in names if name)
 
 
 def _transmission_lines(grid: Grid) -> Iterator[str]:

@@ -137,7 +137,7 @@ def test_constrained_decoding_is_a_labelled_row_after_the_main_ones(evaluation: 
     evaluation.run()
     last = evaluation.tables["table_2"][-1]
     assert last["row"] == "boxed-lora-constrained"
-    assert (last["model"], last["tuning"]) == ("Ours", "LoRA, constrained decoding")
+    assert (last["model"], last["tuning"]) == ("tiny Qwen2.5-VL", "LoRA, constrained decoding")
     assert last["paper"] is None
     assert row_of(evaluation.tables, "table_2", "boxed-lora")["tuning"] == "LoRA"
 
@@ -242,6 +242,89 @@ def test_rows_are_compared_in_words(evaluation: Evaluation) -> None:
     assert "is better in Count EM, Count MAE" in told["boxed-lora", "raw-none"]
     assert "cannot be told apart in Viol." in told["boxed-lora", "raw-none"]
     assert "better" not in told["boxed-lora", "raw-lora"]
+
+
+def test_every_pair_of_rows_is_one_line_of_one_table(evaluation: Evaluation) -> None:
+    evaluation.add("raw-none", [*([None] * 6), *(good(i) for i in range(6, FRAMES))])
+    evaluation.add("own", [good(i) for i in range(FRAMES)])
+    evaluation.run()
+    grid = grids.comparisons(evaluation.tables)
+    assert [row[:2] for row in grid.rows] == [
+        ["boxed-lora", "raw-none"],
+        ["own", "raw-none"],
+        ["own", "boxed-lora"],
+    ]
+    assert [row[2:4] for row in grid.rows] == [
+        ["better (+50.0)", "better (-0.500)"],
+        ["better (+50.0)", "better (-0.500)"],
+        ["=", "="],
+    ]
+    text = (evaluation.out / "tables.md").read_text("utf-8")
+    assert "| boxed-lora | raw-none | better (+50.0) | better (-0.500) |" in text
+    assert "cannot be told apart in" not in evaluation.page
+
+
+def test_the_tiny_model_is_called_by_its_own_name(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation.run()
+    lines = (evaluation.out / "tables.md").read_text("utf-8").splitlines()
+    ours = [line for line in lines if "| ours | 12 |" in line]
+    assert len(ours) == 4
+    assert all(line.startswith("| tiny Qwen2.5-VL |") for line in ours)
+    capsys.readouterr()
+    main(["--show", str(evaluation.out)])
+    shown = capsys.readouterr().out
+    assert "tiny Qwen Boxed LoRA  ours       100.00%" in shown
+    assert "Ours Boxed LoRA       paper       95.50%" in shown
+
+
+def test_a_model_of_the_papers_size_is_called_as_the_papers(evaluation: Evaluation) -> None:
+    evaluation.run("--profile", "paper", "--source", "public")
+    text = (evaluation.out / "tables.md").read_text("utf-8")
+    assert "tiny" not in text
+    assert "| Qwen2.5-VL-7B-Instruct | Raw image | None | ours | 12 |" in text
+
+
+def test_rows_keep_one_order_throughout(evaluation: Evaluation) -> None:
+    for name in ("a-row", "gpt-5"):
+        evaluation.add(name, [good(i) for i in range(FRAMES)])
+    for row in ("a-row", "raw-none", "boxed-lora", "gpt-5"):
+        took = usage.Usage(12, {}, 1200, 500, 0, None, 2.0, {})
+        usage.write(evaluation.path / "predictions" / row, took)
+    evaluation.run()
+    order = ["raw-none", "gpt-5", "boxed-lora", "a-row"]
+    found = evaluation.tables
+    for name in ("table_1", "table_2"):
+        assert [row["row"] for row in found[name] if row["ours"]] == order, name
+    assert list(found["usage"]) == list(found["breakdown"]) == list(found["calibration"]) == order
+    headings = re.findall(r"<h3>([^<]+)</h3>", evaluation.page)
+    assert headings[:8] == order * 2  # overlaps, then severities
+
+
+@pytest.mark.slow
+def test_the_report_can_be_read_on_a_phone(evaluation: Evaluation) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no Chromium at {CHROMIUM}")
+    evaluation.run("--transmission", str(transmission(evaluation.path)))
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto((evaluation.out / "report.html").as_uri())
+        width = page.evaluate("document.documentElement.scrollWidth")
+        smallest = page.evaluate(SMALLEST_TEXT)
+        browser.close()
+    assert width == 390
+    assert smallest >= 11
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll("body *")]
+    .filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim()))
+    .map(e => parseFloat(getComputedStyle(e).fontSize)
+              * (e.getScreenCTM ? e.getScreenCTM().a : 1)))"""
+"""Pixels of the page's smallest text, as it is shown."""
 
 
 def transmission(path: Path) -> Path:
@@ -534,11 +617,11 @@ def test_beside_needs_the_name_of_both_splits(
 def test_what_the_answers_took_is_shown(
     evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    took = usage.Usage(11, {"f1": "status 400: <b>"}, 1200, 500, 0, 0.0123, 2.0, {})
+    took = usage.Usage(11, {"f1": "status 400: <b>"}, 1200, 500, 0, 0.0123, 2.0, {}, cut=3)
     usage.write(evaluation.path / "predictions" / "raw-none", took)
     evaluation.run()
     text = (evaluation.out / "tables.md").read_text("utf-8")
-    assert "| raw-none | 11 | 1 | 1200 | 500 | 0.0123 | 4.00 |" in text
+    assert "| raw-none | 11 | 1 | 3 | 1200 | 500 | 0.0123 | 4.00 |" in text
     assert "1 x status 400: &lt;b&gt;" in evaluation.page
     capsys.readouterr()
     main(["--show", str(evaluation.out)])
