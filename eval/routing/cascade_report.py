@@ -131,8 +131,8 @@ _NAMES = {
     "report_precision": "share of these with an accident",
     "missed_severe": "severe frames dropped",
     "balanced_accuracy": "balanced accuracy of the cascade",
-    "gate_alone": "of the gate alone",
-    "mllm_alone": "of the MLLM on all frames",
+    "gate_alone": "balanced accuracy of the gate alone",
+    "mllm_alone": "balanced accuracy of the MLLM on all frames",
 }
 
 

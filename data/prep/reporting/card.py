@@ -65,9 +65,9 @@ def _size_category(frames: int) -> str:
 
 
 def _body(report: Mapping[str, Any], sources: Sources) -> str:
-    contents = (
-        "Frames with boxes of moderate and severe accidents, accident-free frames as background"
-    )
+    contents = "Frames with boxes of moderate and severe accidents"
+    if any(counts["negatives"] for counts in report["splits"].values()):
+        contents += ", accident-free frames as background"
     if report["trace"]:
         contents += ", and the\nuplink trace `bandwidth.csv`"
     return f"""
@@ -87,9 +87,7 @@ frames = load_dataset("<this folder>")   # image, image_id, width, height, objec
 
 {_table(report)}
 
-Classes of the YOLO labels: {", ".join(report["classes"])}. Negatives are split by
-{report["negatives"]["split_by"]} (640 x 640, gamma {report["negatives"]["gamma"]},
-{report["negatives"]["exact_duplicates"]} exact duplicates removed).
+Classes of the YOLO labels: {", ".join(report["classes"])}. {_negatives(report)}
 
 ## Leaks between splits
 
@@ -110,6 +108,17 @@ Classes of the YOLO labels: {", ".join(report["classes"])}. Negatives are split 
 Frames may show faces, number plates and broadcasters' marks: treat them as personal data. The
 source's licences bind every copy of this set; none is granted here.
 """
+
+
+def _negatives(report: Mapping[str, Any]) -> str:
+    part = report["negatives"]
+    if not part["found"]:
+        return "There is no set of accident-free frames."
+    side, removed = part["side"], part["exact_duplicates"]
+    return (
+        f"Negatives are split by\n{part['split_by']} ({side} x {side}, gamma {part['gamma']}, "
+        f"{removed} exact duplicates removed)."
+    )
 
 
 def _table(report: Mapping[str, Any]) -> str:

@@ -33,6 +33,16 @@ def test_every_file_that_the_card_names_is_there(source, tmp_path, options):
     assert [name for name in named if not (tmp_path / "data" / name).is_file()] == []
 
 
+def test_the_card_promises_no_part_that_was_left_out(source, tmp_path):
+    whole = card_of(source, tmp_path / "whole")
+    assert "accident-free frames as background" in whole
+    assert "Negatives are split by\nframe" in whole
+    text = card_of(source, tmp_path / "data", "--without", "negatives", "trace")
+    assert "Negatives" not in text
+    assert "background" not in text
+    assert "There is no set of accident-free frames." in text
+
+
 @pytest.mark.parametrize("roboflow", ["", "roboflow: {}\n", "roboflow: [1]\n"])
 def test_a_licence_that_the_export_does_not_state_is_said_to_be_missing(source, tmp_path, roboflow):
     (source.accidents / "data.yaml").write_text("names: [moderate, severe]\n" + roboflow)
