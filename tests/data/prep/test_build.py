@@ -347,5 +347,5 @@ def test_the_real_frames_give_their_known_counts(tmp_path):
         "no-final-newline": 427,
         "stray-file": 1,
         "duplicate-negative": 15,
-        "conflicting-labels": 94,
+        "conflicting-labels": 93,
     }
