@@ -60,6 +60,34 @@ def test_every_path_that_a_document_names_is_there(document: Path) -> None:
     assert missing_paths(document.read_text("utf-8"), document.parent) == []
 
 
+def anchors(text: str) -> set[str]:
+    """The anchors of a Markdown text's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()).strip() for heading in headings]
+    return {words.replace(" ", "-") for words in plain}
+
+
+def missing_anchors(document: Path) -> list[str]:
+    """Links of a document to a heading that is not there."""
+    links = re.findall(r"\]\(([^)#: ]*)#([^)]+)\)", document.read_text("utf-8"))
+    return [
+        f"{name}#{anchor}"
+        for name, anchor in links
+        if anchor not in anchors((document.parent / (name or document.name)).read_text("utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_heading_that_a_document_links_to_is_there(document: Path) -> None:
+    assert missing_anchors(document) == []
+
+
+def test_a_heading_that_is_not_there_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("## 2. Install it\n[x](#2-install-it) [y](#3-fly) [z](b.md#c)")
+    (tmp_path / "b.md").write_text("# B\n```\n# c\n```")
+    assert missing_anchors(tmp_path / "a.md") == ["#3-fly", "b.md#c"]
+
+
 def test_a_path_that_is_not_there_would_be_found() -> None:
     text = "`eval/nothing.py`, [a guide](docs/nothing.md), `python -m eval.nothing --out x`"
     assert missing_paths(text) == ["eval/nothing.py", "docs/nothing.md", "eval.nothing"]
