@@ -37,8 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.rate <= 1:
         raise ConfigError(f"--rate {args.rate}: expected more than 0 and at most 1")
+    from dat_runtime.federation.factors import read_start
+    from dat_runtime.federation.inbox import candidates
     from train.mllm.aggregation import make_adapter
 
+    # Whoever writes into the inbox must not decide what is hashed: a manifest.json in it would.
+    files = candidates(args.increments, read_start(args.start))
     started_from = manifest.read(args.start, "lora").config
     kept = {key: started_from[key] for key in ("instructions", "dataset", "base")
             if key in started_from}  # fmt: skip
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "start": args.start,
             "round": args.round,
             "nodes": args.nodes,
-            "increments": args.increments,
+            **{f"increments/{name}": path for name, path in files.items()},
         },
         config={**kept, "federation": {"mode": args.mode, "rate": args.rate}},
         code=[__file__],

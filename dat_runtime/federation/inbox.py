@@ -1,5 +1,6 @@
 """The increments that came in for a round: one for each node, the others refused by name."""
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.federation.factors import Start
-from dat_runtime.federation.increment import SUFFIX, Increment, read_increment
+from dat_runtime.federation.increment import SUFFIX, Increment, most_bytes, read_increment
 from dat_runtime.federation.round import Round
 
 
@@ -33,6 +34,22 @@ class Inbox:
     refusals: tuple[Refusal, ...]
 
 
+def candidates(folder: Path, start: Start) -> dict[str, Path]:
+    """What of a folder is read at all, by name: plain files no larger than an increment can be.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    _demand_folder(folder)
+    most = most_bytes(start)
+    found = {}
+    for path in sorted(folder.iterdir()):
+        about = path.lstat()
+        if path.suffix == SUFFIX and stat.S_ISREG(about.st_mode) and about.st_size <= most:
+            found[path.name] = path
+    return found
+
+
 def read_inbox(
     folder: Path, registry: Mapping[str, Ed25519PublicKey], opened: Round, start: Start
 ) -> Inbox:
@@ -44,8 +61,7 @@ def read_inbox(
     Raises:
         ConfigError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder of increments NODE{SUFFIX}")
+    _demand_folder(folder)
     by_node: dict[str, list[Increment]] = {}
     refusals = []
     for path in sorted(folder.iterdir()):
@@ -64,6 +80,11 @@ def read_inbox(
         increments += kept
         refusals += refused
     return Inbox(tuple(increments), tuple(refusals))
+
+
+def _demand_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder of increments NODE{SUFFIX}")
 
 
 def _one(node: str, sent: list[Increment]) -> tuple[list[Increment], list[Refusal]]:

@@ -149,7 +149,7 @@ def read_increment(
     Raises:
         DataError: it is not one; says whose it is as soon as that is known.
     """
-    most = _most_bytes(start)
+    most = most_bytes(start)
     try:
         size = path.stat().st_size
         if path.is_symlink() or not path.is_file():
@@ -166,7 +166,7 @@ def read_increment(
         raise DataError(str(error), path) from None
 
 
-def _most_bytes(start: Start) -> int:
+def most_bytes(start: Start) -> int:
     """The most bytes of a file with the start's tensors, of whatever type."""
     return len(MAGIC) + MOST_LINE + 8 + MAX_HEADER_BYTES + 4 * start.adapter.parameters
 

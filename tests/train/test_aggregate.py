@@ -1,6 +1,7 @@
 """A round from the nodes' files to the next adapter, through the commands."""
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import asdict, replace
@@ -96,7 +97,8 @@ def test_the_next_adapter_has_the_form_of_the_start(fleet: Fleet, mode: str) -> 
     lost = np.linalg.norm(merged(read_factors(out)) - wanted) / change
     assert report["outcome"]["lost_of_change"] == pytest.approx(lost, rel=1e-4)
     verified = manifest.verify(out, "lora")
-    assert verified.inputs.keys() == {"start", "round", "nodes", "increments"}
+    came = {f"increments/{path.name}" for path in fleet.inbox.iterdir()}
+    assert verified.inputs.keys() == {"start", "round", "nodes", *came}
     assert verified.config["instructions"] == {"classes": ["moderate", "severe"]}
     card = (out / "README.md").read_text()
     assert card.startswith("---\nbase_model: base\n---\n")
@@ -304,6 +306,44 @@ def test_a_round_in_which_nobody_counts_makes_nothing(
     assert "holds no increment that counts for round 3: 1 refused" in printed.err
     assert r"refused x\x1b[31m.increment: not an increment" in printed.out
     assert not (fleet.root / "out").exists()
+
+
+def test_nothing_that_a_stranger_puts_into_the_inbox_keeps_the_nodes_out(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert aggregate.main(arguments(fleet, out="alone")) == 0
+    # Of another stage; 64 GB to hash; lines of its own; what has no end.
+    (fleet.inbox / "manifest.json").write_text('{"kind": "data"}')
+    for name in ("large.increment", "large.bin"):
+        (fleet.inbox / name).touch()
+        os.truncate(fleet.inbox / name, 1 << 36)
+    (fleet.inbox / "x\n[out] 9 nodes heard.increment").write_bytes(b"x")
+    os.mkfifo(fleet.inbox / "pipe.increment")
+    (fleet.inbox / "link.increment").symlink_to("/dev/zero")
+    capsys.readouterr()
+    assert aggregate.main(arguments(fleet)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("[out] refused ") for line in lines) == 6
+    assert r"[out] refused x\n[out] 9 nodes heard.increment: not an increment" in "\n".join(lines)
+    weights = "adapter_model.safetensors"
+    alone, beside = (fleet.root / name / weights for name in ("alone", "out"))
+    assert beside.read_bytes() == alone.read_bytes()
+
+
+def test_an_increment_that_comes_later_is_averaged_by_the_same_command(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = next(iter(fleet.inbox.glob("*.increment")))
+    content = last.read_bytes()
+    last.unlink()
+    assert aggregate.main(arguments(fleet)) == 0
+    last.write_bytes(content)
+    assert aggregate.main(arguments(fleet)) == 0
+    assert aggregate.main(arguments(fleet)) == 0
+    said = capsys.readouterr().out
+    assert "3 nodes of 4 heard" in said
+    assert "4 nodes of 4 heard" in said
+    assert said.splitlines()[-1].startswith("[out] up to date")
 
 
 def test_make_scores_a_round_beside_its_start_and_promotes_nothing() -> None:

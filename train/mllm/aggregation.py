@@ -119,7 +119,8 @@ def _listen(
 
 def _print(name: str, refusals: Sequence[str]) -> None:
     for line in refusals:
-        print(printable(f"[{name}] refused {line}"), flush=True)
+        # A file's name may hold lines of its own, which would read as ours.
+        print(printable(f"[{name}] refused {line}").replace("\n", "\\n"), flush=True)
 
 
 def _write_config(path: Path, start: Start, rank: int) -> None:
