@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -356,6 +357,20 @@ def test_a_target_lists_severe_accidents_first_then_from_left_to_right_and_down(
     for listed in (ordered, ordered[::-1], ordered[2:] + ordered[:2]):
         assert list(target(listed).accidents) == ordered
     assert target(ordered).summary == "Accidents: 3 severe, 2 moderate."
+
+
+def test_an_answer_is_written_in_the_letters_of_its_summary() -> None:
+    assert target([]).summary == "No accident."
+    assert '"Zwei Autos, quer über der Straße"' in dump(
+        replace(target([]), summary="Zwei Autos, quer über der Straße")
+    )
+
+
+def test_a_fraction_at_the_edge_of_a_frame_stays_inside_the_other() -> None:
+    edge = changed(("accidents", 0, "bbox"), [0, 0, 1.5, HEIGHT])
+    assert verdicts(edge) == "PR"
+    moved = in_frame(json.dumps(edge), FRAME, Size(320, 960))
+    assert verdict_letters(check(moved, 320, 960)) == "PR"
 
 
 def test_boxes_move_to_the_original_frame_and_nothing_else_changes() -> None:

@@ -181,3 +181,13 @@ def test_the_last_to_go_is_the_least_dense_that_may_be_last():
     assert ontime.sending_order(Jobs([1.0, 2.0], [10, 10], [24, 25], sent=5), [0, 1]) == [0, 1]
     assert ontime.sending_order(Jobs([2.0, 1.0], [10, 10], [25, 15], sent=5), [0, 1]) == [1, 0]
     assert ontime.sending_order(Jobs([1.0, 1.0], [10, 10], [25, 25], sent=5), [1, 0]) == [0, 1]
+
+
+def test_states_that_another_dominates_are_dropped_or_twenty_visuals_alike_would_be_a_million():
+    jobs = Jobs([1.0] * 20, [1] * 20, [10] * 20, sent=0)
+    assert len(ontime.pareto(jobs)) == 10
+
+
+def test_what_is_heavier_by_less_than_a_billionth_is_found_all_the_same():
+    jobs = Jobs([1.0, 0.5, 0.5 + 4e-13], [10, 5, 5], [10, 10, 10], sent=0)
+    assert sorted(ontime.pareto(jobs, [0])) == [1, 2]
