@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import IO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from dat_runtime.edge.uplink.download import (
+from dat_runtime.edge.updates.download import download, fetch
+from dat_runtime.edge.updates.served_file import (
     PATIENCE,
     DownloadError,
     MissingError,
     Patience,
     WrongFileError,
-    download,
-    fetch,
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.trust import require_safe

@@ -28,7 +28,7 @@ from dat_runtime.edge.updates.refusals import (
     UpdateError,
     WrongFile,
 )
-from dat_runtime.edge.uplink.download import DownloadError, MissingError, WrongFileError
+from dat_runtime.edge.updates.served_file import DownloadError, MissingError, WrongFileError
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_bytes, sync_folder
 

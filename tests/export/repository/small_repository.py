@@ -12,7 +12,7 @@ from tuf.api.metadata import Metadata, Timestamp
 
 from dat_runtime.edge.updates.offer import Terms, gate_digest
 from dat_runtime.edge.updates.repository import Repository
-from dat_runtime.edge.uplink.download import MissingError, WrongFileError
+from dat_runtime.edge.updates.served_file import MissingError, WrongFileError
 from export.repository import ceremony, online, releases
 from export.repository.store import Store
 

@@ -17,7 +17,7 @@ from dat_runtime.edge.updates.fetching import HttpFetcher, base_of
 from dat_runtime.edge.updates.offer import Offer, OfferedFile
 from dat_runtime.edge.updates.refusals import Unreachable, UntrustedMetadata, UpdateError, WrongFile
 from dat_runtime.edge.updates.repository import Repository
-from dat_runtime.edge.uplink.download import PIECE, Patience
+from dat_runtime.edge.updates.served_file import PIECE, Patience
 from dat_runtime.errors import ConfigError
 from tests.dat_runtime.edge.updates import lying_server
 from tests.dat_runtime.edge.updates.lying_server import LyingServer

@@ -1,4 +1,4 @@
-"""Downloads of adapters: the lowest class. They wait for alerts and visuals, under a cap.
+"""One file on a server, brought with patience: in pieces, or whole where it serves no parts of it.
 
 One request asks for one piece, so that each is bounded in time and size, a break costs one piece,
 and nothing of a download is under way while it waits. A server that knows no parts of files is read
@@ -7,12 +7,8 @@ as slowly, piece by piece within one response; a break costs all of it.
 
 import asyncio
 import contextlib
-import hashlib
-import io
-import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -44,7 +40,7 @@ class WrongFileError(DownloadError):
     """Another file came than the one asked for, or a longer one."""
 
 
-class _NoPartsError(Exception):
+class NoPartsError(Exception):
     """The server gives whole files only."""
 
 
@@ -64,76 +60,8 @@ class Patience:
 PATIENCE = Patience()
 
 
-async def download(
-    url: str,
-    file: Path,
-    *,
-    sha256: str,
-    size: int,
-    bytes_per_s: float,
-    is_busy: Callable[[], bool],
-    patience: Patience = PATIENCE,
-) -> None:
-    """Bring a file, going on where an earlier attempt ended; it is there when it is whole.
-
-    Args:
-        file: where it goes; what has come lies beside it, with `.part` at its name's end.
-        sha256: of the content, hexadecimal.
-        size: of the content, bytes.
-        bytes_per_s: the cap.
-        is_busy: whether something more important is under way.
-
-    Raises:
-        WrongFileError: another one is there.
-        DownloadError: it is not there, or it stopped coming.
-    """
-    part = file.with_name(file.name + ".part")
-    async with _source(url, bytes_per_s, is_busy, patience) as source:
-        await _fill(part, source, size)
-    if await asyncio.to_thread(_digest, part) != sha256:
-        part.unlink()
-        raise WrongFileError("is another file than the one asked for: its sha256 differs", url)
-    part.replace(file)
-
-
-async def fetch(
-    url: str,
-    *,
-    most_bytes: int,
-    bytes_per_s: float,
-    is_busy: Callable[[], bool],
-    patience: Patience = PATIENCE,
-) -> bytes:
-    """A file whose size and digest nobody knows yet, of `most_bytes` at most.
-
-    The arguments are those of `download`.
-
-    Raises:
-        MissingError: it is not there.
-        WrongFileError: it is larger.
-        DownloadError: it stopped coming.
-    """
-    content = bytearray()
-    async with _source(url, bytes_per_s, is_busy, patience) as source:
-        try:
-            while True:
-                response = await source.ask(len(content), PIECE, f"after {len(content):,} bytes")
-                content += response.body
-                total = _total(response)
-                if total is None:
-                    raise DownloadError("the server does not say how long the file is")
-                if total > most_bytes:
-                    raise WrongFileError(f"{total:,} bytes, expected at most {most_bytes:,}", url)
-                if len(content) >= total:
-                    return bytes(content)
-        except _NoPartsError:
-            whole = io.BytesIO()
-            await source.whole(whole, most_bytes)
-            return whole.getvalue()
-
-
 @dataclass(frozen=True)
-class _Source:
+class ServedFile:
     """One file on a server, of which pieces are asked for."""
 
     pool: Pool
@@ -147,6 +75,10 @@ class _Source:
 
         Args:
             where: how far the download is, for a message.
+
+        Raises:
+            NoPartsError: the server gives the whole file only: `whole` takes it.
+            WrongFileError, MissingError, DownloadError: the piece did not come.
         """
         clock = asyncio.get_running_loop().time
         failures = 0
@@ -157,7 +89,7 @@ class _Source:
                 response = await self._answer(first, size)
             except TooLongError as error:
                 if error.status == 200:
-                    raise _NoPartsError from None
+                    raise NoPartsError from None
                 raise WrongFileError(f"{error} to a request for {size:,}: it has no end") from None
             except SendError as error:
                 failures += 1
@@ -178,10 +110,10 @@ class _Source:
         if response.status == 416:
             raise WrongFileError(f"ends before byte {first:,}: status 416")
         if response.status == 200:
-            raise _NoPartsError
+            raise NoPartsError
         if response.status != 206 or not _begins_at(response, first):
             raise SendError(f"status {response.status} to a request for a part of the file")
-        total = _total(response)
+        total = total_of(response)
         # Whole pieces only: a byte at a time would take for ever, and each be in time.
         expected = size if total is None else min(size, total - first)
         if len(response.body) != expected:
@@ -251,12 +183,13 @@ class _Source:
 
 
 @contextlib.asynccontextmanager
-async def _source(
+async def served_file(
     url: str,
     bytes_per_s: float,
     is_busy: Callable[[], bool],
     patience: Patience,
-) -> AsyncIterator[_Source]:
+) -> AsyncIterator[ServedFile]:
+    """The file at an address; the arguments are those of `download.download`."""
     settings = UplinkSettings(url, None, bytes_per_s)
     tls = tls_context(settings) if url.startswith("https://") else None
     address = Address.of(url, tls)
@@ -264,37 +197,9 @@ async def _source(
     pool = Pool(lambda: Connection.open(address, names, CONNECT_SECONDS))
     query = urlsplit(url).query
     try:
-        yield _Source(pool, f"?{query}" if query else "", bytes_per_s, is_busy, patience)
+        yield ServedFile(pool, f"?{query}" if query else "", bytes_per_s, is_busy, patience)
     finally:
         await pool.close()
-
-
-async def _fill(part: Path, source: _Source, size: int) -> None:
-    """Bring the pieces that are missing."""
-    here = part.stat().st_size if part.is_file() else 0
-    if here > size:
-        part.unlink()
-        here = 0
-    with part.open("ab") as out:
-        try:
-            await _fill_pieces(out, here, source, size)
-        except _NoPartsError:
-            await source.whole(out, size)
-        if out.tell() < size:
-            raise WrongFileError(f"ends after {out.tell():,} bytes, expected {size:,}")
-        os.fsync(out.fileno())
-
-
-async def _fill_pieces(out: IO[bytes], here: int, source: _Source, size: int) -> None:
-    while here < size:
-        where = f"after {here:,} of {size:,} bytes"
-        wanted = min(PIECE, size - here)
-        response = await source.ask(here, wanted, where)
-        if len(response.body) < wanted:
-            raise WrongFileError(f"ends after {_total(response):,} bytes, expected {size:,}")
-        out.write(response.body)
-        out.flush()
-        here += wanted
 
 
 def _demand_there(response: Response) -> None:
@@ -306,12 +211,7 @@ def _begins_at(response: Response, first: int) -> bool:
     return response.headers.get("content-range", "").startswith(f"bytes {first}-")
 
 
-def _total(response: Response) -> int | None:
+def total_of(response: Response) -> int | None:
     """Bytes of the whole file; `None` where an answer with a part of it does not say."""
     said = response.headers.get("content-range", "").rpartition("/")[2]
     return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dat_runtime.edge.uplink.download import PIECE, DownloadError, download
+from dat_runtime.edge.updates.download import download
+from dat_runtime.edge.updates.served_file import PIECE, DownloadError
 
 CONTENT = random.Random(0).randbytes(5 * PIECE + 123)
 
