@@ -367,7 +367,7 @@ def test_an_answer_is_written_in_the_letters_of_its_summary() -> None:
 
 
 def test_a_fraction_at_the_edge_of_a_frame_stays_inside_the_other() -> None:
-    edge = changed(("accidents", 0, "bbox"), [0, 0, 1.5, HEIGHT])
+    edge = changed(("accidents", 0, "bbox"), [0, 0.5, WIDTH, HEIGHT])
     assert verdicts(edge) == "PR"
     moved = in_frame(json.dumps(edge), FRAME, Size(320, 960))
     assert verdict_letters(check(moved, 320, 960)) == "PR"
