@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dat_runtime.types import Accident
 from data.prep.importers.faults import Fault
-from data.prep.pictures import looks
+from data.prep.pictures import looks, tones
 from data.prep.pictures.pool import Engine, over_all
 from data.prep.pictures.unchanged import STRAIGHT, Turn, turn_between, unchanged, view_of
 from data.prep.prepared.kept import Kept
@@ -130,7 +130,10 @@ class Conflicts:
             pass
 
     def _view_of(self, index: int) -> NDArray[np.uint8]:
-        return view_of(self._staging / f"{self.frames[index].position}.jpg")
+        frame = self.frames[index]
+        view = view_of(self._staging / f"{frame.position}.jpg")
+        # The source's tones are compared: gamma alone makes a fifth of all copies look changed.
+        return tones.uncorrected(view) if frame.negative else view
 
     def _same_pixels(self, first: int, second: int) -> bool:
         return self.frames[first].content == self.frames[second].content

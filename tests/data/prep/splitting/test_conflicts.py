@@ -13,7 +13,7 @@ from dat_runtime.types import Accident, Box, Size
 from data.prep.build import main
 from data.prep.importers.labels import UNIT
 from data.prep.importers.source_frame import SourceFrame
-from data.prep.pictures import looks
+from data.prep.pictures import looks, tones
 from data.prep.pictures.prepare import Prepared
 from data.prep.prepared.kept import Kept
 from data.prep.splitting import conflicts
@@ -44,7 +44,8 @@ class Frames:
 
     def add(self, image, *accidents, split="train", negative=False, witness=False):
         position = len(self.kept) + len(self.witnesses)
-        image.save(self.staging / f"{position}.jpg", quality=95)
+        prepared = tones.corrected(image) if negative else image
+        prepared.save(self.staging / f"{position}.jpg", quality=95)
         content = hashlib.sha256(image.tobytes()).hexdigest()
         source = SourceFrame(
             f"f{position}", split, Path(f"f{position}.jpg"), f"f{position}.jpg", accidents, negative
@@ -128,6 +129,16 @@ def test_an_accident_that_stands_still_has_one_truth_while_traffic_passes(frames
         frames.add(image, box)
     assert look_distance(frames) <= RADIUS
     assert frames.kinds() == {0: "other-boxes", 1: "other-boxes"}
+
+
+def test_the_gamma_of_negatives_hides_no_picture_of_both_folders(frames):
+    night = [round(255 * (value / 255) ** 3) for value in range(256)] * 3
+    scenes = [scene(seed).point(night) for seed in (0, 2, 4, 6)]
+    for image in scenes:
+        frames.add(image, negative=True)
+    for image in scenes:
+        frames.add(encoded(image.resize((640, 360))), witness=True)
+    assert frames.kinds() == dict.fromkeys(range(8), "two-folders")
 
 
 def test_boxes_and_none_and_two_folders_are_told_apart(frames):
