@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from eval.routing.load_curve import LOADS, Curves
+from eval.statistics import canvas
 from eval.statistics.bootstrap import bounds
 
 OURS, OTHERS, GREY = "#1b6ca8", "#d1495b", "#8a939c"
@@ -176,22 +177,10 @@ def draw(report: Mapping[str, Any], folder: Path) -> None:
     if "curve" in report:
         plots["curve"] = _draw_curve
     for name, plot in plots.items():
-        figure, axis = _figure()
+        figure, (axis,) = canvas.panels([3.8])
         plot(report, axis)
-        axis.legend(frameon=False, fontsize=8)
-        # Matplotlib's version in the metadata would make equal pictures different files.
-        figure.savefig(
-            folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Software": None}
-        )
-
-
-def _figure() -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2))
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure, axis
+        canvas.legend(axis)
+        canvas.save(figure, folder / f"{name}.png")
 
 
 def _draw_reliability(report: Mapping[str, Any], axis: Any) -> None:
@@ -209,7 +198,7 @@ def _draw_reliability(report: Mapping[str, Any], axis: Any) -> None:
                      label=f"{label}: ECE {ece:.3f}")  # fmt: skip
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability of an accident",
              ylabel="share of frames with an accident")  # fmt: skip
-    axis.set_title(f"Reliability on {report['frames']['test']} test frames", loc="left")
+    canvas.titled(axis, f"Reliability on {report['frames']['test']} test frames")
 
 
 def _draw_drift(report: Mapping[str, Any], axis: Any) -> None:
@@ -224,13 +213,13 @@ def _draw_drift(report: Mapping[str, Any], axis: Any) -> None:
     for i, phase in enumerate(drift["phases"]):
         start = i * length / len(drift["phases"])
         axis.axvline(start, color=GREY, linewidth=0.5)
-        axis.text(start, 1.0, f" {_percent(phase['accidents'])} accidents", fontsize=8, va="top",
-                  transform=axis.get_xaxis_transform())  # fmt: skip
-    # A third of the height stays free for the legend. With a load of 0 throughout the axis needs
-    # some height all the same.
-    top = 1.3 * max(drift["budget"], *fixed, *controlled) or 1.0
+        axis.text(start, 1.0, f" {_percent(phase['accidents'])}\n accidents",
+                  fontsize=canvas.TEXT, va="top", transform=axis.get_xaxis_transform())  # fmt: skip
+    # The height above the curves stays free for the phases and the legend. With a load of 0
+    # throughout the axis needs some height all the same.
+    top = 1.7 * max(drift["budget"], *fixed, *controlled) or 1.0
     axis.set(xlabel="frames", ylabel="MLLM load", ylim=(0, top))
-    axis.set_title("Load while the share of accidents drifts", loc="left", pad=14)
+    canvas.titled(axis, "Load while the share of accidents drifts")
 
 
 def _draw_curve(report: Mapping[str, Any], axis: Any) -> None:
@@ -243,4 +232,4 @@ def _draw_curve(report: Mapping[str, Any], axis: Any) -> None:
             axis.fill_between(curve["loads"], routing["low"], routing["high"], color=colour,
                               alpha=0.15, linewidth=0)  # fmt: skip
     axis.set(xlabel="MLLM load (share of frames sent to the MLLM)", ylabel="balanced accuracy")
-    axis.set_title("Quality against load, thresholds fitted on validation frames", loc="left")
+    canvas.titled(axis, "Quality against load, thresholds fitted on validation frames")

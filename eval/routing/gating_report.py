@@ -8,6 +8,7 @@ from typing import Any
 
 from dat_runtime.files import write_atomically, write_json
 from eval.routing.gated import ONE_CLASS_AP
+from eval.statistics import canvas
 
 AVERAGE_PRECISION = {
     "mAP50": "mAP50",
@@ -139,8 +140,6 @@ def _named(measure: str, thresholds: Mapping[str, float]) -> tuple[str, str]:
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """The measures on the test frames, side by side: a dot for each gate with its interval."""
-    from matplotlib.figure import Figure
-
     panels = []  # title, and the measure of each row by the row's label
     for own, one_class in (("mAP50", "one_class_mAP50"), ("mAP50-95", "one_class_mAP50-95")):
         panels.append((own, {"own classes": own, "severity\nleft out": one_class}))
@@ -149,20 +148,18 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         for level, threshold in report["thresholds"].items():
             rows[f"τ = {threshold:g}"] = f"{rate}_{level}"
         panels.append((title, rows))
-    figure = Figure(figsize=(13, 4.6))
-    grid = figure.subplots(2, 4, gridspec_kw={"hspace": 0.75, "wspace": 0.45}).ravel()
-    # Seven panels; the last place of the grid holds the legend.
-    for axis, (title, rows) in zip(grid, panels, strict=False):
+    gates = report["gates"]
+    line = 0.22 * len(gates)  # inches of a row
+    heights = [0.9 + line * len(rows) for _, rows in panels]
+    frames = next(iter(gates.values()))["splits"]["test"]["frames"]
+    figure, axes = canvas.panels(
+        [*heights, 0.3 * len(gates)],
+        f"What the gate lets through: {frames} test frames, bars are 95 % intervals",
+    )
+    for axis, (title, rows) in zip(axes, panels, strict=False):
         _panel(axis, report, title, rows)
-    _legend(grid[-1], report)
-    first_gate = next(iter(report["gates"].values()))
-    frames = first_gate["splits"]["test"]["frames"]
-    figure.suptitle(
-        f"What the gate lets through: {frames} test frames, bars are 95 % intervals", x=0.125,
-        ha="left", y=1.0,
-    )  # fmt: skip
-    # Matplotlib's version in the metadata would make equal pictures different files.
-    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    _legend(axes[-1], report)
+    canvas.save(figure, path)
 
 
 _BETTER = {
@@ -178,26 +175,20 @@ def _panel(axis: Any, report: Mapping[str, Any], title: str, rows: Mapping[str, 
         for k, gate in enumerate(gates):
             interval = gate["splits"]["test"][measure]
             value, low, high = interval["value"], interval["low"], interval["high"]
-            y = row + 0.22 * (k - (len(gates) - 1) / 2)
+            y = row + 0.8 / len(gates) * (k - (len(gates) - 1) / 2)
             colour = _COLOURS[k % len(_COLOURS)]
             if value is None:
-                axis.text(0, y, "not defined", color=colour, fontsize=7, va="center")
+                canvas.beside(axis, y, "–", colour)
                 continue
             axis.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.5)
             axis.plot(value, y, "o", color=colour, markersize=5)
-            # Above the first gate's dot and below the others', which lie lower.
-            offset = 5 if k == 0 else -11
-            axis.annotate(f"{value:.2f}", (value, y), (0, offset), textcoords="offset points",
-                          ha="center", fontsize=7, color=colour)  # fmt: skip
-    axis.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)))
-    axis.set_yticklabels(rows, fontsize=8)
-    axis.tick_params(axis="x", labelsize=8)
+            canvas.beside(axis, y, f"{value:.2f}", colour)
+    axis.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)))
+    axis.set_yticklabels(rows)
     axis.tick_params(axis="y", length=0)
-    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color=_FAINT, alpha=0.25, linewidth=0.6)
-    axis.set_title(title, fontsize=10, loc="left", pad=14)
-    axis.text(0, 1.03, _BETTER.get(title, "more is better"), fontsize=7, color=_FAINT,
-              transform=axis.transAxes)  # fmt: skip
+    canvas.titled(axis, f"{title} ({_BETTER.get(title, 'more is better')})")
 
 
 def _legend(axis: Any, report: Mapping[str, Any]) -> None:
@@ -205,4 +196,4 @@ def _legend(axis: Any, report: Mapping[str, Any]) -> None:
     for k, (name, gate) in enumerate(report["gates"].items()):
         label = f"{name}: {' and '.join(gate['classes'])}"
         axis.plot([], [], "o-", color=_COLOURS[k % len(_COLOURS)], linewidth=2, label=label)
-    axis.legend(frameon=False, fontsize=9, loc="center left")
+    canvas.legend(axis, loc="center left")
