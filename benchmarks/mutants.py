@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tests", type=Path, nargs="+", help="instead of those that are found")
     args = parser.parse_args(argv)
     room = _in_repository(args.room)
-    tests = args.tests or list(tests_of(room))
+    tests = args.tests or list(files_that_test(room))
     if not tests:
         raise ConfigError(f"{room} has no tests of its own: name some by --tests")
     folder = ROOT / "runs" / "mutants" / room.with_suffix("").as_posix().replace("/", ".")
@@ -79,7 +79,7 @@ def _in_repository(room: Path) -> Path:
     return path.relative_to(ROOT)
 
 
-def tests_of(room: Path) -> Iterator[Path]:
+def files_that_test(room: Path) -> Iterator[Path]:
     """The mirrored tests of a room, then the test files beside them that import it.
 
     A folder is often reached by a module in front of it, so for a folder that is followed too.
