@@ -16,7 +16,7 @@ from dat_runtime import manifest
 from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
-from train.mllm import preflight, resources, tuning
+from train.mllm import lengths, preflight, resources, tuning
 from train.mllm.adapter_training import make_adapter
 from train.mllm.run_settings import read_settings
 from train.recipe.config_file import read_config
@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stage.up_to_date():
         resources.demand_card(settings)
         resources.model_sizes(settings)  # the base can be had at all
+        lengths.samples_file(args.instructions, args.dataset)
         with stage as folder:
             make_adapter(folder, config, settings, args.out.name, args.ignore_memory)
     return 0

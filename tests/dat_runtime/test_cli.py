@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dat_runtime.cli import main
+from dat_runtime.prompt import PROMPT_VERSION
 
 EVENTS = [
     {"id": "a", "priority": 0.9, "json_bytes": 450, "roi_bytes": 12000, "box_bytes": 40000},
@@ -78,7 +79,8 @@ def test_a_bundle_is_described(bundle_folder: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["verify", str(bundle_folder)]) == 0
     told = capsys.readouterr().out
-    for words in ("moderate and severe", "rank 2", "prompt 1", "adapter_model.safetensors"):
+    prompt = f"prompt {PROMPT_VERSION}"
+    for words in ("moderate and severe", "rank 2", prompt, "adapter_model.safetensors"):
         assert words in told
 
 
