@@ -146,6 +146,23 @@ def test_the_roi_of_an_event_is_severe_before_small() -> None:
     assert representative_roi(image, []) is None
 
 
+def test_the_roi_of_an_event_is_the_smallest_in_bytes_and_of_the_quality_asked() -> None:
+    image = noise(200, 120)
+    image[:, :100] = 90
+    flat, busy = detection(5, 5, 95, 115), detection(120, 40, 160, 80)
+    for detections in ([flat, busy], [busy, flat]):
+        roi = representative_roi(image, detections, quality=30)
+        assert roi is not None
+        assert roi.corners == roi_corners(size_of(image), flat)
+        assert roi.jpeg == encode_jpeg(roi_crop(image, flat), 30)
+
+
+def test_a_crop_of_another_margin_is_that_much_larger() -> None:
+    one = detection(50, 40, 90, 60)
+    assert roi_crop(grey(200, 120), one, 0.5).shape == (40, 80, 3)
+    assert roi_crop(grey(200, 120), one, 0.0).shape == (20, 40, 3)
+
+
 def test_an_roi_says_where_it_lies_in_the_frame() -> None:
     image = noise(200, 120)
     roi = representative_roi(image, [detection(100, 50, 120, 60)])

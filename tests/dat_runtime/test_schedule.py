@@ -218,6 +218,17 @@ def test_the_trap_costs_algorithm_1_most_of_the_priority_and_dat_plus_nothing():
     assert visuals(plan(TRAP, 1000, policy="dat_plus")) == [("great", "box")]
 
 
+def test_among_thousands_that_are_late_dat_plus_still_brings_what_algorithm_1_brings():
+    late = [event(f"late {i}", 1.0, 0, box=1, at=-100.0) for i in range(2000)]
+    fitting = [
+        event("a", 0.07, 0, box=60),
+        event("b", 0.9, 0, box=950),
+        event("c", 0.8, 0, box=940),
+    ]
+    planned = plan(late + fitting, 1000, now=0.0, policy="dat_plus")
+    assert visuals(planned) == [("a", "box"), ("c", "box")]  # 1,000 of 1,000 bytes
+
+
 def test_dat_plus_sends_the_visual_that_would_expire_before_the_denser_one():
     young = event("young", 0.6, 0, box=500, at=1.0)
     old = event("old", 0.5, 0, box=500, at=0.0)

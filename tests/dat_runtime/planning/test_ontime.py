@@ -191,3 +191,8 @@ def test_states_that_another_dominates_are_dropped_or_twenty_visuals_alike_would
 def test_what_is_heavier_by_less_than_a_billionth_is_found_all_the_same():
     jobs = Jobs([1.0, 0.5, 0.5 + 4e-13], [10, 5, 5], [10, 10, 10], sent=0)
     assert sorted(ontime.pareto(jobs, [0])) == [1, 2]
+
+
+@pytest.mark.parametrize("greedy", [[0], [1]])
+def test_what_algorithm_1_chose_stands_where_nothing_is_heavier(greedy):
+    assert ontime.best_selection(Jobs([1.0, 1.0], [10, 10], [10, 10], sent=0), greedy) == greedy
