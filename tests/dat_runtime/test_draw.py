@@ -211,6 +211,36 @@ def test_impossible_model_frames_are_refused() -> None:
         model_frame(Size(10, 10), max_pixels=700)
 
 
+def test_a_model_frame_may_have_the_very_limits_and_those_that_leave_no_unit_are_refused() -> None:
+    assert model_frame(Size(60, 50), max_pixels=56 * 56, min_pixels=28 * 28) == Size(56, 56)
+    assert model_frame(Size(60, 50), max_pixels=10**6, min_pixels=56 * 56) == Size(56, 56)
+    assert model_frame(Size(28, 28), max_pixels=784, min_pixels=784) == Size(28, 28)
+    for most, least in ((783, 0), (1000, 1001)):
+        with pytest.raises(ValueError, match=f"min_pixels={least}, max_pixels={most}"):
+            model_frame(Size(28, 28), max_pixels=most, min_pixels=least)
+
+
+def test_an_image_shrinks_by_area_and_grows_or_keeps_its_area_bilinearly() -> None:
+    def resized(rows: list[list[int]], width: int, height: int) -> list[list[int]]:
+        image = np.repeat(np.array(rows, np.uint8)[..., None], 3, axis=2)
+        grown = resize(image, Size(width, height))
+        assert grown.dtype == np.uint8
+        return [list(map(int, row)) for row in grown[..., 0]]
+
+    lines = [[0, 100, 200, 40, 0, 100, 200, 40]] * 2
+    assert resized(lines, 2, 1) == [[85, 85]]
+    assert resized(lines, 6, 2) == [[25, 150, 80, 25, 150, 80]] * 2
+    steps = [[0] * 8, [100] * 8]
+    for width in (4, 8):
+        assert [row[0] for row in resized(steps, width, 4)] == [0, 25, 75, 100]
+
+
+def test_the_quality_of_a_jpeg_is_the_one_that_was_asked_for() -> None:
+    sizes = [len(encode_jpeg(noise(64, 64), quality)) for quality in (20, 75, 95)]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert encode_jpeg(noise(64, 64)) == encode_jpeg(noise(64, 64), 75)
+
+
 def test_resizing_keeps_an_image_that_has_the_size() -> None:
     image = noise(56, 28)
     assert resize(image, Size(56, 28)) is image
