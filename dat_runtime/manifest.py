@@ -27,6 +27,21 @@ from dat_runtime.schema import SCHEMA_VERSION
 NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
 
+_MADE_BY = {
+    "data": "data.prep.build",
+    "gate": "train.gate",
+    "instructions": "data.prep.instruct",
+    "primer": "data.prep.primer",
+    "base": "train.base",
+    "lora": "train.lora",
+    "adapter": "train.lora",
+    "gating": "eval.gating",
+    "cascade": "eval.cascade",
+    "predictions": "eval.predict",
+    "bundle": "export.bundle",
+}
+"""Command by the kind of folder that it makes, or by the name of an input."""
+
 _FIELDS = {
     "kind": fields.TEXT,
     "inputs": fields.OBJECT,
@@ -54,8 +69,19 @@ class Manifest:
         return {k: v for k, v in vars(self).items() if k != "outputs"}
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file; of a folder, over its manifest's outputs if it has one, else its files."""
+def how_to_make(folder: Path, kind: str | None) -> str:
+    """What to do about a folder that is not there, in words."""
+    if kind in _MADE_BY:
+        return f"python -m {_MADE_BY[kind]} makes it"
+    return f"run the stage that makes {folder}"
+
+
+def digest(path: Path, kind: str | None = None) -> str:
+    """sha256 of a file; of a folder, over its manifest's outputs if it has one, else its files.
+
+    Args:
+        kind: of the folder, as `how_to_make` takes it.
+    """
     if path.is_file():
         try:
             with path.open("rb") as file:
@@ -63,7 +89,8 @@ def digest(path: Path) -> str:
         except OSError as error:
             raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
     if not path.is_dir():
-        raise ManifestError(f"{path}: no such file or folder")
+        advice = f": {how_to_make(path, kind)}" if kind in _MADE_BY else ""
+        raise ManifestError(f"{path}: no such file or folder{advice}")
     has_manifest = (path / NAME).is_file()
     outputs = read(path).outputs if has_manifest else file_digests(path)
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
@@ -77,7 +104,7 @@ def read(folder: Path, kind: str | None = None) -> Manifest:
     """
     path = folder / NAME
     advice = f"make {folder} again"
-    missing = f"run the stage that makes {folder}"
+    missing = how_to_make(folder, kind)
     value = read_json(path, ManifestError, missing=missing, broken=advice, strict=True)
     try:
         manifest = Manifest(**fields.checked(value, _FIELDS, ""))

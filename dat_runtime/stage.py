@@ -162,7 +162,7 @@ class Stage:
         self._resumed = False
         self._manifest = Manifest(
             kind=kind,
-            inputs={name: digest(path) for name, path in sorted(inputs.items())},
+            inputs={name: digest(path, name) for name, path in sorted(inputs.items())},
             config=json.loads(json.dumps(config)),  # as it will be read: tuples become lists
             code=_code_digest(code),
             versions=_versions(versions, inputs.values()),

@@ -71,6 +71,12 @@ def test_fields_of_a_wrong_type_are_named(tmp_path: Path) -> None:
 def test_a_missing_manifest_and_another_kind_are_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="run the stage that makes"):
         read(tmp_path)
+    with pytest.raises(ManifestError, match=r"python -m train\.gate makes it"):
+        read(tmp_path, "gate")
+    with pytest.raises(
+        ManifestError, match=r"no such file or folder: python -m data\.prep"
+    ):
+        make(tmp_path / "out", inputs={"data": tmp_path / "nothing"})
     with pytest.raises(ManifestError, match="holds 'data', expected 'gate'"):
         verify(make(tmp_path / "out"), "gate")
 
