@@ -199,7 +199,14 @@ def test_each_verdict_is_judged_on_its_own(answer: object, expected: str) -> Non
 
 @pytest.mark.parametrize(
     ("score", "level", "expected"),
-    [(0.5, 1, "PSR"), (1, 1, "PSR"), (1.0, 1, "PSR"), (0.49, 1, "PS"), (0.49, 0, "PSR")],
+    [
+        (0.5, 1, "PSR"),
+        (1, 1, "PSR"),
+        (1.0, 1, "PSR"),
+        (0.49, 1, "PS"),
+        (0.49, 0, "PSR"),
+        (0.5, 0, "PS"),
+    ],
 )
 def test_gamma_parts_the_scores_of_the_levels(score: float, level: int, expected: str) -> None:
     severity = "severe" if level else "moderate"
@@ -213,6 +220,15 @@ def test_gamma_parts_the_scores_of_the_levels(score: float, level: int, expected
         "accidents": [accident],
     }
     assert verdicts(answer) == expected
+    assert verdicts(" " + json.dumps(answer)) == expected  # white space: past the quick look
+
+
+@pytest.mark.parametrize(("length", "expected"), [(200, "PSR"), (201, "PR")])
+def test_a_summary_has_two_hundred_characters_at_most(length: int, expected: str) -> None:
+    answer = {**GOOD, "summary": "ü" * length}
+    assert verdicts(answer) == expected
+    assert verdicts(json.dumps(answer, ensure_ascii=False)) == expected
+    assert verdicts(" " + json.dumps(answer, ensure_ascii=False)) == expected
 
 
 def test_a_whole_float_is_an_integer_as_json_schema_says() -> None:
