@@ -73,9 +73,7 @@ def test_a_missing_manifest_and_another_kind_are_named(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(ManifestError, match=r"python -m train\.gate makes it"):
         read(tmp_path, "gate")
-    with pytest.raises(
-        ManifestError, match=r"no such file or folder: python -m data\.prep"
-    ):
+    with pytest.raises(ManifestError, match=r"no such file or folder: python -m data\.prep"):
         make(tmp_path / "out", inputs={"data": tmp_path / "nothing"})
     with pytest.raises(ManifestError, match="holds 'data', expected 'gate'"):
         verify(make(tmp_path / "out"), "gate")
