@@ -15,6 +15,7 @@ from dat_runtime.edge.cameras.settings import CameraSettings
 from dat_runtime.edge.node_file import examine_node
 from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, SpoolSettings
 from dat_runtime.edge.updates.at_work import assessor
+from dat_runtime.edge.updates.fetching import base_of
 from dat_runtime.edge.updates.trial import canary_frames
 from dat_runtime.edge.updates.versions import Versions
 from dat_runtime.edge.uplink.settings import UplinkSettings
@@ -99,6 +100,7 @@ def _updates(settings: NodeSettings) -> str:
     assert updates is not None
     if importlib.util.find_spec("tuf") is None:
         raise ConfigError("they need packages: pip install 'dat-runtime[updates]'")
+    base_of(updates.url)
     read_bytes(updates.root, ConfigError, missing="it came with the repository's first keys")
     folder = Versions(settings.bundle).folder
     place = folder if folder.is_dir() else settings.bundle.parent

@@ -47,33 +47,26 @@ class Fetch(Protocol):
         ...
 
 
-def fetch_of(url: str) -> Fetch:
-    """The way to an address, or to a folder's path, where no running node has to be spared.
-
-    Raises:
-        ConfigError: the address cannot be used.
-    """
-    if not url.startswith(("http://", "https://")):
-        return FolderFetcher()
-    require_safe(UplinkSettings(url, None, float("inf")))
-    return HttpFetcher()
-
-
 def base_of(url: str) -> str:
     """The address as a fetcher takes it, without a slash at its end.
 
     Raises:
-        ConfigError: it is of another kind than http://, https://, file:// and a path.
+        ConfigError: it is of another kind than http://, https://, file:// and a path, or holds a
+            password, which would be shown.
     """
     if "://" not in url:
         return str(Path(url).expanduser().absolute())
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"the repository's address cannot be read: {error}") from None
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return str(Path(unquote(parts.path)).absolute())
     if parts.scheme not in ("http", "https"):
         raise ConfigError(
             f"{url!r} is no repository, expected a folder, file://, http:// or https://"
         )
+    require_safe(UplinkSettings(url, None, float("inf")))
     return url.rstrip("/")
 
 

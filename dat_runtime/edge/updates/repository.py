@@ -18,7 +18,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from dat_runtime.edge.updates.disk import demand_space
-from dat_runtime.edge.updates.fetching import Fetch, base_of, copy, fetch_of
+from dat_runtime.edge.updates.fetching import Fetch, FolderFetcher, base_of, copy
 from dat_runtime.edge.updates.offer import Offer, OfferedFile, Target, offers_in, target_path
 from dat_runtime.edge.updates.refusals import (
     BadOffer,
@@ -52,7 +52,7 @@ class Repository:
         url: http://, https://, file:// or a folder's path.
         root: the root of trust, a `root.json` or its content; it came with the node.
         folder: keeps the trusted metadata from one run to the next.
-        fetch: the way; `None` takes the one that the address asks for.
+        fetch: the way there; `None`: it is a folder.
 
     Raises:
         ConfigError: the address or the root file cannot be used.
@@ -60,7 +60,7 @@ class Repository:
 
     def __init__(self, url: str, root: Path | bytes, folder: Path, fetch: Fetch | None = None):
         self._base = base_of(url)
-        self._fetch = fetch_of(url) if fetch is None else fetch
+        self._fetch = fetch or FolderFetcher()
         self._folder = folder
         self.refused: tuple[BadOffer, ...] = ()
         if isinstance(root, bytes):

@@ -193,6 +193,23 @@ def test_a_folder_without_signatures_is_not_taken_where_a_root_of_trust_is_named
     assert "names no root of trust" in told
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://h:99999", "https://", "http://u:secret@h", "https://h/?token=secret"],
+)
+def test_an_address_that_cannot_be_used_is_said_in_a_line_without_a_password(
+    tmp_path: Path, node_yaml: WriteNode, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    (tmp_path / "root.json").write_text("{}")
+    updates = {"url": "http://127.0.0.1:9", "root": "root.json"}
+    node = str(node_yaml(bundle=str(tmp_path / "none-yet"), updates=updates))
+    assert main(["install", node, "--from", url]) == 1
+    error = capsys.readouterr().err
+    assert "address" in error
+    assert error.count("\n") == 1
+    assert "secret" not in error
+
+
 def test_the_first_bundle_of_a_node_may_come_by_installation(
     tmp_path: Path, bundle: Path, node_yaml: WriteNode
 ) -> None:
