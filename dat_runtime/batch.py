@@ -37,8 +37,6 @@ def read_batch(path: Path) -> list[PendingEvent]:
         DataError: the file cannot be read, is no plain file, or is too large; with file and line:
             not JSON, a field missing, unknown or out of range, or an id that was there before.
     """
-    if path.exists() and not path.is_file():
-        raise DataError("is not a plain file: write the batch into one", path)
     events: dict[str, PendingEvent] = {}
     for number, line in enumerate(read_text(path, most_bytes=MAX_BATCH_BYTES).split("\n"), 1):
         if not line.strip():

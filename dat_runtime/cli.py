@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from dat_runtime.cascade import Routing
 
 
+_POSIX = ("fcntl", "resource", "termios")
+"""Modules of the standard library that Windows does not have."""
+
+
 class OutputError(DatError):
     """What was to be printed cannot be."""
 
@@ -39,6 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = run[args.command](args)
         print(end="", flush=True)  # does nothing where stdout is closed
+    except ModuleNotFoundError as error:
+        if error.name not in _POSIX:
+            raise
+        raise ConfigError(
+            f"{args.command} needs Linux or another POSIX system (Python's {error.name}); "
+            "demo, plan and verify do not"
+        ) from None
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         forget_output()
         return 1
@@ -166,7 +177,8 @@ def _plan(args: argparse.Namespace) -> int:
     only_ascii = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") != "utf8"
     for t in transmissions:
         unit = {"event_id": t.event_id, "kind": t.kind, "size": t.size, "done_at": t.done_at}
-        print(json.dumps(unit, ensure_ascii=only_ascii))
+        # Whatever a terminal might obey in an id is written as JSON's escape too.
+        print(json.dumps(unit, ensure_ascii=only_ascii or not t.event_id.isprintable()))
     return 0
 
 
@@ -219,6 +231,8 @@ def _receive(args: argparse.Namespace) -> int:
     try:
         from dat_runtime.cloud.serve import receive
     except ImportError as error:
+        if error.name in _POSIX:
+            raise
         raise ConfigError(
             f"the receiver needs packages ({error.name}): pip install 'dat-runtime[receiver]'"
         ) from None

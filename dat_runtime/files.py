@@ -30,8 +30,11 @@ def read_bytes(
         most_bytes: a larger file is refused before it is read whole.
 
     Raises:
-        DatError: of the kind `error`: the file is missing, cannot be read, or is too large.
+        DatError: of the kind `error`: the file is missing, cannot be read, is a pipe or a device,
+            or is too large.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise error("is not a plain file, and might never end: write its content into one", path)
     try:
         with path.open("rb") as file:
             # One byte over the limit is enough to see that the file is too large.

@@ -175,7 +175,62 @@ def test_an_output_of_ascii_holds_every_id(tmp_path: Path) -> None:
 
 def test_what_is_no_plain_file_is_no_batch(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for path in ("/dev/zero", str(tmp_path / "fifo"), str(tmp_path)):
+    for path, words in (
+        ("/dev/zero", "is not a plain file"),
+        (str(tmp_path / "fifo"), "is not a plain file"),
+        (str(tmp_path), "cannot be read (Is a directory)"),
+    ):
         done = ran(["plan", path, "--bandwidth", "9000"], stdout=subprocess.PIPE)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "is not a plain file" in done.stderr
+        assert words in done.stderr
+
+
+def test_an_answer_that_would_never_come_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert main(["demo", "--answer", str(tmp_path / "fifo")]) == 1
+    assert "is not a plain file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("character", ["\x7f", "\x9b", "\u202e"])
+def test_nothing_that_a_terminal_obeys_is_printed_raw(
+    character: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"count": 0, "severity": "none", "accidents": [], "summary": f"a{character}2J"}
+    (tmp_path / "answer").write_text(json.dumps(answer, ensure_ascii=False), "utf-8")
+    assert main(["demo", "--answer", str(tmp_path / "answer")]) == 0
+    (tmp_path / "events").write_text(json.dumps(EVENTS[1] | {"id": f"ä{character}"}))
+    assert main(["plan", str(tmp_path / "events"), "--bandwidth", "9000"]) == 0
+    told = capsys.readouterr().out
+    assert character not in told
+    assert json.loads(told.splitlines()[-1])["event_id"] == f"ä{character}"
+
+
+WITHOUT = """
+import sys
+class Windows:
+    def find_spec(name, *more):
+        if name in ("fcntl", "resource", "termios"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Windows)
+from dat_runtime.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_windows_has_demo_plan_and_verify_and_is_told_so(
+    bundle_folder: Path, events: Path, tmp_path: Path
+) -> None:
+    def windows(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    for fine in (["demo"], ["plan", str(events), "--bandwidth", "9"], ["verify", bundle_folder]):
+        done = windows(*map(str, fine))
+        assert (done.returncode, done.stderr) == (0, ""), fine
+    receive = ("receive", "--store", str(tmp_path), "--tokens", str(tmp_path))
+    for refused in (("status", "node.yaml"), ("edge", "run", "node.yaml"), receive):
+        done = windows(*refused)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert f"{refused[0]} needs Linux or another POSIX system" in done.stderr
