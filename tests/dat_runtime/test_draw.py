@@ -157,6 +157,18 @@ def test_the_roi_of_an_event_is_the_smallest_in_bytes_and_of_the_quality_asked()
         assert roi.jpeg == encode_jpeg(roi_crop(image, flat), 30)
 
 
+def test_lines_are_a_hundredth_of_the_shorter_side_and_stay_inside_a_box_thinner_than_two() -> None:
+    boxed = boxed_image(grey(300, 150), [detection(20, 20, 100, 100)])
+    assert (boxed[75, :75, 2] != 90).sum() == 2  # 1.5 pixels, rounded
+    frame = Size(800, 600)  # lines of six pixels
+    for box in (Box(100, 100, 103, 160, frame), Box(100, 100, 160, 103, frame)):
+        left, top, right, bottom = box.pixels()
+        boxed = boxed_image(grey(800, 600), [Detection(box, "severe", 0.9)])
+        assert (boxed[top:bottom, left:right] == COLOURS["severe"]).all()
+        boxed[top:bottom, left:right] = 90
+        assert (boxed == 90).all()
+
+
 def test_a_crop_of_another_margin_is_that_much_larger() -> None:
     one = detection(50, 40, 90, 60)
     assert roi_crop(grey(200, 120), one, 0.5).shape == (40, 80, 3)
