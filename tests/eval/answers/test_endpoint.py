@@ -1,14 +1,16 @@
 """Settings of an endpoint, and what a defect in a thread does; rows: test_predict.py."""
 
+import math
+import random
 from pathlib import Path
 
 import pytest
 
-from dat_runtime.edge.assess import Reply
+from dat_runtime.edge.assess import EndpointAssessor, Reply
 from dat_runtime.errors import ConfigError
 from dat_runtime.types import Size
 from eval.answers.asks import Ask
-from eval.answers.endpoint import answers, read_settings
+from eval.answers.endpoint import TIMEOUT_S, TRIES, answers, read_settings, servers
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,17 @@ def test_a_defect_in_a_thread_ends_the_run(tmp_path: Path) -> None:
     ask = Ask("f", tmp_path / "f.png", "s", "p", Size(1, 1), Size(1, 1))
     with pytest.raises(ZeroDivisionError):
         list(answers([ask], {"broken": Broken()}, 2))
+
+
+@pytest.mark.parametrize("luck", [0.5, 1.0])
+def test_a_limit_of_requests_that_lasts_75_seconds_is_outlasted(
+    luck: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by `Retry-After` or not; and no question waits longer than its whole time."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: luck)
+    (server,) = servers(["http://127.0.0.1:9/v1"], "m", None, {}).values()
+    assert isinstance(server, EndpointAssessor)
+    pauses = [server._pause_after(attempt, None) for attempt in range(TRIES - 1)]
+    assert 75 < sum(pauses) < TIMEOUT_S
+    assert 75 <= server._pause_after(0, 75.0) < 76
+    assert server._pause_after(TRIES - 1, 75.0) == math.inf
