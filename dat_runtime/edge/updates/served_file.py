@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import IO
-from urllib.parse import urlsplit
 
 from dat_runtime.edge.uplink.connection import Address, Connection, Response, TooLongError
 from dat_runtime.edge.uplink.names import Names
@@ -65,7 +64,6 @@ class ServedFile:
     """One file on a server, of which pieces are asked for."""
 
     pool: Pool
-    query: str
     bytes_per_s: float
     is_busy: Callable[[], bool]
     patience: Patience
@@ -104,7 +102,7 @@ class ServedFile:
         headers = [("range", f"bytes={first}-{first + size - 1}"), ("accept-encoding", "identity")]
         async with self.pool.connection() as connection:
             response = await connection.request(
-                "GET", self.query, headers, b"", self.patience.seconds, most_bytes=PIECE
+                "GET", "", headers, b"", self.patience.seconds, most_bytes=PIECE
             )
         _demand_there(response)
         if response.status == 416:
@@ -145,7 +143,7 @@ class ServedFile:
         try:
             async with self.pool.connection() as connection:
                 async with asyncio.timeout(seconds) as deadline:
-                    head = await connection.get(self.query, [("accept-encoding", "identity")])
+                    head = await connection.get("", [("accept-encoding", "identity")])
                     _demand_there(head)
                     if head.status != 200:
                         raise SendError(f"status {head.status} to a request for the file")
@@ -195,9 +193,8 @@ async def served_file(
     address = Address.of(url, tls)
     names = Names(address.host)
     pool = Pool(lambda: Connection.open(address, names, CONNECT_SECONDS))
-    query = urlsplit(url).query
     try:
-        yield ServedFile(pool, f"?{query}" if query else "", bytes_per_s, is_busy, patience)
+        yield ServedFile(pool, bytes_per_s, is_busy, patience)
     finally:
         await pool.close()
 
