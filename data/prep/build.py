@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     add("--scale", type=float, default=1.0, choices=SCALES,
         help="factor for the uplink trace (default 1)")  # fmt: skip
     add("--trace-unit", choices=tuple(rate_logs.UNITS),
-        help="of a series whose unit neither its form nor its header states")  # fmt: skip
+        help="of a series whose header states no unit; goes before what its form has")  # fmt: skip
     add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")
     add("--engine", default="threads", choices=ENGINES, help="ray: on a Ray cluster")
     return parser

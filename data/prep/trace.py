@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--source", type=Path, nargs="+", required=True, help="traces, or folders that hold some")
     add("--out", type=Path, required=True, help="folder to make")
     add("--trace-unit", choices=tuple(rate_logs.UNITS),
-        help="of series whose unit neither their form nor their header states")  # fmt: skip
+        help="of series whose header states no unit; goes before what their form has")  # fmt: skip
     return parser
 
 

@@ -48,8 +48,10 @@ class Header(NamedTuple):
 
     uplink: int | None
     time: int | None
-    unit: str | None
-    """What the header itself or the kind of log states."""
+    named_unit: str | None
+    """What the name of the column states."""
+    usual_unit: str | None
+    """What the kind of log has."""
 
 
 class Log(NamedTuple):
@@ -68,12 +70,13 @@ def header(names: Sequence[str]) -> Header | None:
     if uplink is None and downlink is None:
         return None
     time = next((i for i, name in enumerate(plain) if name.lower() in _TIMES), None)
-    unit = None if uplink is None else _unit_in(plain[uplink])
-    if unit is None and time is not None and not _RADIO.isdisjoint(plain):
-        unit = "kbit/s"
-    if unit is None and len(plain) == 2 and None not in (uplink, downlink):
-        unit = "B/s"  # the 1 s series of the 5G Traffic sets, despite the columns' names
-    return Header(uplink, time, unit)
+    named = None if uplink is None else _unit_in(plain[uplink])
+    usual = None
+    if time is not None and not _RADIO.isdisjoint(plain):
+        usual = "kbit/s"
+    elif len(plain) == 2 and None not in (uplink, downlink):
+        usual = "B/s"  # the 1 s series of the 5G Traffic sets, despite the columns' names
+    return Header(uplink, time, named, usual)
 
 
 def _column(names: Sequence[str], wanted: str) -> int | None:
@@ -94,13 +97,17 @@ def read(rows: Any, path: Path, stated_unit: str | None) -> Log:
     """The uplink of a csv reader whose first row is the header.
 
     Raises:
-        DataError: names file and line of a row that cannot be read; or the unit is not known.
+        DataError: names file and line of a row that cannot be read; or the unit is not known, or
+            the header states another one than the user does.
     """
     try:
         columns = header(next(rows))
         if columns is None or columns.uplink is None:
             raise DataError("holds the downlink alone: expected a column UL_bitrate", path, 1)
-        unit = stated_unit or columns.unit
+        named = columns.named_unit
+        if stated_unit and named and stated_unit != named:
+            raise DataError(f"states {named}: --trace-unit {stated_unit} contradicts it", path, 1)
+        unit = stated_unit or named or columns.usual_unit
         if unit is None:
             raise DataError(
                 f"the unit of UL_bitrate is not known: --trace-unit {'|'.join(UNITS)}", path, 1

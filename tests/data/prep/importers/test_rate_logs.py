@@ -78,6 +78,13 @@ def test_a_unit_that_nothing_states_is_asked_for(tmp_path, header, row):
         read_uplink(log(tmp_path, f"{header}\n{row}\n"))
 
 
+def test_a_unit_that_contradicts_the_header_is_refused(tmp_path):
+    path = log(tmp_path, "UL_bitrate (kbit/s)\n8\n")
+    assert read_uplink(path, "kbit/s").rates == [1_000]
+    with pytest.raises(DataError, match=r"a\.csv:1: states kbit/s: --trace-unit B/s contradicts"):
+        read_uplink(path, "B/s")
+
+
 def test_the_downlink_is_never_taken_for_the_uplink(tmp_path):
     path = log(tmp_path, "Timestamp,RSRP,DL_bitrate\n2018.02.12_16.14.01,-90,5\n")
     assert form(path) == "downlink"
