@@ -18,7 +18,9 @@ REPORT = {"steps": 2, "loss": 0.5, "tokens": {"bins": [1, 2], "longest": 300}}
     ],
 )
 def test_the_card_states_no_licence_that_the_base_may_not_have(base, licence):
-    adapter = Adapter(base, "0" * 40, rank=2, tensors=2, parameters=64, dtypes=("float32",))
+    adapter = Adapter(
+        base, "0" * 40, rank=2, scale=2.0, tensors=2, parameters=64, dtypes=("float32",)
+    )
     card = lora_card(RunSettings(dataset="boxed_train"), adapter, REPORT)
     front = yaml.safe_load(card.split("---")[1])
     assert (front["base_model"], front["license"]) == (base, licence)
