@@ -196,3 +196,7 @@ def test_what_is_heavier_by_less_than_a_billionth_is_found_all_the_same():
 @pytest.mark.parametrize("greedy", [[0], [1]])
 def test_what_algorithm_1_chose_stands_where_nothing_is_heavier(greedy):
     assert ontime.best_selection(Jobs([1.0, 1.0], [10, 10], [10, 10], sent=0), greedy) == greedy
+
+
+def test_insertion_goes_on_after_a_visual_that_cannot_be_in_time():
+    assert ontime.insertion(Jobs([9.0, 1.0], [10, 5], [5, 20], sent=0)) == [1]
