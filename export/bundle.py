@@ -2,7 +2,7 @@
 
     python -m export.bundle --gate OUT/gate --adapter OUT/lora-boxed --base NAME --out OUT/bundle
 
-It holds the files that `dat_runtime.edge.bundle` allows and no others; no base model, nothing that
+It holds gate, adapter, their settings and cards, and nothing else: no base model, nothing that
 executes. `dat-runtime verify OUT/bundle` checks it anywhere. A bundle that is there with a gate of
 another name is kept, unless --replace-gate is given.
 """

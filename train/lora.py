@@ -3,9 +3,10 @@
     python -m train.lora --config configs/lora/boxed.yaml --dataset boxed_train \\
         --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/lora-boxed
 
-Before training every sample is checked against the base's own processor (`train.mllm.preflight`):
-an image that would be resized again, or a sample longer than `cutoff_len`, is refused by name; so
-are a base that is not the one that the adapter states, and a card or a disk that is too small.
+Before training every sample is checked against the base's own processor: an image that would be
+resized again, or a sample longer than `cutoff_len`, is refused by name; so are a key that
+LLaMA-Factory does not know, a base that is not there or not the one that the adapter states, and a
+card or a disk that is too small.
 After training the adapter is checked. A run that was cut off goes on from its last checkpoint.
 """
 

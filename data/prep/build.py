@@ -1,7 +1,7 @@
 """Prepare the set: `python -m data.prep.build --source SRC --out OUT/data`.
 
 SRC holds the public sets, or your own data (`docs/data.md` lists the layouts), as folders or
-archives, and is never changed. Faults are repaired or refused by the rules of `faults.RULES` and
+archives, and is never changed. Faults are repaired or refused by the rules of `docs/data.md` and
 listed in `report.json`; leaks between splits are found and reported. A further run only redoes what
 changed.
 """
