@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import manifest
-from dat_runtime.errors import ConfigError, ManifestError
+from dat_runtime.errors import ConfigError, DataError, ManifestError
 from dat_runtime.files import read_json, write_atomically, write_json
 from eval.answers import usage
 from eval.understanding import breakdown, formats, page, priorities, remarks, splits
@@ -77,9 +77,15 @@ def read_tables(folder: Path) -> Tables:
     """The tables of an evaluation.
 
     Raises:
-        DataError: they are missing, or not JSON.
+        DataError: they are missing, not JSON, or of a version that wrote something else.
     """
     tables: Tables = read_json(folder / FILE, missing=MISSING)
+    try:
+        current = all("our_model" in row for row in tables["table_1"])
+    except (KeyError, TypeError):
+        current = False
+    if not current:
+        raise DataError("is not what eval.tables writes now: run it again", folder / FILE)
     return tables
 
 

@@ -217,6 +217,15 @@ def test_the_terminal_table_fits_a_hundred_columns(
         assert part.lower() in text.lower(), part
 
 
+def test_tables_of_another_version_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in ({"table_1": [{"row": "raw-none", "model": "Ours"}]}, [], {}):
+        (tmp_path / "tables.json").write_text(json.dumps(content))
+        assert main(["--show", str(tmp_path)]) == 1
+        assert "is not what eval.tables writes now: run it again" in capsys.readouterr().err
+
+
 def test_csv_holds_the_unrounded_figures(evaluation: Evaluation) -> None:
     evaluation.run()
     rows = list(csv.DictReader(io.StringIO((evaluation.out / "tables.csv").read_text("utf-8"))))
