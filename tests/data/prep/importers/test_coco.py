@@ -164,16 +164,3 @@ def test_a_set_with_one_split_only_is_refused_until_it_is_split_anew(roboflow, t
     assert run(roboflow, tmp_path / "data", *MAPPED) == 1
     assert "no usable frame in the split val and test of" in capsys.readouterr().err
     assert run(roboflow, tmp_path / "data", *MAPPED, "--leak-free") == 0
-
-
-def test_two_annotation_files_that_list_one_picture_are_refused(tmp_path, capsys):
-    root = tmp_path / "set"
-    for folder in ("images", "annotations"):
-        (root / folder).mkdir(parents=True)
-    for i in range(2):
-        (root / "images" / f"f{i}.jpg").write_bytes(jpeg(picture(i)))
-    for name in ("a", "b"):
-        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(coco([ONE])))
-    assert run(root, tmp_path / "data", *MAPPED, "--leak-free") == 1
-    complaint = "instances_b.json: lists images/f0.jpg, as annotations/instances_a.json does"
-    assert complaint in capsys.readouterr().err
