@@ -356,6 +356,24 @@ def test_a_server_that_ignores_the_schema_gives_no_constrained_row(
     assert asking(server.url) == 0  # without it, free text is an answer as any other
 
 
+def test_an_adapter_of_another_prompt_is_not_paired_with_the_instructions(
+    asking: Asking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, adapter = tmp_path / "model", tmp_path / "lora"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    with Stage(adapter, kind="lora", inputs={}, config={}, versions=["prompt"]) as folder:
+        (folder / "weights").write_bytes(b"")
+    told = json.loads((adapter / "manifest.json").read_text())
+    told["versions"]["prompt"] += 1
+    (adapter / "manifest.json").write_text(json.dumps(told))
+    given = ["--instructions", str(asking.instructions), "--inputs", "boxed"]
+    given += ["--model", str(model), "--adapter", str(adapter), "--out", str(asking.out)]
+    assert predict.main(given) == 1
+    assert "lora was made with versions {'prompt': " in capsys.readouterr().err
+    assert not asking.out.exists()
+
+
 @pytest.mark.parametrize("model", ["no/such/folder", "absent", "/absent"])
 def test_a_model_that_is_not_there_is_told_in_a_line(
     model: str, asking: Asking, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
