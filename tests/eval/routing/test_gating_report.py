@@ -60,5 +60,6 @@ def test_the_csv_and_the_picture_hold_both_gates(tmp_path: Path) -> None:
     assert values["test", "gate-1cls", "gate", "mllm_load", "0.25"] == str(4 / 7)
     assert values["test", "gate", "", "mAP50", ""] == "0.0"
     picture = cv2.imread(str(tmp_path / "gating.png"))
+    assert picture.shape[1] == 800  # narrow: its text is legible on a phone
     colours = {tuple(int(c) for c in pixel) for pixel in picture.reshape(-1, 3)}
     assert {(0xA8, 0x6C, 0x1B), (0x5B, 0x49, 0xD1)} <= colours
