@@ -69,7 +69,6 @@ export TOKENIZERS_PARALLELISM := false
 #:   ROOM          a folder or a file of the code, for mutants                      CONTRIBUTING.md
 #:   REPOSITORY RELEASE KEYS                   for publish                              docs/updates.md
 #:   ROUND START NODES INBOX AGGREGATE_SET     for round and aggregate               docs/federation.md
-#:   ROOM          folder or file of code, for mutants                              CONTRIBUTING.md
 #:   PYTHON        the Python from which make setup makes .venv (python3)
 DATA_SET ?=
 GATE ?= gate
