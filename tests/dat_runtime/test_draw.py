@@ -21,6 +21,7 @@ from dat_runtime.draw import (
     encode_jpeg,
     encode_png,
     encode_seen,
+    is_too_long,
     model_frame,
     representative_roi,
     resize,
@@ -230,6 +231,12 @@ def test_a_model_frame_may_have_the_very_limits_and_those_that_leave_no_unit_are
     for most, least in ((783, 0), (1000, 1001)):
         with pytest.raises(ValueError, match=f"min_pixels={least}, max_pixels={most}"):
             model_frame(Size(28, 28), max_pixels=most, min_pixels=least)
+
+
+def test_a_small_frame_grows_to_the_least_and_one_of_twenty_to_one_is_just_short_enough() -> None:
+    assert model_frame(Size(30, 40)) == Size(56, 84)
+    assert not is_too_long(Size(2000, 100))
+    assert is_too_long(Size(100, 2001))
 
 
 def test_an_image_shrinks_by_area_and_grows_or_keeps_its_area_bilinearly() -> None:

@@ -70,8 +70,9 @@ def test_a_private_ipv6_client_is_told_from_its_server(tmp_path):
 
 
 def test_a_carrier_grade_address_is_a_clients(tmp_path):
-    packets = [("0.1", "100.64.0.9", SERVER, 7), ("0.2", "100.128.0.9", SERVER, 9)]
-    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [7]
+    packets = [("0.1", "100.64.0.0", SERVER, 7), ("0.2", "100.128.0.0", SERVER, 9)]
+    packets += [("0.3", "100.127.255.255", SERVER, 5), ("0.4", "100.63.255.255", SERVER, 3)]
+    assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [7 + 5]
 
 
 def test_an_ipv6_client_with_public_addresses_is_in_the_network_that_most_packets_have(tmp_path):
