@@ -16,6 +16,7 @@ def accident(severity: Severity, side: float) -> Accident:
 def test_equation_7_by_hand() -> None:
     assert semantic_priority(1, 0.83) == pytest.approx(0.915)
     assert semantic_priority(0, 0.4) == pytest.approx(0.2)
+    assert (semantic_priority(0, 0.0), semantic_priority(1, 1.0)) == (0, 1)
     assert semantic_priority(1, 0.6, beta=0.25) == pytest.approx(0.7)
     assert semantic_priority(2, 0.5, levels=5) == pytest.approx(0.5)
 

@@ -382,6 +382,11 @@ def test_an_answer_is_written_in_the_letters_of_its_summary() -> None:
     )
 
 
+def test_an_answer_in_another_frame_keeps_the_letters_of_its_summary() -> None:
+    text = json.dumps({**GOOD, "summary": "über der Straße"}, ensure_ascii=False)
+    assert '"über der Straße"' in in_frame(text, FRAME, Size(320, 240))
+
+
 def test_a_fraction_at_the_edge_of_a_frame_stays_inside_the_other() -> None:
     edge = changed(("accidents", 0, "bbox"), [0, 0.5, WIDTH, HEIGHT])
     assert verdicts(edge) == "PR"
