@@ -102,7 +102,7 @@ class Links:
         return self._parent[first] == self._parent[second]
 
     def is_settled(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether a further link of a weaker kind would change neither groups nor twins."""
+        """Whether a further link would change neither groups nor which frames have a twin."""
         settled = self.together(first, second)
         if self._split is not None:
             here, there = self._split[first], self._split[second]
@@ -150,7 +150,8 @@ def _closeness(link: Link) -> tuple[int, int, int, int]:
 def linked_pairs(kept: Sequence[Kept], engine: Engine) -> Iterator[NDArray[np.int64]]:
     """(k, 4) at a time: first, second, kind (in `KINDS`), distance, for `Links.add`.
 
-    From the strongest evidence to the weakest. A pair may come again with a weaker kind.
+    What costs little comes first: pictures are compared as crops and turns only where looks and
+    names leave open whether they belong together. A pair may come again with another kind.
     """
     links = Links.of(kept)
     bits = [bytes.fromhex(frame.picture.look) for frame in kept]
@@ -159,9 +160,9 @@ def linked_pairs(kept: Sequence[Kept], engine: Engine) -> Iterator[NDArray[np.in
         yield rows
     compared = reframed.Compared([frame.source.path.absolute() for frame in kept], engine)
     weaker = {
-        "reframed": reframed.reframed(compared, links.is_settled),
-        "same-source": same_source.same_source(kept, bits, compared, links.is_settled),
         "same-clip": clips.same_clip(kept, bits, links.together),
+        "same-source": same_source.same_source(kept, bits, compared, links.is_settled),
+        "reframed": reframed.reframed(compared, links.is_settled),
     }
     for kind, found in weaker.items():
         for pairs in found:
