@@ -22,10 +22,10 @@ PART_SECONDS = 20.0
 QUIET_SECONDS = 4.0
 """After which a part that gave way ends: receivers take a longer silence for a broken link."""
 
-PIECE_SECONDS = 0.01
+PIECE_SECONDS = 0.012
 """How long the bytes of a piece may take: on a slow link an alert waits behind a smaller piece."""
 
-QUEUE_SECONDS = 0.02
+QUEUE_SECONDS = 0.025
 """How long the bytes in flight may take, beyond the round trip, where that is shorter than this."""
 
 SMALLEST = 300
