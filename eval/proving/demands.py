@@ -4,7 +4,7 @@ Each demand returns what proof.json says about it, or raises a `ModelError` that
 fails, by how much, and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,32 +68,49 @@ def demand_better(
 ) -> dict[str, Any]:
     """Refuse an adapter that makes the true answers no likelier, or its own answers worse."""
     gain = _demand_likelier(base.likelihood, adapted.likelihood, adapter)
-    truth = [question.truth for question in questions]
-    base_measures = measure(truth, base.texts)
-    adapted_measures = measure(truth, adapted.texts)
-    changes = difference(adapted_measures, base_measures)
-    for name in JUDGED:
-        change = changes[name]
-        if change.high is not None and change.high < 0:
-            raise ModelError(
-                f"{adapter} gives worse answers than its base: {name} changes by "
-                f"{change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}: "
-                "train longer, or on more samples"
-            )
-    base_scores, adapted_scores = score(base_measures), score(adapted_measures)
-    answers = {}
-    for name in METRICS:
-        answers[name] = {
-            "base": base_scores[name].value,
-            "adapted": adapted_scores[name].value,
-            "difference": changes[name]._asdict(),
-        }
+    answers = demand_no_worse(
+        {"base": base.texts, "adapted": adapted.texts},
+        questions,
+        f"{adapter} gives worse answers than its base",
+        "train longer, or on more samples",
+    )
     loss = {
         "base": float(base.likelihood.loss.mean()),
         "adapted": float(adapted.likelihood.loss.mean()),
         "difference": gain._asdict(),
     }
     return {"loss": loss, "answers": answers}
+
+
+def demand_no_worse(
+    texts: Mapping[str, Sequence[str | None]],
+    questions: Sequence[Question],
+    refusal: str,
+    advice: str,
+) -> dict[str, Any]:
+    """Refuse answers that are worse: the interval of a difference lies on the worse side.
+
+    Args:
+        texts: the answers before and after, each by the name that proof.json gives them.
+        refusal: what is said of those that are worse.
+        advice: what to do then.
+    """
+    truth = [question.truth for question in questions]
+    before, after = (measure(truth, answers) for answers in texts.values())
+    changes = difference(after, before)
+    for name in JUDGED:
+        change = changes[name]
+        if change.high is not None and change.high < 0:
+            raise ModelError(
+                f"{refusal}: {name} changes by {change.value:+.3f}, 95 % interval "
+                f"{change.low:+.3f} to {change.high:+.3f}: {advice}"
+            )
+    scores = dict(zip(texts, (score(before), score(after)), strict=True))
+    answers = {}
+    for name in METRICS:
+        answers[name] = {which: of[name].value for which, of in scores.items()}
+        answers[name]["difference"] = changes[name]._asdict()
+    return answers
 
 
 def _demand_likelier(base: Likelihood, adapted: Likelihood, adapter: Path) -> Interval:

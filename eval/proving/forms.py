@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.errors import DataError, ModelError
+from dat_runtime.errors import DataError
 from dat_runtime.files import read_json_lines
 from eval.answers.likelihood import Question
 from eval.answers.model import load, with_adapter
 from eval.proving.demands import (
-    JUDGED,
-    METRICS,
     TOLERANCES,
     Performance,
     Tolerance,
     demand_agreement,
+    demand_no_worse,
 )
 from eval.proving.prove import Say, performance
 from eval.proving.quantised import is_quantised, load_quantised
-from eval.understanding.metrics import difference, measure, score
+from eval.understanding.metrics import measure
 from eval.understanding.requirements import Requirement, RequirementError, unmet_reason
 from eval.understanding.scores import scores_of
 
@@ -63,7 +62,12 @@ def hold(
         )
         texts = formed.texts
     report["same_answers"] = sum(a == b for a, b in zip(adapted.texts, texts, strict=True))
-    report["answers"] = _demand_no_worse(adapted.texts, texts, questions, form)
+    report["answers"] = demand_no_worse(
+        {"adapter": adapted.texts, "form": texts},
+        questions,
+        f"{form} gives worse answers than its adapter",
+        "serve the adapter on its base, or a form with more bits",
+    )
     truth = [question.truth for question in questions]
     report["scores"] = scores_of(measure(truth, texts))
     return report
@@ -90,35 +94,6 @@ def _answers(form: Path, questions: Sequence[Question]) -> list[str | None]:
             form / ANSWERS,
         )
     return [given[question.ask.id] for question in questions]
-
-
-def _demand_no_worse(
-    adapted: Sequence[str],
-    formed: Sequence[str | None],
-    questions: Sequence[Question],
-    form: Path,
-) -> dict[str, Any]:
-    """Refuse answers that are worse: the interval of a difference lies on the worse side."""
-    truth = [question.truth for question in questions]
-    before, after = measure(truth, adapted), measure(truth, formed)
-    changes = difference(after, before)
-    for name in JUDGED:
-        change = changes[name]
-        if change.high is not None and change.high < 0:
-            raise ModelError(
-                f"{form} gives worse answers than its adapter: {name} changes by "
-                f"{change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}: "
-                "serve the adapter on its base, or a form with more bits"
-            )
-    scores_before, scores_after = score(before), score(after)
-    answers = {}
-    for name in METRICS:
-        answers[name] = {
-            "adapter": scores_before[name].value,
-            "form": scores_after[name].value,
-            "difference": changes[name]._asdict(),
-        }
-    return answers
 
 
 def demand_scores(report: dict[str, Any], required: Sequence[Requirement]) -> None:
