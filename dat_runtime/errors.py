@@ -37,6 +37,10 @@ class ModelError(DatError):
     """A model file is broken, or is not what its description says."""
 
 
+class OffloadError(DatError):
+    """A code unit is broken or of another codec, or cannot be made."""
+
+
 class ManifestError(DatError):
     """A folder does not hold what its manifest says."""
 
