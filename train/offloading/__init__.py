@@ -1,0 +1,1 @@
+"""The vision tower split in two, and the learned bits that pass between the halves."""
