@@ -194,11 +194,11 @@ def _decided(
 ) -> tuple[Assessment, Source, bool]:
     """Whose assessment stands, and whether the other one said less than a sure gate saw."""
     if told is None:
-        return _from_gate(detections, size), "gate", False
+        return told_by_gate(detections, size), "gate", False
     # A gate of one class says that there is an accident, not how bad it is.
     sure = [d.severity or "moderate" for d in detections if d.confidence >= HIGH_THRESHOLD]
     if _RISING.index(highest_severity(sure)) > _RISING.index(told.severity):
-        return _from_gate(detections, size), "gate", True
+        return told_by_gate(detections, size), "gate", True
     return told, "mllm", False
 
 
@@ -219,7 +219,7 @@ def _moved(assessment: Assessment, frame: Size) -> Assessment:
     return replace(assessment, accidents=accidents)
 
 
-def _from_gate(detections: Sequence[Detection], size: Size) -> Assessment:
+def told_by_gate(detections: Sequence[Detection], size: Size) -> Assessment:
     """The assessment of the gate alone; unknown severity counts as severe."""
     surest = sorted(detections, key=lambda d: -d.confidence)[:MAX_ACCIDENTS]
     accidents = []

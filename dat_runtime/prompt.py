@@ -7,9 +7,10 @@ sent.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 
-from dat_runtime.types import Box, Detection, Size, reading_order
+from dat_runtime.types import SEVERITIES, Box, Detection, Size, reading_order
 
 SYSTEM = (
     "You are a traffic accident analyst. Answer with one JSON object and nothing else: "
@@ -47,6 +48,23 @@ def task_prompt(frame: Size, detections: Sequence[Detection] | None) -> str:
         for d in sorted(detections, key=reading_order)
     )
     return f"{words} Gate boxes ({', '.join(legend)}): {listed}"
+
+
+_LISTED = re.compile(r"(\w+) (\d\.\d\d) \[(\d+), (\d+), (\d+), (\d+)\]")
+
+
+def detections_in(prompt: str, frame: Size) -> tuple[Detection, ...]:
+    """The detections that a prompt of `task_prompt` lists, with the figures that it prints.
+
+    Args:
+        frame: the size of the image that is sent.
+    """
+    found = []
+    for label, confidence, *corners in _LISTED.findall(prompt):
+        severity = next((name for name in SEVERITIES if name == label), None)
+        x1, y1, x2, y2 = map(int, corners)
+        found.append(Detection(Box(x1, y1, x2, y2, frame), severity, float(confidence)))
+    return tuple(found)
 
 
 _FRAME = Size(640, 480)

@@ -6,6 +6,7 @@ from typing import Any
 from eval.paper import printed
 from eval.understanding import remarks
 from eval.understanding.grids import Tables
+from eval.understanding.trivial import NAMES, Marks
 
 LABELS = {
     "raw-none": ("Qwen2.5-VL-7B-Instruct", "Raw image", "None"),
@@ -22,8 +23,8 @@ TINY = "tiny Qwen2.5-VL"
 MAIN = "boxed-lora"
 """The row that is shown in most detail, where it was run."""
 
-CONSTRAINED = "-constrained"
-"""Ends the name of a row whose decoding the schema constrained."""
+DECODINGS = {"-constrained": "constrained decoding", "-ruled": "decoding that keeps the rules"}
+"""By the end of a row's name: the schema constrained its decoding, or the rules too."""
 
 
 def measured_on(profile: str, source: str, split: str = "") -> str:
@@ -41,12 +42,20 @@ def measured_on(profile: str, source: str, split: str = "") -> str:
 
 
 def assemble(
-    scores: Mapping[str, Any], label: str, table_3: Any = None, *, tiny: bool = True
+    scores: Mapping[str, Any],
+    label: str,
+    table_3: Any = None,
+    *,
+    tiny: bool = True,
+    trivial: Mapping[str, Any] | None = None,
+    marks: Mapping[str, Marks] | None = None,
 ) -> Tables:
-    """`tables.json`: per table the rows in the paper's order, then rows the paper does not have.
+    """`tables.json`: per table the rows in the paper's order, then ours, then the trivial ones.
 
     Args:
         scores: `scores.json` of each row.
+        trivial: scores of the trivial rows (`trivial.NAMES`).
+        marks: of each row, where it is not better than they are.
         label: what they were measured on (`measured_on`).
         table_3: the rows of Table 3, as `eval.transmission` writes them.
         tiny: our models are not of the paper's size, and are not called as the paper's are.
@@ -56,8 +65,13 @@ def assemble(
         "table_1": _beside_paper(scores, printed.table(1), tiny),
         "table_2": _beside_paper(scores, printed.table(2), tiny),
         "table_3": table_3,
-        "notes": remarks.notes(scores),
+        "notes": remarks.notes(scores) + remarks.trivial_notes(marks or {}),
     }
+    for row in tables["table_1"]:
+        row["marks"] = list((marks or {}).get(row["row"], {}))
+    for name, scored in (trivial or {}).items():
+        tables["table_1"].append(_trivial_row(name, scored))
+        tables["table_2"].append(_trivial_row(name, scored))
     if table_3:
         tables["notes"].append(
             "Table 3: calibration, not evidence: its setting was fitted to the paper's Table 3. "
@@ -90,23 +104,36 @@ def _beside_paper(
                 "paper": theirs,
                 "ours": ours,
                 "note": note,
+                "marks": [],
             }
         )
     return rows
 
 
+def _trivial_row(name: str, scored: Any) -> dict[str, Any]:
+    called = {"row": f"trivial-{name}", "model": NAMES[name], "our_model": NAMES[name]}
+    setting = {"input": "", "tuning": "", "paper": None, "note": "", "marks": []}
+    return {**called, **setting, "ours": scored}
+
+
 def _label(name: str) -> tuple[str, str, str]:
-    """MLLM, input and tuning of a row; the decoding too where the schema constrained it."""
-    plain = name.removesuffix(CONSTRAINED)
+    """MLLM, input and tuning of a row; the decoding too where it was constrained."""
+    plain, decoding = _decoding(name)
     model, image, tuning = LABELS.get(plain, (plain, "", ""))
-    if plain != name:
-        tuning = f"{tuning}, constrained decoding".removeprefix(", ")
-    return model, image, tuning
+    return model, image, ", ".join(filter(None, (tuning, decoding)))
+
+
+def _decoding(name: str) -> tuple[str, str]:
+    """The name without its ending, and how the answers were decoded; "" where freely."""
+    for ending, decoding in DECODINGS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending), decoding
+    return name, ""
 
 
 def _is_local(name: str) -> bool:
     """Whether a row is of the model that the profile names; own rows are called by their name."""
-    plain = name.removesuffix(CONSTRAINED)
+    plain, _ = _decoding(name)
     return plain in LABELS and plain != "gpt-5"
 
 

@@ -9,7 +9,7 @@ from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ManifestError
 from dat_runtime.files import read_json, write_atomically, write_json
 from eval.answers import usage
-from eval.understanding import breakdown, formats, page, priorities, remarks, splits
+from eval.understanding import breakdown, formats, page, priorities, remarks, splits, trivial
 from eval.understanding.assembly import assemble, in_order
 from eval.understanding.grids import Tables
 from eval.understanding.metrics import measure
@@ -81,7 +81,7 @@ def read_tables(folder: Path) -> Tables:
     """
     tables: Tables = read_json(folder / FILE, missing=MISSING)
     try:
-        current = all("our_model" in row for row in tables["table_1"])
+        current = all("marks" in row for row in tables["table_1"])
     except (KeyError, TypeError):
         current = False
     if not current:
@@ -120,8 +120,19 @@ def write(folder: Path, given: Evaluation) -> None:
         scores[name] = scores_of(rows[-1].measures)
         (folder / name).mkdir()
         write_json(folder / name / "scores.json", scores[name])
-    tables = assemble(scores, given.label, given.table_3, tiny=given.tiny)
-    _add_details(tables, rows, scores, given)
+    without_mllm = {}
+    for name, answers in trivial.answers(given.instructions, frames, "test").items():
+        without_mllm[name] = measure(frames, answers)
+    marks = trivial.marks({row.name: row.measures for row in rows}, without_mllm)
+    tables = assemble(
+        scores,
+        given.label,
+        given.table_3,
+        tiny=given.tiny,
+        trivial={name: scores_of(measures) for name, measures in without_mllm.items()},
+        marks=marks,
+    )
+    _add_details(tables, rows, scores, marks, given)
     tables["usage"] = {}
     for name in names:
         if (by_name[name] / usage.FILE).is_file():  # a row from elsewhere may have none
@@ -135,7 +146,11 @@ def write(folder: Path, given: Evaluation) -> None:
 
 
 def _add_details(
-    tables: Tables, rows: Sequence[page.Row], scores: Mapping[str, Any], given: Evaluation
+    tables: Tables,
+    rows: Sequence[page.Row],
+    scores: Mapping[str, Any],
+    marks: Mapping[str, trivial.Marks],
+    given: Evaluation,
 ) -> None:
     """Add what goes beyond scores: splits, comparisons, parts of the frames, priorities."""
     frames = rows[0].frames
@@ -147,7 +162,7 @@ def _add_details(
         tables["by_split"] = splits.by_split(frames, measures, scores, given.split, given.beside)
         tables["notes"] += splits.notes(given.split, len(frames))
     tables["notes"] += remarks.gate_notes(frames, given.instructions / "boxed_test.json")
-    tables["comparisons"] = remarks.compare(measures)
+    tables["comparisons"] = remarks.compare(measures, marks)
     luma = breakdown.luma_of(frames, given.instructions)
     tables["breakdown"] = {}
     tables["calibration"] = {}

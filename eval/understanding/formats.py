@@ -10,6 +10,7 @@ from typing import Any
 from eval.understanding.grids import (
     COLUMNS_1,
     COLUMNS_3,
+    MARK,
     UNDERSTANDING,
     Grid,
     Tables,
@@ -47,23 +48,23 @@ def comma_separated(tables: Tables) -> str:
     """One line per figure, unrounded."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["table", "row", "source", "n", "metric", "value", "low", "high"])
+    writer.writerow(["table", "row", "source", "n", "metric", "value", "low", "high", "mark"])
     for name in UNDERSTANDING:
         writer.writerows(_understanding_lines(tables, name))
     for row in tables["by_split"]:
         label = ["by_split", row["row"], row["frames"]]
         for metric in COLUMNS_1:
-            writer.writerow(label + _scored(row["ours"], metric))
+            writer.writerow([*label, *_scored(row["ours"], metric), ""])
     for name, usage in tables["usage"].items():
         for metric in ("answered", "prompt_tokens", "completion_tokens", "usd", "generation_s"):
-            writer.writerow(["usage", name, "ours", "", metric, usage[metric], "", ""])
+            writer.writerow(["usage", name, "ours", "", metric, usage[metric], "", "", ""])
     for row in tables["table_3"] or []:
         label = f"{row['block']} {row['method']}"
         for metric in COLUMNS_3:
             mean = row[metric]["mean"] if row[metric] else ""
             paper = row["paper"][metric]
-            writer.writerow(["table_3", label, "paper", "", metric, paper, "", ""])
-            writer.writerow(["table_3", label, "ours", "", metric, mean, "", ""])
+            writer.writerow(["table_3", label, "paper", "", metric, paper, "", "", ""])
+            writer.writerow(["table_3", label, "ours", "", metric, mean, "", "", ""])
     return out.getvalue()
 
 
@@ -72,9 +73,10 @@ def _understanding_lines(tables: Tables, name: str) -> Iterator[list[Any]]:
     for row in tables[name]:
         for metric in UNDERSTANDING[name]:
             if row["paper"]:
-                yield [name, row["row"], "paper", "", metric, row["paper"][metric], "", ""]
+                yield [name, row["row"], "paper", "", metric, row["paper"][metric], "", "", ""]
             if row["ours"]:
-                yield [name, row["row"], "ours", *_scored(row["ours"], metric)]
+                mark = MARK * (metric in row["marks"])
+                yield [name, row["row"], "ours", *_scored(row["ours"], metric), mark]
 
 
 def _scored(scores: dict[str, Any], metric: str) -> list[Any]:
@@ -85,7 +87,8 @@ def _scored(scores: dict[str, Any], metric: str) -> list[Any]:
 
 _TEX = str.maketrans(
     {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "–": "--",
-     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "{": r"\{", "}": r"\}"}
+     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "†": r"$\dagger$",
+     "{": r"\{", "}": r"\}"}
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """`tables.json` as grids of text, which each format lays out. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 Tables = dict[str, Any]
@@ -30,6 +30,9 @@ COLUMNS_3 = {
     "vtr_1": "VTR@1s (%)",
     "avg_visual_delay": "Visual delay (s)",
 }
+MARK = "†"
+"""Behind a figure of ours that is no better than the best trivial row's (`trivial.marks`)."""
+
 UNDERSTANDING = {"table_1": COLUMNS_1, "table_2": COLUMNS_2}
 """The tables of scores, by their key in tables.json."""
 
@@ -108,7 +111,8 @@ def _understanding(tables: Tables, name: str) -> Grid:
             rows.append([row["model"], *setting, "paper", "", *figures])
         label = [row["our_model"], *setting]
         if ours:
-            rows.append([*label, "ours", str(ours["n"]), *_with_bounds(ours, columns)])
+            cells = _with_bounds(ours, columns, row["marks"])
+            rows.append([*label, "ours", str(ours["n"]), *cells])
         else:
             empty = [""] * (len(columns) - 1)
             rows.append([*label, "ours", "", row["note"], *empty])
@@ -116,11 +120,13 @@ def _understanding(tables: Tables, name: str) -> Grid:
     return Grid(TITLES[name], heads, rows)
 
 
-def _with_bounds(scores: Mapping[str, Any], metrics: Iterable[str]) -> list[str]:
-    """Each figure with its interval in brackets, if it has one."""
+def _with_bounds(
+    scores: Mapping[str, Any], metrics: Iterable[str], marked: Collection[str] = ()
+) -> list[str]:
+    """Each figure with its mark, and with its interval in brackets, if it has one."""
     cells = []
     for metric in metrics:
-        cell = figure(metric, scores[metric]["value"])
+        cell = figure(metric, scores[metric]["value"]) + MARK * (metric in marked)
         interval = bounds(metric, scores[metric])
         if interval:
             cell += f" ({interval})"

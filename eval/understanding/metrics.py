@@ -215,3 +215,13 @@ def difference(a: Measures, b: Measures, resamples: int = RESAMPLES) -> dict[str
         value = float(values_a[name] - values_b[name])
         differences[name] = interval(value, resampled_a[name] - resampled_b[name])
     return differences
+
+
+def verdict(metric: str, found: Interval) -> str:
+    """Of a difference: `better`, `worse`, `same` where its interval holds 0, "" where undefined."""
+    value, low, high = found
+    if value is None or low is None or high is None:
+        return ""
+    if low <= 0 <= high:
+        return "same"
+    return "better" if (value > 0) != (metric in LOWER_IS_BETTER) else "worse"

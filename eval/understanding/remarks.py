@@ -8,9 +8,9 @@ from dat_runtime.files import read_json
 from dat_runtime.prompt import task_prompt
 from dat_runtime.truth import Frame
 from dat_runtime.types import Size
-from eval.statistics.bootstrap import Interval
-from eval.understanding.grids import name_of
-from eval.understanding.metrics import LOWER_IS_BETTER, Measures, difference
+from eval.understanding.grids import MARK, figure, name_of
+from eval.understanding.metrics import Measures, difference, verdict
+from eval.understanding.trivial import NAMES, Marks
 
 FAULTLESS = {"parse": 1, "schema": 1, "rule": 1, "viol": 0}
 
@@ -63,38 +63,57 @@ def gate_notes(frames: Sequence[Frame], boxed: Path) -> list[str]:
     ]
 
 
-def compare(rows: Mapping[str, Measures]) -> list[dict[str, Any]]:
-    """Compare each pair of rows by paired bootstrap: which metrics differ, also as a sentence."""
+def trivial_notes(marks: Mapping[str, Marks]) -> list[str]:
+    """What the mark at a figure means, and which rows bear it in which metrics."""
+    if not marks:
+        return []
+    names = ", ".join(NAMES.values())
+    notes = [
+        f"{MARK}: no better than the best row that needs no MLLM ({names}): the 95 % interval of "
+        "the paired difference does not lie on the better side."
+    ]
+    for row, found in marks.items():
+        parts = []
+        for metric, mark in found.items():
+            low, high = (figure(metric, mark["difference"][end]) for end in ("low", "high"))
+            parts.append(f"{name_of(metric)} ({NAMES[mark['trivial']].lower()}, {low} to {high})")
+        if parts:
+            notes.append(f"{row} is no better than a trivial row in {', '.join(parts)}.")
+    return notes
+
+
+def compare(
+    rows: Mapping[str, Measures], marks: Mapping[str, Marks] | None = None
+) -> list[dict[str, Any]]:
+    """Compare each pair of rows by paired bootstrap: which metrics differ, also as a sentence.
+
+    Args:
+        marks: of each row (`trivial.marks`); in the sentence a metric in which the row is better
+            bears the mark too.
+    """
     comparisons = []
     names = list(rows)
     for place, row in enumerate(names):
-        comparisons += [_compared(rows, row, before) for before in names[:place]]
+        marked = (marks or {}).get(row, {})
+        comparisons += [_compared(rows, row, before, marked) for before in names[:place]]
     return comparisons
 
 
-def _compared(rows: Mapping[str, Measures], row: str, against: str) -> dict[str, Any]:
+def _compared(
+    rows: Mapping[str, Measures], row: str, against: str, marked: Marks
+) -> dict[str, Any]:
     differences = difference(rows[row], rows[against])
-    verdicts = {name: _verdict(name, found) for name, found in differences.items()}
+    verdicts = {name: verdict(name, found) for name, found in differences.items()}
     return {
         "row": row,
         "against": against,
-        "sentence": f"{row} against {against}: {_in_words(verdicts)}.",
+        "sentence": f"{row} against {against}: {_in_words(verdicts, marked)}.",
         "verdicts": verdicts,
         "differences": {name: found._asdict() for name, found in differences.items()},
     }
 
 
-def _verdict(metric: str, found: Interval) -> str:
-    """`better`, `worse`, or `same` where the interval holds 0; "" where it is undefined."""
-    value, low, high = found
-    if value is None or low is None or high is None:
-        return ""
-    if low <= 0 <= high:
-        return "same"
-    return "better" if (value > 0) != (metric in LOWER_IS_BETTER) else "worse"
-
-
-def _in_words(verdicts: Mapping[str, str]) -> str:
+def _in_words(verdicts: Mapping[str, str], marked: Marks) -> str:
     """Which metrics are better, which worse, and which cannot be told apart."""
     words = {
         "better": "is better in",
@@ -102,8 +121,12 @@ def _in_words(verdicts: Mapping[str, str]) -> str:
         "same": "cannot be told apart in",
     }
     parts = []
-    for verdict, phrase in words.items():
-        names = [name_of(metric) for metric in verdicts if verdicts[metric] == verdict]
+    for kind, phrase in words.items():
+        names = []
+        for metric in verdicts:
+            if verdicts[metric] == kind:
+                mark = MARK if kind == "better" and metric in marked else ""
+                names.append(name_of(metric) + mark)
         if names:
             parts.append(f"{phrase} {', '.join(names)}")
     return "; ".join(parts)

@@ -6,6 +6,7 @@ from typing import Any
 
 from eval.understanding.assembly import main_row
 from eval.understanding.grids import (
+    MARK,
     TITLES,
     UNDERSTANDING,
     Grid,
@@ -57,7 +58,9 @@ def _understanding_lines(row: dict[str, Any], columns: Mapping[str, str]) -> Ite
     if ours is None:
         yield f"{label:<{LABEL}}ours    {row['note']}"
         return
-    cells = "".join(f"{figure(metric, ours[metric]['value']):>12}" for metric in columns)
+    cells = ""
+    for metric in columns:
+        cells += f"{figure(metric, ours[metric]['value']) + MARK * (metric in row['marks']):>12}"
     yield f"{label:<{LABEL}}ours  {cells}"
     count = f"  n = {ours['n']}"
     intervals = "".join(f"{bounds(metric, ours[metric]):>12}" for metric in columns)

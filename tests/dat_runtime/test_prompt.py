@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import dat_runtime.prompt
-from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, task_prompt
+from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, detections_in, task_prompt
 from dat_runtime.types import Box, Detection, Size
 
 FRAME = Size(640, 640)
@@ -77,3 +77,14 @@ def test_a_gate_of_one_class_tells_boxes_without_a_severity() -> None:
 def test_a_raw_image_and_a_boxed_one_without_box_differ() -> None:
     assert task_prompt(SENT, None) == "Image 644 x 644."
     assert task_prompt(SENT, ()) == "Image 644 x 644. The gate found no box."
+
+
+@pytest.mark.parametrize(
+    "detections", [None, (), DETECTIONS, (Detection(Box(1, 2, 9, 9, FRAME), None, 1.0),)]
+)
+def test_what_a_prompt_lists_is_read_back(detections: tuple[Detection, ...] | None) -> None:
+    prompt = task_prompt(SENT, detections)
+    found = detections_in("<image>" + prompt, SENT)
+    assert len(found) == len(detections or ())
+    if found:
+        assert task_prompt(SENT, found) == prompt

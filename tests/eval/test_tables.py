@@ -5,6 +5,8 @@ import html.parser
 import io
 import json
 import re
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from dat_runtime.answer import dump, target
 from dat_runtime.manifest import verify
 from dat_runtime.prompt import task_prompt
 from dat_runtime.stage import Stage
-from dat_runtime.types import Accident, Box, Severity, Size
+from dat_runtime.types import Accident, Box, Detection, Severity, Size
 from eval.answers import usage
 from eval.paper import printed
 from eval.tables import main
-from eval.understanding import formats, grids
+from eval.understanding import formats, grids, trivial
 from eval.understanding.assembly import assemble, measured_on
 from eval.understanding.terminal import terminal
 
@@ -133,12 +135,14 @@ def test_a_row_that_the_paper_does_not_have_is_shown_too(evaluation: Evaluation)
 
 
 def test_constrained_decoding_is_a_labelled_row_after_the_main_ones(evaluation: Evaluation) -> None:
-    evaluation.add("boxed-lora-constrained", [good(i) for i in range(FRAMES)])
+    for name in ("boxed-lora-constrained", "boxed-lora-ruled"):
+        evaluation.add(name, [good(i) for i in range(FRAMES)])
     evaluation.run()
-    last = evaluation.tables["table_2"][-1]
-    assert last["row"] == "boxed-lora-constrained"
-    assert (last["model"], last["tuning"]) == ("tiny Qwen2.5-VL", "LoRA, constrained decoding")
-    assert last["paper"] is None
+    *_, bound, ruled, never = evaluation.tables["table_2"]
+    assert (bound["row"], ruled["row"]) == ("boxed-lora-constrained", "boxed-lora-ruled")
+    assert (bound["model"], bound["tuning"]) == ("tiny Qwen2.5-VL", "LoRA, constrained decoding")
+    assert ruled["tuning"] == "LoRA, decoding that keeps the rules"
+    assert (bound["paper"], never["row"]) == (None, "trivial-never")
     assert row_of(evaluation.tables, "table_2", "boxed-lora")["tuning"] == "LoRA"
 
 
@@ -278,7 +282,7 @@ def test_the_tiny_model_is_called_by_its_own_name(
 ) -> None:
     evaluation.run()
     lines = (evaluation.out / "tables.md").read_text("utf-8").splitlines()
-    ours = [line for line in lines if "| ours | 12 |" in line]
+    ours = [line for line in lines if "| ours | 12 |" in line and "Never" not in line]
     assert len(ours) == 4
     assert all(line.startswith("| tiny Qwen2.5-VL |") for line in ours)
     capsys.readouterr()
@@ -305,10 +309,77 @@ def test_rows_keep_one_order_throughout(evaluation: Evaluation) -> None:
     order = ["raw-none", "gpt-5", "boxed-lora", "a-row"]
     found = evaluation.tables
     for name in ("table_1", "table_2"):
-        assert [row["row"] for row in found[name] if row["ours"]] == order, name
+        rows = [row["row"] for row in found[name] if row["ours"]]
+        assert rows == [*order, "trivial-never"], name
     assert list(found["usage"]) == list(found["breakdown"]) == list(found["calibration"]) == order
     headings = re.findall(r"<h3>([^<]+)</h3>", evaluation.page)
     assert headings[:8] == order * 2  # overlaps, then severities
+
+
+def training_part(evaluation: Evaluation) -> None:
+    """Four training frames: the commonest accident is a severe one."""
+    samples = []
+    for i, accidents in enumerate(
+        ([], [], [Accident(box(1), "severe")], [Accident(box(0), "severe")])
+    ):
+        turns = [{"content": "<image>"}, {"content": dump(target(accidents))}]
+        about = {"image_id": f"t{i}", "system": "", "messages": turns, "images": [""]}
+        samples.append(about | {"frame": [100, 80], "original": [100, 80]})
+    (evaluation.instructions / "boxed_train.json").write_text(json.dumps(samples), "utf-8")
+
+
+def gate_boxes(evaluation: Evaluation, found: Callable[[int], Sequence[Detection]]) -> None:
+    """The boxed test frames, at half the size, with what the gate finds in them."""
+    samples = []
+    for i in range(FRAMES):
+        prompt = task_prompt(Size(50, 40), found(i))
+        turns = [{"content": f"<image>{prompt}"}]
+        samples.append({"image_id": f"f{i}", "frame": [50, 40], "messages": turns})
+    (evaluation.instructions / "boxed_test.json").write_text(json.dumps(samples), "utf-8")
+
+
+def test_a_row_that_is_no_better_than_the_gate_alone_is_marked_in_every_format(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training_part(evaluation)
+    gate_boxes(evaluation, lambda i: [Detection(box(i), severity(i), 0.9)])
+    evaluation.add("raw-none", [dump(target([]))] * FRAMES)
+    evaluation.run()
+    found = evaluation.tables
+    never, commonest, gate = (row["ours"] for row in found["table_1"][-3:])
+    assert (never["count_em"]["value"], gate["count_em"]["value"]) == (0, 1)
+    assert (commonest["count_em"]["value"], commonest["sev_acc"]["value"]) == (1, 0.5)
+    # As good as the gate alone, which is right everywhere; its boxes are the nearest pixels.
+    assert "sev_f1" in row_of(found, "table_1", "boxed-lora")["marks"]
+    (note,) = [note for note in found["notes"] if note.startswith("boxed-lora is no better")]
+    assert "SevF1 (the gate alone, 0.00% to 0.00%)" in note
+    told = {(c["row"], c["against"]): c["sentence"] for c in found["comparisons"]}
+    assert "is better in Count EM†" in told["boxed-lora", "raw-none"]
+    assert main(["--show", str(evaluation.out)]) == 0
+    shown = {"terminal": capsys.readouterr().out}
+    for suffix in ("md", "csv", "tex", "html"):
+        shown[suffix] = (evaluation.out / f"tables.{suffix}").read_text("utf-8")
+    shown["report"] = evaluation.page
+    for name, text in shown.items():
+        assert ("\\dagger" if name == "tex" else "†") in text, name
+        assert ("trivial-gate" if name == "csv" else "The gate alone") in text, name
+
+
+def test_only_figures_that_a_constant_answer_reaches_too_are_marked(evaluation: Evaluation) -> None:
+    training_part(evaluation)
+    gate_boxes(evaluation, lambda i: [Detection(box(i + 30), "severe", 0.9)] if i % 3 else [])
+    evaluation.run()
+    marks = row_of(evaluation.tables, "table_1", "boxed-lora")["marks"]
+    assert marks == ["count_em", "count_mae", "recall_50"]  # every frame has one accident there
+
+
+def test_boxes_of_the_labels_are_no_gate(evaluation: Evaluation) -> None:
+    gate_boxes(evaluation, lambda i: [Detection(box(i), severity(i), 1.0)])
+    assert "gate" in trivial.answers(evaluation.instructions, [], "test")
+    of_labels = evaluation.path / "of-labels"
+    with Stage(of_labels, kind="instructions", inputs={}, config={}) as made:
+        shutil.copytree(evaluation.instructions, made, dirs_exist_ok=True)
+    assert list(trivial.answers(of_labels, [], "test")) == ["never"]
 
 
 @pytest.mark.slow
