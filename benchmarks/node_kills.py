@@ -11,19 +11,14 @@ the node runs once more, without new frames, until its spool is empty.
 import argparse
 import json
 import random
-import re
 import shutil
-import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-
-import httpx
 
 # Called by its path, Python looks for modules in benchmarks/ and not in the repository.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -33,16 +28,14 @@ from dat_runtime.command import command
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.errors import reports_errors
 from dat_runtime.files import write_json
+from export.live.processes import Process, operator, receiver, running, spooled, write_tokens
 
-ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 8
 LONGEST = 2.0
 """Seconds that a node runs before it is killed, at most."""
 
 PATIENCE = 120.0
 """Seconds in which the spool has to become empty at the end."""
-
-TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @reports_errors
@@ -64,22 +57,21 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     for round_ in range(args.kills):
         with _receiver(folder, port if round_ % 2 else None) as listening:
             port = listening or port or 9
-            with _process("edge", "run", _node(args, folder, port)) as node:
-                _line_of(node, "node n1")
+            with _node(_settings(args, folder, port)) as node:
+                node.line("node n1")
                 time.sleep(chance.uniform(0.05, LONGEST))
                 node.kill()
-                node.wait()
-            kept |= _spooled(folder)
+            kept |= spooled(folder / "spool.sqlite")
         if round_ % 10 == 9:
             print(f"[kills] {round_ + 1} of {args.kills}, {len(kept)} events kept", flush=True)
     shutil.rmtree(folder / "frames")
     (folder / "frames").mkdir()
     with (
         _receiver(folder, port) as listening,
-        _process("edge", "run", _node(args, folder, listening or port)),
+        _node(_settings(args, folder, listening or port)),
     ):
         deadline = time.monotonic() + PATIENCE
-        while _spooled(folder) and time.monotonic() < deadline:
+        while spooled(folder / "spool.sqlite") and time.monotonic() < deadline:
             time.sleep(0.1)
         arrived = Counter(_arrived(listening or port))
     lost = kept - set(arrived)
@@ -99,10 +91,9 @@ def _write_frames(args: argparse.Namespace, folder: Path) -> None:
         cv2.imwrite(str(folder / f"{number}.png"), image)
 
 
-def _node(args: argparse.Namespace, folder: Path, port: int) -> Path:
+def _settings(args: argparse.Namespace, folder: Path, port: int) -> Path:
     write_json(folder / "answer.json", ANSWER)
-    (folder / "token").write_text(TOKEN + "\n")
-    (folder / "token").chmod(0o600)
+    write_tokens(folder)
     source = str(folder / "frames")
     node = {
         "node": "n1",
@@ -125,19 +116,8 @@ def _node(args: argparse.Namespace, folder: Path, port: int) -> Path:
     return path
 
 
-@contextmanager
-def _process(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    words = [sys.executable, "-m", "dat_runtime.cli", *map(str, arguments)]
-    quiet = subprocess.DEVNULL
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=quiet, text=True, cwd=ROOT)
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            running.kill()
-        running.wait()
-        assert running.stdout is not None
-        running.stdout.close()
+def _node(settings: Path) -> AbstractContextManager[Process]:
+    return running("edge", "run", settings)
 
 
 @contextmanager
@@ -146,39 +126,18 @@ def _receiver(folder: Path, port: int | None) -> Iterator[int | None]:
     if port is None:
         yield None
         return
-    tokens = folder / "tokens"
-    tokens.write_text(f"n1\t{TOKEN}\noperator\t{TOKEN[::-1]}\n")
-    store = f"sqlite:///{folder / 'events.sqlite'}"
-    listen = f"127.0.0.1:{port}"
-    with _process("receive", "--listen", listen, "--store", store, "--tokens", tokens) as running:
-        yield int(_line_of(running, r"listening on http://\S+:(\d+)")[1])
-
-
-def _line_of(running: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    assert running.stdout is not None
-    for line in running.stdout:
-        found = re.search(pattern, line)
-        if found:
-            return found
-    raise RuntimeError(f"a process ended with {running.wait()} before it said {pattern!r}")
-
-
-def _spooled(folder: Path) -> set[str]:
-    path = folder / "spool.sqlite"
-    if not path.is_file():
-        return set()
-    with closing(sqlite3.connect(path)) as spool:
-        return {id for (id,) in spool.execute("SELECT id FROM events")}
+    store, tokens = f"sqlite:///{folder / 'events.sqlite'}", write_tokens(folder)
+    with receiver(store, "--tokens", tokens, listen=f"127.0.0.1:{port}") as process:
+        yield process.port
 
 
 def _arrived(port: int) -> list[str]:
     """Ids of all events at the receiver, in pages."""
     ids: list[str] = []
-    address = f"http://127.0.0.1:{port}/v1/events"
-    with httpx.Client(headers={"Authorization": f"Bearer {TOKEN[::-1]}"}) as client:
+    with operator(f"http://127.0.0.1:{port}") as client:
         after = ""
         while True:
-            page = client.get(address, params={"after": after, "limit": 1000}).json()
+            page = client.get("/v1/events", params={"after": after, "limit": 1000}).json()
             if not page["events"]:
                 return ids
             ids += [event["id"] for event in page["events"]]

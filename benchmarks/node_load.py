@@ -16,7 +16,6 @@ import random
 import re
 import resource
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import threading
@@ -46,8 +45,8 @@ from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ConfigError, reports_errors
+from export.live.processes import receiver
 
-ROOT = Path(__file__).resolve().parents[1]
 SLOTS, ANSWER_SECONDS = 4, 0.5
 SETTLE_SECONDS = 3.0
 """After the last frame: what is under way still counts."""
@@ -203,9 +202,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="dat-node-") as name, mllm() as model:
         folder = Path(name)
         database = folder / "events.sqlite"
-        with receiver(database) as address:
+        with receiver(f"sqlite:///{database}") as receiving:
             spool = Spool(folder / "spool.sqlite", 200_000_000, 20_000_000, counts)
-            uplink = Uplink([UplinkSettings(address, None, 1e6)], spool, counts, "n1")
+            uplink = Uplink([UplinkSettings(receiving.url, None, 1e6)], spool, counts, "n1")
             asking = Asking(EndpointAssessor(model, "m"), SLOTS, ANSWER_WAIT, 20.0, counts)
             routing = bundle.detector.settings.routing
             looks = Gate(bundle.detector, routing, {"bundle": "b"}, bundle.max_pixels)
@@ -247,23 +246,6 @@ def read_back(database: Path) -> tuple[list[float], int, int]:
             gate_alone += data["source"] == "gate"
         (visuals,) = connection.execute("SELECT sum(roi) + sum(box) FROM events").fetchone()
     return delays, gate_alone, int(visuals or 0)
-
-
-@contextmanager
-def receiver(database: Path) -> Iterator[str]:
-    """A receiver in a process of its own; its address."""
-    line = [sys.executable, "-m", "dat_runtime.cli", "receive", "--listen", "127.0.0.1:0"]
-    line += ["--store", f"sqlite:///{database}"]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline())
-        if found is None:
-            raise ConfigError("the receiver does not start")
-        try:
-            yield found[0]
-        finally:
-            process.terminate()
-            process.wait(10)
 
 
 @contextmanager

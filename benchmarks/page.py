@@ -6,10 +6,7 @@ event, the frames of a long scroll, and how many elements and megabytes the page
 """
 
 import asyncio
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +21,7 @@ import httpx
 from dat_runtime.cloud import alerts
 from dat_runtime.cloud.application import opened
 from dat_runtime.command import command
+from export.live import processes
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -89,27 +87,8 @@ def receiver(folder: Path, count: int) -> Iterator[str]:
     filling = threading.Thread(target=lambda: asyncio.run(fill(store, folder, count)))
     filling.start()
     filling.join()
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "dat_runtime.cli",
-            "receive",
-            "--listen",
-            "127.0.0.1:0",
-            "--store",
-            store,
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield next(filter(None, (re.search(r"http://\S+:\d+", line) for line in process.stdout)))[0]
-    finally:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
+    with processes.receiver(store) as process:
+        yield process.url
 
 
 async def fill(store: str, folder: Path, count: int) -> None:

@@ -41,6 +41,7 @@ from dat_runtime.cloud import application, protocol, serve
 from dat_runtime.cloud.store import Store
 from dat_runtime.cloud.tables import events, revisions
 from dat_runtime.command import command
+from export.live.processes import family, free_port, status_bytes
 
 LOADED = (application, protocol)
 """What the receiver needs, so that a process that is forked begins at once."""
@@ -83,9 +84,7 @@ def served(
     profile: Path | None = None,
 ) -> Iterator[tuple[tuple[str, int], BaseProcess]]:
     """A receiver in a process of its own: its address, and the process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = free.getsockname()
+    address = ("127.0.0.1", free_port())
     # Forked, so that beginning again does not wait for the imports each time.
     process = multiprocessing.get_context("fork").Process(
         target=_receive, args=(address, url, folder, workers, stores_nothing, profile)
@@ -131,12 +130,6 @@ def _receive(
         profiler.dump_stats(profile)
 
 
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in family(int(child)))]
-
-
 def cpu_seconds(pid: int) -> float:
     """Of a process and its children, so far."""
     ticks = 0
@@ -144,12 +137,6 @@ def cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def status_kb(pid: int, name: str) -> int:
-    """A number of /proc/PID/status."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
 # Load
@@ -177,7 +164,7 @@ def load(args: argparse.Namespace, urls: dict[str, str], folder: Path) -> int:
             offered = Load(address, args.rate, args.seconds)
             uvloop.run(offered.run())
             used = (cpu_seconds(process.pid) - before) / args.seconds
-            rss = sum(status_kb(pid, "VmHWM") for pid in family(process.pid)) / 1000
+            rss = sum(status_bytes(pid, "VmHWM") for pid in family(process.pid)) / 1e6
         ms = np.array(sorted(offered.latencies)) * 1000
         p50, p90, p99, p999 = np.percentile(ms, [50, 90, 99, 99.9])
         print(

@@ -12,8 +12,6 @@ import base64
 import http.client
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ import numpy as np
 
 from dat_runtime.command import command
 from dat_runtime.draw import encode_jpeg
+from export.live.processes import receiver
 
 PART = 4_000
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -41,13 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{'way':34}{'visuals/s':>10}{'MB/s':>8}{'P50 ms':>8}{'P99 ms':>8}")
     with tempfile.TemporaryDirectory() as folder:
         show("write and fsync, one by one", args, picture, floor(Path(folder), picture), 1)
-        port, process = started(Path(folder))
-        try:
+        with receiver(f"sqlite:///{folder}/r.db") as process:
+            port = process.port
             show("one request", args, picture, lambda n: whole(port, f"a{n}", picture))
             show(f"parts of {PART:,} bytes", args, picture, lambda n: parts(port, f"b{n}", picture))
-        finally:
-            process.terminate()
-            process.communicate()
     return 0
 
 
@@ -90,15 +86,6 @@ def floor(folder: Path, picture: bytes) -> Callable[[int], object]:
             os.fsync(file.fileno())
 
     return write
-
-
-def started(folder: Path) -> tuple[int, "subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "dat_runtime.cli", "receive", "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(
-        [*command, "--store", f"sqlite:///{folder}/r.db"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    return int(process.stdout.readline().rpartition(":")[2]), process
 
 
 def ask(

@@ -9,10 +9,7 @@ parts work together, and nothing of how well a model sees. Ctrl-C ends it.
 
 import contextlib
 import json
-import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,10 +28,11 @@ from dat_runtime.draw import DRAWING_VERSION, MAX_PIXELS
 from dat_runtime.edge.node import Gate
 from dat_runtime.edge.node_file import read_node
 from dat_runtime.edge.run import assemble
-from dat_runtime.errors import ConfigError, DatError, reports_errors
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.prompt import PROMPT_VERSION
 from dat_runtime.schema import SCHEMA_VERSION
+from export.live.processes import receiver
 from export.live.scenes import FPS, Album, render, write_video
 from export.live.stand_in import MODEL, RecordedGate, mllm
 from export.live.thin_link import thin_link
@@ -42,9 +40,6 @@ from export.live.thin_link import thin_link
 NAMES = ("north", "south", "bridge-east", "bridge-west", "tunnel", "harbour", "depot", "ramp")
 DELAY = 0.04
 """Seconds on each way of the link."""
-
-PATIENCE = 60
-"""Seconds for a process to start."""
 
 
 @reports_errors
@@ -85,16 +80,16 @@ def _show(
     rng = np.random.default_rng(0)
     for name, stills in zip(NAMES, turns, strict=False):
         write_video(folder / f"{name}.mp4", stills, rng)
-    address = stack.enter_context(_receiver(folder, listen))
-    near = stack.enter_context(thin_link(int(address.rpartition(":")[2]), bytes_per_s, DELAY))
+    page = stack.enter_context(receiver(f"sqlite:///{folder}/receiver.db", listen=listen))
+    near = stack.enter_context(thin_link(page.port, bytes_per_s, DELAY))
     url = stack.enter_context(mllm(album))
     settings = _node_yaml(folder, bundle, NAMES[:cameras], near, url)
     gate = None if bundle is not None else _recorded_gate(album)
     stack.enter_context(_node(settings, gate))
     by = f"the gate of {bundle}" if bundle else "a stand-in for a gate (there is no --bundle)"
     print(f"[live] {by}; a stand-in for the MLLM; a link of {bytes_per_s / 1000:g} kB/s")
-    print(f"[live] open {address}   (Ctrl-C ends it)", flush=True)
-    _watch(address, seconds)
+    print(f"[live] open {page.url}   (Ctrl-C ends it)", flush=True)
+    _watch(page.url, seconds)
 
 
 def _recorded_gate(album: Album) -> Gate:
@@ -139,48 +134,6 @@ def _node(settings: Path, gate: Gate | None) -> Iterator[None]:
     finally:
         node.stop()
         thread.join(10)
-
-
-@contextmanager
-def _receiver(folder: Path, listen: str) -> Iterator[str]:
-    """`dat-runtime receive`, while the context lasts; its address."""
-    with (folder / "receiver.log").open("w+") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "dat_runtime.cli",
-                "receive",
-                "--listen",
-                listen,
-                "--store",
-                f"sqlite:///{folder}/receiver.db",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,  # Ctrl-C reaches the node first, then this ends it
-        )
-        try:
-            yield _address(process, Path(log.name))
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-
-
-def _address(process: "subprocess.Popen[str]", log: Path) -> str:
-    assert process.stdout is not None
-    for line in process.stdout:
-        found = re.search(r"http://[\w.:\[\]]+:\d+", line)
-        if found:
-            return found[0]
-    raise DatError(f"the receiver did not start: {log.read_text()[-500:].strip()}")
 
 
 def _watch(address: str, seconds: float | None) -> None:

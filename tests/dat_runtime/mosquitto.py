@@ -12,16 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from export.live.processes import free_port
+
 _PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 PROGRAM = shutil.which("mosquitto", path=_PLACES)
 
 needed = pytest.mark.skipif(PROGRAM is None, reason="mosquitto is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:

@@ -2,16 +2,12 @@
 
 import contextlib
 import json
-import os
-import re
 import signal
 import socket
-import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +18,9 @@ import pytest
 import yaml
 
 from dat_runtime.prompt import PROMPT_VERSION
+from export.live import processes
+from export.live.processes import Process, operator, spooled, until, write_tokens
 
-ROOT = Path(__file__).resolve().parents[2]
-TOKEN = "0123456789abcdef0123456789abcdef"
 SEVERE = {
     "count": 1,
     "severity": "severe",
@@ -36,52 +32,14 @@ SEVERE = {
 
 
 @contextmanager
-def process(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A command of the wheel, ended at the end; its words go to the test's own output."""
-    command = [sys.executable, "-m", "dat_runtime.cli", *map(str, arguments)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            running.kill()
-        running.wait()
-        if running.stdout is not None:
-            running.stdout.close()
-
-
-def line_of(running: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    """The first line that the pattern finds; fails when the process ends before."""
-    assert running.stdout is not None
-    for line in running.stdout:
-        found = re.search(pattern, line)
-        if found:
-            return found
-    raise AssertionError(f"ended with {running.wait()} before {pattern!r}")
-
-
-def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What `look` gives once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come about")
-
-
-@contextmanager
-def receiver(folder: Path, listen: str = "127.0.0.1:0") -> Iterator[str]:
-    tokens = folder / "tokens"
-    tokens.write_text(f"n1\t{TOKEN}\noperator\t{TOKEN[::-1]}\n")
+def receiver(folder: Path, listen: str = "127.0.0.1:0") -> Iterator[Process]:
     store = f"sqlite:///{folder / 'events.sqlite'}"
-    with process("receive", "--listen", listen, "--store", store, "--tokens", tokens) as running:
-        yield line_of(running, r"listening on (http://\S+)")[1]
+    with processes.receiver(store, "--tokens", write_tokens(folder), listen=listen) as process:
+        yield process
 
 
-def operator(address: str) -> httpx.Client:
-    return httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN[::-1]}"})
+def node(settings: Path) -> AbstractContextManager[Process]:
+    return processes.running("edge", "run", settings)
 
 
 @pytest.fixture
@@ -100,10 +58,9 @@ def node_yaml(tmp_path: Path, bundle_folder: Path, frames: Path) -> Callable[...
     """Writes a node.yaml that sends to an address; keywords replace its parts."""
 
     def write(address: str, **parts: object) -> Path:
-        (tmp_path / "token").write_text(TOKEN + "\n")
-        (tmp_path / "token").chmod(0o600)
+        write_tokens(tmp_path)
         (tmp_path / "answer.json").write_text(json.dumps(SEVERE))
-        node = {
+        settings = {
             "node": "n1",
             "bundle": str(bundle_folder),
             "cameras": [
@@ -118,7 +75,7 @@ def node_yaml(tmp_path: Path, bundle_folder: Path, frames: Path) -> Callable[...
             },
         }
         path = tmp_path / "node.yaml"
-        path.write_text(yaml.safe_dump(node | parts))
+        path.write_text(yaml.safe_dump(settings | parts))
         return path
 
     return write
@@ -127,8 +84,8 @@ def node_yaml(tmp_path: Path, bundle_folder: Path, frames: Path) -> Callable[...
 def test_an_accident_in_front_of_a_camera_is_an_event_with_its_picture_at_the_receiver(
     tmp_path: Path, node_yaml: Callable[..., Path]
 ) -> None:
-    with receiver(tmp_path) as address, process("edge", "run", node_yaml(address)) as node:
-        with operator(address) as client:
+    with receiver(tmp_path) as receiving, node(node_yaml(receiving.url)) as running:
+        with operator(receiving.url) as client:
             events = until(lambda: _events(client, 2))
             assert {event["source"] for event in events} == {
                 "/nodes/n1/cameras/north",
@@ -143,7 +100,7 @@ def test_an_accident_in_front_of_a_camera_is_an_event_with_its_picture_at_the_re
             image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
             x1, y1, x2, y2 = data["roi"]
             assert image.shape[:2] in ((y2 - y1, x2 - x1), (90, 160))
-        assert node.wait(timeout=60) == 0  # both folders came to their end
+        assert running.wait(60) == 0  # both folders came to their end
 
 
 def _events(client: httpx.Client, number: int) -> list[dict[str, Any]]:
@@ -168,29 +125,27 @@ def _visual(client: httpx.Client, id: str) -> bytes:
 def test_sigterm_ends_a_node_at_once_with_everything_in_its_spool_for_the_next_start(
     tmp_path: Path, node_yaml: Callable[..., Path]
 ) -> None:
-    with receiver(tmp_path) as address:
-        pass  # nobody listens there any more
-    path = node_yaml(address, metrics={"listen": "127.0.0.1:0"})
-    with process("edge", "run", path) as node:
-        status = line_of(node, r"on (http://\S+)")[1] + "/status"
+    port = processes.free_port()
+    path = node_yaml(f"http://127.0.0.1:{port}", metrics={"listen": "127.0.0.1:0"})
+    with node(path) as running:
+        status = running.url + "/status"
         until(lambda: httpx.get(status).json()["waiting"]["alerts"] == 2)
-        node.send_signal(signal.SIGTERM)
-        assert node.wait(timeout=5) == 0
-    port = address.rpartition(":")[2]
+        assert running.end(5) == 0
     (tmp_path / "frames").rename(tmp_path / "away")
     (tmp_path / "frames").mkdir()
-    running = process("edge", "run", path)
-    with receiver(tmp_path, f"127.0.0.1:{port}"), running, operator(address) as client:
+    again = receiver(tmp_path, f"127.0.0.1:{port}")
+    with again as receiving, node(path), operator(receiving.url) as client:
         until(lambda: _events(client, 2))
 
 
 def test_a_hanging_mllm_leaves_the_gate_to_tell_the_event_within_its_time(
     tmp_path: Path, node_yaml: Callable[..., Path]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as hanging, receiver(tmp_path) as address:
+    with socket.create_server(("127.0.0.1", 0)) as hanging, receiver(tmp_path) as receiving:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}/v1"
         mllm = {"url": url, "model": "m", "concurrency": 1, "timeout": 20}
-        with process("edge", "run", node_yaml(address, mllm=mllm)), operator(address) as client:
+        path = node_yaml(receiving.url, mllm=mllm)
+        with node(path), operator(receiving.url) as client:
             events = until(lambda: _events(client, 2))
             reasons = sorted(event["data"]["degraded"] for event in events)
             assert [reason[:20] for reason in reasons] == [
@@ -219,11 +174,9 @@ def test_check_names_what_is_wrong_and_status_asks_the_running_node(
     assert "WRONG camera a: " in told
     assert "chmod 600" in told
     assert "2 to mend" in told
-    with process(
-        "edge", "run", node_yaml("http://127.0.0.1:9", metrics={"listen": "127.0.0.1:0"})
-    ) as node:
-        port = line_of(node, r"on http://127.0.0.1:(\d+)")[1]
-        path = node_yaml("http://127.0.0.1:9", metrics={"listen": f"127.0.0.1:{port}"})
+    with node(node_yaml("http://127.0.0.1:9", metrics={"listen": "127.0.0.1:0"})) as running:
+        listen = f"127.0.0.1:{running.port}"
+        path = node_yaml("http://127.0.0.1:9", metrics={"listen": listen})
         assert main(["edge", "status", str(path)]) == 0
     told = capfd.readouterr().out
     assert "NOT CONNECTED" in told
@@ -235,42 +188,32 @@ def test_metrics_and_health_are_served_beside_the_node(
     node_yaml: Callable[..., Path],
 ) -> None:
     path = node_yaml("http://127.0.0.1:9", metrics={"listen": "127.0.0.1:0"})
-    with process("edge", "run", path) as node:
-        address = line_of(node, r"on (http://\S+)")[1]
+    with node(path) as running:
         expected = (
             'dat_node_alerts_total{camera="north",source="mllm"} 1.0',
             'dat_node_frames_dropped_total{camera="north",reason=',
             "dat_node_waiting_alerts 2.0",
         )
-        until(lambda: all(line in httpx.get(f"{address}/metrics").text for line in expected))
-        health = httpx.get(f"{address}/healthz")
+        until(lambda: all(line in httpx.get(f"{running.url}/metrics").text for line in expected))
+        health = httpx.get(f"{running.url}/healthz")
         assert (health.status_code, health.json()) == (200, {"problems": []})
-        assert httpx.get(f"{address}/elsewhere").status_code == 404
-        os.kill(node.pid, signal.SIGTERM)
-        assert node.wait(timeout=5) == 0
+        assert httpx.get(f"{running.url}/elsewhere").status_code == 404
+        assert running.end(5) == 0
 
 
 def test_a_node_goes_on_without_a_reader_of_its_output(
     tmp_path: Path, node_yaml: Callable[..., Path]
 ) -> None:
-    with process("edge", "run", node_yaml("http://127.0.0.1:9")) as node:
-        assert node.stdout is not None
-        node.stdout.close()  # as `| head -1` does
-        until(lambda: _kept(tmp_path / "spool.sqlite") == 2)
-        node.send_signal(signal.SIGTERM)
-        assert node.wait(timeout=5) == 0
-
-
-def _kept(spool: Path) -> int:
-    """How many events a spool holds, looked at from beside it."""
-    if not spool.exists():
-        return 0
-    with contextlib.closing(sqlite3.connect(spool)) as connection:
+    line = processes.command_line("edge", "run", node_yaml("http://127.0.0.1:9"))
+    with subprocess.Popen(line, cwd=processes.ROOT, stdout=subprocess.PIPE) as running:
         try:
-            (number,) = connection.execute("SELECT count(*) FROM events").fetchone()
-        except sqlite3.OperationalError:  # it is being made
-            return 0
-    return int(number)
+            assert running.stdout is not None
+            running.stdout.close()  # as `| head -1` does
+            until(lambda: len(spooled(tmp_path / "spool.sqlite")) == 2)
+            running.terminate()
+            assert running.wait(5) == 0
+        finally:
+            running.kill()
 
 
 def test_systemd_is_told_that_the_node_is_ready_and_well_until_it_hangs(
@@ -280,14 +223,14 @@ def test_systemd_is_told_that_the_node_is_ready_and_well_until_it_hangs(
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(20)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        with process("edge", "run", node_yaml("http://127.0.0.1:9")) as node:
+        with node(node_yaml("http://127.0.0.1:9")) as running:
             assert [systemd.recv(100) for _ in range(3)] == [b"READY=1"] + 2 * [b"WATCHDOG=1"]
-            node.send_signal(signal.SIGSTOP)
+            running.signal(signal.SIGSTOP)
             time.sleep(0.1)
             systemd.settimeout(2)
             with contextlib.suppress(TimeoutError):  # what was said before
                 assert not [systemd.recv(100) for _ in range(5)]
-            node.send_signal(signal.SIGCONT)
+            running.signal(signal.SIGCONT)
             systemd.settimeout(20)
             assert systemd.recv(100) == b"WATCHDOG=1"
 
@@ -300,21 +243,18 @@ def test_what_a_killed_node_had_on_its_disk_arrives_once(
     rng = np.random.default_rng(4)
     kept: set[str] = set()
     for _ in range(4):
-        with process("edge", "run", path) as node:
-            line_of(node, "node n1")
+        with node(path) as running:
+            running.line("node n1")
             time.sleep(rng.uniform(0.1, 1.5))
-            node.kill()
-            node.wait()
-        with sqlite3.connect(tmp_path / "spool.sqlite") as spool:
-            kept |= {id for (id,) in spool.execute("SELECT id FROM events")}
-        spool.close()
+            running.kill()
+        kept |= spooled(tmp_path / "spool.sqlite")
     assert len(kept) >= 3
     for picture in frames.iterdir():
         picture.unlink()
     with (
-        receiver(tmp_path) as address,
-        operator(address) as client,
-        process("edge", "run", node_yaml(address)),
+        receiver(tmp_path) as receiving,
+        operator(receiving.url) as client,
+        node(node_yaml(receiving.url)),
     ):
         events = until(lambda: _events(client, len(kept)))
     assert sorted(event["id"] for event in events) == sorted(kept)

@@ -21,6 +21,7 @@ from dat_runtime.cloud.application import app, opened
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 from dat_runtime.mqtt import Connection, Message
+from export.live.processes import free_port
 from tests.dat_runtime import mosquitto
 from tests.dat_runtime.cloud.conftest import Running, alert, running
 
@@ -162,7 +163,7 @@ def test_what_waited_for_a_target_that_was_down_goes_the_gravest_first(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outgoing, "AT_ONCE", 1)
-    port = mosquitto.free_port()
+    port = free_port()
     with sending(tmp_path, f"http://127.0.0.1:{port}/", store_url) as receiver:
         receiver.post([alert(f"e{n}", priority=n * 7 % 10 / 10) for n in range(10)])
         time.sleep(0.2)
@@ -270,7 +271,7 @@ def test_what_waits_is_bounded_and_the_gravest_stay(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outgoing, "MAX_WAITING", 10)
-    port = mosquitto.free_port()
+    port = free_port()
     with sending(tmp_path, f"http://127.0.0.1:{port}/", store_url) as receiver:
         receiver.post([alert(f"e{n}", priority=n / 50) for n in range(50)])
         until(lambda: counted(receiver, "dropped") == 40)

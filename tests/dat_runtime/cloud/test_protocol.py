@@ -10,8 +10,8 @@ from contextlib import closing, suppress
 import pytest
 
 from dat_runtime.cloud import protocol
+from export.live.processes import Process, receiver
 from tests.dat_runtime.cloud.conftest import Running, alert
-from tests.dat_runtime.cloud.processes import Process, started
 
 HEAD = (
     b"POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/cloudevents+json\r\n"
@@ -49,7 +49,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, sqlite_receiver: Running) -> Runn
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A receiver in a process of its own, whose memory is looked at."""
     folder = tmp_path_factory.mktemp("receiver")
-    with started(f"sqlite:///{folder}/receiver.db") as process:
+    with receiver(f"sqlite:///{folder}/receiver.db") as process:
         yield process
 
 

@@ -3,12 +3,10 @@
 import base64
 import json
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 
 from dat_runtime.draw import encode_jpeg
+from export.live import processes
 from tests.dat_runtime.cloud.conftest import alert
 
 CURL = shutil.which("curl")
@@ -28,41 +27,27 @@ JPEG = encode_jpeg(NOISE, 90)
 BYTES = ("-H", "Tus-Resumable: 1.0.0", "-H", "Content-Type: application/offset+octet-stream")
 
 
-class Process:
+class Receiver:
     """`dat-runtime receive`, started again and again on the same port and store."""
 
-    def __init__(self, folder: Path, *options: str):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, running: ExitStack):
         self.folder = folder
-        self.options = options
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.running: subprocess.Popen[str] | None = None
+        self.listen = f"127.0.0.1:{processes.free_port()}"
+        self.url = f"http://{self.listen}"
+        self._running = running
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "dat_runtime.cli", "receive"]
-        listen = ("--listen", f"127.0.0.1:{self.port}", "--store", f"sqlite:///{self.folder}/r.db")
-        self.running = subprocess.Popen(
-            [*command, *listen, *self.options], stdout=subprocess.PIPE, text=True
-        )
-        assert self.running.stdout is not None
-        assert "listening" in self.running.stdout.readline()
-
-    def end(self, how: signal.Signals) -> None:
-        if self.running is not None:
-            self.running.send_signal(how)
-            self.running.communicate(timeout=20)
-            self.running = None
+        store = f"sqlite:///{self.folder}/r.db"
+        started = processes.receiver(store, "--workers", "1", listen=self.listen)
+        self.process = self._running.enter_context(started)
 
 
 @pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Process]:
-    process = Process(tmp_path, "--workers", "1")
-    process.start()
-    try:
-        yield process
-    finally:
-        process.end(signal.SIGKILL)
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    with ExitStack() as running:
+        receiver = Receiver(tmp_path, running)
+        receiver.start()
+        yield receiver
 
 
 def curl(*arguments: str, body: bytes | None = None) -> tuple[int, dict[str, str]]:
@@ -75,7 +60,7 @@ def curl(*arguments: str, body: bytes | None = None) -> tuple[int, dict[str, str
     return int(first.split()[1]), headers
 
 
-def post_alert(receiver: Process) -> None:
+def post_alert(receiver: Receiver) -> None:
     status, _ = curl(
         *("-H", "Content-Type: application/cloudevents+json"),
         *("--data", json.dumps(alert()), f"{receiver.url}/v1/events"),
@@ -83,7 +68,7 @@ def post_alert(receiver: Process) -> None:
     assert status == 201
 
 
-def create(receiver: Process) -> str:
+def create(receiver: Receiver) -> str:
     """The address of the upload of `JPEG`, new or as it is."""
 
     def told(text: str) -> str:
@@ -132,7 +117,7 @@ def cut_off(sending: "subprocess.Popen[bytes]") -> None:
     sending.wait(10)
 
 
-def until_on_disk(receiver: Process, size: int) -> None:
+def until_on_disk(receiver: Receiver, size: int) -> None:
     folder = receiver.folder / "visuals"
     for _ in range(1_000):
         if any(path.stat().st_size >= size for path in folder.rglob("*") if path.is_file()):
@@ -141,13 +126,13 @@ def until_on_disk(receiver: Process, size: int) -> None:
     raise AssertionError("the bytes did not come")
 
 
-def shown(receiver: Process) -> bytes:
+def shown(receiver: Receiver) -> bytes:
     assert CURL is not None
     address = f"{receiver.url}/v1/events/n1-000001/visuals/box"
     return subprocess.run([CURL, "-s", "-f", address], capture_output=True).stdout
 
 
-def test_in_three_parts_past_a_broken_connection(receiver: Process) -> None:
+def test_in_three_parts_past_a_broken_connection(receiver: Receiver) -> None:
     post_alert(receiver)
     where = create(receiver)
     assert patch(where, 0, JPEG[:700_001]) == 700_001
@@ -167,7 +152,7 @@ def test_in_three_parts_past_a_broken_connection(receiver: Process) -> None:
 
 
 @pytest.mark.slow
-def test_past_sigkill_of_the_receiver(receiver: Process) -> None:
+def test_past_sigkill_of_the_receiver(receiver: Receiver) -> None:
     """What was acknowledged is there afterwards, byte for byte, however often it dies."""
     post_alert(receiver)
     where = create(receiver)
@@ -176,19 +161,19 @@ def test_past_sigkill_of_the_receiver(receiver: Process) -> None:
         acknowledged = patch(where, at, JPEG[at : at + 100_000])
         sending = begin(where, acknowledged, JPEG[acknowledged : acknowledged + 300_000])
         until_on_disk(receiver, acknowledged + 200_000)
-        receiver.end(signal.SIGKILL)
+        receiver.process.kill()
         cut_off(sending)
         receiver.start()
         at = offset(where)
         assert at >= acknowledged
         assert shown(receiver) == b""
     assert patch(where, at, JPEG[at:]) == len(JPEG)
-    receiver.end(signal.SIGKILL)
+    receiver.process.kill()
     receiver.start()
     assert shown(receiver) == JPEG
 
 
-def test_a_body_without_end_takes_neither_memory_nor_disk(receiver: Process) -> None:
+def test_a_body_without_end_takes_neither_memory_nor_disk(receiver: Receiver) -> None:
     post_alert(receiver)
     where = create(receiver)
     arguments = ("-X", "PATCH", "-T", "/dev/zero", *BYTES, "-H", "Upload-Offset: 0", where)
@@ -197,9 +182,6 @@ def test_a_body_without_end_takes_neither_memory_nor_disk(receiver: Process) -> 
     for _ in range(3):
         subprocess.run([CURL, "-s", "--max-time", "60", *arguments], capture_output=True)
     assert time.monotonic() - begun < 60
-    assert receiver.running is not None
-    status = Path(f"/proc/{receiver.running.pid}/status").read_text()
-    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1_024
-    assert peak < 200_000_000
+    assert receiver.process.peak_bytes() < 200_000_000
     files = [path for path in (receiver.folder / "visuals").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= len(JPEG)

@@ -1,13 +1,7 @@
 """An update served over loopback to two running nodes, one of which fails its canary."""
 
 import json
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,10 +17,9 @@ from benchmarks.lora_server import LoraServer, serving, weights_digest
 from dat_runtime import manifest
 from dat_runtime.cli import main
 from dat_runtime.edge.updates.versions import Versions, version_of
+from export.live.processes import free_port, running, until
 from tests.dat_runtime.edge.updates.lying_server import LyingServer
 from tests.export.repository.small_repository import SmallRepository
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 class RunningNode:
@@ -48,7 +41,7 @@ class RunningNode:
             "mllm": {"url": url, "model": "dat", "timeout": 10},
             "uplink": {"url": "http://127.0.0.1:9"},
             "spool": {"path": "spool.sqlite", "max_bytes": 10_000_000, "alert_reserve_bytes": 0},
-            "metrics": {"listen": f"127.0.0.1:{_free_port()}"},
+            "metrics": {"listen": f"127.0.0.1:{free_port()}"},
             "updates": updates,
         }
         self.yaml = folder / "node.yaml"
@@ -64,33 +57,12 @@ class RunningNode:
         return str(self.status()["bundle"]["version"])
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def _process(yaml: Path) -> Iterator[str]:
     """The address of the metrics of a node that runs; it ends as asked."""
-    line = [sys.executable, "-m", "dat_runtime.cli", "edge", "run", str(yaml)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r"http://\S+", process.stdout.readline())
-            assert found is not None
-            yield found[0]
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 0
-        finally:
-            process.kill()
-
-
-def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
-    return found
+    with running("edge", "run", yaml) as process:
+        yield process.url
+        assert process.end(10) == 0
 
 
 @pytest.mark.slow

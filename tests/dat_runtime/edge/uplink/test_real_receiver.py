@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from dat_runtime.edge.uplink.settings import UplinkSettings
+from export.live.processes import receiver
 from tests.dat_runtime.cloud.evidence import jpeg
-from tests.dat_runtime.cloud.processes import started
 from tests.dat_runtime.edge.uplink.events import event, until
 from tests.dat_runtime.edge.uplink.test_uplink import Node
 
 TOKEN = "s" * 40
 
 
-def got(receiver, path):
-    request = urllib.request.Request(receiver.url + path)
+def got(process, path):
+    request = urllib.request.Request(process.url + path)
     request.add_header("authorization", f"Bearer {TOKEN}")
     with urllib.request.urlopen(request, timeout=5) as response:
         return response.read()
@@ -33,7 +33,7 @@ def test_alerts_visuals_revisions_and_status_survive_a_kill_of_the_receiver(tmp_
     store = f"sqlite:///{tmp_path}/events.sqlite"
     options = ("--tokens", str(tmp_path / "tokens"))
     pictures = {f"e{i}": jpeg(64, 48, seed=i) for i in range(6)}
-    with started(store, *options) as first:
+    with receiver(store, *options) as first:
         address = first.url.removeprefix("http://")
         way = UplinkSettings(first.url, tmp_path / "token", 1e6)
         with Node(tmp_path, way) as node:
@@ -46,7 +46,7 @@ def test_alerts_visuals_revisions_and_status_survive_a_kill_of_the_receiver(tmp_
                 node.happens(seen(id, pictures[id]))
             node.happens(seen("e0", pictures["e3"], revision=1))
             until(lambda: not node.uplink.state.connected)
-            with started(store, *options, listen=address) as second:
+            with receiver(store, *options, listen=address) as second:
                 until(lambda: node.is_through, seconds=20)
                 told = json.loads(got(second, "/v1/events?limit=100"))["events"]
                 assert sorted(one["id"] for one in told) == sorted(pictures)
