@@ -9,7 +9,6 @@ the node runs once more, without new frames, until its spool is empty.
 """
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -28,7 +27,15 @@ from dat_runtime.command import command
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.errors import reports_errors
 from dat_runtime.files import write_json
-from export.live.processes import Process, operator, receiver, running, spooled, write_tokens
+from export.live.processes import (
+    Process,
+    operator,
+    receiver,
+    running,
+    spooled,
+    write_node,
+    write_tokens,
+)
 
 FRAMES = 8
 LONGEST = 2.0
@@ -50,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, folder: Path) -> int:
-    _write_frames(args, folder / "frames")
+    write_frames(args.bundle, args.frames, folder / "frames", FRAMES)
     chance = random.Random(0)
     port = 0
     kept: set[str] = set()
@@ -81,13 +88,12 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     return 1 if lost or doubled else 0
 
 
-def _write_frames(args: argparse.Namespace, folder: Path) -> None:
-    """Pictures on which the gate fires, as a camera's folder."""
+def write_frames(bundle: Path, prepared: Path, folder: Path, count: int) -> None:
+    """Pictures of a prepared set on which the bundle's gate fires, as a camera's folder."""
     import cv2
 
     folder.mkdir()
-    bundle = open_bundle(args.bundle)
-    for number, image in enumerate(frames_that_fire(bundle, args.frames)[:FRAMES]):
+    for number, image in enumerate(frames_that_fire(open_bundle(bundle), prepared)[:count]):
         cv2.imwrite(str(folder / f"{number}.png"), image)
 
 
@@ -95,25 +101,13 @@ def _settings(args: argparse.Namespace, folder: Path, port: int) -> Path:
     write_json(folder / "answer.json", ANSWER)
     write_tokens(folder)
     source = str(folder / "frames")
-    node = {
-        "node": "n1",
-        "bundle": str(args.bundle.resolve()),
-        "cameras": [{"name": f"c{i}", "source": source, "fps": 4} for i in range(3)],
-        "mllm": {"recorded": "answer.json", "concurrency": 2},
-        "uplink": {
-            "url": f"http://127.0.0.1:{port}",
-            "token_file": "token",
-            "initial_bytes_per_s": 100_000,
-        },
-        "spool": {
-            "path": "spool.sqlite",
-            "max_bytes": 50_000_000,
-            "alert_reserve_bytes": 5_000_000,
-        },
-    }
-    path = folder / "node.yaml"
-    path.write_text(json.dumps(node))  # JSON is YAML
-    return path
+    return write_node(
+        folder,
+        args.bundle,
+        f"http://127.0.0.1:{port}",
+        cameras=[{"name": f"c{i}", "source": source, "fps": 4} for i in range(3)],
+        mllm={"recorded": "answer.json", "concurrency": 2},
+    )
 
 
 def _node(settings: Path) -> AbstractContextManager[Process]:

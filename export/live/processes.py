@@ -3,6 +3,7 @@
 The demonstration, the benchmarks and the tests start receivers and nodes by it.
 """
 
+import json
 import os
 import re
 import signal
@@ -139,6 +140,26 @@ def write_tokens(folder: Path) -> Path:
     (folder / "token").write_text(TOKEN + "\n")
     (folder / "token").chmod(0o600)
     return tokens
+
+
+def write_node(folder: Path, bundle: Path, url: str, **parts: object) -> Path:
+    """A node.yaml of n1 that sends to `url`, in a folder with `write_tokens`.
+
+    `parts` are its other keys (`cameras` at least), or replace those that are here.
+    """
+    settings = {
+        "node": "n1",
+        "bundle": str(bundle.resolve()),
+        "uplink": {"url": url, "token_file": "token", "initial_bytes_per_s": 100_000},
+        "spool": {
+            "path": "spool.sqlite",
+            "max_bytes": 50_000_000,
+            "alert_reserve_bytes": 5_000_000,
+        },
+    }
+    path = folder / "node.yaml"
+    path.write_text(json.dumps(settings | parts))  # JSON is YAML
+    return path
 
 
 def operator(url: str) -> httpx.Client:

@@ -15,7 +15,6 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-import yaml
 
 from dat_runtime.prompt import PROMPT_VERSION
 from export.live import processes
@@ -60,23 +59,10 @@ def node_yaml(tmp_path: Path, bundle_folder: Path, frames: Path) -> Callable[...
     def write(address: str, **parts: object) -> Path:
         write_tokens(tmp_path)
         (tmp_path / "answer.json").write_text(json.dumps(SEVERE))
-        settings = {
-            "node": "n1",
-            "bundle": str(bundle_folder),
-            "cameras": [
-                {"name": name, "source": str(frames), "fps": 5} for name in ("north", "south")
-            ],
-            "mllm": {"recorded": "answer.json", "concurrency": 2},  # both cameras see it at once
-            "uplink": {"url": address, "token_file": "token", "initial_bytes_per_s": 100_000},
-            "spool": {
-                "path": "spool.sqlite",
-                "max_bytes": 10_000_000,
-                "alert_reserve_bytes": 1_000_000,
-            },
-        }
-        path = tmp_path / "node.yaml"
-        path.write_text(yaml.safe_dump(settings | parts))
-        return path
+        cameras = [{"name": name, "source": str(frames), "fps": 5} for name in ("north", "south")]
+        mllm = {"recorded": "answer.json", "concurrency": 2}  # both cameras see it at once
+        parts = {"cameras": cameras, "mllm": mllm} | parts
+        return processes.write_node(tmp_path, bundle_folder, address, **parts)
 
     return write
 
