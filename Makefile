@@ -112,16 +112,16 @@ lock:  ## compile requirements/*.txt again from *.in
 
 smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...), two cores
 	@$(MAKE) -j$(JOBS) pipeline
+	@echo "bundle        $(OUT)/bundle   (check it: make edge-check$(AS_GIVEN))"
+	@echo "one frame     make demo$(AS_GIVEN)"
+
+# What is shipped is proved after the tables: what is not fit for use ends the run there.
+pipeline: check
+	@$(MAKE) eval predict-val
 	@$(PY) -m eval.tables --show $(OUT)/eval
 	@echo "data report   $(OUT)/data/report.html"
 	@echo "report        $(OUT)/eval/report.html"
 	@$(MAKE) export
-	@echo "bundle        $(OUT)/bundle   (check it: make edge-check$(AS_GIVEN))"
-	@echo "one frame     make demo$(AS_GIVEN)"
-
-# What is shipped is proved after the tables: an adapter that is not fit for use ends the run there.
-pipeline: check
-	@$(MAKE) eval predict-val
 
 check: setup  ## keys, weights, base, card and disk, before hours are spent: pipeline begins with it
 	@$(PY) -m train.check --gate "$(GATE_CONFIG) $(GATE_SET)" --out $(OUT) \
