@@ -1,6 +1,6 @@
 """A batch of waiting events as a file: JSON lines, one `PendingEvent` each.
 
-`roi_bytes`, `box_bytes`, `captured_at` and `json_sent` may be left out.
+`roi_bytes`, `box_bytes`, `captured_at`, `json_sent` and `code_bytes` may be left out.
 """
 
 from pathlib import Path
@@ -26,8 +26,9 @@ _EVENT = {
     "box_bytes": fields.optional(_BYTES),
     "captured_at": fields.number(),
     "json_sent": fields.FLAG,
+    "code_bytes": fields.optional(_BYTES),
 }
-_MAY_BE_LEFT_OUT = ("roi_bytes", "box_bytes", "captured_at", "json_sent")
+_MAY_BE_LEFT_OUT = ("roi_bytes", "box_bytes", "captured_at", "json_sent", "code_bytes")
 
 
 def read_batch(path: Path) -> list[PendingEvent]:

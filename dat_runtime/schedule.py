@@ -32,7 +32,8 @@ def plan(
     waits, whatever the interval. With `now`, the age of a visual counts against its deadline:
     `now - captured_at + t + c/B <= visual_deadline`. An event without ROI and boxed image sends its
     JSON only; equal scores keep the input order; a ROI goes before a boxed image of equal size.
-    A unit of no bytes costs nothing and comes first. Zero bandwidth gives an empty plan.
+    A unit of no bytes costs nothing and comes first. Zero bandwidth gives an empty plan. A code
+    goes behind all alerts and before the visuals of its priority or less (`planning.codes`).
 
     Raises:
         ValueError: a negative or non-finite number, by the name of its field (times may be

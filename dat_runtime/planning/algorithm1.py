@@ -1,13 +1,18 @@
-"""Algorithm 1: line by line for few events, on arrays for many, selecting identically."""
+"""Algorithm 1: line by line for few events, on arrays for many, selecting identically.
+
+Codes, which the paper does not know, go between its two stages' units as `planning.codes` says.
+Without codes it is the algorithm to the letter.
+"""
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dat_runtime.planning.codes import Unit, codes_of, density, visuals_of, with_codes
 from dat_runtime.planning.pending import (
     EXACT,
     Kind,
@@ -16,7 +21,6 @@ from dat_runtime.planning.pending import (
     Transmission,
     require_valid,
     score,
-    smaller_visual,
 )
 
 Floats = NDArray[np.float64]
@@ -36,7 +40,7 @@ def algorithm_1(events: Sequence[PendingEvent], limits: Limits) -> list[Transmis
     Raises:
         ValueError: an event has a negative or non-finite number.
     """
-    if len(events) < VECTORISED_FROM:
+    if len(events) < VECTORISED_FROM or codes_of(events):
         return scalar_plan(events, limits)
     return vectorised_plan(events, limits)
 
@@ -47,18 +51,29 @@ def scalar_plan(events: Sequence[PendingEvent], limits: Limits) -> list[Transmis
     if not limits.bandwidth:
         return []
     planned, with_json, sent = json_stage(events, limits)
-    visuals = []
-    for event in with_json:  # lines 13-17
-        unit = smaller_visual(event)
-        if unit is not None:
-            visuals.append((event, *unit))
-    visuals.sort(key=lambda visual: score(visual[0].priority, visual[2]), reverse=True)  # line 18
-    for event, kind, size in visuals:  # lines 19-24
-        total = sent + size
-        if total <= limits.capacity and limits.in_time(limits.age(event), total):
-            sent = total
-            planned.append(Transmission(event.id, kind, size, total / limits.bandwidth))
+    # What cannot go first cannot go later. It is left out here, so that it calls no code before it.
+    visuals = [v for v in visuals_of(with_json) if _goes(v, sent, limits)]  # lines 13-17
+    visuals.sort(key=density, reverse=True)  # line 18
+    return planned + sent_in_order(with_codes(codes_of(with_json), visuals), sent, limits)
+
+
+def sent_in_order(units: Iterable[Unit], sent: int, limits: Limits) -> list[Transmission]:
+    """Lines 19-24: those of the units that fit, and are in time, behind `sent` bytes."""
+    planned = []
+    for unit in units:
+        if _goes(unit, sent, limits):
+            event, kind, size = unit
+            sent += size
+            planned.append(Transmission(event.id, kind, size, sent / limits.bandwidth))
     return planned
+
+
+def _goes(unit: Unit, sent: int, limits: Limits) -> bool:
+    """Line 20; a code is never too late."""
+    event, kind, size = unit
+    total = sent + size
+    in_time = kind == "code" or limits.in_time(limits.age(event), total)
+    return total <= limits.capacity and in_time
 
 
 def json_stage(
@@ -165,10 +180,10 @@ def _columns(events: Sequence[PendingEvent], limits: Limits) -> _Columns | None:
     if limits.now is not None:
         age = limits.now - _column(captured_at, "d")
 
-    # One pass over each array shows whether a number is wrong; `require_valid` then names it.
-    numbers = (priority, json_bytes, roi_bytes, box_bytes)
-    largest = max(float(np.fmax.reduce(column, initial=0.0)) for column in numbers)
-    not_valid = 4 * len(events) - sum(np.count_nonzero(column >= 0) for column in numbers)
+    # One pass over all of them shows whether a number is wrong; `require_valid` then names it.
+    numbers = np.concatenate((priority, json_bytes, roi_bytes, box_bytes))
+    largest = float(np.fmax.reduce(numbers, initial=0.0))
+    not_valid = numbers.size - np.count_nonzero(numbers >= 0)
     if not_valid:  # None became NaN, which compares false, and is allowed
         not_valid -= roi_sizes.count(None) + box_sizes.count(None)
     if not_valid or largest == np.inf or not math.isfinite(sum(captured_at)):

@@ -16,9 +16,10 @@ what may be written:
     while alert := queue.next_alert():          # written at once
         queue.sent(alert)
     chunk = queue.next_visual(now, path.room(monotonic))
+
+Codes go in the visuals' lane, where `planning.codes` says.
 """
 
-import bisect
 import heapq
 import itertools
 import math
@@ -38,6 +39,8 @@ from dat_runtime.planning.pending import (
     score,
     smaller_visual,
 )
+from dat_runtime.planning.row import Row
+from dat_runtime.planning.waiting_codes import WaitingCode, WaitingCodes
 
 CHUNK = 4_000
 """Most bytes of a visual that go out before alerts are looked at again."""
@@ -142,34 +145,10 @@ class _Visual:
         return -score(self.event.priority, self.left), self.number
 
 
-class _Row:
-    """Visuals in ascending order of a key of two numbers, the second one theirs alone."""
-
-    def __init__(self) -> None:
-        self._visuals: list[tuple[float, int, _Visual]] = []
-
-    def __len__(self) -> int:
-        return len(self._visuals)
-
-    def __iter__(self) -> Iterator[_Visual]:
-        return (visual for _, _, visual in self._visuals)
-
-    def before(self, first: float, second: int = -1) -> int:
-        """How many have a smaller key."""
-        return bisect.bisect_left(self._visuals, (first, second))
-
-    def last(self, count: int) -> list[_Visual]:
-        return [visual for _, _, visual in self._visuals[len(self) - count :]]
-
-    def add(self, first: float, second: int, visual: _Visual) -> None:
-        bisect.insort(self._visuals, (first, second, visual))
-
-    def remove(self, first: float, second: int) -> None:
-        del self._visuals[self.before(first, second)]
-
-
 class LiveQueue:
     """What waits for one uplink, and the next chunk to send.
+
+    A code goes before late visuals and before those of its priority or less.
 
     `first_layer` is the share of a visual's bytes that makes it viewable (progressive images): all
     first layers go before any refinement; 1.0 sends visuals whole. With `fair`, a camera's n-th
@@ -201,34 +180,43 @@ class LiveQueue:
         self._alerts_waiting = 0
         self._visuals: dict[str, _Visual] = {}
         self._refining: dict[str, _Visual] = {}
-        self._rows: dict[str, _Row] = {}  # by camera where they share fairly, else one
-        self._by_capture = _Row()
+        self._rows: dict[str, Row[_Visual]] = {}  # by camera where they share fairly, else one
+        self._by_capture: Row[_Visual] = Row()
+        self._codes = WaitingCodes()
         self._next: _Visual | None = None  # None: to be planned
+        self._next_is_late = False
         self._in_a_row: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return self.alerts_waiting + self.visuals_waiting
+        return self.alerts_waiting + self.codes_waiting + self.visuals_waiting
 
     @property
     def alerts_waiting(self) -> int:
         return self._alerts_waiting
 
     @property
+    def codes_waiting(self) -> int:
+        return len(self._codes)
+
+    @property
     def visuals_waiting(self) -> int:
         return len(self._visuals) + len(self._refining)
 
-    def add(self, event: PendingEvent, camera: str = "", offset: int = 0) -> None:
-        """Queue an event: its alert unless already sent, and its smaller visual if it has one.
+    def add(
+        self, event: PendingEvent, camera: str = "", offset: int = 0, *, code_offset: int = 0
+    ) -> None:
+        """Queue an event: its alert unless already sent, its code, and its smaller visual, if any.
 
-        An id may come again: each of its alerts is sent, and its newer visual replaces the older
-        one. What was sent and did not arrive is added again, a visual from `offset` on: so many of
-        its bytes have arrived.
+        An id may come again: each of its alerts is sent, and its newer code or visual replaces the
+        older one. What was sent and did not arrive is added again, a visual from `offset` on and a
+        code from `code_offset` on: so many of its bytes have arrived.
 
         Raises:
             ValueError: a negative or non-finite number, by the name of its field.
         """
         require_valid([event])
         require(offset >= 0, "offset", offset, event.id)
+        require(code_offset >= 0, "code_offset", code_offset, event.id)
         self._number += 1
         if not event.json_sent:
             alert = _Alert(event)
@@ -236,6 +224,8 @@ class LiveQueue:
             heapq.heappush(self._alerts, (place, self._number, alert))
             self._alerts_of.setdefault(event.id, []).append(alert)
             self._alerts_waiting += 1
+        if event.code_bytes is not None:
+            self._codes.add(event, event.code_bytes, self._number, code_offset)
         unit = smaller_visual(event)
         if unit is not None:
             self._drop_visual(event.id)
@@ -258,21 +248,34 @@ class LiveQueue:
         return Chunk(event.id, "json", 0, event.json_bytes, last=True)
 
     def next_visual(self, now: float, most: int | None = None) -> Chunk | None:
-        """The next bytes of a visual, at most `most` (`Path.room`); None when no visual waits.
+        """The next bytes of a code or a visual, at most `most` (`Path.room`); None when none waits.
 
         `now` is on the clock of `captured_at`, which may step.
         """
         if self._visuals and self._next is None:
             self._next = self._plan(now)
         visual = self._next or next(iter(self._refining.values()), None)
+        code = self._code_before(visual)
+        if code is not None:
+            size = self._brief(code.left, most)
+            return Chunk(code.event.id, "code", code.sent, size, size == code.left)
         if visual is None:
             return None
-        brief = max(PACKET, int(self.bandwidth.rate * CHUNK_SECONDS))
-        size = min(self._chunk, brief, visual.goal - visual.sent)
-        if most is not None:
-            size = min(size, max(1, most))
+        size = self._brief(visual.goal - visual.sent, most)
         last = visual.sent + size == visual.goal
         return Chunk(visual.event.id, visual.kind, visual.sent, size, last)
+
+    def _code_before(self, visual: _Visual | None) -> WaitingCode | None:
+        """The code that goes before this visual; any, where it is late or can be viewed already."""
+        if visual is None or visual is not self._next or self._next_is_late:
+            return self._codes.first(0.0)
+        return self._codes.first(visual.event.priority)
+
+    def _brief(self, left: int, most: int | None) -> int:
+        """How many of the bytes that are left go at once."""
+        brief = max(PACKET, int(self.bandwidth.rate * CHUNK_SECONDS))
+        size = min(self._chunk, brief, left)
+        return size if most is None else min(size, max(1, most))
 
     def sent(self, chunk: Chunk, seconds: float | None = None) -> None:
         """Learn that the chunk went out: in `seconds`, where they teach the bandwidth.
@@ -283,6 +286,10 @@ class LiveQueue:
             self.bandwidth.sent(chunk.size, seconds)
         if chunk.kind == "json":
             self._drop_alert(chunk.event_id, chunk.size)
+            return
+        if chunk.kind == "code":
+            if self._codes.sent(chunk.event_id, chunk.offset, chunk.size):
+                self._next = None  # it may be late by now
             return
         visual = self._visuals.get(chunk.event_id) or self._refining.get(chunk.event_id)
         if visual is None or (visual.kind, visual.sent) != (chunk.kind, chunk.offset):
@@ -304,12 +311,14 @@ class LiveQueue:
                 self._refining[chunk.event_id] = visual
 
     def remove(self, event_id: str, kind: Kind | None = None) -> None:
-        """Take out what waits of an event: its alerts ("json"), its visual, or both (`None`)."""
+        """Take out what waits of an event: its alerts ("json"), its code, its visual, or all."""
         if kind is None or kind == "json":
             for alert in self._alerts_of.pop(event_id, []):
                 alert.gone = True
                 self._alerts_waiting -= 1
-        if kind != "json":
+        if kind is None or kind == "code":
+            self._codes.remove(event_id)
+        if kind is None or kind in ("roi", "box"):
             self._drop_visual(event_id, kind)
 
     def _drop_alert(self, event_id: str, size: int) -> None:
@@ -351,8 +360,8 @@ class LiveQueue:
         self._row_of(visual).remove(*visual.place)
         self._by_capture.remove(visual.event.captured_at, visual.number)
 
-    def _row_of(self, visual: _Visual) -> _Row:
-        return self._rows.setdefault(visual.camera if self._fair else "", _Row())
+    def _row_of(self, visual: _Visual) -> Row[_Visual]:
+        return self._rows.setdefault(visual.camera if self._fair else "", Row())
 
     def _count(self, camera: str) -> None:
         """Count one more visual of the camera in a row; one with nothing pending starts anew."""
@@ -377,6 +386,7 @@ class LiveQueue:
             sent=0,
         )
         chosen = ontime.insertion(jobs)
+        self._next_is_late = not chosen
         if not chosen:
             return next(self._densest())[1]
         return candidates[ontime.sending_order(jobs, chosen)[0]][1]

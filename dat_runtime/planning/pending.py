@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from dat_runtime.fields import is_finite, shown
 
-Kind = Literal["json", "roi", "box"]
+Kind = Literal["json", "code", "roi", "box"]
 VISUAL_DEADLINE = 1.5
 """D_vis of section 4.1, seconds."""
 
@@ -25,7 +25,10 @@ EXACT = 2.0**53
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """One event that waits for the uplink: M_i = {json, roi, box} and its priority S_i (Eq. 7)."""
+    """One event that waits for the uplink: M_i = {json, roi, box} and its priority S_i (Eq. 7).
+
+    On a node too weak for the MLLM it may have a code too (decisions/028-offload-table.md).
+    """
 
     id: str
     priority: float
@@ -36,7 +39,10 @@ class PendingEvent:
     captured_at: float = 0.0
     """Seconds on the caller's clock."""
     json_sent: bool = False
-    """The alert went out earlier and only the visual is pending: Eq. 9 holds already."""
+    """The alert went out earlier and only the rest is pending: Eq. 9 holds already."""
+    code_bytes: int | None = None
+    """What the cloud needs to answer in full, of an event that the gate alone has answered; None
+    when there is no such unit, or it was sent. It is no visual evidence and has no deadline."""
 
 
 class Transmission(NamedTuple):
@@ -125,6 +131,9 @@ def score(priority: float, size: float) -> float:
     return priority / size if size else math.inf
 
 
+_MAY_BE_NONE = ("roi_bytes", "box_bytes", "code_bytes")
+
+
 def require_valid(events: Sequence[PendingEvent]) -> None:
     """Refuse events with a negative or non-finite number.
 
@@ -132,9 +141,9 @@ def require_valid(events: Sequence[PendingEvent]) -> None:
         ValueError: names the field and the event.
     """
     for event in events:
-        for name in ("priority", "json_bytes", "roi_bytes", "box_bytes"):
+        for name in ("priority", "json_bytes", *_MAY_BE_NONE):
             value = getattr(event, name)
-            if value is None and name in ("roi_bytes", "box_bytes"):
+            if value is None and name in _MAY_BE_NONE:
                 continue
             require(is_finite(value) and value >= 0, name, value, event.id)
         at = event.captured_at

@@ -17,9 +17,11 @@ def batch(folder: Path, *lines: str) -> Path:
 
 def test_events_are_read_in_order_and_may_leave_out_what_they_lack(tmp_path: Path) -> None:
     short = '{"id": "b", "priority": 1, "json_bytes": 0, "captured_at": -2.5, "json_sent": true}'
-    assert read_batch(batch(tmp_path, GOOD, "", short)) == [
+    weak = GOOD.replace('"a"', '"c"').replace("}", ', "code_bytes": 4256}')
+    assert read_batch(batch(tmp_path, GOOD, "", short, weak)) == [
         PendingEvent("a", 0.5, 400, 9000, 40000),
         PendingEvent("b", 1, 0, None, None, -2.5, True),
+        PendingEvent("c", 0.5, 400, 9000, 40000, code_bytes=4256),
     ]
 
 
@@ -38,6 +40,7 @@ def test_events_are_read_in_order_and_may_leave_out_what_they_lack(tmp_path: Pat
         (GOOD.replace("0.5", "true"), "priority is True"),
         (GOOD.replace("400,", "400.5,"), "json_bytes is 400.5"),
         (GOOD.replace("9000", "-1"), "roi_bytes is -1"),
+        (GOOD.replace("}", ', "code_bytes": -1}'), "code_bytes is -1"),
         (GOOD.replace("40000", '"40000"'), "box_bytes is '40000'"),
         (GOOD[:-1] + ', "json_sent": 1}', "json_sent is 1"),
         (GOOD[:-1] + ', "id": "b"}', "duplicate key"),
