@@ -18,3 +18,10 @@ def command(module: str, description: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_restart(parser: argparse.ArgumentParser) -> None:
+    """The option without which a command replaces no work of another recipe (`stage.Stage`)."""
+    parser.add_argument(
+        "--restart", action="store_true", help="replace what another recipe made or began in --out"
+    )

@@ -13,6 +13,7 @@ folders that have one.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,35 @@ class Manifest:
     def recipe(self) -> dict[str, Any]:
         """All that decides the outputs."""
         return {k: v for k, v in vars(self).items() if k != "outputs"}
+
+    def differences(self, new: "Manifest") -> dict[str, str]:
+        """Dotted name -> "old → new" of all that the recipes do not share, digests cut short."""
+        before, after = _flat(self.recipe), _flat(new.recipe)
+        found = {}
+        for name in sorted(before.keys() | after.keys()):
+            old, now = (_short(values.get(name)) for values in (before, after))
+            if before.get(name) != after.get(name):
+                found[name] = f"{old} → {now}"
+        return found
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value of nested mappings by its dotted name; those of `config` without that word."""
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        dotted = prefix if not prefix and name == "config" else f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            values |= _flat(value, f"{dotted}." if dotted else "")
+        else:
+            values[dotted] = value
+    return values
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    is_digest = isinstance(value, str) and len(value) == 64
+    return value[:12] if is_digest else fields.shown(value)
 
 
 def how_to_make(folder: Path, kind: str | None) -> str:

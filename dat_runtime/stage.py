@@ -5,38 +5,33 @@ Every command that makes something makes one folder, through `Stage`. The folder
 all that it imports from this repository.
 """
 
-import ast
 import hashlib
 import json
-import os
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError, is_disk_full
 from dat_runtime.manifest import NAME, VERSIONS, Manifest, digest, file_digests
-
-try:
-    import fcntl
-except ImportError:  # not on this system: two runs at once are not noticed
-    fcntl = None  # type: ignore[assignment]
+from dat_runtime.output_folder import Lock, replace_folder
+from dat_runtime.sources import sources
 
 ROOT = Path(__file__).resolve().parents[1]
 """The folder that holds this package and those of the stages."""
 
-_APART = frozenset(
-    Path(__file__).resolve().with_name(name)
-    for name in ("stage.py", "manifest.py", "errors.py", "command.py")
-)
-"""Modules that decide how a folder is written and how a command is called, not what is in it."""
+LENGTH = "length"
+"""Of a manifest's configuration: `Stage`'s argument of that name."""
+
+MOST_DIFFERENCES = 6
+"""That a refusal names."""
 
 BAD_INPUT = (ConfigError, DataError, ManifestError)
 """What a stage raises about its input: with the same input it would fail the same way again."""
@@ -47,51 +42,6 @@ def peak_memory_bytes() -> int:
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     peak = max(resource.getrusage(one).ru_maxrss for one in who)
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
-
-
-def sources(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
-    """The given Python files and all of this repository that they import, at whatever depth.
-
-    Imports are read, not run, those inside functions too. `__init__.py` of packages, which are
-    empty, and the modules `_APART` do not count.
-    """
-    read: set[Path] = set()
-    ahead = [Path(entry).resolve() for entry in entries]
-    while ahead:
-        path = ahead.pop()
-        if path in read:
-            continue
-        read.add(path)
-        for name in _imports(path):
-            module = _module(name, root)
-            if module is not None:
-                ahead.append(module)
-    return sorted(read)
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Dotted names that a file imports; of `from a import b` both a and a.b: b may be a module."""
-    ahead: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
-    while ahead:
-        node = ahead.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        # Only blocks of statements hold imports; expressions, most of the tree, are left out.
-        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-            inner = getattr(node, block, None)
-            if isinstance(inner, list):  # the body of a lambda is an expression
-                ahead += inner
-
-
-def _module(name: str, root: Path) -> Path | None:
-    """The file of a module of this repository; None for any other name."""
-    path = (root / name.replace(".", "/")).with_suffix(".py").resolve()
-    if path in _APART or not path.is_file():
-        return None
-    return path
 
 
 def _code_digest(files: Iterable[str | Path]) -> str:
@@ -132,6 +82,10 @@ class Stage:
     checkpoints there at the next start with the same recipe, any other stage starts clean. A whole
     folder whose move was cut off is moved at the next start.
 
+    What took time is not lost by itself. A command that takes time has the option `--restart`;
+    without it a folder with the work of another recipe, finished or begun, is refused, and the
+    refusal says what differs. What takes seconds is made again.
+
     Input folders are verified before the work begins. A second run that writes the same folder is
     refused, and a folder that no stage made is never replaced. The end is printed, with the time
     taken and the peak memory.
@@ -141,6 +95,10 @@ class Stage:
             A file that is not Python counts alone.
         versions: names of those that the work itself depends on (`manifest.VERSIONS`). Those of its
             inputs count too: an adapter belongs to the prompts that it was tuned with.
+        restart: whether to replace the work of another recipe; None for what takes seconds.
+        length: how long the work goes on, of which less is the beginning of more: steps of a
+            training. The folder of a shorter one is gone on with, and is no other recipe's.
+        reasons: why a difference matters, in words, by the dotted name of a part of the recipe.
     """
 
     def __init__(
@@ -153,12 +111,19 @@ class Stage:
         code: Sequence[str | Path] = (),
         versions: Iterable[str] = (),
         resumable: bool = False,
+        restart: bool | None = None,
+        length: Mapping[str, float] | None = None,
+        reasons: Mapping[str, str] | None = None,
     ):
+        if length:
+            config = {**config, LENGTH: length}
         self.out = out
         self.resumable = resumable
         self.partial = out.with_name(out.name + ".partial")
+        self._restart = restart
+        self._reasons = reasons or {}
         self._inputs = list(inputs.values())
-        self._lock = _Lock(out)
+        self._lock = Lock(out)
         self._resumed = False
         self._manifest = Manifest(
             kind=kind,
@@ -170,11 +135,16 @@ class Stage:
         )
 
     def up_to_date(self) -> bool:
-        """Whether `out` was made by this very recipe and is unchanged since."""
+        """Whether `out` was made by this very recipe and is unchanged since.
+
+        Raises:
+            ConfigError: it is not, and holds work that this recipe would replace.
+        """
         self._finish_cut_off_move()
         if self._holds_outputs(self.out):
             print(f"[{self.out.name}] up to date: {self.out}", flush=True)
             return True
+        self._demand_no_other_work()
         return False
 
     def _holds_outputs(self, folder: Path) -> bool:
@@ -190,7 +160,7 @@ class Stage:
             with self._lock:
                 self._demand_replaceable()
                 if self._holds_outputs(self.partial):
-                    _replace_folder(self.partial, self.out)
+                    replace_folder(self.partial, self.out)
 
     @property
     def resumes(self) -> bool:
@@ -198,8 +168,53 @@ class Stage:
         if not self.resumable:
             return False
         with suppress(ManifestError):
-            return manifest.read(self.partial).recipe == self._manifest.recipe
+            return self._goes_on_from(manifest.read(self.partial))
         return False
+
+    @property
+    def prolongs(self) -> bool:
+        """Whether `out` holds the shorter work of this very recipe, to go on with."""
+        with suppress(ManifestError):
+            return self._goes_on_from(manifest.verify(self.out))
+        return False
+
+    def _goes_on_from(self, earlier: Manifest) -> bool:
+        """Whether the earlier work is this recipe's, or its beginning."""
+        before, now = (one.config.get(LENGTH, {}) for one in (earlier, self._manifest))
+        bare = {**earlier.recipe, "config": {**earlier.config, LENGTH: now}}
+        wanted = {**self._manifest.recipe, "config": {**self._manifest.config, LENGTH: now}}
+        same = bare == wanted and before.keys() == now.keys()
+        return same and all(before[name] <= now[name] for name in now)
+
+    def _demand_no_other_work(self) -> None:
+        """Refuse to replace what took time, unless that was asked for."""
+        # What this recipe began was asked for when it began.
+        if self._restart is not False or self.resumes:
+            return
+        is_begun = self.resumable and self.partial.is_dir() and not self._holds_nothing()
+        if is_begun:
+            raise ConfigError(self._other_work(self.partial, "unfinished work"))
+        if (self.out / NAME).is_file() and not self.prolongs:
+            raise ConfigError(self._other_work(self.out, "the work"))
+
+    def _other_work(self, folder: Path, work: str) -> str:
+        """Why the folder is not replaced: what differs, and what to do."""
+        try:
+            found = manifest.read(folder).differences(self._manifest)
+            if not found:
+                manifest.verify(folder)  # the recipe is this one, so what differs are the files
+        except ManifestError as error:
+            told = f"{folder} is not what was made there: {error}"
+        else:
+            changes = [f"{name}: {change}" for name, change in found.items()]
+            more = len(changes) - MOST_DIFFERENCES
+            changes[MOST_DIFFERENCES:] = [f"and {more} more"] if more > 0 else []
+            changes += [why for name, why in self._reasons.items() if name in found]
+            told = f"{folder} holds {work} of another recipe: {'; '.join(changes)}"
+        return (
+            f"{told}. --restart (of make: RESTART=1) replaces it, another --out (of make: OUT) "
+            "keeps it"
+        )
 
     def __enter__(self) -> Path:
         self._started = time.monotonic()
@@ -211,6 +226,7 @@ class Stage:
             self._resumed = self.resumes
             if not self._resumed:
                 self._start_clean()
+            manifest.write(self.partial, self._manifest)
         return self.partial
 
     def _demand_replaceable(self) -> None:
@@ -226,7 +242,6 @@ class Stage:
             self.partial.mkdir(parents=True)
         except OSError as error:
             raise ManifestError(f"{self.partial}: no folder can be made ({error})") from None
-        manifest.write(self.partial, self._manifest)
 
     def __exit__(
         self,
@@ -238,7 +253,7 @@ class Stage:
             if error is None:
                 outputs = file_digests(self.partial)
                 manifest.write(self.partial, replace(self._manifest, outputs=outputs))
-                _replace_folder(self.partial, self.out)
+                replace_folder(self.partial, self.out)
                 seconds = time.monotonic() - self._started
                 peak = peak_memory_bytes() >> 20
                 print(
@@ -260,70 +275,3 @@ class Stage:
         if isinstance(error, BAD_INPUT):
             return True
         return (isinstance(error, DatError) or is_disk_full(error)) and not self.resumable
-
-
-class _Lock:
-    """Lets one process at a time write an output folder: a lock on a file beside it.
-
-    The lock ends with its process, even one that is killed. Where the system or the file system
-    has no locks, two runs at once are not noticed.
-    """
-
-    def __init__(self, out: Path):
-        self._out = out
-        self._path = out.with_name(f".{out.name}.lock")
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> None:
-        if fcntl is None:
-            return
-        while self._file is None:
-            self._file = self._open()
-
-    def _open(self) -> IO[bytes] | None:
-        """The locked file; `None` when its last holder removed it before the lock was taken."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._path.open("wb")
-        except OSError as error:
-            raise ManifestError(f"{self._out} cannot be written ({error})") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ManifestError(f"another run is writing {self._out}: wait for its end") from None
-        except OSError:  # a file system without locks
-            return file
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # unlinked between open and lock: another process may hold a new file
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    @contextmanager
-    def kept_unless_raised(self) -> Iterator[None]:
-        """Hold the lock beyond the block, or give it back when the block raises."""
-        self.__enter__()
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
-
-
-def _replace_folder(new: Path, old: Path) -> None:
-    """Put `new` where `old` is; a crash between the two renames leaves `old` absent, not mixed."""
-    retired = old.with_name(old.name + ".old")
-    shutil.rmtree(retired, ignore_errors=True)
-    if old.exists():
-        old.rename(retired)
-    new.rename(old)
-    shutil.rmtree(retired, ignore_errors=True)

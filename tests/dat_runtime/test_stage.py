@@ -12,7 +12,8 @@ import pytest
 import dat_runtime.stage
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
 from dat_runtime.manifest import NAME, read, verify
-from dat_runtime.stage import ROOT, sources
+from dat_runtime.sources import sources
+from dat_runtime.stage import ROOT
 from tests.dat_runtime.stage_folders import change, make, stage
 
 
@@ -71,6 +72,65 @@ def test_a_stage_that_was_cut_off_starts_clean_unless_it_can_resume(tmp_path: Pa
     assert again.resumes
     with again as folder:
         assert (folder / "checkpoint").read_text() == "1"
+
+
+SLOW: dict[str, Any] = {"resumable": True, "restart": False}
+OTHER: dict[str, Any] = {"config": {"n": 2, "deep": {"rate": 0.1}}}
+DIFFERS = r"deep\.rate: nothing → 0\.1; n: 1 → 2\. --restart "
+
+
+def test_unfinished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cut_off(out, **SLOW)
+    with pytest.raises(ConfigError, match=rf"out\.partial holds unfinished work .*: {DIFFERS}"):
+        stage(out, **SLOW, **OTHER).up_to_date()
+    assert not stage(out, **SLOW).up_to_date()
+    with stage(out, **SLOW) as folder:
+        assert (folder / "checkpoint").read_text() == "1"
+    cut_off(out, **{**SLOW, "restart": True}, **OTHER)
+    assert not stage(out, **SLOW, **OTHER).up_to_date()  # begun by a restart: no need to ask again
+    assert stage(out, **SLOW, **OTHER).resumes
+
+
+def test_finished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: Path) -> None:
+    out = make(tmp_path / "out", restart=False)
+    given = tmp_path / "input.txt"
+    given.write_text("1")
+    with pytest.raises(ConfigError, match=rf"out holds the work of another recipe: {DIFFERS}"):
+        stage(out, restart=False, **OTHER).up_to_date()
+    with pytest.raises(ConfigError, match=r"inputs\.given: nothing → [0-9a-f]{12}\. --restart"):
+        stage(out, restart=False, inputs={"given": given}).up_to_date()
+    why = {"n": "n counts from the start"}
+    with pytest.raises(ConfigError, match=r"1 → 2; n counts from the start\. --restart"):
+        stage(out, restart=False, config={"n": 2}, reasons=why).up_to_date()
+    change(out)
+    with pytest.raises(ConfigError, match=r"b\.txt changed since it was written.*--restart"):
+        stage(out, restart=False).up_to_date()
+    assert not stage(out, restart=True).up_to_date()
+    assert (out / "b.txt").read_text() == "c"
+
+
+def test_a_longer_work_goes_on_from_a_shorter_one_and_not_back(tmp_path: Path) -> None:
+    def of(steps: float, **changes: Any) -> dat_runtime.stage.Stage:
+        return stage(out, **SLOW, length={"steps": steps}, **changes)
+
+    out = make(tmp_path / "out", **SLOW, length={"steps": 2})
+    assert of(2).up_to_date()
+    assert not of(3).up_to_date()
+    assert of(3).prolongs
+    assert not of(1).prolongs
+    assert not of(3, **OTHER).prolongs
+    with pytest.raises(ConfigError, match=r"length\.steps: 2 → 1"):
+        of(1).up_to_date()
+    with pytest.raises(ConfigError, match="n: 1 → 2"):
+        of(3, **OTHER).up_to_date()
+    cut_off(out, **SLOW, length={"steps": 3})
+    with pytest.raises(ConfigError, match=r"length\.steps: 3 → 2\.5"):
+        of(2.5).up_to_date()
+    assert of(4).resumes
+    with of(4) as folder:
+        assert (folder / "checkpoint").read_text() == "1"
+    assert verify(out).config["length"] == {"steps": 4}
 
 
 def test_a_training_that_failed_keeps_its_checkpoints(tmp_path: Path) -> None:
@@ -141,21 +201,21 @@ def test_a_change_in_an_indirectly_imported_module_makes_a_stage_stale(
 
 
 def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
-    found = {p.relative_to(ROOT).as_posix() for p in sources([Path("data/prep/instruct.py")])}
+    found = {p.relative_to(ROOT).as_posix() for p in sources([Path("data/prep/instruct.py")], ROOT)}
     assert found >= {
         "data/prep/instruct.py", "dat_runtime/event.py", "dat_runtime/draw.py",
         "dat_runtime/prompt.py", "dat_runtime/edge/detector.py",
     }  # fmt: skip
     assert not found & {
         "dat_runtime/stage.py", "dat_runtime/manifest.py", "dat_runtime/errors.py",
-        "dat_runtime/command.py", "data/__init__.py",
+        "dat_runtime/command.py", "dat_runtime/sources.py", "data/__init__.py",
     }  # fmt: skip
     for entry in ("data/prep/build.py", "train/gate.py", "train/base.py"):
-        assert "prompt.py" not in {p.name for p in sources([Path(entry)])}
+        assert "prompt.py" not in {p.name for p in sources([Path(entry)], ROOT)}
     room = {p.name for p in Path("data/prep/rendering").glob("[!_]*.py")}
-    primer = {p.name for p in sources([Path("data/prep/primer.py")])}
+    primer = {p.name for p in sources([Path("data/prep/primer.py")], ROOT)}
     assert primer >= room - {"public_sets.py"}
-    scenes = {p.name for p in sources([Path("data/prep/scenes.py")])}
+    scenes = {p.name for p in sources([Path("data/prep/scenes.py")], ROOT)}
     assert scenes >= room - {"primer_samples.py"}
 
 
@@ -180,13 +240,13 @@ def fastest(work: Callable[[], object]) -> float:
 
 def test_to_read_the_imports_of_a_stage_takes_little_more_than_to_parse_its_files_once() -> None:
     entry = Path("data/prep/instruct.py")
-    files = sources([entry])
+    files = sources([entry], ROOT)
 
     def parse_each() -> None:
         for file in files:
             ast.parse(file.read_bytes())
 
-    assert fastest(lambda: sources([entry])) < 4 * fastest(parse_each)
+    assert fastest(lambda: sources([entry], ROOT)) < 4 * fastest(parse_each)
 
 
 def cut_off_at_the_move(out: Path, **changes: Any) -> Path:
