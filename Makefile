@@ -70,6 +70,7 @@ export TOKENIZERS_PARALLELISM := false
 #:   ROOM          a folder or a file of the code, for mutants                      CONTRIBUTING.md
 #:   REPOSITORY RELEASE KEYS                   for publish                              docs/updates.md
 #:   ROUND START NODES INBOX AGGREGATE_SET     for round and aggregate               docs/federation.md
+#:   RESTART       1: replace what other settings, data or code made before, which is refused otherwise
 #:   PYTHON        the Python from which make setup makes .venv (python3)
 DATA_SET ?=
 GATE ?= gate
@@ -81,6 +82,8 @@ CASCADE_SET ?=
 FORM_SET ?=
 ACCEPT_UNTRAINED ?=
 ACCEPT = $(if $(ACCEPT_UNTRAINED),--accept-untrained)
+RESTART ?=
+AGAIN = $(if $(RESTART),--restart)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
@@ -145,13 +148,13 @@ download: setup  ## fetch the public sets into SOURCE with your own Kaggle accou
 	@$(PY) -m data.prep.download public --out $(SOURCE)
 
 data: setup  ## import, check and split the data sets and the bandwidth trace
-	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data $(DATA_SET)
+	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data $(AGAIN) $(DATA_SET)
 
 train-gate: data  ## train the gate, export it to ONNX and check the export
-	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(GATE_SET)
+	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(AGAIN) $(GATE_SET)
 
 train-gate-1cls: data
-	@$(PY) -m train.gate --config $(GATE_1CLS_CONFIG) --data $(OUT)/data --out $(OUT)/gate-1cls \
+	@$(PY) -m train.gate --config $(GATE_1CLS_CONFIG) --data $(OUT)/data --out $(OUT)/gate-1cls $(AGAIN) \
 	  $(GATE_1CLS_SET) $(GATE_SET)
 
 eval-gate: train-gate train-gate-1cls  ## Figure 4: what gates of two classes and of one let through
@@ -175,7 +178,7 @@ export-gate: train-gate  ## the gate for OpenVINO, in float32 and INT8
 	@$(PY) -m train.gate_export --gate $(OUT)/gate --data $(OUT)/data --format int8 --out $(OUT)/gate-int8
 
 instructions: train-gate  ## boxed images, and raw ones for raw ROWS, with prompts and target answers
-	@$(PY) -m data.prep.instruct --data $(OUT)/data --out $(OUT)/instructions \
+	@$(PY) -m data.prep.instruct --data $(OUT)/data --out $(OUT)/instructions $(AGAIN) \
 	  $(if $(findstring --detections labels,$(subst =, ,$(INSTRUCT_SET))),,--gate $(OUT)/gate) \
 	  --inputs boxed $(if $(RAW_ROWS),raw) --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
 
@@ -184,13 +187,13 @@ primer: setup
 
 base: primer  ## smoke only: make and train the tiny Qwen2.5-VL that stands in for the 7B
 	@$(PY) -m train.base --config configs/lora/smoke_base.yaml --primer $(OUT)/primer \
-	  --out $(OUT)/base $(BASE_SET)
+	  --out $(OUT)/base $(AGAIN) $(BASE_SET)
 
 train-lora: proof-boxed $(if $(RAW_ROWS),proof-raw)  ## tune the MLLM with LoRA on boxed and on raw images, prove the adapters
 
 lora-boxed lora-raw: lora-%: instructions $(BASE_STAGE)
 	@$(PY) -m train.lora --config $(LORA_CONFIG_$*) --dataset $*_train \
-	  --instructions $(OUT)/instructions --base $(BASE) --out $(OUT)/lora-$* $(LORA_SET)
+	  --instructions $(OUT)/instructions --base $(BASE) --out $(OUT)/lora-$* $(AGAIN) $(LORA_SET)
 
 # The adapter on boxed images is what ships: its validation answers have to be better than none.
 PROOF = $(PY) -m eval.proof --instructions $(OUT)/instructions --base $(BASE)
@@ -200,7 +203,7 @@ proof-boxed: predict-val
 proof-raw: lora-raw
 	@$(PROOF) --inputs raw --adapter $(OUT)/lora-raw --out $(OUT)/proof-raw
 
-PREDICT = $(PY) -m eval.predict --instructions $(OUT)/instructions --model $(BASE) $(REVISION)
+PREDICT = $(PY) -m eval.predict $(AGAIN) --instructions $(OUT)/instructions --model $(BASE) $(REVISION)
 predict-boxed-none predict-raw-none: predict-%-none: instructions $(BASE_STAGE)
 	@$(PREDICT) --inputs $* --out $(OUT)/predictions/$*-none
 predict-boxed-lora predict-raw-lora: predict-%-lora: lora-%

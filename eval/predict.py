@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import manifest
-from dat_runtime.command import command
+from dat_runtime.command import add_restart, command
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.files import write_atomically
 from dat_runtime.stage import Stage
@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=_recipe(args, settings, limit),
         code=[__file__],
         resumable=True,
+        restart=args.restart,
     )
     finished = stage.up_to_date()
     if finished and not (args.ask_missing and usage.read(args.out).missing):
@@ -114,6 +115,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="one part of the frames, such as 1/4")  # fmt: skip
     add("--ask-missing", action="store_true", help="ask again where a complete run has no answer")
     add("--out", type=Path, required=True)
+    add_restart(parser)
     args = parser.parse_args(argv)
     if args.endpoint and args.adapter:
         raise ConfigError("--endpoint serves its own adapter: name it with --model")

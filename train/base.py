@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dat_runtime import manifest
-from dat_runtime.command import command
+from dat_runtime.command import add_restart, command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
-from train.mllm import tuning
+from train.mllm import same_run, tuning
 from train.mllm.base_training import VOCABULARY, make_base
 from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
     parser.add_argument("--primer", type=Path, required=True, help="made by data.prep.primer")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
     config = read_config(args.config, args.override)
@@ -36,9 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out,
         kind="base",
         inputs={"primer": args.primer},
-        config={**tuning.recipe(config), "vocabulary": VOCABULARY},
+        config={**tuning.recipe(config, length={}), "vocabulary": VOCABULARY},
         code=[__file__],
         resumable=True,
+        restart=args.restart,
+        reasons=same_run.reasons(config),
     )
     if not stage.up_to_date():
         manifest.read(args.primer, "primer")

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.command import command
+from dat_runtime.command import add_restart, command
 from dat_runtime.errors import reports_errors
 from dat_runtime.files import read_json, write_json, write_yaml
 from dat_runtime.stage import Stage
@@ -25,6 +25,8 @@ from train.detector.callbacks import BoxCounts, Epochs
 from train.detector.dataset import count_boxes, demand_classes, link_data
 from train.detector.onnx_export import export_checked
 from train.detector.ultralytics_config import (
+    REASONS,
+    deciding,
     demand_device,
     demand_weights,
     read_config,
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--fold", metavar="K/N", help="leave a fold of the frames out")
     parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases as well")
+    add_restart(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Ultralytics keys")
     args = parser.parse_args(argv)
 
@@ -48,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     demand_weights(config)
     fold = folds.Fold.parse(args.fold) if args.fold else None
     demand_classes(args.data, config)
-    stated: dict[str, Any] = {"yolo": config, "versions": versions("ultralytics", "torch")}
+    stated: dict[str, Any] = {
+        "yolo": deciding(config),
+        "versions": versions("ultralytics", "torch"),
+    }
     if fold:
         stated["fold"] = str(fold)
     stage = Stage(
@@ -58,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=stated,
         code=[__file__],
         resumable=True,
+        restart=args.restart,
+        reasons=REASONS,
     )
     if stage.up_to_date():
         return 0

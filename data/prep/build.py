@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.command import command
+from dat_runtime.command import add_restart, command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.stage import Stage
@@ -22,8 +22,9 @@ from data.prep.importers.faults import refuse
 from data.prep.importers.source_frame import Ids
 from data.prep.importers.sources import OPTIONAL, Sources, find_sources
 from data.prep.importers.unpacked import folders_of
-from data.prep.pictures import prepare
+from data.prep.pictures import prepare, records
 from data.prep.pictures.pool import ENGINES, Engine
+from data.prep.pictures.records import Records
 from data.prep.prepared import witnesses, writer
 from data.prep.prepared.kept import Kept, demand_frames, demand_pictures, keep, picture_faults
 from data.prep.reporting import listed, summaries
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         help="of a series whose header states no unit; goes before what its form has")  # fmt: skip
     add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")
     add("--engine", default="threads", choices=ENGINES, help="ray: on a Ray cluster")
+    add_restart(parser)
     return parser
 
 
@@ -111,7 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
     stage = Stage(
-        args.out, kind="data", inputs=sources.parts, config=options.config, code=[__file__]
+        args.out,
+        kind="data",
+        inputs=sources.parts,
+        config=options.config,
+        code=[__file__],
+        restart=args.restart,
     )
     if not stage.up_to_date():
         memory = prepare.recall(args.out)
@@ -174,19 +181,21 @@ def build(
     staging = folder / "staging"
     staging.mkdir()
     everything = frames + testifying
-    pictures = list(prepare.prepare_all(everything, staging, memory, engine))
+    features = folder / records.NAME
+    pictures = list(prepare.prepare_all(everything, staging, features, memory, engine))
+    seen = records.read_all(features)
     contents = prepare.contents(everything, pictures, engine)
     count = len(frames)
     kept, copies = keep(frames, pictures[:count], contents[:count])
     testimony = witnesses.usable(testifying, pictures[count:], contents[count:], count)
     picture_problems = picture_faults(frames, pictures[:count])
     demand_pictures(kept, frames, scan.faults + picture_problems, sources)
-    contradictions = conflicts.find(kept, testimony, staging, engine)
+    contradictions = conflicts.find(kept, testimony, seen, engine)
     faults = scan.faults + negative_faults + picture_problems + copies
     faults += contradictions.faults(len(kept))
     refuse(faults, sources.path, options.strict, options.on_bad_label == "skip")
 
-    links, resolved, kept = _split(kept, contradictions, scan.published, options, engine)
+    links, resolved, kept = _split(kept, seen, contradictions, scan.published, options, engine)
     demand_frames(kept, sources, faults)
 
     # Write the set.
@@ -209,6 +218,7 @@ def build(
 
 def _split(
     kept: list[Kept],
+    seen: Records,
     contradictions: conflicts.Conflicts,
     published: Mapping[str, int],
     options: Options,
@@ -220,13 +230,13 @@ def _split(
     first. Else they come last: a frame that was left out is nobody's twin.
     """
     if options.leak_free:
-        links, kept = _grouped(kept, engine)
+        links, kept = _grouped(kept, seen, engine)
         kept = assign.leak_free(kept, published, options.seed)
         resolved = resolution.resolved(kept, contradictions, options.on_conflict)
         return links, resolved, resolved.kept
     kept = assign.published(kept, options.negatives_by_clip, options.seed)
     resolved = resolution.resolved(kept, contradictions, options.on_conflict)
-    links, kept = _grouped(resolved.kept, engine)
+    links, kept = _grouped(resolved.kept, seen, engine)
     return links, resolved, kept
 
 
@@ -239,10 +249,10 @@ def _write_reports(folder: Path, report: dict[str, Any], shown: Shown) -> None:
     write_report(folder, report, shown)
 
 
-def _grouped(kept: Sequence[Kept], engine: Engine) -> tuple[leaks.Links, list[Kept]]:
+def _grouped(kept: Sequence[Kept], seen: Records, engine: Engine) -> tuple[leaks.Links, list[Kept]]:
     """The links between the frames, and the frames with the groups that they form."""
     links = leaks.Links.of(kept)
-    for rows in leaks.linked_pairs(kept, engine):
+    for rows in leaks.linked_pairs(kept, seen, engine):
         links.add(rows)
     return links, leaks.with_groups(kept, links)
 

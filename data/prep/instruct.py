@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dat_runtime import manifest
-from dat_runtime.command import command
+from dat_runtime.command import add_restart, command
 from dat_runtime.draw import MAX_PIXELS, PATCH
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         help="gate that left a fold out (train.gate --fold); again for each fold")  # fmt: skip
     add("--out", type=Path, required=True, help="folder to make")
     add("--max-pixels", type=int, default=MAX_PIXELS, help=f"of a model image ({MAX_PIXELS})")
+    add_restart(parser)
     return parser
 
 
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=config,
         code=[__file__],
         versions=manifest.VERSIONS,
+        restart=args.restart,
     )
     if not stage.up_to_date():
         manifest.read(args.data, "data")

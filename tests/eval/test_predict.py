@@ -235,6 +235,20 @@ def test_missing_answers_alone_are_asked_again_when_told_so(
     assert len(server.requests) == FRAMES + 2
 
 
+def test_answers_to_another_question_replace_none_unless_told_so(
+    asking: Asking, replica: Callable[..., Replica], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = replica()
+    assert asking(server.url) == 0
+    before = (asking.out / "predictions.jsonl").read_bytes()
+    assert asking(server.url, more=("--max-new-tokens", "300")) == 1
+    assert "max_new_tokens: 256 → 300. --restart" in capsys.readouterr().err
+    assert (asking.out / "predictions.jsonl").read_bytes() == before
+    assert len(server.requests) == FRAMES
+    assert asking(server.url, more=("--max-new-tokens", "300", "--restart")) == 0
+    assert len(server.requests) == 2 * FRAMES
+
+
 def test_an_outage_stops_the_run_and_a_new_start_does_not_ask_twice(
     asking: Asking,
     replica: Callable[..., Replica],

@@ -21,6 +21,8 @@ def test_the_configurations_of_the_smoke_job_are_in_order(capsys) -> None:
     ("options", "words"),
     [
         (["--gate", f"{SMOKE} epoch=2"], "epoch is no key of Ultralytics: is epochs meant?"),
+        (["--gate", f"{SMOKE} batch=-1"], "batch is -1, expected a whole number of pictures"),
+        (["--gate", f"{SMOKE} batch=0.7"], "batch is 0.7, expected a whole number of pictures"),
         (["--gate", f"{SMOKE} device=97"], "device=97, and this machine has"),
         (["--gate", f"{SMOKE} pretrained=absent.pt"], "the weights absent.pt are not there"),
         (["--gate", SMOKE, "--tuning", f"{LORA} max_step=3"], "is max_steps meant?"),

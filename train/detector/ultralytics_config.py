@@ -18,6 +18,17 @@ LEAVES_OUT = {"fraction": 1.0, "classes": None}
 """Ultralytics keys that leave images or boxes out of the set, with the value that leaves none out.
 A gate is trained and compared on all of its set, whose manifest states what is in it."""
 
+IDLE = ("plots", "verbose", "profile", "save_period")
+"""Ultralytics keys that decide what is printed and kept, and not a weight."""
+
+REASONS = {
+    "yolo.epochs": "learning rate and mosaics follow the number of epochs to their end, so a "
+    "longer training differs from the first epoch on",
+    "yolo.workers": "each worker draws the changes of its own pictures, so their number decides "
+    "them",
+}
+"""Why a key decides the weights where that may surprise, for `Stage`."""
+
 IMGSZ = 640
 NMS_IOU = 0.7
 BATCH = 16
@@ -45,6 +56,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         is_number = type(defaults[key]) in (int, float)
         if is_number and type(value) not in (int, float):
             raise ConfigError(f"{key} is {shown(value)}, expected a number")
+    _demand_batch(config.get("batch", BATCH))
     for key, nothing in LEAVES_OUT.items():
         if config.get(key, nothing) != nothing:
             raise ConfigError(
@@ -58,6 +70,25 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(str(error)) from None
     _demand_model(str(config["model"]))
     return config
+
+
+def _demand_batch(batch: Any) -> None:
+    """Refuse a batch that Ultralytics would choose by the card's free memory.
+
+    It sets the learning from each picture, so a resumed run, or the same on another day, would be
+    another training; and the batch is not known where the gate is measured.
+    """
+    if type(batch) is not int or batch < 1:
+        raise ConfigError(
+            f"batch is {shown(batch)}, expected a whole number of pictures: one that Ultralytics "
+            "chooses by the free memory makes another training each time; make rehearse says "
+            "which is the largest that fits"
+        )
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that decide the weights."""
+    return {key: value for key, value in config.items() if key not in IDLE}
 
 
 def _demand_model(model: str) -> None:

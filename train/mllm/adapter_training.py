@@ -8,8 +8,11 @@ from typing import Any
 from dat_runtime.adapter import CONFIG, WEIGHTS, Adapter, read_adapter
 from dat_runtime.errors import ModelError
 from dat_runtime.files import read_json, write_atomically, write_json, write_yaml
-from train.mllm import model_card, preflight, tuning, upstream
+from train.mllm import model_card, preflight, same_run, tuning, upstream
 from train.mllm.run_settings import RunSettings
+
+CHECKPOINT = "checkpoint"
+"""Of a run that can be prolonged: its last one."""
 
 
 def make_adapter(
@@ -42,7 +45,21 @@ def make_adapter(
     write_atomically(folder / "README.md", model_card.lora_card(settings, adapter, report))
     write_yaml(folder / "config.yaml", dict(config))
     write_json(folder / "run.json", report)
+    if same_run.length(config):
+        tuning.last_checkpoint(work).replace(folder / CHECKPOINT)
     shutil.rmtree(work)
+
+
+def prolong(ended: Path, folder: Path) -> None:
+    """Let a run begin where a shorter one ended, unless it already went on from there."""
+    work, copied = folder / "work", folder / "copied"
+    if work.exists():
+        return
+    shutil.rmtree(copied, ignore_errors=True)
+    step = read_json(ended / CHECKPOINT / tuning.STATE)["global_step"]
+    shutil.copytree(ended / CHECKPOINT, copied / f"checkpoint-{step}")
+    shutil.copyfile(ended / tuning.STEPS, copied / tuning.STEPS)
+    copied.rename(work)
 
 
 def state_base(path: Path, settings: RunSettings) -> None:

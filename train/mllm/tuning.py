@@ -19,9 +19,9 @@ from typing import Any
 
 from dat_runtime import errors
 from dat_runtime.errors import DatError
-from dat_runtime.files import read_json, read_json_lines, write_atomically, write_yaml
+from dat_runtime.files import read_json, read_json_lines, write_atomically, write_json, write_yaml
 from dat_runtime.stage import ROOT, peak_memory_bytes
-from train.mllm import upstream
+from train.mllm import same_run, upstream
 from train.recipe.config_file import versions
 
 PATHS = ("model_name_or_path", "dataset_dir", "media_dir", "dataset", "output_dir")
@@ -32,6 +32,9 @@ TOOLS = ("llamafactory", "transformers", "peft", "torch")
 LOG = "train.log"
 STEPS = "trainer_log.jsonl"
 """LLaMA-Factory's: a line per logged step."""
+
+STATE = "trainer_state.json"
+"""Of a checkpoint: Transformers' step, epoch, and how often to log and to save."""
 
 POLL_SECONDS = 0.3
 PROGRESS_SECONDS = 5
@@ -50,9 +53,12 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in PATHS}
 
 
-def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """For a manifest: the configuration without paths, and the tools, which decide the result."""
-    return {"llamafactory": without_paths(config), "versions": versions(*TOOLS)}
+def recipe(config: Mapping[str, Any], length: Mapping[str, float]) -> dict[str, Any]:
+    """For a manifest: the keys that decide the result, but paths and length; and the tools."""
+    keys = same_run.deciding(without_paths(config))
+    if length:
+        keys = {key: value for key, value in keys.items() if key not in same_run.LENGTH}
+    return {"llamafactory": keys, "versions": versions(*TOOLS)}
 
 
 def run(
@@ -82,7 +88,9 @@ def run(
         DatError: the preflight refused the run.
     """
     config = {**config, "output_dir": str(work)}
-    checkpoint = _tidy(work)
+    checkpoint = _tidy(work, config)
+    if checkpoint is not None:
+        _take_steps_of(config, checkpoint)
     if checkpoint is not None and config["finetuning_type"] == "full":
         # Transformers 5.6 saves Qwen2.5-VL under other names than it resumes from, and goes on with
         # the weights it began with; loaded as a model, the checkpoint is translated.
@@ -142,7 +150,26 @@ def output_into(log: Path) -> Iterator[None]:
             os.close(saved)
 
 
-def _tidy(work: Path) -> Path | None:
+def _take_steps_of(config: Mapping[str, Any], checkpoint: Path) -> None:
+    """Let this start log and save when its configuration says: Transformers asks the checkpoint."""
+    path = checkpoint / STATE
+    given = {key: config[key] for key in ("logging_steps", "save_steps") if config.get(key, 0) >= 1}
+    write_json(path, {**read_json(path), **given})
+
+
+def last_checkpoint(work: Path) -> Path:
+    """The checkpoint of a training's last step.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    found = {int(path.name.rpartition("-")[2]): path for path in work.glob("checkpoint-*")}
+    if not found:
+        raise TrainingError(f"{work} holds no checkpoint")
+    return found[max(found)]
+
+
+def _tidy(work: Path, config: Mapping[str, Any]) -> Path | None:
     """Prepare `work` for LLaMA-Factory to begin, or to go on from the checkpoint returned.
 
     A finished run's last checkpoint goes too: resumed there, Transformers would train a step more.
@@ -150,7 +177,7 @@ def _tidy(work: Path) -> Path | None:
     work.mkdir(parents=True, exist_ok=True)
     last_step, last_checkpoint = 0, None
     for path in sorted(work.iterdir()):
-        step = _unfinished_step(path)
+        step = _unfinished_step(path, config)
         if step > last_step:
             last_step, last_checkpoint = step, path
         elif step == 0 and path.is_dir():
@@ -166,11 +193,11 @@ def _tidy(work: Path) -> Path | None:
     return last_checkpoint
 
 
-def _unfinished_step(path: Path) -> int:
+def _unfinished_step(path: Path, config: Mapping[str, Any]) -> int:
     """The step of a whole checkpoint with steps left to do; 0 for anything else."""
     with contextlib.suppress(DatError, KeyError, TypeError):
-        state = read_json(path / "trainer_state.json")  # Transformers writes it last
-        if state["global_step"] < state["max_steps"]:
+        state = read_json(path / STATE)  # Transformers writes it last
+        if not same_run.is_done(state, config):
             return int(state["global_step"])
     return 0
 

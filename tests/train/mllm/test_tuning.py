@@ -11,7 +11,7 @@ from train.mllm import tuning, upstream
 
 def test_the_recipe_of_a_manifest_holds_no_path():
     config = dict.fromkeys(tuning.PATHS, "/somewhere") | {"seed": 7}
-    recipe = tuning.recipe(config)
+    recipe = tuning.recipe(config, length={})
     assert recipe["llamafactory"] == {"seed": 7}
     assert recipe["versions"].keys() == {"llamafactory", "transformers", "peft", "torch"}
 
@@ -21,7 +21,7 @@ def write_checkpoint(work: Path, step: int, max_steps: int, whole: bool = True) 
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"")
     if whole:
-        state = {"global_step": step, "max_steps": max_steps}
+        state = {"global_step": step, "max_steps": max_steps, "epoch": step / 10}
         (folder / "trainer_state.json").write_text(json.dumps(state))
     return folder
 
@@ -34,7 +34,7 @@ def test_a_cut_off_run_goes_on_from_its_last_whole_checkpoint_with_the_log_up_to
     lines = [json.dumps({"current_steps": s, "loss": 1.0}) for s in (10, 20, 25)]
     (tmp_path / tuning.STEPS).write_text("\n".join([*lines, '{"curr']))
 
-    assert tuning._tidy(tmp_path) == last
+    assert tuning._tidy(tmp_path, {"max_steps": 50}) == last
 
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["checkpoint-20", "checkpoint-5", tuning.STEPS]
@@ -44,8 +44,18 @@ def test_a_cut_off_run_goes_on_from_its_last_whole_checkpoint_with_the_log_up_to
 def test_a_run_cut_off_after_its_last_step_repeats_its_end_and_trains_no_step_more(tmp_path):
     before = write_checkpoint(tmp_path, 40, 50)
     write_checkpoint(tmp_path, 50, 50)
-    assert tuning._tidy(tmp_path) == before
+    assert tuning._tidy(tmp_path, {"num_train_epochs": 5.0}) == before
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-40"]
+
+
+def test_what_was_the_last_step_is_not_when_the_run_is_prolonged(tmp_path):
+    ended = write_checkpoint(tmp_path, 50, 50)
+    assert tuning._tidy(tmp_path, {"max_steps": 51}) == ended
+    assert tuning._tidy(tmp_path, {"num_train_epochs": 6}) == ended
+    tuning._take_steps_of({"logging_steps": 3, "save_steps": 0.5}, ended)
+    state = json.loads((ended / tuning.STATE).read_text())
+    assert (state["logging_steps"], state["global_step"]) == (3, 50)
+    assert "save_steps" not in state
 
 
 def test_output_of_libraries_goes_into_the_log(tmp_path, capfd):
