@@ -28,9 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dat_runtime.command import command
 from dat_runtime.demo.recording import FRAME, read_recording
 from dat_runtime.edge.asking import Asking, Outcome
-from dat_runtime.edge.assess import AssessmentError, EndpointAssessor
+from dat_runtime.edge.assess import EndpointAssessor
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.source import read_frame
+from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import reports_errors
 from dat_runtime.event import Question, question
 

@@ -13,9 +13,10 @@ from dat_runtime.batch import read_batch
 from dat_runtime.cascade import Band, Decision, Routing
 from dat_runtime.demo.recording import FRAME, WAITING, Recording, read_recording
 from dat_runtime.draw import Image, size_of
-from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor, RecordedAssessor
+from dat_runtime.edge.assess import Assessor, EndpointAssessor, RecordedAssessor
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.source import read_frame
+from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import ConfigError, printable
 from dat_runtime.event import Event, Question, event_of, question
 from dat_runtime.files import write_atomically

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dat_runtime.edge.assess import AssessmentError, AssessmentRefused, Assessor
+from dat_runtime.edge.assess import Assessor
 from dat_runtime.edge.counts import Counts
+from dat_runtime.endpoint import AssessmentError, AssessmentRefused
 from dat_runtime.event import Question
 from dat_runtime.types import Size
 

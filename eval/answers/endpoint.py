@@ -9,13 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dat_runtime.edge.assess import (
-    AssessmentError,
-    AssessmentRefused,
-    EndpointAssessor,
-    without_userinfo,
-)
-from dat_runtime.edge.chat import Reply
+from dat_runtime.chat import Reply
+from dat_runtime.edge.assess import EndpointAssessor
+from dat_runtime.endpoint import AssessmentError, AssessmentRefused, without_userinfo
 from dat_runtime.errors import ConfigError
 from dat_runtime.fields import Rule, checked
 from dat_runtime.files import read_yaml

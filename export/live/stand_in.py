@@ -94,7 +94,7 @@ def mllm(album: Album) -> Iterator[str]:
 
 
 def _picture(request: dict[str, Any]) -> bytes:
-    """The image of a chat request (`dat_runtime.edge.chat`)."""
+    """The image of a chat request (`dat_runtime.chat`)."""
     parts = request["messages"][-1]["content"]
     url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
     return base64.b64decode(url.partition(",")[2])

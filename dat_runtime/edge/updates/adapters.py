@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.edge.assess import without_userinfo
 from dat_runtime.edge.node_settings import MllmSettings
+from dat_runtime.endpoint import without_userinfo
 from dat_runtime.errors import ConfigError, DatError, printable
 from dat_runtime.files import parse, read_text
 from dat_runtime.manifest import Manifest

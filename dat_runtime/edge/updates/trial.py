@@ -19,7 +19,7 @@ from typing import Any
 import dat_runtime
 from dat_runtime import gate, manifest
 from dat_runtime.draw import Image, is_too_long, size_of
-from dat_runtime.edge.assess import AssessmentError, Assessor, EndpointAssessor
+from dat_runtime.edge.assess import Assessor, EndpointAssessor
 from dat_runtime.edge.bundle import KIND
 from dat_runtime.edge.cameras.pictures import SUFFIXES
 from dat_runtime.edge.detector import YoloDetector
@@ -33,6 +33,7 @@ from dat_runtime.edge.updates.probation import (
     is_compliant,
     slower,
 )
+from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import ConfigError, DatError
 from dat_runtime.event import question
 from dat_runtime.fields import OBJECT, checked, whole

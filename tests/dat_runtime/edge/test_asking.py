@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from dat_runtime.edge.asking import Asking, Outcome
-from dat_runtime.edge.assess import AssessmentError, AssessmentRefused, EndpointAssessor
+from dat_runtime.edge.assess import EndpointAssessor
 from dat_runtime.edge.counts import Counts
+from dat_runtime.endpoint import AssessmentError, AssessmentRefused
 from dat_runtime.event import Question
 from dat_runtime.types import Size
 

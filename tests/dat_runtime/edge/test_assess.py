@@ -15,13 +15,8 @@ from typing import Any
 
 import pytest
 
-from dat_runtime.edge.assess import (
-    MAX_RESPONSE_BYTES,
-    AssessmentError,
-    AssessmentRefused,
-    EndpointAssessor,
-    RecordedAssessor,
-)
+from dat_runtime.edge.assess import EndpointAssessor, RecordedAssessor
+from dat_runtime.endpoint import MAX_RESPONSE_BYTES, AssessmentError, AssessmentRefused
 from dat_runtime.errors import DataError
 
 Answer = Callable[[BaseHTTPRequestHandler], None]

@@ -12,12 +12,12 @@ import pytest
 from dat_runtime.cascade import Band, Routing
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.asking import Asking
-from dat_runtime.edge.assess import AssessmentError
 from dat_runtime.edge.cameras.settings import CameraFrame
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node import BLIND, NO_MLLM, Gate, Node
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.settings import UplinkState
+from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event
 from dat_runtime.types import Box, Detection, Size

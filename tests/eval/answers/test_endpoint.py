@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dat_runtime.edge.assess import EndpointAssessor, Reply
+from dat_runtime.chat import Reply
+from dat_runtime.edge.assess import EndpointAssessor
 from dat_runtime.errors import ConfigError
 from dat_runtime.types import Size
 from eval.answers.asks import Ask

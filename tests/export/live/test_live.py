@@ -12,8 +12,8 @@ import av
 import httpx
 import numpy as np
 
+from dat_runtime.chat import read, request
 from dat_runtime.draw import boxed_image, encode_png, resize, size_of
-from dat_runtime.edge.chat import read, request
 from dat_runtime.schema import check
 from dat_runtime.types import Accident, Box, Size
 from export.live.scenes import FPS, SECONDS_EACH, Album, Still, write_video

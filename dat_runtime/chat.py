@@ -1,6 +1,6 @@
 """One question in the form of OpenAI's chat completions: what is sent, and what comes back.
 
-Values only. `assess.EndpointAssessor` sends them, and asks again where `Problem.passes` says so.
+Values only. `endpoint.Endpoint` sends them, and asks again where `Problem.passes` says so.
 """
 
 import base64

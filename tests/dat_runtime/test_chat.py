@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dat_runtime.edge.chat import Problem, Reply, read, retry_after
+from dat_runtime.chat import Problem, Reply, read, retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
