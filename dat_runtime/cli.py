@@ -189,6 +189,8 @@ def _verify(args: argparse.Namespace) -> int:
     gate, adapter = bundle.detector.settings, bundle.adapter
     versions = ", ".join(f"{name} {number}" for name, number in bundle.manifest.versions.items())
     print(f"bundle    {args.bundle}: complete, every file as its manifest states")
+    if bundle.not_fit is not None:
+        print(f"          NOT FIT FOR USE: {bundle.not_fit}")
     print(f"gate      {' and '.join(gate.names)}, {gate.imgsz} px, {gate.model} loads")
     print(f"routing   {_routing_words(gate.routing)}; boxes from {gate.keep:g}")
     print(

@@ -1,10 +1,15 @@
 """The bundle that is shipped to edge nodes: the gate, the adapter, and what they belong to.
 
-    python -m export.bundle --gate OUT/gate --adapter OUT/lora-boxed --base NAME --out OUT/bundle
+    python -m export.bundle --gate OUT/gate --adapter OUT/lora-boxed --base NAME \\
+        --proof OUT/proof-boxed --out OUT/bundle
 
 It holds gate, adapter, their settings and cards, and nothing else: no base model, nothing that
 executes. `dat-runtime verify OUT/bundle` checks it anywhere. A bundle that is there with a gate of
 another name is kept, unless --replace-gate is given.
+
+--proof names the folder in which eval.proof --answers judged this adapter and this gate. Without a
+verdict that they are fit for use nothing is made, unless --accept-untrained is given: the bundle
+then states that it is not fit for use, and every command that shows or installs it says so.
 """
 
 import re
@@ -17,14 +22,14 @@ from typing import Any
 from dat_runtime import adapter, manifest
 from dat_runtime.command import command
 from dat_runtime.draw import MIN_PIXELS
-from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, MOST_PIXELS, gate_files
+from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, MOST_PIXELS, NOT_FIT, gate_files
 from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.engines import model_files
 from dat_runtime.edge.gate_model.trial import Trial, check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
-from dat_runtime.errors import ConfigError, DataError, reports_errors
+from dat_runtime.errors import ConfigError, DataError, ModelError, reports_errors
 from dat_runtime.fields import checked, whole
-from dat_runtime.files import read_yaml, write_atomically
+from dat_runtime.files import read_json, read_yaml, write_atomically
 from dat_runtime.stage import Stage
 
 _PIXELS = {"image_max_pixels": whole(MIN_PIXELS, MOST_PIXELS)}
@@ -34,7 +39,7 @@ TRAINING = "config.yaml"
 README = """\
 # DAT bundle
 
-For edge nodes that run `dat-runtime`. Check it with `dat-runtime verify <this folder>`.
+{warning}For edge nodes that run `dat-runtime`. Check it with `dat-runtime verify <this folder>`.
 
 - `gate/`: the detector ({model}) and how its answers are used (`gate.json`).
 - `adapter/`: LoRA weights for {base}, revision {revision}; the base model is not in here.
@@ -73,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter", type=Path, required=True, help="folder made by train.lora")
     parser.add_argument("--base", required=True, help="the base model: its hub name or a folder")
     parser.add_argument("--cascade", type=Path, help="thresholds fitted by eval.cascade for --gate")
+    parser.add_argument("--proof", type=Path, help="of eval.proof --answers, for this adapter")
+    parser.add_argument(
+        "--accept-untrained", action="store_true", help="ship a rehearsal, which says so"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--replace-gate", action="store_true", help="though the bundle there has another gate"
@@ -80,8 +89,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.replace_gate:
         _demand_same_form(args.out, args.gate)
-    make_bundle(args.gate, args.adapter, args.base, args.out, args.cascade)
+    not_fit = _unfitness(args.proof, args.adapter, args.gate)
+    if not_fit is not None and not args.accept_untrained:
+        raise ModelError(
+            f"no bundle: {args.adapter} with {args.gate} is not fit for use: {not_fit}. "
+            "--accept-untrained ships a rehearsal, which says so"
+        )
+    make_bundle(args.gate, args.adapter, args.base, args.out, args.cascade, not_fit)
     return 0
+
+
+def _unfitness(proof: Path | None, lora: Path, gate: Path) -> str | None:
+    """Why adapter and gate are not fit for use, by their proof; `None`: they are.
+
+    Raises:
+        ManifestError: the proof was changed.
+        ConfigError: it is about another adapter or another gate.
+    """
+    if proof is None:
+        return "no proof was given (--proof, made by eval.proof --answers)"
+    if manifest.verify(proof, "proof").inputs.get("adapter") != manifest.digest(lora):
+        raise ConfigError(f"{proof} is about another adapter than {lora}: run eval.proof for it")
+    judged = read_json(proof / "proof.json").get("fitness")
+    if judged is None:
+        return "the proof judged no answers (eval.proof --answers)"
+    # An exported form was held to the gate that it was made from.
+    gates = (manifest.digest(gate), manifest.read(gate, "gate").inputs.get("gate"))
+    if judged["gate_digest"] and judged["gate_digest"] not in gates:
+        raise ConfigError(
+            f"{proof} is about answers that another gate guided than {gate}: make the instructions "
+            "with this one, and run the stages after them again"
+        )
+    return "; ".join(judged["reasons"]) or None
 
 
 def _demand_same_form(out: Path, gate: Path) -> None:
@@ -97,12 +136,18 @@ def _demand_same_form(out: Path, gate: Path) -> None:
 
 
 def make_bundle(
-    gate: Path, lora: Path, base_name: str, out: Path, cascade: Path | None = None
+    gate: Path,
+    lora: Path,
+    base_name: str,
+    out: Path,
+    cascade: Path | None = None,
+    not_fit: str | None = None,
 ) -> None:
     """Check that all parts belong together, and write the bundle unless it is there already.
 
     Args:
         cascade: its gate.json takes the place of the gate's own.
+        not_fit: why the bundle is a rehearsal only, which it then states.
 
     Raises:
         ManifestError: a folder is not what its manifest states.
@@ -132,6 +177,7 @@ def make_bundle(
             "revision": base.revision,
             "max_pixels": max_pixels,
             "gate": gate.resolve().name,
+            **({} if not_fit is None else {NOT_FIT: not_fit[:1000]}),
         },
         code=[__file__],
         versions=manifest.VERSIONS,
@@ -149,7 +195,7 @@ def make_bundle(
         if cascade is not None:
             shutil.copyfile(cascade / GATE_FILE, folder / "gate" / GATE_FILE)
         _copy(lora, ADAPTER_FILES, folder / "adapter")
-        write_atomically(folder / "README.md", _readme(base, max_pixels, settings.model))
+        write_atomically(folder / "README.md", _readme(base, max_pixels, settings.model, not_fit))
         # As a node will: what it would refuse is not shipped.
         detector = _tried(folder / "gate", settings)
         print(
@@ -157,6 +203,8 @@ def make_bundle(
             f"{tuned.parameters:,} parameters, for {tuned.base}",
             flush=True,
         )
+        if not_fit is not None:
+            print(f"[bundle] NOT FIT FOR USE: {not_fit}", flush=True)
 
 
 def _tried(gate: Path, settings: GateSettings) -> YoloDetector:
@@ -216,7 +264,7 @@ def _copy(source: Path, names: Sequence[str], target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def _readme(base: Base, max_pixels: int, model: str) -> str:
+def _readme(base: Base, max_pixels: int, model: str, not_fit: str | None) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in manifest.VERSIONS.items())
     return README.format(
         base=base.name,
@@ -224,6 +272,7 @@ def _readme(base: Base, max_pixels: int, model: str) -> str:
         versions=versions,
         max_pixels=f"{max_pixels:,}",
         model=" and ".join(f"`{name}`" for name in model_files(model)),
+        warning="" if not_fit is None else f"**Not fit for use**: {not_fit}.\n\n",
     )
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from dat_runtime import __version__
+from dat_runtime import __version__, manifest
 from dat_runtime.command import command
+from dat_runtime.edge.bundle import NOT_FIT
 from dat_runtime.edge.updates.offer import RUNTIME
 from dat_runtime.errors import ConfigError, reports_errors
 from export.repository import ceremony, releases, report
@@ -163,6 +164,9 @@ def _add(args: argparse.Namespace) -> int:
             rollout=args.rollout,
         )
         releases.add(store, release, args.bundle, terms)
+        not_fit = manifest.read(args.bundle).config.get(NOT_FIT)
+        if not_fit is not None:
+            print(f"[publish] {args.release} is NOT FIT FOR USE: {not_fit}")
         print(
             f"[publish] {args.release} is release {terms.release}: rank {terms.rank}, alpha "
             f"{terms.alpha:g}, {', '.join(terms.modules)}, for {terms.base}"

@@ -34,11 +34,15 @@ _MAX_TEXT_BYTES = 1 << 18
 _MAX_BYTES = {".onnx": 1 << 30, ".bin": 1 << 30, ".xml": 1 << 24, ".safetensors": 1 << 32}
 _FOLDERS = ("gate", "adapter")
 
+NOT_FIT = "not_fit_for_use"
+"""Key of the manifest's configuration: why a bundle is a rehearsal only. A fit one has none."""
+
 _CONFIG = {
     "base": MODEL_NAME,
     "revision": REVISION,
     "max_pixels": whole(MIN_PIXELS, MOST_PIXELS),
     "gate": text_like(r"[\w.-]{1,100}", "the name of a gate's folder"),
+    NOT_FIT: text_like(r"[ -~]{1,1000}", "up to 1,000 printable characters"),
 }
 _SHA256 = text_like(r"[0-9a-f]{64}", "a sha256")
 _PARTS = frozenset({"gate", "adapter", "base", "cascade"})
@@ -72,6 +76,7 @@ class Bundle:
         adapter: base model, rank and size of the adapter.
         max_pixels: the pixel limit of the images that the adapter was tuned on.
         sizes: bytes per file.
+        not_fit: why it is not fit for use; `None`: it is, as far as whoever made it knew.
     """
 
     manifest: manifest.Manifest
@@ -79,6 +84,7 @@ class Bundle:
     adapter: Adapter
     max_pixels: int
     sizes: dict[str, int]
+    not_fit: str | None = None
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -103,6 +109,7 @@ def open_bundle(folder: Path) -> Bundle:
         adapter=tuned,
         max_pixels=verified.config["max_pixels"],
         sizes=sizes,
+        not_fit=verified.config.get(NOT_FIT),
     )
 
 
@@ -115,7 +122,7 @@ def check_parts(folder: Path) -> tuple[manifest.Manifest, Adapter]:
     path = folder / manifest.NAME
     stated = manifest.read(folder, KIND)
     try:
-        config = checked(stated.config, _CONFIG, "config", ("gate",))
+        config = checked(stated.config, _CONFIG, "config", ("gate", NOT_FIT))
         checked(vars(stated), {"inputs": _INPUTS, "code": _SHA256}, "", further_keys=True)
     except ValueError as error:
         raise ManifestError(str(error), path) from None

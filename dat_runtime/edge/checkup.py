@@ -79,20 +79,25 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
         yield _reachable("mllm", mllm.url)
 
 
-def _tried(about: str, look: Callable[[], str]) -> Finding:
+def _tried(about: str, look: Callable[[], str | Finding]) -> Finding:
     try:
-        return Finding("ok", about, look())
+        found = look()
+        return found if isinstance(found, Finding) else Finding("ok", about, found)
     except (DatError, OSError) as error:
         return Finding("WRONG", about, str(error))
 
 
-def _bundle(settings: NodeSettings) -> str:
+def _bundle(settings: NodeSettings) -> Finding:
     versions = Versions(settings.bundle)
     current = versions.state().current
     bundle = open_bundle(settings.bundle if current is None else versions.folder_of(current))
     gate = bundle.detector.settings
     words = f"{' and '.join(gate.names)} at {gate.imgsz} px, adapter for {bundle.adapter.base}"
-    return words if current is None else f"{words}; installed as {current}"
+    if current is not None:
+        words += f"; installed as {current}"
+    if bundle.not_fit is None:
+        return Finding("ok", "bundle", words)
+    return Finding("note", "bundle", f"{words}. NOT FIT FOR USE: {bundle.not_fit}")
 
 
 def _updates(settings: NodeSettings) -> str:

@@ -1,5 +1,6 @@
 """How a running node is, asked from beside it (`dat-runtime edge status`)."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -7,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dat_runtime import manifest
+from dat_runtime.edge.bundle import NOT_FIT
 from dat_runtime.edge.metrics import address_of
 from dat_runtime.edge.node_file import read_node
 from dat_runtime.edge.updates.switch import State
 from dat_runtime.edge.updates.switch import as_json as as_json_of
 from dat_runtime.edge.updates.versions import Versions
-from dat_runtime.errors import ConfigError, DatError, printable
+from dat_runtime.errors import ConfigError, DatError, ManifestError, printable
 from dat_runtime.files import parse
 
 SECONDS = 5.0
@@ -49,7 +52,8 @@ def versions_status(path: Path, as_json: bool = False) -> int:
         DatError: settings or versions cannot be read.
     """
     settings = read_node(path)
-    state = Versions(settings.bundle).state()
+    versions = Versions(settings.bundle)
+    state = versions.state()
     told, words = None, "it has no `metrics: {listen: ...}` to be asked at"
     if settings.metrics is not None:
         try:
@@ -59,7 +63,11 @@ def versions_status(path: Path, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps({"versions": as_json_of(state), "node": told}))
     else:
-        for line in (*version_lines(state), *(lines(told) if told else [f"node      {words}"])):
+        unfit = _unfit(
+            settings.bundle if state.current is None else versions.folder_of(state.current)
+        )
+        node = lines(told) if told else [f"node      {words}"]
+        for line in (*version_lines(state), *unfit, *node):
             print(printable(line))
     is_silent = settings.metrics is not None and told is None
     is_blocked = state.looked is not None and state.looked.stale
@@ -87,6 +95,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"PROBLEM   {problem}"
     bundle = told["bundle"]
     yield f"bundle    {bundle['version']}{', on probation' if bundle['probation'] else ''}"
+    if bundle.get("not_fit"):  # a node of an earlier library says nothing of it
+        yield f"          NOT FIT FOR USE: {bundle['not_fit']}"
     if bundle["problem"]:
         yield f"          {bundle['problem']}"
     for name, state in told["cameras"].items():
@@ -109,6 +119,13 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"spool     {spool['bytes'] / 1e6:.1f} MB, {share:.0%} of what it may hold"
     for reason, number in sorted(told["dropped"].items()):
         yield f"dropped   {reason}: {number}"
+
+
+def _unfit(bundle: Path) -> Iterator[str]:
+    """That a bundle says of itself that it is not fit for use."""
+    with contextlib.suppress(ManifestError):  # what is wrong with it is not asked here
+        if not_fit := manifest.read(bundle).config.get(NOT_FIT):
+            yield f"          NOT FIT FOR USE: {not_fit}"
 
 
 def version_lines(state: State) -> Iterator[str]:

@@ -54,7 +54,7 @@ def hold(
     say(f"{form.name} answers")
     report: dict[str, Any] = {"samples": [question.ask.id for question in questions]}
     if (form / ANSWERS).is_file():
-        texts = _answers(form, questions)
+        texts = answers_in(form, questions)
     else:
         formed, tolerance = _perform(form, base, revision, questions)
         report["agreement"] = demand_agreement(
@@ -81,8 +81,12 @@ def _perform(
     return performance(load(str(form), None, None), questions), MERGED
 
 
-def _answers(form: Path, questions: Sequence[Question]) -> list[str | None]:
-    """The answers of a served form, in pixels of the images that were sent."""
+def answers_in(form: Path, questions: Sequence[Question]) -> list[str | None]:
+    """The answers that eval.predict left in a folder, in pixels of the images that were sent.
+
+    Raises:
+        DataError: there is none about one of the questions.
+    """
     given = {}
     for _, record in read_json_lines(form / ANSWERS):
         given[record.get("image_id")] = record.get("model_text", record.get("text"))

@@ -14,6 +14,7 @@ from eval.proving.demands import (
     demand_better,
     demand_change,
 )
+from eval.understanding.trivial import NAMES
 
 BATCH = 8
 
@@ -87,6 +88,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     """The proof in a few lines for a person."""
     loss, merged, example = report["loss"], report["merged"], report["example"]
     gain = loss["difference"]
+    judged = report.get("fitness")
     moved = []
     for name, values in report["answers"].items():
         moved.append(f"{name} {_number(values['base'])} -> {_number(values['adapted'])}")
@@ -99,7 +101,16 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"{example['sample']} true    {example['true']}",
         f"{example['sample']} base    {example['base']}",
         f"{example['sample']} adapted {example['adapted']}",
+        *([] if judged is None else fitness_lines(judged)),
     ]
+
+
+def fitness_lines(judged: Mapping[str, Any]) -> list[str]:
+    """Whether it is fit for use, for a person."""
+    if judged["reasons"]:
+        return [f"NOT FIT FOR USE: {reason}" for reason in judged["reasons"]]
+    names = ", ".join(NAMES[name].lower() for name in judged["against"])
+    return [f"better than {names} on {judged['frames']} validation frames"]
 
 
 def _number(value: float | None) -> str:

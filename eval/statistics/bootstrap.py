@@ -77,6 +77,19 @@ def mean_interval(values: Floats) -> Interval:
     return interval(float(values.mean()), resampled)
 
 
+def rate_interval(hits: int, of: int) -> Interval:
+    """A rate with its exact binomial interval (Clopper-Pearson).
+
+    For rates near 0 or 1, where every resample is alike and a bootstrap interval has no width.
+    """
+    from scipy.stats import binomtest
+
+    if of == 0:
+        return Interval(None, None, None)
+    low, high = binomtest(hits, of).proportion_ci()
+    return Interval(hits / of, float(low), float(high))
+
+
 def resampled_sums(quantities: Floats, resamples: int = RESAMPLES) -> Floats:
     """The sums of each frame's quantities over the frames of each resample: (resamples, k).
 

@@ -101,6 +101,12 @@ def _training_frames(instructions: Path) -> list[Frame]:
     return []
 
 
+def training_counts(instructions: Path) -> tuple[int, int]:
+    """How many frames the training part has, and how many of them have an accident."""
+    frames = _training_frames(instructions)
+    return len(frames), sum(bool(frame.accidents) for frame in frames)
+
+
 def _by_gate(instructions: Path, part: str) -> tuple[dict[str, str], dict[str, Size]] | None:
     """The prompt of each boxed frame and the size of its image; `None` without a gate's boxes."""
     path = part_file(instructions, "boxed", part)

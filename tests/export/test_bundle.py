@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,23 @@ import pytest
 from dat_runtime.cascade import Band, Logistic, Routing
 from dat_runtime.edge.bundle import bundle_files, open_bundle
 from dat_runtime.edge.settings import GateSettings
+from dat_runtime.manifest import digest
 from dat_runtime.stage import Stage
 from export.bundle import main
+
+
+def proof(gate: Path, adapter: Path, out: Path, *reasons: str) -> Path:
+    """As eval.proof --answers leaves it; without reasons the two are fit for use."""
+    judged = {"gate_digest": digest(gate), "reasons": reasons}
+    with Stage(out, kind="proof", inputs={"adapter": adapter}, config={}) as folder:
+        (folder / "proof.json").write_text(json.dumps({"fitness": judged}))
+    return out
 
 
 def arguments(gate: Path, adapter: Path, base: object, out: Path) -> list[str]:
     return [
         *("--gate", str(gate), "--adapter", str(adapter)),
+        *("--proof", str(proof(gate, adapter, adapter.with_name("proof")))),
         *("--base", str(base), "--out", str(out)),
     ]
 
@@ -25,6 +36,59 @@ def test_a_bundle_opens_and_holds_only_what_a_node_needs(bundle_folder: Path) ->
     assert found == bundle_files("gate.onnx") | {"manifest.json"}
     assert bundle.max_pixels == 12544
     assert (bundle.adapter.base, bundle.adapter.rank, bundle.adapter.tensors) == ("base", 2, 2)
+
+
+def test_what_is_not_proved_fit_makes_no_bundle_but_a_rehearsal(
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lora, out = make_lora(), tmp_path / "bundle"
+    given = arguments(gate_folder, lora, base_folder, out)
+    unfit = proof(gate_folder, lora, tmp_path / "unfit", "never an alert does as well", "no gate")
+    judged_none = tmp_path / "none"
+    with Stage(judged_none, kind="proof", inputs={"adapter": lora}, config={}) as folder:
+        (folder / "proof.json").write_text("{}")
+    at = given.index("--proof")
+    for words, other in (
+        ("not fit for use: never an alert does as well; no gate", ["--proof", str(unfit)]),
+        ("not fit for use: the proof judged no answers", ["--proof", str(judged_none)]),
+        ("not fit for use: no proof was given", []),
+    ):
+        changed = [*given[:at], *other, *given[at + 2 :]]
+        assert main(changed) == 1
+        assert words in capsys.readouterr().err
+        assert not out.exists()
+        assert main([*changed, "--accept-untrained"]) == 0
+        assert words.partition(": ")[2] in (open_bundle(out).not_fit or "")
+        shutil.rmtree(out)
+    assert main([*given, "--accept-untrained"]) == 0
+    assert open_bundle(out).not_fit is None
+
+
+def test_a_proof_of_another_adapter_or_gate_ships_nothing(
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = arguments(gate_folder, make_lora(), base_folder, tmp_path / "bundle")
+    lora = make_lora(**{"README.md": "# Another\n"})
+    assert main(given) == 1
+    assert f"is about another adapter than {lora}" in capsys.readouterr().err
+    proof(base_folder, lora, tmp_path / "proof")  # guided by whatever is in that folder
+    assert main(given) == 1
+    assert "another gate guided" in capsys.readouterr().err
+    exported = tmp_path / "gate-int8"
+    with Stage(exported, kind="gate", inputs={"gate": gate_folder}, config={}) as folder:
+        for name in ("gate.json", "gate.onnx"):
+            (folder / name).write_bytes((gate_folder / name).read_bytes())
+    proof(gate_folder, lora, tmp_path / "proof")
+    given[given.index("--gate") + 1] = str(exported)
+    assert main(given) == 0
 
 
 def test_no_path_of_the_machine_is_left_in_a_bundle(bundle_folder: Path, tmp_path: Path) -> None:

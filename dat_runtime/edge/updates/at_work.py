@@ -25,6 +25,7 @@ class AtWork:
     Attributes:
         model: the name to ask at the MLLM's server; `None` where nothing is asked there.
         assessor: of that name, or of the recorded answer; `None`: there is no MLLM.
+        not_fit: why the bundle is not fit for use, where it says so.
         is_served: whether the server has the adapter, as far as is known: one that takes none while
             it runs has to be started again first.
     """
@@ -35,6 +36,7 @@ class AtWork:
     model: str | None
     assessor: Assessor | None
     is_served: bool = True
+    not_fit: str | None = None
 
 
 def open_version(folder: Path, settings: NodeSettings, state: State) -> AtWork:
@@ -47,9 +49,13 @@ def open_version(folder: Path, settings: NodeSettings, state: State) -> AtWork:
     adapter = adapter_of(bundle.manifest)
     mllm = settings.mllm
     version = version_of(folder)
+    not_fit = bundle.not_fit
+    if not_fit is not None:
+        log.warning("version %s is NOT FIT FOR USE: %s", version, not_fit)
     if mllm is None or mllm.url is None:
         asked = None if mllm is None else assessor(mllm, None)
-        return AtWork(version, adapter, gate_of(bundle, version, mllm, None), None, asked)
+        gate = gate_of(bundle, version, mllm, None)
+        return AtWork(version, adapter, gate, None, asked, not_fit=not_fit)
     # Before anything is installed, the server has what node.yaml names.
     model = mllm.model if state.current is None else name_of(mllm, adapter, state.served)
     return AtWork(
@@ -59,6 +65,7 @@ def open_version(folder: Path, settings: NodeSettings, state: State) -> AtWork:
         model,
         assessor(mllm, model),
         mllm.restart is None or state.current is None or adapter == state.served,
+        not_fit,
     )
 
 

@@ -95,6 +95,7 @@ class Follower:
         looked = state.looked
         return {
             "version": self._at_work.version,
+            "not_fit": self._at_work.not_fit,
             "model": self._at_work.model,
             "previous": state.previous,
             "probation": state.probation is not None,

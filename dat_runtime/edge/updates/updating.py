@@ -124,6 +124,8 @@ def _checked(settings: NodeSettings, versions: Versions, coming: Coming) -> str 
         bundle = open_bundle(coming.folder)
     except (ManifestError, ModelError) as error:
         raise _blocked(versions, version, str(error)) from None
+    if bundle.not_fit is not None:
+        say(f"warning   {version} is NOT FIT FOR USE: {bundle.not_fit}")
     words = None
     if coming.offer is not None:
         words = compatibility.broken_promise(coming.offer.terms, bundle)

@@ -121,6 +121,12 @@ def test_a_verified_bundle_has_its_gate_ready(bundle_folder: Path) -> None:
             "max_pixels is 1, expected a whole",
         ),
         (lambda b: change_manifest(b, config={"max_pixels": 10**9}), "max_pixels is 1000000000"),
+        (lambda b: change_manifest(b, config={"not_fit_for_use": "a\nb"}), "not_fit_for_use is 'a"),
+        (
+            lambda b: change_manifest(b, config={"not_fit_for_use": "a" * 1001}),
+            "not_fit_for_use is",
+        ),
+        (lambda b: change_manifest(b, config={"not_fit_for_use": None}), "not_fit_for_use is None"),
         (
             lambda b: change_manifest(b, config={"base": "../x"}),
             "base is '../x', expected a model's",
