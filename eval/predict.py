@@ -110,7 +110,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batch-size", type=int, default=16, help="frames at once, at each endpoint (16)")
     add("--max-new-tokens", type=int, help="most tokens of an answer (default: as many as the "
         "longest true answer has bytes, about twice its tokens)")  # fmt: skip
-    add("--constrained", action="store_true", help="let the answer schema constrain decoding")
+    add("--constrained", nargs="?", const="schema", choices=("schema", "rules"),
+        help="let the answer schema constrain decoding, or the rules too (models here only)")  # fmt: skip
     add("--shard", type=parse_shard, default=(1, 1), metavar="PART/PARTS",
         help="one part of the frames, such as 1/4")  # fmt: skip
     add("--ask-missing", action="store_true", help="ask again where a complete run has no answer")
@@ -121,6 +122,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         raise ConfigError("--endpoint serves its own adapter: name it with --model")
     if args.settings and not args.endpoint:
         raise ConfigError("--settings belong to an endpoint: name it with --endpoint")
+    if args.endpoint and args.constrained == "rules":
+        raise ConfigError("no server is told the rules: --constrained rules is for a model here")
     if args.batch_size < 1 or (args.max_new_tokens is not None and args.max_new_tokens < 1):
         raise ConfigError("--batch-size and --max-new-tokens must be at least 1")
     return args
