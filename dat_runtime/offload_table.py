@@ -177,14 +177,14 @@ class RecentBandwidth:
 
     @property
     def value(self) -> float:
-        """Bytes per second: the quantile, on a straight line between the two nearest samples."""
+        """Bytes per second: the least sample that so large a part of them does not exceed.
+
+        No line is drawn between samples: when a link breaks down, the first low one counts in full.
+        """
         if not self._samples:
             return self._initial
         ordered = sorted(self._samples)
-        place = self._quantile * (len(ordered) - 1)
-        below = math.floor(place)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+        return ordered[max(0, math.ceil(self._quantile * len(ordered)) - 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,20 +134,28 @@ def test_the_controller_counts_on_a_low_quantile_of_the_last_eight() -> None:
     assert recent.value == 70.0
     for sample in (80, 10, 60, 20, 50, 30, 40):
         recent.add(sample)
-    assert recent.value == pytest.approx(17.0)  # 0.7 of the way from 10 to 20
-    recent.add(90)  # 70 is forgotten
-    assert recent.value == pytest.approx(17.0)
-    for _ in range(2):
-        recent.add(0)  # 80 and 10 are
+    assert recent.value == 10.0
+    for sample in (90, 90, 90):  # 70, 80 and 10 are forgotten
+        recent.add(sample)
+    assert recent.value == 20.0
+    recent.add(0)
     assert recent.value == 0.0
 
 
-@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=20))
-def test_the_quantile_is_numpys(samples: list[float]) -> None:
-    recent = RecentBandwidth(1.0)
+def test_a_link_that_breaks_down_counts_at_once() -> None:
+    recent = RecentBandwidth(50.0)
+    for _ in range(8):
+        recent.add(50.0)
+    recent.add(3.0)
+    assert recent.value == 3.0
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=20), st.sampled_from([0.0, 0.1, 0.25, 1.0]))
+def test_the_quantile_is_numpys(samples: list[float], quantile: float) -> None:
+    recent = RecentBandwidth(1.0, quantile=quantile)
     for sample in samples:
         recent.add(sample)
-    assert recent.value == pytest.approx(np.quantile(samples[-8:], 0.1), rel=1e-12)
+    assert recent.value == np.quantile(samples[-8:], quantile, method="inverted_cdf")
 
 
 def test_what_is_no_bandwidth_is_refused() -> None:
