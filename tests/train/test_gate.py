@@ -108,21 +108,21 @@ def test_a_run_that_is_killed_gives_the_model_of_one_that_was_not(
 ) -> None:
     for name in ("PYTEST_CURRENT_TEST", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)  # Ultralytics logs nothing in a test
-    data, config = write_data(tmp_path / "data"), write_config(tmp_path / "c.yaml")
+    data, config = write_data(tmp_path / "data"), write_config(tmp_path / "c.yaml", epochs=3)
     logged = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run([*command(data, config, whole), "--wandb"], env=logged, check=True)
     arguments = command(data, config, cut)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        while not running.stdout.readline().startswith("[gate] epoch 1/2"):
+        while not running.stdout.readline().startswith("[gate] epoch 2/3"):
             assert running.poll() is None
         running.kill()
     assert not cut.exists()
     again = subprocess.run(
         command(data, config, cut), stdout=subprocess.PIPE, text=True, check=True
     )
-    assert "going on after epoch 1/2" in again.stdout
+    assert "going on after epoch 1/3" in again.stdout  # the checkpoint of less than a minute ago
     assert (cut / "gate.onnx").read_bytes() == (whole / "gate.onnx").read_bytes()
     (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     content = run.read_bytes()

@@ -1,8 +1,9 @@
 """The callbacks of `train.gate` in Ultralytics' training: progress, refused drops, exact resume.
 
 Ultralytics' own `last.pt` holds halved EMA weights and no state of the random generators, so a run
-resumed from it ends elsewhere. Here every epoch is seeded by its number, and the checkpoint holds
-the full state, so a run that was cut off ends with the weights of one that was not.
+resumed from it ends elsewhere. Here an epoch's batches follow from its number (`stream`), and the
+checkpoint holds the full state, so a run that was cut off ends with the weights of one that was
+not. It is written at most once a minute (`trainer`): what came after it is done again.
 
 On several GPUs Ultralytics starts a process for each and pickles the callbacks into it: every one
 restores the same checkpoint, the first alone writes and prints, and the process that started them
@@ -35,6 +36,7 @@ class Epochs:
         self.boxes = boxes
         self._seconds = 0.0
         self._started = 0.0
+        self._is_over = False
 
     @property
     def _cost(self) -> Path:
@@ -50,6 +52,7 @@ class Epochs:
         model.add_callback("on_train_epoch_start", self.seed)
         model.add_callback("on_model_save", self.save)
         model.add_callback("on_fit_epoch_end", self.report)
+        model.add_callback("on_train_end", self.finish)
 
     def begin(self, trainer: Any) -> None:
         """Check what Ultralytics loaded, and go on from the checkpoint if there is one."""
@@ -71,7 +74,10 @@ class Epochs:
         self._started = time.monotonic() - self._seconds
 
     def seed(self, trainer: Any) -> None:
-        """Make the epoch depend on its number and the weights alone."""
+        """Make the epoch depend on its number and the weights alone.
+
+        Its pictures have seeds of their own; these are for what the model draws.
+        """
         import numpy as np
         import torch
 
@@ -83,21 +89,23 @@ class Epochs:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        loader = trainer.train_loader
-        loader.generator.manual_seed(seed)
-        loader.reset()
-        _forget_recent(loader.dataset)
+        trainer.train_loader.go_to(trainer.epoch)
 
     def save(self, trainer: Any) -> None:
-        """Write the checkpoint of a finished epoch; the last one needs none."""
+        """Write the checkpoint of a finished epoch if one is due; the last epoch needs none."""
+        if trainer.stop or not trainer.checkpoints.is_due():
+            return
+        with trainer.checkpoints.written():
+            self._write(trainer)
+
+    def _write(self, trainer: Any) -> None:
         import torch
 
-        if trainer.epoch + 1 >= trainer.epochs:
-            return
         # Ultralytics writes these as it goes; a resumed run has to go on with the same content.
+        # Its last.pt is written by the first epoch after a start, before anything reads it.
         files = {
             path.relative_to(trainer.save_dir).as_posix(): path.read_bytes()
-            for path in (trainer.csv, trainer.best, trainer.last)
+            for path in (trainer.csv, trainer.best)
             if path.is_file()
         }
         state = {
@@ -110,6 +118,7 @@ class Epochs:
             "scaler": trainer.scaler.state_dict(),
             "best_fitness": trainer.best_fitness,
             "stopper": (trainer.stopper.best_fitness, trainer.stopper.best_epoch),
+            "workers": trainer.train_loader.dataset.stream.workers,
             "files": files,
         }
         buffer = io.BytesIO()
@@ -131,19 +140,25 @@ class Epochs:
         trainer.scaler.load_state_dict(state["scaler"])
         trainer.best_fitness = state["best_fitness"]
         trainer.stopper.best_fitness, trainer.stopper.best_epoch = state["stopper"]
+        # Mosaics are drawn from what one worker had: as many as at the start, though others work.
+        trainer.train_loader.dataset.stream.workers = state["workers"]
         trainer.start_epoch = state["epoch"] + 1
         trainer.scheduler.last_epoch = trainer.start_epoch - 1
+        _restore_criterion(_bare(trainer.model), trainer.start_epoch)
         self._seconds = state["seconds"]
         _say(f"[gate] going on after epoch {trainer.start_epoch}/{trainer.epochs}")
 
-    def report(self, trainer: Any) -> None:
-        """Print the epoch in one line (Ultralytics calls this once more after the last)."""
-        if not _is_first():
-            return
+    def finish(self, trainer: Any) -> None:
+        """State what the training took, for `cost`: on several GPUs it runs in another process."""
         seconds = time.monotonic() - self._started
         write_json(self._cost, {"train_seconds": round(seconds, 1), **_peak_cuda()})
-        if trainer.epoch >= trainer.epochs:
+
+    def report(self, trainer: Any) -> None:
+        """Print the epoch in one line (Ultralytics calls this once more after the last)."""
+        if not _is_first() or self._is_over:
             return
+        self._is_over = trainer.stop
+        seconds = time.monotonic() - self._started
         losses = " ".join(f"{name} {float(loss):.2f}" for name, loss in _losses(trainer).items())
         line = f"[gate] epoch {trainer.epoch + 1}/{trainer.epochs}  {losses}"
         if trainer.args.val or trainer.epoch + 1 == trainer.epochs:
@@ -196,14 +211,13 @@ def refuse_drops(split: str, labels: list[dict[str, Any]], expected: Mapping[str
             )
 
 
-def _forget_recent(dataset: Any) -> None:
-    """Empty the buffer of recent images from which mosaics are drawn: it outlives an epoch.
-
-    A resumed run begins without it, so one that was not cut off has to as well.
-    """
-    for index in dataset.buffer:
-        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
-    dataset.buffer.clear()
+def _restore_criterion(model: Any, epochs: int) -> None:
+    """The loss of a detector without NMS, such as YOLO26, shifts its weights after each epoch."""
+    criterion = model.init_criterion()
+    if hasattr(criterion, "update"):
+        criterion.updates = epochs - 1
+        criterion.update()
+        model.criterion = criterion
 
 
 def _bare(model: Any) -> Any:

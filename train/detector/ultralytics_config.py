@@ -14,18 +14,27 @@ from train.recipe.upstream_keys import demand_known, folder_of, ultralytics_defa
 OURS = {"data", "project", "name", "exist_ok", "resume", "save_dir", "task", "mode"}
 """Ultralytics keys that a configuration may not set: the paths are ours, the task is fixed."""
 
-LEAVES_OUT = {"fraction": 1.0, "classes": None}
-"""Ultralytics keys that leave images or boxes out of the set, with the value that leaves none out.
-A gate is trained and compared on all of its set, whose manifest states what is in it."""
+_PART = (
+    "would leave a part of the set out: take it out of the configuration and prepare a set of what "
+    "you want (data.prep.build --classes)"
+)
+HARMLESS = {
+    "fraction": (1.0, _PART),
+    "classes": (None, _PART),
+    "time": (None, "would end the training by the clock, so no two were alike: state epochs"),
+    "save": (True, "would keep no weights, and nothing to go on from after an interruption"),
+    "save_period": (-1, "would keep copies in a folder that is removed at the end: take it out"),
+}
+"""Ultralytics keys of which one value is taken, and why not another. A gate is trained and compared
+on all of its set, whose manifest states what is in it, and the same again is the same gate."""
 
-IDLE = ("plots", "verbose", "profile", "save_period")
-"""Ultralytics keys that decide what is printed and kept, and not a weight."""
+IDLE = ("plots", "verbose", "profile", "workers")
+"""Ultralytics keys that decide what is printed and how fast, and not a weight. On a card the number
+of workers decides which pictures share a mosaic; a run that goes on keeps to that of its start."""
 
 REASONS = {
     "yolo.epochs": "learning rate and mosaics follow the number of epochs to their end, so a "
     "longer training differs from the first epoch on",
-    "yolo.workers": "each worker draws the changes of its own pictures, so their number decides "
-    "them",
 }
 """Why a key decides the weights where that may surprise, for `Stage`."""
 
@@ -57,12 +66,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if is_number and type(value) not in (int, float):
             raise ConfigError(f"{key} is {shown(value)}, expected a number")
     _demand_batch(config.get("batch", BATCH))
-    for key, nothing in LEAVES_OUT.items():
-        if config.get(key, nothing) != nothing:
-            raise ConfigError(
-                f"{key}={config[key]} would leave a part of the set out: take it out of the "
-                "configuration and prepare a set of what you want (data.prep.build --classes)"
-            )
+    for key, (harmless, reason) in HARMLESS.items():
+        if config.get(key, harmless) != harmless:
+            raise ConfigError(f"{key}={config[key]} {reason}")
     config.setdefault("imgsz", IMGSZ)
     try:
         checked(config, _IN_GATE_JSON, "", optional_keys=("iou",), further_keys=True)

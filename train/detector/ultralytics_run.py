@@ -84,6 +84,8 @@ def train(
         return dict(read_json(record))
     from ultralytics import YOLO, settings
 
+    from train.detector.trainer import GateTrainer
+
     settings.update({name: False for name in OTHER_LOGGERS if name in settings})
     settings.update({"wandb": wandb})
     check_keys(config)
@@ -92,7 +94,14 @@ def train(
     if wandb:
         log_to_wandb(model, folder.name.removesuffix(".partial"))
     keys = {key: value for key, value in config.items() if key != "model"}
-    model.train(data=str(data), project=str(data.parent.parent), name="run", exist_ok=True, **keys)
+    model.train(
+        trainer=GateTrainer,
+        data=str(data),
+        project=str(data.parent.parent),
+        name="run",
+        exist_ok=True,
+        **keys,
+    )
     training = {
         "images": {split: len(boxes) for split, boxes in epochs.boxes.items()},
         "boxes": {split: sum(boxes.values()) for split, boxes in epochs.boxes.items()},

@@ -7,6 +7,7 @@ import pytest
 
 from dat_runtime.errors import DataError
 from train.detector.callbacks import Epochs, refuse_drops
+from train.detector.stream import Stream
 
 
 def test_an_image_or_a_box_that_ultralytics_left_out_is_an_error() -> None:
@@ -23,6 +24,7 @@ import sys
 sys.path = {path!r}
 from ultralytics.utils.patches import torch_load
 state = torch_load({state!r}, map_location="cpu")
+print("=", state["trainer"].__module__, state["trainer"].__name__)
 for event in ("on_pretrain_routine_end", "on_train_epoch_start", "on_model_save"):
     callback = state["callbacks"][event][-1]
     print("=", type(callback.__self__).__module__, callback.__name__, callback.__self__.boxes)
@@ -40,31 +42,42 @@ def test_the_callbacks_reach_the_processes_of_several_gpus(
     from ultralytics.utils import dist
     from ultralytics.utils.callbacks import get_default_callbacks
 
+    from train.detector.trainer import GateTrainer
+
     monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
     callbacks = get_default_callbacks()
     trained = SimpleNamespace(add_callback=lambda event, call: callbacks[event].append(call))
     Epochs(tmp_path / "checkpoint.pt", {"train": {"a": 2}}).register(trained)
-    trainer = SimpleNamespace(args=SimpleNamespace(), model="yolo12n.yaml", callbacks=callbacks)
+    trainer = object.__new__(GateTrainer)
+    vars(trainer).update(args=SimpleNamespace(), model="yolo12n.yaml", callbacks=callbacks)
     state = Path(dist.generate_ddp_file(trainer)).with_suffix(".pt")
     child = CHILD.format(path=sys.path, state=str(state))
     run = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
     assert [line for line in run.stdout.splitlines() if line.startswith("=")] == [
-        f"= train.detector.callbacks {name} {{'train': {{'a': 2}}}}"
-        for name in ("begin", "seed", "save")
+        "= train.detector.trainer GateTrainer",
+        *(
+            f"= train.detector.callbacks {name} {{'train': {{'a': 2}}}}"
+            for name in ("begin", "seed", "save")
+        ),
     ], run.stderr
 
 
 @pytest.mark.slow
-def test_of_several_processes_the_first_alone_prints_and_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_several_processes_the_first_alone_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from types import SimpleNamespace
 
-    trainer = SimpleNamespace(epoch=1, epochs=1)
-    for rank, writes in (("1", False), ("0", True)):
+    trainer = SimpleNamespace(
+        epoch=0, epochs=2, stop=True, tloss=None, args=SimpleNamespace(val=False), metrics={}
+    )
+    for rank, lines in (("1", 0), ("0", 1)):
         monkeypatch.setenv("RANK", rank)
-        Epochs(tmp_path / "checkpoint.pt", {}).report(trainer)
-        assert (tmp_path / "cost.json").is_file() == writes
+        epochs = Epochs(tmp_path / "checkpoint.pt", {})
+        epochs.report(trainer)
+        trainer.epoch += 1
+        epochs.report(trainer)  # as Ultralytics does once more after a stop
+        assert capfd.readouterr().out.count("[gate] epoch") == lines
 
 
 def trainer_of(folder: Path, fitness: float, best_epoch: int) -> Any:
@@ -73,14 +86,19 @@ def trainer_of(folder: Path, fitness: float, best_epoch: int) -> Any:
 
     import torch
 
+    from train.detector.trainer import Checkpoints
+
     def loader() -> Any:
-        return SimpleNamespace(dataset=SimpleNamespace(labels=[]))
+        dataset = SimpleNamespace(labels=[], stream=Stream(pictures=8, batch=2, seed=0))
+        return SimpleNamespace(dataset=dataset)
 
     model = torch.nn.Linear(2, 2)
+    model.init_criterion = object
     return SimpleNamespace(
         args=SimpleNamespace(single_cls=False),
         best=folder / "best.pt",
         best_fitness=fitness,
+        checkpoints=Checkpoints(),
         csv=folder / "results.csv",
         device=torch.device("cpu"),
         ema=SimpleNamespace(ema=torch.nn.Linear(2, 2), updates=best_epoch),
@@ -93,6 +111,7 @@ def trainer_of(folder: Path, fitness: float, best_epoch: int) -> Any:
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         scheduler=SimpleNamespace(last_epoch=0),
         start_epoch=0,
+        stop=False,
         stopper=SimpleNamespace(best_fitness=fitness, best_epoch=best_epoch),
         test_loader=loader(),
         train_loader=loader(),

@@ -1,0 +1,91 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.detector.tiny_gate import TINY, write_data
+from train.detector import dataset
+
+FRAMES, BATCH = 24, 4
+BATCHES = FRAMES // BATCH
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frames")
+    data = write_data(folder / "data", frames=FRAMES)
+    return dataset.link_data(data, folder / "linked", dataset.count_boxes(data)).parent
+
+
+def loader(linked: Path, workers: int, drawn_for: int) -> Any:
+    """As the trainer makes it; mosaics are drawn as for `drawn_for` workers."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.build import build_dataloader
+    from ultralytics.utils.torch_utils import init_seeds
+
+    from train.detector.repeatable import EpochLoader, RepeatableDataset
+    from train.detector.stream import Stream
+
+    init_seeds(workers)  # what came before decides nothing
+    frames = RepeatableDataset(
+        img_path=str(linked / "images" / "train"),
+        imgsz=64,
+        batch_size=1,  # so that 7 of the 24 pictures are kept in memory
+        hyp=get_cfg(overrides=TINY | {"mixup": 0.5}),
+        data={"names": {0: "a", 1: "b"}},
+    )
+    frames.stream = Stream(FRAMES, BATCH, seed=1, workers=drawn_for)
+    return EpochLoader(build_dataloader(frames, BATCH, workers, device="cpu"), FRAMES)
+
+
+def epoch_of(made: Any, epoch: int) -> list[Any]:
+    made.go_to(epoch)
+    return [(batch["im_file"], batch["bboxes"].tolist(), batch["img"].clone()) for batch in made]
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) == BATCHES and all(
+        a[:2] == b[:2] and bool((a[2] == b[2]).all()) for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drawn_for", [1, 2])
+def test_an_epoch_has_the_same_batches_whatever_came_before_and_whoever_makes_them(
+    linked: Path, drawn_for: int
+) -> None:
+    alone, workers = (loader(linked, count, drawn_for) for count in (0, 2))
+    unbroken = [epoch_of(alone, epoch) for epoch in range(3)]
+    assert same(epoch_of(workers, 0), unbroken[0])
+    pids = [worker.pid for worker in workers.iterator._workers]
+    assert same(epoch_of(workers, 1), unbroken[1])
+    assert [worker.pid for worker in workers.iterator._workers] == pids
+    # Begun at the last, as a run that goes on does; and an epoch that Ultralytics does again.
+    resumed = loader(linked, 2, drawn_for)
+    for again in range(2):
+        assert same(epoch_of(resumed, 2), unbroken[2]), again
+    for made in (workers, resumed):
+        made.close()
+    assert not same(unbroken[0], unbroken[1])
+
+
+@pytest.mark.slow
+def test_ultralytics_may_begin_an_epoch_anew_to_end_mosaics(linked: Path) -> None:
+    """Workers are an epoch ahead by then; what they have made is made again, of the same epoch."""
+    made = loader(linked, 2, 2)
+    epoch_of(made, 0)
+    made.go_to(1)
+    next(iter(made))
+    made.reset()
+    files = [batch["im_file"] for batch in made]
+    made.close()
+    assert files == [batch[0] for batch in epoch_of(loader(linked, 0, 2), 1)]
+
+
+@pytest.mark.slow
+def test_no_more_pictures_are_kept_in_memory_than_ultralytics_keeps(linked: Path) -> None:
+    made = loader(linked, 0, 1)
+    for epoch in range(2):
+        epoch_of(made, epoch)
+        frames = made.dataset
+        assert sum(image is not None for image in frames.ims) < frames.max_buffer_length == 8
