@@ -16,6 +16,7 @@ from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
 from train.mllm import same_run, tuning
 from train.mllm.base_training import VOCABULARY, make_base
+from train.mllm.refused_keys import demand_keys
 from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     demand_known(config, llamafactory_keys(), "LLaMA-Factory")
     if config.get("finetuning_type") != "full":
         raise ConfigError(f"{args.config}: an untrained model needs finetuning_type: full")
+    demand_keys(config)
     stage = Stage(
         args.out,
         kind="base",

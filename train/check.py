@@ -18,6 +18,7 @@ from dat_runtime.errors import ConfigError, reports_errors
 from train.detector import ultralytics_config
 from train.mllm import preflight, resources
 from train.mllm.memory import weight_bytes
+from train.mllm.refused_keys import demand_keys
 from train.mllm.run_settings import RunSettings, read_settings
 from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for file, *overrides in args.tuning:
         config = read_config(Path(file), overrides)
         demand_known(config, llamafactory_keys(), "LLaMA-Factory")
+        demand_keys(config)
         if args.base:
             config["model_name_or_path"] = args.base
         settings = read_settings(config)

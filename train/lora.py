@@ -21,19 +21,19 @@ from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
 from train.mllm import lengths, preflight, resources, same_run, tuning
 from train.mllm.adapter_training import make_adapter, prolong
+from train.mllm.refused_keys import demand_keys
 from train.mllm.run_settings import read_settings
 from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
-
-NOT_SHIPPED = ("use_dora", "pissa_init", "additional_target", "resize_vocab")
-"""Keys of LLaMA-Factory with which an adapter holds or needs more than Eq. 5."""
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("train.lora", __doc__)
     parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
-    parser.add_argument("--dataset", required=True, help="boxed_train or raw_train")
+    parser.add_argument(
+        "--dataset", required=True, help="boxed_train, raw_train, or both: boxed_train,raw_train"
+    )
     parser.add_argument("--instructions", type=Path, required=True, help="by data.prep.instruct")
     parser.add_argument("--base", required=True, help="folder or hub name of the base model")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
@@ -47,12 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read_config(args.config, args.override)
     if config.get("finetuning_type") != "lora":
         raise ConfigError(f"{args.config}: expected finetuning_type: lora")
-    for key in NOT_SHIPPED:
-        if config.get(key):
-            raise ConfigError(
-                f"{args.config}: {key} makes more than the two matrices of LoRA, and no node opens "
-                "such an adapter (dat_runtime.adapter): leave it out"
-            )
+    demand_keys(config)
     config |= {
         "model_name_or_path": args.base,
         "dataset_dir": str(args.instructions),
@@ -89,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stage.up_to_date():
         resources.demand_card(settings)
         resources.model_sizes(settings)  # the base can be had at all
-        lengths.samples_file(args.instructions, args.dataset)
+        lengths.samples_files(args.instructions, args.dataset)
         with stage as folder:
             if stage.prolongs:
                 prolong(args.out, folder)

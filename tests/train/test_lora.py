@@ -1,4 +1,8 @@
 import json
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 from dat_runtime import manifest
 from dat_runtime.adapter import WEIGHTS, read_adapter
 from dat_runtime.errors import ModelError
-from train import lora
+from train import check, lora
 from train.mllm.adapter_training import demand_change
+from train.mllm.refused_keys import NOT_SHIPPED
 
 CONFIG = "configs/lora/smoke.yaml"
 
@@ -44,11 +49,22 @@ def test_zeros_in_bfloat16_are_found_too(make_lora):
         demand_change(folder, read_adapter(folder))
 
 
-@pytest.mark.parametrize("key", lora.NOT_SHIPPED)
-def test_an_adapter_that_no_node_opens_is_refused_before_the_training(tmp_path, capsys, key):
-    given = arguments(tmp_path, tmp_path, tmp_path / "out", f"{key}=true")
-    assert lora.main(given) == 1
-    assert f"{key} makes more than the two matrices of LoRA" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        *((f"{key}=true", "more than the two matrices of LoRA") for key in NOT_SHIPPED),
+        ("freeze_vision_tower=false", "vLLM leaves out .*: freeze_vision_tower=true"),
+        ("freeze_multi_modal_projector=false", ": freeze_multi_modal_projector=true"),
+        ("template=qwen3_vl", "template is 'qwen3_vl'.*: template=qwen2_vl"),
+        ("flash_attn=fa2", "LLaMA-Factory#10610.*: flash_attn=sdpa"),
+    ],
+)
+def test_keys_that_fail_later_are_refused_before_the_training(tmp_path, capsys, given, words):
+    assert lora.main(arguments(tmp_path, tmp_path, tmp_path / "out", given)) == 1
+    told = capsys.readouterr().err
+    assert re.search(words, told)
+    assert check.main(["--tuning", f"{CONFIG} {given}"]) == 1
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.slow
@@ -61,25 +77,67 @@ def test_a_run_that_would_cut_a_sample_stops_before_training(
     assert list(tmp_path.iterdir()) == []
 
 
+RUN = ("lr_scheduler_type=constant", "warmup_ratio=0", "lora_dropout=0.1", "logging_steps=1")
+
+
+@pytest.fixture(scope="module")
+def once(tiny_base, instructions, tmp_path_factory) -> Path:
+    """Five steps that nothing interrupted."""
+    out = tmp_path_factory.mktemp("once") / "lora"
+    assert lora.main(arguments(tiny_base, instructions, out, *RUN, "max_steps=5")) == 0
+    return out
+
+
 @pytest.mark.slow
-def test_two_steps_make_an_adapter_that_says_where_it_comes_from(
-    tiny_base, instructions, tmp_path, capsys
+def test_a_few_steps_make_an_adapter_that_says_where_it_comes_from(
+    tiny_base, instructions, once, capsys
 ):
-    out = tmp_path / "lora"
-    run = arguments(tiny_base, instructions, out, "max_steps=2", "logging_steps=1")
-
-    assert lora.main(run) == 0
-
+    out = once
     adapter = read_adapter(out)
     assert (adapter.base, adapter.rank) == ("base", 16)
     assert adapter.revision == manifest.digest(tiny_base)
     assert manifest.verify(out, "lora").inputs.keys() == {"base", "instructions"}
     assert {p.name for p in out.iterdir()} == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "config.yaml",
-        "lengths.png", "manifest.json", "run.json", "train.log", "trainer_log.jsonl",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "checkpoint",
+        "config.yaml", "lengths.png", "manifest.json", "run.json", "train.log", "trainer_log.jsonl",
         "training_loss.png",
     }  # fmt: skip
     assert yaml.safe_load((out / "README.md").read_text().split("---")[1])["base_model"] == "base"
-    assert json.loads((out / "run.json").read_text())["steps"] == 2
+    assert json.loads((out / "run.json").read_text())["steps"] == 5
+    run = arguments(tiny_base, instructions, out, *RUN, "max_steps=5", "save_total_limit=9")
     assert lora.main(run) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_that_was_killed_and_prolonged_with_other_idle_keys_is_that_of_one_run(
+    tiny_base, instructions, once, tmp_path, capsys
+):
+    parts = tmp_path / "parts"
+
+    def run_parts(*overrides: str) -> int:
+        return lora.main(arguments(tiny_base, instructions, parts, *RUN, *overrides))
+
+    given = arguments(tiny_base, instructions, parts, *RUN, "max_steps=4", "save_steps=1")
+    with subprocess.Popen([sys.executable, "-m", "train.lora", *given]) as running:
+        first = parts.with_name("parts.partial") / "work" / "checkpoint-1" / "trainer_state.json"
+        while not first.is_file():
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.kill()
+    capsys.readouterr()
+
+    assert run_parts("max_steps=4", "learning_rate=0.01") == 1
+    assert "learning_rate: 0.005 → 0.01. --restart" in capsys.readouterr().err
+    assert first.is_file()
+    idle = ("save_steps=3", "logging_steps=2", "dataloader_num_workers=1", "save_total_limit=1")
+    assert run_parts("max_steps=4", *idle) == 0
+    assert run_parts("max_steps=5", "lr_scheduler_type=cosine") == 1
+    assert "(cosine) runs to its end at the last step" in capsys.readouterr().err
+    assert run_parts("max_steps=5") == 0
+
+    assert (parts / WEIGHTS).read_bytes() == (once / WEIGHTS).read_bytes()
+    steps = [json.loads(line) for line in (parts / "trainer_log.jsonl").read_text().splitlines()]
+    assert [line["current_steps"] for line in steps if "loss" in line][-2:] == [4, 5]
+    assert manifest.verify(parts, "lora").config["length"] == {"max_steps": 5}

@@ -84,6 +84,22 @@ class Lengths:
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def samples_files(instructions: Path, datasets: str) -> dict[str, Path]:
+    """The file of each data set, by its name.
+
+    Args:
+        datasets: one name or several, with commas between them, as LLaMA-Factory takes them.
+
+    Raises:
+        DataError: one is not listed, or named twice.
+    """
+    names = [name.strip() for name in datasets.split(",")]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"the data set {name} is named twice in {datasets!r}")
+    return {name: samples_file(instructions, name) for name in names}
+
+
 def samples_file(instructions: Path, dataset: str) -> Path:
     """The file of a data set that dataset_info.json lists.
 
@@ -103,16 +119,18 @@ def samples_file(instructions: Path, dataset: str) -> Path:
         ) from None
 
 
-def read_samples(instructions: Path, dataset: str) -> list[dict[str, Any]]:
-    """The samples of a data set.
+def read_samples(instructions: Path, datasets: str) -> list[dict[str, Any]]:
+    """The samples of one data set or of several, one after the other.
 
     Raises:
-        DataError: it is not listed, or the file is not ShareGPT.
+        DataError: one is not listed, or its file is not ShareGPT.
     """
-    path = samples_file(instructions, dataset)
-    samples: list[dict[str, Any]] = read_json(path)
-    if not samples:
-        raise DataError("holds no sample", path)
+    samples: list[dict[str, Any]] = []
+    for path in samples_files(instructions, datasets).values():
+        found = read_json(path)
+        if not found:
+            raise DataError("holds no sample", path)
+        samples += found
     return samples
 
 

@@ -4,10 +4,11 @@ The base (architecture, pinned revision, the base of an adapter to go on from), 
 length and image against the base's processor, the card's memory, the disk.
 """
 
+import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,17 @@ def check(
         memory = resources.demand_memory(settings, sizes, measured, card)
     processes = card.count if card else 1
     disk = resources.demand_disk(settings, sizes, samples, out, processes)
-    file = lengths.samples_file(Path(settings.dataset_dir), dataset)
+    files = lengths.samples_files(Path(settings.dataset_dir), dataset)
     seconds = time.monotonic() - started
-    return Report(measured, memory, card, disk, manifest.digest(file), seconds)
+    return Report(measured, memory, card, disk, _digest(files), seconds)
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    """sha256 of the samples' file; of several, over theirs in the order of the samples."""
+    digests = [manifest.digest(file) for file in files.values()]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def base_folder(settings: RunSettings) -> Path | None:

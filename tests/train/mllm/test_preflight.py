@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import pytest
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ModelError
+from tests.train.conftest import write_info
 from train import lora
-from train.mllm import preflight
+from train.mllm import lengths, preflight
 from train.mllm.run_settings import RunSettings
 
 COMMIT = "cc594898137f460bfe9f0759e9844b3ce807cfb5"
@@ -35,6 +37,30 @@ def test_the_report_states_lengths_memory_disk_and_the_samples_hash(settings, tm
     kept = report.as_json()
     assert kept["dataset"] == {"samples": 16, "sha256": report.dataset}
     assert kept["memory"]["peak"] == report.memory.peak
+
+
+def test_two_sets_in_one_are_measured_together_and_each_decides_the_digest(
+    settings, tmp_path
+) -> None:
+    folder = tmp_path / "instructions"
+    shutil.copytree(settings.dataset_dir, folder)
+    boxed = json.loads((folder / "boxed_train.json").read_text())
+    boxed[0]["messages"][1]["content"] += " and more" * 50
+    (folder / "raw_train.json").write_text(json.dumps(boxed[:3]))
+    write_info(folder, "boxed_train", "raw_train")
+    alone, both = (
+        preflight.check(replace(settings, dataset_dir=str(folder), dataset=name), tmp_path, ignore)
+        for name in ("boxed_train", "boxed_train, raw_train")
+    )
+    assert len(both.lengths.tokens) == 19
+    assert both.lengths.tokens[:16] == alone.lengths.tokens
+    assert both.lengths.tokens[16] == max(both.lengths.tokens) > max(alone.lengths.tokens)
+    assert both.memory.peak > alone.memory.peak
+    assert both.dataset != alone.dataset == manifest.digest(folder / "boxed_train.json")
+    with pytest.raises(DataError, match="raw_train is named twice"):
+        lengths.samples_files(folder, "raw_train,boxed_train,raw_train")
+    with pytest.raises(DataError, match="no data set 'raw'"):
+        lengths.samples_files(folder, "boxed_train,raw")
 
 
 def test_a_cut_sample_ends_the_check(settings, tmp_path) -> None:
