@@ -64,6 +64,7 @@ export TOKENIZERS_PARALLELISM := false
 #:   BASE_SET      keys of LLaMA-Factory, base      BASE_SET="max_steps=50"             (smoke only)
 #:   LORA_SET      keys of LLaMA-Factory, adapters  LORA_SET="num_train_epochs=2"       docs/lora.md
 #:   CASCADE_SET   options of eval.cascade; export then ships its thresholds            docs/gate.md
+#:   OFFLOAD_SET   keys of train.offload            OFFLOAD_SET="block=1"              docs/offload.md
 #:   FORM_SET      options of export.merged and export.quantised                        docs/export.md
 #:   ACCEPT_UNTRAINED  1: ship what is not fit for use as a rehearsal, which says so     docs/export.md
 #:   LINKS         traces, or folders of them, for eval-links                     docs/transmission.md
@@ -80,6 +81,7 @@ INSTRUCT_SET ?=
 LORA_SET ?=
 CASCADE_SET ?=
 FORM_SET ?=
+OFFLOAD_SET ?=
 ACCEPT_UNTRAINED ?=
 ACCEPT = $(if $(ACCEPT_UNTRAINED),--accept-untrained)
 RESTART ?=
@@ -88,7 +90,7 @@ AGAIN = $(if $(RESTART),--restart)
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval-links eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval-links train-offload eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -213,6 +215,13 @@ predict-val: lora-boxed
 predict-boxed-lora-constrained: lora-boxed
 	@$(PREDICT) --inputs boxed --adapter $(OUT)/lora-boxed --constrained \
 	  --out $(OUT)/predictions/boxed-lora-constrained
+
+# docs/offload.md: a codec for the tuned model, and what its bits are worth beside pictures.
+train-offload: lora-boxed  ## learned bits for weak nodes, compared with JPEG and WebP: OFFLOAD_SET="block=1"
+	@$(PY) -m train.offload --config configs/offload/$(PROFILE).yaml --instructions $(OUT)/instructions \
+	  --base $(BASE) --adapter $(OUT)/lora-boxed --out $(OUT)/codec $(AGAIN) $(OFFLOAD_SET)
+	@$(PY) -m eval.codes --instructions $(OUT)/instructions --data $(OUT)/data --base $(BASE) \
+	  --adapter $(OUT)/lora-boxed --codec $(OUT)/codec --out $(OUT)/codes $(AGAIN)
 
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
   --trace $(OUT)/data/bandwidth.csv

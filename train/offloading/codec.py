@@ -127,7 +127,7 @@ class Attention(nn.Module):
 def straight_through(logits: Tensor) -> Tensor:
     """Signs of the bits of X', whose gradient is that of the sigmoid (1 is a one, -1 a zero)."""
     soft = torch.sigmoid(logits)
-    hard = (soft > 0.5).to(soft.dtype)
+    hard = (logits > 0).to(soft.dtype)  # where the sigmoid is above 0.5
     return 2 * (hard + soft - soft.detach()) - 1
 
 
