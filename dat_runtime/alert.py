@@ -62,7 +62,8 @@ class Origin:
 
     Attributes:
         node, camera: names as `NAME` allows them.
-        versions: by name: "bundle" (its digest), "prompt", "schema", "drawing", "mllm".
+        versions: by name: "bundle" (its digest), "prompt", "schema", "drawing", "mllm"; and of an
+            answer that was finished elsewhere "codec", "base" and "adapter".
     """
 
     node: str
@@ -177,7 +178,8 @@ _VERSION = fields.optional(
         "a whole number or a text of at most 200 characters",
     )
 )
-_VERSIONS = dict.fromkeys(("bundle", "prompt", "schema", "drawing", "mllm"), _VERSION)
+_NAMED = ("bundle", "prompt", "schema", "drawing", "mllm", "codec", "base", "adapter")
+_VERSIONS = dict.fromkeys(_NAMED, _VERSION)
 
 
 def read_alert(value: object) -> Alert:

@@ -11,6 +11,12 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 
+CHAT = "/chat/completions"
+"""Where OpenAI-compatible servers answer, below their base address."""
+
+CODES = "/codes/completions"
+"""Where a server answers that finishes codes of weak nodes: in the same form."""
+
 MAX_ANSWER_TOKENS = 1024
 _MAX_WORDS = 300
 """Characters of a server's message that are kept."""
@@ -25,6 +31,18 @@ _OF_THE_QUESTION = frozenset({400, 413, 422})
 """The server works, and this one question it will not answer: a content filter, too long, ..."""
 
 
+GREEDY = {
+    "temperature": 0,
+    "top_p": 1,
+    "top_k": 1,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+}
+"""Decoding without sampling and without penalties, stated whole: what a request leaves open, a
+server takes from its model's generation_config.json, and Qwen2.5-VL-7B's holds
+`repetition_penalty: 1.05`."""
+
 Kind = Literal["refused", "passes", "stays"]
 """What a problem means: it is the answer to this question; it is worth another try; the next try
 would hear the same."""
@@ -36,12 +54,14 @@ class Reply(NamedTuple):
     Attributes:
         prompt_tokens, completion_tokens: as the endpoint states them; `None` where it does not.
         cut: the answer ran into the limit of tokens, so its end is missing.
+        versions: what answered, where the endpoint states it: "codec", "base", "adapter".
     """
 
     text: str
     prompt_tokens: int | None
     completion_tokens: int | None
     cut: bool = False
+    versions: Mapping[str, str] = {}
 
 
 class Problem(NamedTuple):
@@ -55,11 +75,17 @@ class Problem(NamedTuple):
     words: str
 
 
-def request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]:
-    """The chat request: the image first, then the prompt, as in training; no sampling."""
-    image = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def request(
+    model: str, image: bytes, system: str, prompt: str, media: str = "png"
+) -> dict[str, Any]:
+    """The chat request: the image first, then the prompt, as in training; no sampling.
+
+    Args:
+        media: the image's type, "png", "jpeg" or "webp".
+    """
+    url = f"data:image/{media};base64," + base64.b64encode(image).decode("ascii")
     content = [
-        {"type": "image_url", "image_url": {"url": image}},
+        {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": prompt},
     ]
     return {
@@ -68,7 +94,27 @@ def request(model: str, png: bytes, system: str, prompt: str) -> dict[str, Any]:
             {"role": "system", "content": system},
             {"role": "user", "content": content},
         ],
-        "temperature": 0,
+        **GREEDY,
+        "max_tokens": MAX_ANSWER_TOKENS,
+    }
+
+
+def dispensable(words: str) -> frozenset[str]:
+    """Fields of `GREEDY` that a refusal names: a strict server knows not all of them.
+
+    Without them a request is greedy still, by its temperature, which no server may refuse silently.
+    """
+    named = set(re.findall(r"\w+", words))
+    return frozenset(GREEDY.keys() - {"temperature"} & named)
+
+
+def code_request(model: str, unit: bytes, system: str, prompt: str) -> dict[str, Any]:
+    """The request to `CODES`: a code unit in the image's place (`eval.answers.codes` answers)."""
+    return {
+        "model": model,
+        "unit": base64.b64encode(unit).decode("ascii"),
+        "system": system,
+        "prompt": prompt,
         "max_tokens": MAX_ANSWER_TOKENS,
     }
 
@@ -88,7 +134,8 @@ def read(status: int, content: bytes) -> Reply | Problem:
             return Problem(_kind_in_body(error), f"an error: {_words(holder, content)}")
     if choice is None:
         return Problem("stays", f"not a chat completion: {_words(value, content)}")
-    return _reply(choice, value.get("usage"))
+    said = _reply(choice, value.get("usage"))
+    return said._replace(versions=_versions(value)) if isinstance(said, Reply) else said
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -142,6 +189,18 @@ def _reply(choice: dict[str, Any], usage: Any) -> Reply | Problem:
     refusal = choice["message"].get("refusal")
     said = refusal if isinstance(refusal, str) else f"finish_reason {finish}"
     return Problem("refused", f"the response holds no text: {_short(said)}")
+
+
+_VERSIONS = ("codec", "base", "adapter")
+
+
+def _versions(value: dict[str, Any]) -> dict[str, str]:
+    """Those that an alert can state."""
+    stated = value.get("versions")
+    if not isinstance(stated, dict):
+        return {}
+    found = {name: stated.get(name) for name in _VERSIONS}
+    return {name: text[:200] for name, text in found.items() if isinstance(text, str)}
 
 
 def _kind(status: int) -> Kind:

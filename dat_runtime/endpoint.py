@@ -34,12 +34,17 @@ _IDLE = 4.0
 """Seconds for which an unused connection is kept. Servers close theirs after 5, such as uvicorn and
 llama.cpp, and a question that is on its way then would be lost."""
 
-CHAT = "/chat/completions"
-"""Where OpenAI-compatible servers answer."""
-
 
 class AssessmentError(DatError):
-    """The MLLM gave no answer."""
+    """The MLLM gave no answer.
+
+    Attributes:
+        retry_after: seconds that the server asked to wait; 0 when it said nothing.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0):
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class AssessmentRefused(AssessmentError):
@@ -80,7 +85,7 @@ class Endpoint:
         tries: int = 3,
         pause: float = 0.5,
         patient: bool = False,
-        path: str = CHAT,
+        path: str = chat.CHAT,
     ):
         import httpx
 
@@ -148,7 +153,7 @@ class Endpoint:
         """The answer, after as many tries as it takes and the limits allow."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._timeout
-        problem = Problem("stays", self._late)
+        problem, asked_to_wait = Problem("stays", self._late), None
         try:
             async with asyncio.timeout_at(deadline):
                 for attempt in range(self._tries):
@@ -164,7 +169,7 @@ class Endpoint:
             before = "" if problem.words == self._late else f"; before that {problem.words}"
             raise AssessmentError(f"{self._url}: {self._late}{before}") from None
         kind = AssessmentRefused if problem.kind == "refused" else AssessmentError
-        raise kind(f"{self._url}: {problem.words}")
+        raise kind(f"{self._url}: {problem.words}", asked_to_wait or 0.0)
 
     def _pause_after(self, attempt: int, asked_to_wait: float | None) -> float:
         """Seconds until the next try; infinite after the last one."""

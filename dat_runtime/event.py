@@ -3,7 +3,7 @@
 `question` is what the MLLM is asked, and `event_of` takes its answer; both are pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dat_runtime import alert
@@ -27,6 +27,8 @@ from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.schedule import PendingEvent
 from dat_runtime.schema import MAX_ACCIDENTS, Check, check
 from dat_runtime.types import Accident, Assessment, Detection, Size, highest_severity
+
+NOT_COMPLIANT = "the answer is not compliant"
 
 UNNAMED = Origin("node", "camera", {})
 """Of an event that no node made."""
@@ -160,7 +162,7 @@ def event_of(
     compliant = _compliant(verdict)
     told = None if compliant is None else _moved(compliant, size)
     if verdict is not None and told is None:
-        degraded = "the answer is not compliant"
+        degraded = NOT_COMPLIANT
     assessment, source, conflict = _decided(told, detections, size)
     roi = representative_roi(image, detections)
     said = Alert(
@@ -189,17 +191,60 @@ def _priority(assessment: Assessment) -> float:
     return semantic_priority(assessment.level, assessment.score)
 
 
+def finished(
+    said: Alert,
+    detections: Sequence[Detection],
+    answer: str | None,
+    frame: Size,
+    versions: Mapping[str, str],
+    degraded: str | None = None,
+) -> Alert:
+    """The next revision of a gate's alert, once the MLLM was asked elsewhere about its frame.
+
+    The rules are those of `event_of`: an answer that is not compliant changes nothing, and one that
+    says less than a sure gate saw does not stand.
+
+    Args:
+        detections: D⁺, as the question stated them.
+        answer: the MLLM's text, boxes in pixels of `frame`; `None` when none will come.
+        versions: what answered, beside the versions that the alert states.
+        degraded: why there is no answer.
+    """
+    verdict = None if answer is None else check(answer, frame.width, frame.height)
+    compliant = _compliant(verdict)
+    told = None if compliant is None else _moved(compliant, said.frame)
+    if verdict is not None and told is None:
+        degraded = NOT_COMPLIANT
+    conflict = told is not None and _says_less(told, detections)
+    stands = said.answer if told is None or conflict else told
+    return replace(
+        said,
+        origin=replace(said.origin, versions={**said.origin.versions, **versions}),
+        priority=max(_priority(stands), 0.0 if told is None else _priority(told)),
+        source="mllm" if stands is told else "gate",
+        degraded=degraded,
+        conflict=conflict,
+        answer=stands,
+        revision=said.revision + 1,
+    )
+
+
 def _decided(
     told: Assessment | None, detections: Sequence[Detection], size: Size
 ) -> tuple[Assessment, Source, bool]:
     """Whose assessment stands, and whether the other one said less than a sure gate saw."""
     if told is None:
         return told_by_gate(detections, size), "gate", False
-    # A gate of one class says that there is an accident, not how bad it is.
-    sure = [d.severity or "moderate" for d in detections if d.confidence >= HIGH_THRESHOLD]
-    if _RISING.index(highest_severity(sure)) > _RISING.index(told.severity):
+    if _says_less(told, detections):
         return told_by_gate(detections, size), "gate", True
     return told, "mllm", False
+
+
+def _says_less(told: Assessment, detections: Sequence[Detection]) -> bool:
+    """Whether the gate is sure of something worse."""
+    # A gate of one class says that there is an accident, not how bad it is.
+    sure = [d.severity or "moderate" for d in detections if d.confidence >= HIGH_THRESHOLD]
+    return _RISING.index(highest_severity(sure)) > _RISING.index(told.severity)
 
 
 _RISING = ("none", "moderate", "severe")

@@ -34,6 +34,9 @@ MAX_BYTES = 1 << 20
 MAX_SIDE = 1 << 10
 """Patches: more than 14,000 pixels."""
 
+PATCH = 14
+"""Side of a patch of Qwen2.5-VL's vision tower, pixels."""
+
 _MAGIC = b"DATC"
 _SPATIAL = 1
 _HEADER = struct.Struct(">4sBBHHH8sI")

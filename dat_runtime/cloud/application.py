@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from dat_runtime.cloud import (
     bridge,
     events,
+    finishing,
     health,
     nodes,
     outgoing,
@@ -32,6 +33,7 @@ PARTS = (
     health,
     visuals,
     outgoing,
+    finishing,
     bridge,
     nodes,
     retention,

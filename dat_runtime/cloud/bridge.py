@@ -27,7 +27,7 @@ from dat_runtime.cloud import alerts, nodes, uploads
 from dat_runtime.cloud.alerts import Received
 from dat_runtime.cloud.lease import Lease, forever
 from dat_runtime.cloud.targets import broker_of
-from dat_runtime.cloud.tus import MAX_BYTES, Wanted, metadata_of
+from dat_runtime.cloud.tus import Wanted, metadata_of, most_bytes
 from dat_runtime.cloud.upload_files import Uploads
 from dat_runtime.cloud.uploads import UploadError
 from dat_runtime.mqtt import Connection as MqttConnection
@@ -161,6 +161,8 @@ class Bridge:
         for run in runs:
             try:
                 await self._add(run)
+            except uploads.Answered:
+                pass  # all of it was here, and is not needed again
             except UploadError as error:
                 self._count(Refused(f"visual: {error.status}", str(error)))
 
@@ -257,11 +259,13 @@ def _piece(node: str, event: str, kind: str, message: Message) -> tuple[Wanted, 
     length, offset = _number(message, "length"), _number(message, "offset")
     revision = _number(message, "revision") if "revision" in message.texts else None
     size = len(message.payload)
-    if not (0 < length <= MAX_BYTES and size and offset + size <= length):
+    if not (0 < length <= most_bytes(kind) and size and offset + size <= length):
         raise Refused("piece", f"{size} bytes at {offset} of {length}")
     told = {"event": event, "kind": kind}
     if revision is not None:
         told["revision"] = str(revision)
+    if "prompt" in message.texts:
+        told["prompt"] = message.texts["prompt"]
     try:
         text = metadata_of(told)
     except ValueError as error:

@@ -5,13 +5,14 @@ down costs what the first one does, and nothing is missed or seen twice while ot
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from dat_runtime.cloud.tables import events, revisions
+from dat_runtime.cloud.uploads import questions_of
 
 MAX_PAGE = 1_000
 """Events on one page."""
@@ -68,7 +69,8 @@ def page(
         query = query.where(column > place).order_by(column)
         rows = list(within(connection, query.limit(limit)))
         place = rows[-1]._mapping[column] if rows else place
-    return [shown(row) for row in rows], place
+    waiting = questions_of(connection, [row.number for row in rows])
+    return [shown(row, waiting.get(row.number, ())) for row in rows], place
 
 
 def within(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
@@ -127,9 +129,13 @@ def _number(after: str) -> int:
     return int(after)
 
 
-def shown(row: Row[Any]) -> dict[str, Any]:
+def shown(row: Row[Any], questions: Sequence[str] = ()) -> dict[str, Any]:
     """An event as the receiver tells it: the CloudEvent of its newest revision, and what the
-    receiver knows of it."""
+    receiver knows of it.
+
+    Args:
+        questions: kinds of those that wait for a model's server. They are no visuals.
+    """
     event: dict[str, Any] = json.loads(row.content)
     event |= {
         "node": row.node,
@@ -140,13 +146,16 @@ def shown(row: Row[Any]) -> dict[str, Any]:
         "visuals": [kind for kind in ("roi", "box") if row._mapping[kind]],
         "verdict": row.verdict,
     }
+    if questions:
+        event["questions"] = list(questions)
     return event
 
 
 def detail(connection: Connection, number: int) -> dict[str, Any]:
     """One event with its history: the CloudEvents of its revisions, the newest first."""
     query = select(events, revisions.c.content).join(revisions, NEWEST)
-    event = shown(connection.execute(query.where(events.c.number == number)).one())
+    row = connection.execute(query.where(events.c.number == number)).one()
+    event = shown(row, questions_of(connection, [number]).get(number, ()))
     history = (
         select(revisions.c.revision, revisions.c.received_at, revisions.c.content)
         .where(revisions.c.event == number)

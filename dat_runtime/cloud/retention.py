@@ -30,6 +30,7 @@ from dat_runtime.cloud import alerts
 from dat_runtime.cloud.alerts import Received
 from dat_runtime.cloud.lease import Lease, forever
 from dat_runtime.cloud.tables import events, revisions, store_state
+from dat_runtime.cloud.tus import QUESTIONS
 from dat_runtime.cloud.upload_files import Files
 from dat_runtime.cloud.uploads import KEPT_SECONDS, uploads
 from dat_runtime.priority import BETA
@@ -101,6 +102,7 @@ class Retention:
         now = time.time()
         rests = uploads.c.written_at < now - KEPT_SECONDS
         await self._remove("visual", "unfinished", visuals_where, ~uploads.c.complete & rests)
+        await self._remove("visual", "unanswered", visuals_where, _IS_QUESTION & rests)
         if self._settings.keep_days is not None:
             old = events.c.received_at < now - self._settings.keep_days * DAY
             await self._remove("visual", "age", visuals_where, old)
@@ -146,6 +148,8 @@ class Retention:
             if stray:
                 self._removed.labels("file", "stray").inc(len(stray))
 
+
+_IS_QUESTION = uploads.c.complete & uploads.c.kind.in_(QUESTIONS)
 
 _RANK = case(
     (events.c.verdict.is_not(None), 1),
@@ -219,7 +223,7 @@ def drop_visuals(connection: Connection, which: Sequence[str]) -> Sequence[str]:
         .returning(uploads.c.event, uploads.c.kind, uploads.c.complete)
     )
     for row in connection.execute(gone).all():
-        if row.complete:
+        if row.complete and row.kind not in QUESTIONS:
             alerts.touch(connection, row.event, **{row.kind: False})
     return which
 

@@ -72,7 +72,7 @@ def receive(
         tokens: a file as `access.read_tokens` reads it; without it, loopback only.
         workers: processes.
         data: the folder in which `visuals` lies; that of an SQLite store by default.
-        also: where alerts go on to, what comes by MQTT, what is kept.
+        also: where alerts go on to, what comes by MQTT, who finishes, what is kept.
 
     Raises:
         ConfigError: an option is wrong.
@@ -125,9 +125,11 @@ def _beside(store: str) -> Path:
 def _require_openable(options: Options) -> None:
     """Look at what goes on, and open and close the store once: what is wrong is told at once."""
     from dat_runtime.cloud.application import opened
+    from dat_runtime.cloud.finishing import servers_of
     from dat_runtime.cloud.targets import require_usable
 
     require_usable(options.settings)
+    servers_of(options.settings)
     url = make_url(options.store)
     try:
         if url.get_backend_name() == "sqlite" and url.database:

@@ -22,6 +22,9 @@ class Settings:
         mqtt_password: file with the password for both brokers; the user stands in the address.
         mqtt_certificate, mqtt_authorities: PEM files for both: ours with its key, and the
             authorities to trust.
+        finish: base address of a model's server that answers what weak nodes ask.
+        finish_model: its model's name there.
+        finish_key: file with the key that the server asks for.
         keep_days: how long events are kept after their latest revision came.
         keep_bytes: what visuals and alerts may take together.
 
@@ -36,6 +39,9 @@ class Settings:
     mqtt_password: Path | None = None
     mqtt_certificate: Path | None = None
     mqtt_authorities: Path | None = None
+    finish: str | None = None
+    finish_model: str = "dat"
+    finish_key: Path | None = None
     keep_days: float | None = None
     keep_bytes: int | None = None
 
@@ -46,6 +52,10 @@ class Settings:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected more than 0")
         if self.webhook_secret is not None and self.webhook is None:
             raise ConfigError("--webhook-secret signs what goes to --webhook, which is missing")
+        if self.finish_key is not None and self.finish is None:
+            raise ConfigError("--finish-key is for the server of --finish, which is missing")
+        if not (0 < len(self.finish_model) <= 200 and self.finish_model.isprintable()):
+            raise ConfigError("--finish-model is no name of at most 200 printable characters")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Settings":
@@ -72,5 +82,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--mqtt-password", type=Path, metavar="FILE", help="for both; the user is in the URL")
     add("--mqtt-certificate", type=Path, metavar="PEM", help="for both: ours, with its key")
     add("--mqtt-authorities", type=Path, metavar="PEM", help="for both: whom to trust")
+    add("--finish", metavar="URL", help="ask this model's server what weak nodes ask (.../v1)")
+    add("--finish-model", default="dat", metavar="NAME", help="the model's name there (dat)")
+    add("--finish-key", type=Path, metavar="FILE", help="the server's key, where it asks for one")
     add("--keep-days", type=float, metavar="N", help="remove what is older (default: keep all)")
     add("--keep-bytes", type=int, metavar="N", help="remove what is more, pictures before alerts")

@@ -21,12 +21,23 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration"
 CONTENT_TYPE = "application/offset+octet-stream"
 KINDS = ("roi", "box")
+"""Pictures for people."""
+
+QUESTIONS = ("code", "question")
+"""What a model's server needs to answer in a weak node's place: learned bits, or a small picture.
+They are no evidence, and nobody is shown them."""
 
 MAX_BYTES = 8_000_000
 """Of one visual."""
 
-MAX_METADATA = 1_000
+MAX_QUESTION_BYTES = 1 << 20
+"""Of a code or a small picture."""
+
+MAX_METADATA = 8_000
 """Characters of `Upload-Metadata`."""
+
+MAX_PROMPT = 4_000
+"""Characters of a question's prompt: some ninety boxes."""
 
 MAX_PATIENCE = 5.0
 """Seconds that a creation may wait for its alert."""
@@ -37,13 +48,20 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 
 _METADATA: Rules = {
     "event": ID,
-    "kind": one_of(KINDS),
+    "kind": one_of((*KINDS, *QUESTIONS)),
     "node": NAME,
+    "prompt": Rule(
+        lambda v: v.isprintable() and len(v) <= MAX_PROMPT,
+        f"a text of at most {MAX_PROMPT:,} printable characters",
+    ),
     "revision": Rule(
         lambda v: _NUMBER.fullmatch(v) is not None and int(v) <= 1_000_000,
         "a whole number from 0 to 1e+06",
     ),
 }
+
+
+_OPTIONAL = ("node", "revision", "prompt")
 
 
 @dataclass(frozen=True)
@@ -118,6 +136,10 @@ def wanted(request: Request) -> Wanted:
         told = metadata(text)
     except ValueError as error:
         raise HTTPException(400, f"Upload-Metadata: {error}", CLOSE) from None
+    most = most_bytes(told["kind"])
+    if length > most:
+        words = f"Upload-Length: at most {most:,} bytes of kind {told['kind']}"
+        raise HTTPException(413, words, CLOSE)
     revision = told.get("revision")
     return Wanted(
         event=told["event"],
@@ -129,6 +151,11 @@ def wanted(request: Request) -> Wanted:
     )
 
 
+def most_bytes(kind: str) -> int:
+    """Of an upload of this kind."""
+    return MAX_QUESTION_BYTES if kind in QUESTIONS else MAX_BYTES
+
+
 def patience(request: Request) -> float:
     """Seconds that a creation asks to wait for its alert (`Prefer: wait=N`, RFC 7240)."""
     asked = _WAIT.search(request.headers.get("prefer", ""))
@@ -137,6 +164,8 @@ def patience(request: Request) -> float:
 
 def metadata(text: str) -> Mapping[str, str]:
     """The pairs in `Upload-Metadata`: event, kind, and maybe node and revision; no others.
+
+    A question has a prompt too.
 
     Raises:
         ValueError: names the key and what is wrong with it.
@@ -152,7 +181,7 @@ def metadata(text: str) -> Mapping[str, str]:
             told[key] = base64.b64decode(value, validate=True).decode("utf-8")
         except (binascii.Error, UnicodeError):
             raise ValueError(f"{key!r:.40} is not a text in base64") from None
-    return checked(told, _METADATA, "", ("node", "revision"))
+    return _checked(told)
 
 
 def metadata_of(told: Mapping[str, str]) -> str:
@@ -161,9 +190,20 @@ def metadata_of(told: Mapping[str, str]) -> str:
     Raises:
         ValueError: names the key and what is wrong with it.
     """
-    checked(told, _METADATA, "", ("node", "revision"))
+    _checked(told)
     pairs = ((key, base64.b64encode(value.encode()).decode()) for key, value in told.items())
     return ",".join(f"{key} {value}" for key, value in pairs)
+
+
+def _checked(told: Mapping[str, str]) -> Mapping[str, str]:
+    checked(told, _METADATA, "", _OPTIONAL)
+    is_question = told["kind"] in QUESTIONS
+    if is_question != ("prompt" in told):
+        raise ValueError(
+            f"prompt is {'missing' if is_question else 'there'}: those of kind "
+            f"{' and '.join(QUESTIONS)} state one, and no others"
+        )
+    return told
 
 
 def offset(request: Request) -> int:

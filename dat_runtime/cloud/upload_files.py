@@ -18,6 +18,8 @@ from sqlalchemy import Row
 
 from dat_runtime.cloud import uploads
 from dat_runtime.cloud.jpeg import jpeg_size
+from dat_runtime.cloud.questions import read_question
+from dat_runtime.cloud.tus import QUESTIONS, metadata
 from dat_runtime.cloud.uploads import UploadError
 from dat_runtime.files import sync_folder
 
@@ -73,12 +75,13 @@ class Uploads:
             await self._arrived(row.key, at)
             return
         try:
-            await asyncio.to_thread(_check, writing)
+            await asyncio.to_thread(_check, writing, row)
         except ValueError as error:
             self._ended.labels("refused").inc()
             await self._store.write(partial(uploads.remove, key=row.key))
             await asyncio.to_thread(self.files.remove, row.key)
-            raise UploadError(400, f"no JPEG that can be shown: it {error}") from None
+            what = "question" if row.kind in QUESTIONS else "JPEG that can be shown"
+            raise UploadError(400, f"no {what}: it {error}") from None
         gone = await self._store.write(partial(uploads.complete, key=row.key))
         self._ended.labels("complete").inc()
         for key in gone:
@@ -89,9 +92,13 @@ class Uploads:
             raise UploadError(404, "this upload has been removed")
 
 
-def _check(writing: "Writing") -> None:
+def _check(writing: "Writing", row: Row[Any]) -> None:
     with writing.picture as file:
-        jpeg_size(file)
+        if row.kind in QUESTIONS:
+            file.seek(0)
+            read_question(row.kind, file.read(), metadata(row.metadata))
+        else:
+            jpeg_size(file)
 
 
 class Files:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from dat_runtime.cloud import alerts
 from dat_runtime.cloud.tables import events, metadata, revisions
-from dat_runtime.cloud.tus import Wanted
+from dat_runtime.cloud.tus import QUESTIONS, Wanted
 from dat_runtime.errors import DatError
 
 KEPT_SECONDS = 24 * 3600.0
@@ -73,6 +73,13 @@ class UploadError(DatError):
         self.status = status
 
 
+class Answered(UploadError):
+    """A question that was answered already: it is needed no more."""
+
+    def __init__(self, revision: int):
+        super().__init__(409, f"revision {revision} is here: the question is answered")
+
+
 KEY = re.compile(r"[0-9a-f]{40}")
 
 
@@ -89,6 +96,7 @@ def create(connection: Connection, event: Row[Any], wanted: Wanted) -> tuple[Row
     Raises:
         UploadError: 409, another length was stated before, or the revision is not there, or a later
             one is shown already; 429, the node has too many that have not ended.
+        Answered: it is a question, and the revision that answers it is there.
     """
     revision = event.revision if wanted.revision is None else wanted.revision
     key = key_of(event.number, wanted.kind, revision)
@@ -99,6 +107,8 @@ def create(connection: Connection, event: Row[Any], wanted: Wanted) -> tuple[Row
         return known, False
     if not _has_revision(connection, event.number, revision):
         raise UploadError(409, f"no revision {revision} of the event is here")
+    if wanted.kind in QUESTIONS and _has_revision(connection, event.number, revision + 1):
+        raise Answered(revision + 1)
     newest = shown(connection, event.number, wanted.kind)
     if newest is not None and newest.revision > revision:
         raise UploadError(409, f"the visual of revision {newest.revision} is there already")
@@ -196,7 +206,8 @@ def arrived(connection: Connection, key: str, offset: int) -> bool:
 def complete(connection: Connection, key: str) -> Sequence[str]:
     """Show a visual that is whole; the keys whose files are needed no longer.
 
-    Older ones of its kind go; it goes itself where a later one came meanwhile.
+    Older ones of its kind go; it goes itself where a later one came meanwhile. A question waits
+    from now on, and nobody is shown it.
     """
     row = find(connection, key)
     if row is None:
@@ -217,8 +228,41 @@ def complete(connection: Connection, key: str) -> Sequence[str]:
     gone = list(connection.execute(older).scalars())
     whole = update(uploads).where(uploads.c.key == key)
     connection.execute(whole.values(arrived=row.length, complete=True, written_at=time.time()))
-    alerts.touch(connection, row.event, **{row.kind: True})
+    if row.kind not in QUESTIONS:
+        alerts.touch(connection, row.event, **{row.kind: True})
     return gone
+
+
+def questions(connection: Connection, count: int) -> Sequence[Row[Any]]:
+    """Questions that wait, those of the most urgent events first, the newest of equals.
+
+    Each with `content` and `node` of the alert that it is about.
+    """
+    query = (
+        select(uploads, revisions.c.content)
+        .join(events, events.c.number == uploads.c.event)
+        .join(
+            revisions,
+            (revisions.c.event == uploads.c.event) & (revisions.c.revision == uploads.c.revision),
+        )
+        .where(uploads.c.complete, uploads.c.kind.in_(QUESTIONS))
+        .order_by(events.c.priority.desc(), uploads.c.written_at.desc())
+        .limit(count)
+    )
+    return connection.execute(query).all()
+
+
+def questions_of(connection: Connection, numbers: Sequence[int]) -> dict[int, list[str]]:
+    """The kinds of the questions that wait, by their events' numbers."""
+    query = (
+        select(uploads.c.event, uploads.c.kind)
+        .where(uploads.c.event.in_(numbers), uploads.c.complete, uploads.c.kind.in_(QUESTIONS))
+        .order_by(uploads.c.event, uploads.c.kind)
+    )
+    found: dict[int, list[str]] = {}
+    for event, kind in connection.execute(query):
+        found.setdefault(event, []).append(kind)
+    return found
 
 
 def remove(connection: Connection, key: str) -> None:

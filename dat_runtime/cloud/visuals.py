@@ -66,9 +66,16 @@ def router(receiver: "Receiver") -> APIRouter:
 
 
 def details(connection: Connection, event: Row[Any]) -> dict[str, Any]:
-    """Which revision of the event each visual shows: the boxes of another may not fit it."""
-    found = {kind: uploads.shown(connection, event.number, kind) for kind in tus.KINDS}
-    return {"visual_revisions": {kind: row.revision for kind, row in found.items() if row}}
+    """Which revision of the event each visual shows, and each question that waits is about.
+
+    The boxes of another may not fit it.
+    """
+
+    def of(kinds: tuple[str, ...]) -> dict[str, int]:
+        found = {kind: uploads.shown(connection, event.number, kind) for kind in kinds}
+        return {kind: row.revision for kind, row in found.items() if row}
+
+    return {"visual_revisions": of(tus.KINDS), "question_revisions": of(tus.QUESTIONS)}
 
 
 class Visuals:
@@ -95,7 +102,11 @@ class Visuals:
             return uploads.create(connection, event, wanted)
 
         await self._wait_for_alert(request, who, wanted)
-        row, is_new = await self._refusing(self._receiver.store.write(work))
+        try:
+            row, is_new = await self._refusing(self._receiver.store.write(work))
+        except uploads.Answered:  # all of it was here, and is not needed again
+            headers = {"Location": "/v1/visuals/answered", **tus.state(wanted.length, None)}
+            return Response(None, 200, headers | CLOSE)
         at, unread = row.arrived, {}
         if brings and at == 0:
             at = await self._take(request, row.key, 0)
@@ -227,6 +238,8 @@ class Visuals:
         """What it comes to; an `UploadError` as HTTP tells it."""
         try:
             return await work
+        except uploads.Answered:
+            raise
         except UploadError as error:
             retry = {"Retry-After": "10"} if error.status in (423, 429) else {}
             raise HTTPException(error.status, str(error), CLOSE | retry) from None

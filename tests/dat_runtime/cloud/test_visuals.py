@@ -157,7 +157,7 @@ def test_options_say_what_is_spoken(on_sqlite: Running) -> None:
         ({"Upload-Metadata": told(event="e", kind="roi") + "," + told(kind="roi")}, 400, "twice"),
         ({"Upload-Metadata": told(event="e", kind="roi", x="y")}, 400, "unknown key 'x'"),
         ({"Upload-Metadata": told(event="e", kind="roi", revision="-1")}, 400, "revision"),
-        ({"Upload-Metadata": "event " + "A" * 2_000}, 400, "1,000 characters"),
+        ({"Upload-Metadata": "event " + "A" * 9_000}, 400, "8,000 characters"),
         ({"Upload-Metadata": told(event="other", kind="roi")}, 404, "no event"),
         ({"Upload-Metadata": told(event="n1-000001", kind="roi", node="n2")}, 404, "no event"),
         (

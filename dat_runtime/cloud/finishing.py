@@ -1,0 +1,192 @@
+"""Finishing for weak nodes: what they ask is put to a model's server, and its answer is a revision.
+
+A question that is whole waits as a row of `uploads`, so what was acknowledged is asked after any
+crash. Its answer is the revision that follows the gate's, whose number the node leaves free: asked
+twice, it is kept once. One worker asks (`lease`). docs/decisions/029-weak-nodes.md
+"""
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from prometheus_client import Counter
+from sqlalchemy import Connection, Row
+
+from dat_runtime import alert, chat, files
+from dat_runtime.alert import Alert
+from dat_runtime.cloud import alerts, uploads
+from dat_runtime.cloud.lease import Lease, forever
+from dat_runtime.cloud.questions import Asked, read_question
+from dat_runtime.cloud.settings import Settings
+from dat_runtime.cloud.tus import metadata
+from dat_runtime.cloud.upload_files import Files
+from dat_runtime.endpoint import AssessmentError, AssessmentRefused, Endpoint
+from dat_runtime.errors import ConfigError
+from dat_runtime.event import finished
+from dat_runtime.files import read_text
+from dat_runtime.prompt import PROMPT_VERSION
+
+if TYPE_CHECKING:
+    from dat_runtime.cloud.receiver import Receiver
+
+log = logging.getLogger("dat_runtime.cloud")
+
+AT_ONCE = 4
+"""Questions under way: a server that takes fewer at a time lets them wait."""
+
+SECONDS = 60.0
+"""For one question, all tries and pauses included."""
+
+PAUSE, MAX_PAUSE, MAX_RETRY_AFTER = 1.0, 60.0, 3_600.0
+"""Seconds before a server that failed is asked again: doubled each time, half of it random."""
+
+LOOK_EVERY = 0.1
+
+MAX_WORDS = 200
+"""Of a reason, as an alert carries it."""
+
+
+class NotAsked(Exception):
+    """No server would answer this question; the message says why."""
+
+
+def router(receiver: "Receiver") -> APIRouter:
+    """No routes: a task asks what waits, where a server was named.
+
+    Raises:
+        ConfigError: its address or key will not do.
+    """
+    servers = servers_of(receiver.settings)
+    if servers:
+        receiver.tasks.append(Finishing(receiver, servers).run)
+    return APIRouter()
+
+
+def servers_of(settings: Settings) -> Mapping[str, Endpoint]:
+    """Where a question of each kind is asked; none where nobody finishes.
+
+    Raises:
+        ConfigError: the address or the key will not do.
+    """
+    if settings.finish is None:
+        return {}
+    key = settings.finish_key
+    secret = None if key is None else read_text(key, ConfigError).strip()
+    try:
+        return {
+            kind: Endpoint(settings.finish, api_key=secret, timeout=SECONDS, path=path)
+            for kind, path in (("code", chat.CODES), ("question", chat.CHAT))
+        }
+    except ValueError as error:
+        raise ConfigError(f"--finish: {error}") from None
+
+
+class Finishing:
+    """Asks what waits, for as long as the worker runs."""
+
+    def __init__(self, receiver: "Receiver", servers: Mapping[str, Endpoint]):
+        self._store = receiver.store
+        self._files = Files(receiver.folder / "visuals")
+        self._told = receiver.recorded
+        self._servers = servers
+        self._model = receiver.settings.finish_model
+        self._lease = Lease(receiver.store, "finishing")
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._failures = 0
+        self._not_before = 0.0
+        self._ended = Counter(
+            "dat_receiver_finished_total",
+            "Questions of weak nodes by what became of them.",
+            ["kind", "outcome"],
+            registry=receiver.metrics.registry,
+        )
+
+    async def run(self) -> None:
+        try:
+            await forever("what weak nodes ask", self._lease, self._round)
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _round(self) -> float:
+        """Ask what there is room for; seconds until there may be more to do."""
+        for key, task in list(self._running.items()):
+            if task.done():
+                del self._running[key]
+                task.result()  # only a defect, or a store that keeps nothing
+        if time.monotonic() >= self._not_before and len(self._running) < AT_ONCE:
+            for row in await self._store.read(partial(uploads.questions, count=AT_ONCE)):
+                if row.key not in self._running and len(self._running) < AT_ONCE:
+                    self._running[row.key] = asyncio.create_task(self._finish(row))
+        return LOOK_EVERY
+
+    async def _finish(self, row: Row[Any]) -> None:
+        """One question, until its answer is kept or it is known that there will be none."""
+        said = alert.read_alert(json.loads(row.content))
+        try:
+            asked = await self._asked(row, said)
+            reply = await self._servers[row.kind].reply(asked.body(self._model))
+        except (NotAsked, AssessmentRefused) as error:
+            log.warning("%s/%s is not finished: %s", row.node, said.id, error)
+            why = f"the cloud did not answer: {error}"[:MAX_WORDS]
+            await self._keep(row, _unanswered(said, why), "refused")
+            return
+        except AssessmentError as error:
+            self._failed(error)
+            return
+        self._failures = 0
+        versions = {"mllm": self._model, **reply.versions}
+        told = finished(said, asked.detections, reply.text, asked.frame, versions)
+        await self._keep(row, told, "answered" if told.source == "mllm" else "gate stands")
+
+    async def _asked(self, row: Row[Any], said: Alert) -> Asked:
+        """The question of a row.
+
+        Raises:
+            NotAsked: it is gone or broken, of another release, or about what was answered already.
+        """
+        if said.source != "gate":
+            raise NotAsked("its alert is not the gate's")
+        stated = said.origin.versions.get("prompt", PROMPT_VERSION)
+        if stated != PROMPT_VERSION:
+            raise NotAsked(f"the node has prompt {stated}, the receiver {PROMPT_VERSION}")
+        try:
+            content = await asyncio.to_thread(self._files.path(row.key).read_bytes)
+            return read_question(row.kind, content, metadata(row.metadata))
+        except FileNotFoundError:
+            raise NotAsked("its file is gone") from None
+        except ValueError as error:
+            raise NotAsked(f"it {error}") from None
+
+    async def _keep(self, row: Row[Any], told: Alert, outcome: str) -> None:
+        """Keep the revision and let the question go, both or neither."""
+        one = alerts.received(files.parse(alert.dump(told).decode()), time.time())
+
+        def work(connection: Connection) -> int:
+            uploads.remove(connection, row.key)
+            return alerts.record(connection, [one], self._told)[0]
+
+        status = await self._store.write(work)
+        await asyncio.to_thread(self._files.remove, row.key)
+        # A node that leaves no number free has used it: its own revision stands.
+        self._ended.labels(row.kind, outcome if status == alerts.CREATED else "overtaken").inc()
+
+    def _failed(self, error: AssessmentError) -> None:
+        """The question waits on, and so do the others, for a while."""
+        if not self._failures:
+            log.warning("nothing is finished for weak nodes: %s", error)
+        self._failures += 1
+        pause = min(MAX_PAUSE, PAUSE * 2 ** min(self._failures - 1, 20)) * random.uniform(0.5, 1.0)
+        asked = min(error.retry_after, MAX_RETRY_AFTER)
+        self._not_before = time.monotonic() + max(pause, asked)
+
+
+def _unanswered(said: Alert, why: str) -> Alert:
+    return finished(said, (), None, said.frame, {}, why)
