@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import manifest
+from dat_runtime.chat import GREEDY
 from dat_runtime.command import add_restart, command
 from dat_runtime.errors import ConfigError, DatError, reports_errors
 from dat_runtime.files import write_atomically
@@ -111,7 +112,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--max-new-tokens", type=int, help="most tokens of an answer (default: as many as the "
         "longest true answer has bytes, about twice its tokens)")  # fmt: skip
     add("--constrained", nargs="?", const="schema", choices=("schema", "rules"),
-        help="let the answer schema constrain decoding, or the rules too (models here only)")  # fmt: skip
+        help="let the answer schema constrain decoding, or the rules too (local)")  # fmt: skip
     add("--shard", type=parse_shard, default=(1, 1), metavar="PART/PARTS",
         help="one part of the frames, such as 1/4")  # fmt: skip
     add("--ask-missing", action="store_true", help="ask again where a complete run has no answer")
@@ -138,6 +139,7 @@ def _recipe(args: argparse.Namespace, settings: Settings, limit: int) -> dict[st
         "revision": args.revision,
         "max_new_tokens": limit,
         "constrained": args.constrained,
+        "decoding": GREEDY,
         "shard": list(args.shard),
     }
     if args.endpoint:

@@ -33,7 +33,13 @@ JSON_SCHEMA_FORMAT = {
 
 
 class Server(Protocol):
-    """Whatever answers one question with its tokens counted."""
+    """Whatever answers one question with its tokens counted.
+
+    Attributes:
+        left_out: fields of the decoding that it refused.
+    """
+
+    left_out: frozenset[str]
 
     def ask(self, png: bytes, system: str, prompt: str) -> Reply:
         """The answer.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from dat_runtime import manifest
 from dat_runtime.adapter import read_adapter
+from dat_runtime.adapter_place import demand_whole
 from dat_runtime.errors import ConfigError, ModelError
 from eval.answers.asks import Ask
 
@@ -69,11 +70,24 @@ def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"cannot load {name}: {error}") from None
+    model.generation_config = without_defaults(model.generation_config)
     if adapter:
         model = with_adapter(model, adapter)
     # Generation goes on at the right end of each row, so a batch is padded on the left.
     processor.tokenizer.padding_side = "left"
     return Loaded(model.to(device).eval(), processor)
+
+
+def without_defaults(config: Any) -> Any:
+    """A generation configuration that keeps only the tokens at which answers begin and end.
+
+    `generate` takes whatever it is not told from the model's own file, and Qwen2.5-VL-7B's holds
+    `repetition_penalty: 1.05`: a figure that occurs twice in an answer would get less likely.
+    """
+    from transformers import GenerationConfig
+
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(config, name) for name in names})
 
 
 def demand_room(loaded: Loaded, asks: Sequence[Ask], max_new_tokens: int) -> None:
@@ -92,14 +106,16 @@ def demand_room(loaded: Loaded, asks: Sequence[Ask], max_new_tokens: int) -> Non
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with a LoRA adapter on it.
+    """The model with a LoRA adapter on it, the whole of it.
 
     Raises:
         ConfigError: it cannot be loaded.
+        ModelError: a part of it has no place in the model.
     """
     from peft import PeftModel
     from safetensors import SafetensorError
 
+    demand_whole(adapter, dict(model.named_modules()))
     try:
         return PeftModel.from_pretrained(model, str(adapter)).eval()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

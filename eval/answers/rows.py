@@ -100,7 +100,8 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
             progress.show(len(records))
     ordered = [records[ask.id] for ask in asks if ask.id in records]
     write_json_lines(path, ordered)
-    return usage.of(ordered, missing, settings.usd_per_million_tokens)
+    left_out = {url: sorted(server.left_out) for url, server in servers.items() if server.left_out}
+    return usage.of(ordered, missing, settings.usd_per_million_tokens, left_out=left_out)
 
 
 def _demand_constrained(outcome: endpoint.Outcome) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ _USAGE = {
     "generation_s": fields.optional(fields.number(0)),
     "endpoints": fields.OBJECT,
     "cut": fields.whole(0),
+    "left_out": fields.OBJECT,
 }
 
 
@@ -38,6 +39,7 @@ class Usage:
         generation_s: seconds in which a local model generated; `None` behind an endpoint.
         endpoints: address -> answers that it gave.
         cut: answers that ran into the limit of tokens.
+        left_out: address -> fields of the decoding that the server refused.
     """
 
     answered: int
@@ -49,6 +51,7 @@ class Usage:
     generation_s: float | None
     endpoints: dict[str, int]
     cut: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
 def of(
@@ -56,6 +59,7 @@ def of(
     missing: Mapping[str, str],
     prices: Mapping[str, float],
     generation_s: float | None = None,
+    left_out: Mapping[str, list[str]] | None = None,
 ) -> Usage:
     """The sums over lines of predictions.jsonl; `prices` in USD per million tokens."""
     counted = [r for r in records if None not in (r["prompt_tokens"], r["completion_tokens"])]
@@ -77,6 +81,7 @@ def of(
         generation_s=generation_s,
         endpoints=dict(sorted(endpoints.items())),
         cut=sum("cut" in r for r in records),
+        left_out=dict(left_out or {}),
     )
 
 
@@ -97,6 +102,7 @@ def merged(parts: Sequence[Usage]) -> Usage:
         generation_s=_total([part.generation_s for part in parts]),
         endpoints=dict(sorted(endpoints.items())),
         cut=sum(part.cut for part in parts),
+        left_out={url: names for part in parts for url, names in part.left_out.items()},
     )
 
 
@@ -120,7 +126,7 @@ def read(folder: Path) -> Usage:
     path = folder / FILE
     content = read_json(path)
     try:
-        return Usage(**fields.checked(content, _USAGE, "", optional_keys=("cut",)))
+        return Usage(**fields.checked(content, _USAGE, "", optional_keys=("cut", "left_out")))
     except ValueError as error:
         raise DataError(f"is not a usage file ({error})", path) from None
 
@@ -138,6 +144,8 @@ def summary(usage: Usage) -> list[str]:
         lines.append(
             f"{usage.cut} answers were cut at the limit of tokens (--max-new-tokens raises it)"
         )
+    for url, names in usage.left_out.items():
+        lines.append(f"{url} refuses {', '.join(names)}: asked without")
     tokens = f"{usage.prompt_tokens} prompt and {usage.completion_tokens} completion tokens"
     if usage.uncounted:
         tokens += f" ({usage.uncounted} answers uncounted)"

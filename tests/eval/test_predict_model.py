@@ -36,6 +36,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SENT, CAMERA = Size(112, 112), Size(640, 480)
 PICTURES = 4
 
+MISLEADING = {
+    "do_sample": True,
+    "temperature": 9.0,
+    "top_k": 3,
+    "top_p": 0.1,
+    "repetition_penalty": 5.0,
+    "no_repeat_ngram_size": 2,
+    "min_new_tokens": 100,
+    "num_beams": 2,
+}
+"""Defaults of a base as bad as they can be; Qwen2.5-VL-7B's are of the same kind, and milder."""
+
 
 def learnt(number: int) -> str:
     """The answer about a picture, in pixels of the image sent."""
@@ -102,7 +114,9 @@ def learn_by_heart(folder: Path, instructions: Path) -> None:
         optimizer.step()
         if loss.item() < 0.01:
             break
+    ends = model.generation_config.to_diff_dict()
     model.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps(ends | MISLEADING))
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +213,22 @@ def test_a_model_in_this_process_answers_in_original_pixels(
     counted = [line["completion_tokens"] for line in lines]
     assert max(counted) <= 120
     assert min(counted) > 20
+
+
+def test_the_bases_own_defaults_would_change_every_answer(instructions: Path, model: Path) -> None:
+    """Of the file that all rows here set aside."""
+    from transformers import GenerationConfig
+
+    from eval.answers import local
+    from eval.answers.model import load
+
+    loaded = load(str(model), None, None)
+    asks = read_asks(instructions, "raw")
+    right = [learnt(i) for i in range(PICTURES)]
+    assert [answer.text for answer in local.generate(loaded, asks, 120)] == right
+    loaded.model.generation_config = GenerationConfig.from_pretrained(model)
+    misled = [answer.text for answer in local.generate(loaded, asks, 120)]
+    assert not set(misled) & set(right)
 
 
 def test_a_row_that_was_cut_off_goes_on_at_the_last_whole_batch(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dat_runtime.chat import GREEDY
 from dat_runtime.edge.assess import EndpointAssessor, RecordedAssessor
 from dat_runtime.endpoint import MAX_RESPONSE_BYTES, AssessmentError, AssessmentRefused
 from dat_runtime.errors import DataError
@@ -103,7 +104,9 @@ def test_an_endpoint_is_asked_as_in_training(endpoint: Callable[..., Endpoint]) 
     ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert headers["authorization"] == "Bearer secret"
-    assert (body["model"], body["temperature"]) == ("dat", 0)
+    assert body["model"] == "dat"
+    greedy = {"temperature": 0, "top_p": 1, "top_k": 1, "repetition_penalty": 1}
+    assert body | greedy | {"presence_penalty": 0, "frequency_penalty": 0} == body
     system, user = body["messages"]
     assert system == {"role": "system", "content": "system"}
     image, text = user["content"]
@@ -126,15 +129,37 @@ def test_the_tokens_that_an_endpoint_counts_come_with_the_answer(
 ) -> None:
     response = json.loads(completion("yes")) | {"usage": usage}
     server = endpoint(replies(200, json.dumps(response).encode()))
-    assert assessor(server.url).ask(b"", "s", "p") == ("yes", *tokens, False)
+    assert assessor(server.url).ask(b"", "s", "p")[:4] == ("yes", *tokens, False)
 
 
 def test_fields_of_the_request_can_be_set_and_left_out(endpoint: Callable[..., Endpoint]) -> None:
     server = endpoint(replies(200, completion("yes")))
-    fields = {"temperature": None, "max_tokens": None, "max_completion_tokens": 9}
+    fields = dict.fromkeys((*GREEDY, "max_tokens")) | {"max_completion_tokens": 9}
     assessor(server.url, request=fields).ask(b"", "s", "p")
     ((_, _, body),) = server.requests
     assert set(body) == {"model", "messages", "max_completion_tokens"}
+
+
+def test_a_field_that_a_strict_server_refuses_by_name_is_left_out_from_then_on(
+    endpoint: Callable[..., Endpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = (b"Unrecognized argument: repetition_penalty", b"top_k and top_p are unknown", b"")
+    server = endpoint(*(replies(400, words) for words in told[:2]), replies(200, completion("yes")))
+    strict = assessor(server.url)
+    assert [strict.assess(b"", "s", "p") for _ in range(2)] == ["yes", "yes"]
+    bodies = [body for _, _, body in server.requests]
+    assert len(bodies) == 4
+    assert strict.left_out == {"repetition_penalty", "top_k", "top_p"}
+    assert not strict.left_out & bodies[-1].keys()
+    assert "temperature" in bodies[-1]
+    assert "refuses top_k, top_p: left out" in caplog.text
+
+
+def test_a_server_that_samples_always_is_no_greedy_one(endpoint: Callable[..., Endpoint]) -> None:
+    server = endpoint(replies(400, b"temperature does not support 0"))
+    with pytest.raises(AssessmentRefused, match="temperature does not support 0"):
+        assessor(server.url).assess(b"", "s", "p")
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
