@@ -1,5 +1,7 @@
 """LLaMA-Factory's server with the one input that it leaves out: which tokens are the picture's.
 
+The defaults of decoding that the model's own generation_config.json holds are set aside.
+
 With Transformers 5.6, LLaMA-Factory 0.9.5 does not give Qwen2.5-VL `mm_token_type_ids` at inference
 (in training it does). The picture then gets the positions of text, and the boxes are wrong.
 """
@@ -10,6 +12,7 @@ from typing import Any
 
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_yaml
+from eval.answers.model import without_defaults
 
 TEMPLATE = "qwen2_vl"
 
@@ -34,7 +37,11 @@ def application(config: dict[str, Any]) -> Any:
 
     template = TEMPLATES[TEMPLATE]
     template.mm_plugin = _with_token_types(template.mm_plugin)
-    return create_app(ChatModel(config))
+    chat = ChatModel(config)
+    model = chat.engine.model
+    if hasattr(model, "generation_config"):  # a request says nothing of its beams, for example
+        model.generation_config = without_defaults(model.generation_config)
+    return create_app(chat)
 
 
 def _with_token_types(plugin: Any) -> Any:
