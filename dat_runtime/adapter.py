@@ -157,7 +157,7 @@ def read_adapter(folder: Path) -> Adapter:
     try:
         with path.open("rb") as file:
             tensors = read_header(file, path.stat().st_size)
-            _check_modules(_pairs(tensors, rank), config["target_modules"])
+            _check_modules(pairs(tensors, rank), config["target_modules"])
             start = file.tell()
             for tensor in tensors:
                 _check_finite(file, start, tensor)
@@ -230,7 +230,7 @@ def _elements(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def _pairs(tensors: tuple[Tensor, ...], rank: int) -> dict[str, dict[str, Tensor]]:
+def pairs(tensors: tuple[Tensor, ...], rank: int) -> dict[str, dict[str, Tensor]]:
     """Per module an A of shape (rank, in) and a B of shape (out, rank), and nothing else."""
     modules: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
@@ -259,7 +259,7 @@ def _check_modules(modules: Mapping[str, Mapping[str, Tensor]], targets: Sequenc
     met: set[str] = set()
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
     for module, sides in modules.items():
-        found = wanted & set(_endings(module))
+        found = wanted & set(endings(module))
         if not found:
             raise ValueError(f"{module:.80}: target_modules does not name it")
         met |= found
@@ -271,7 +271,7 @@ def _check_modules(modules: Mapping[str, Mapping[str, Tensor]], targets: Sequenc
         raise ValueError(f"no weights for {min(wanted - met):.80}, which target_modules names")
 
 
-def _endings(module: str) -> Iterator[str]:
+def endings(module: str) -> Iterator[str]:
     """By which PEFT finds a module: `a.b.c`, `b.c`, `c`."""
     parts = module.split(".")
     for start in range(len(parts)):

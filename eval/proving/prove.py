@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.errors import ModelError
+from dat_runtime.fields import shown
+from dat_runtime.schema import judge
 from eval.answers import local
+from eval.answers.adding import add
 from eval.answers.likelihood import Question, likelihood
 from eval.answers.model import Loaded, with_adapter
 from eval.proving.demands import (
@@ -22,9 +26,8 @@ Say = Callable[[str], None]
 """Prints a line of progress."""
 
 
-def merge(model: Any) -> Any:
-    """The model with its adapter added to the weights, in their own dtype."""
-    return model.merge_and_unload()
+FORM = 0.5
+"""Least share of answers that fit the schema: of less, most frames are left to the gate alone."""
 
 
 def prove(
@@ -32,12 +35,14 @@ def prove(
     adapter: Path,
     questions: Sequence[Question],
     say: Say,
-    merge: Callable[[Any], Any] = merge,
+    merge: Callable[[Any, Path], Any] = add,
 ) -> dict[str, Any]:
     """Check all three points; returns what proof.json holds.
 
     Args:
         loaded: the base model, without an adapter; it is changed.
+        merge: puts an adapter into the base's weights, from its files alone and as a server does
+            it, so that it tells of PEFT what PEFT would hide.
 
     Raises:
         ModelError: says which point fails, by how much, and what to do.
@@ -49,8 +54,10 @@ def prove(
     adapted = performance(tuned, questions)
     demand_change(base, adapted, adapter)
     better = demand_better(base, adapted, questions, adapter)
-    say("the same with merged weights")
-    merged = likelihood(loaded._replace(model=merge(tuned.model)), questions, BATCH)
+    demand_form(adapted, questions, adapter)
+    say("the same with the weights merged from the adapter's file")
+    bare = tuned.model.unload()
+    merged = likelihood(loaded._replace(model=merge(bare, adapter)), questions, BATCH)
     dtype = str(loaded.model.dtype)
     agreement = demand_agreement(adapted.likelihood, merged, TOLERANCES[dtype], adapter)
     changed = [a != b for a, b in zip(base.texts, adapted.texts, strict=True)]
@@ -70,6 +77,25 @@ def prove(
         "merged": agreement,
         "example": example,
     }
+
+
+def demand_form(adapted: Performance, questions: Sequence[Question], adapter: Path) -> None:
+    """Refuse an adapter whose answers cannot be used, however likely the true ones are.
+
+    Raises:
+        ModelError: too few answers fit the schema; shows one.
+    """
+    fits = []
+    for question, text in zip(questions, adapted.texts, strict=True):
+        frame = question.ask.frame
+        fits.append(judge(text, frame.width, frame.height).schema)
+    if sum(fits) < FORM * len(fits):
+        bad = adapted.texts[fits.index(False)]
+        raise ModelError(
+            f"{adapter}: {sum(fits)} of {len(fits)} answers fit the schema, expected at least "
+            f"{FORM:.0%}; one of the others is {shown(bad)}: train longer, and check that the "
+            "template is that of the base (qwen2_vl)"
+        )
 
 
 def performance(loaded: Loaded, questions: Sequence[Question]) -> Performance:

@@ -15,10 +15,11 @@ from dat_runtime.adapter import CONFIG, WEIGHTS
 from dat_runtime.errors import ModelError
 from dat_runtime.stage import Stage
 from eval import proof
+from eval.answers.adding import add
 from eval.answers.likelihood import likelihood, read_questions, spread
 from eval.answers.model import load
 from eval.proving.demands import Performance, demand_better
-from eval.proving.prove import merge, prove
+from eval.proving.prove import prove
 from tests.eval.proved_adapter import SAMPLES, SEVERITIES, build, training_batch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -101,8 +102,8 @@ def test_an_adapter_of_noise_scores_no_better(root, capsys) -> None:
 
 
 def test_tampered_merged_weights_are_noticed(root) -> None:
-    def tampered(model: Any) -> Any:
-        merged = merge(model)
+    def tampered(model: Any, adapter: Path) -> Any:
+        merged = add(model, adapter)
         merged.model.language_model.layers[1].mlp.down_proj.weight.data *= 1.02
         return merged
 

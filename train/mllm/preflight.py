@@ -15,6 +15,7 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG
+from dat_runtime.adapter_place import demand_whole
 from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.files import read_json
 from train.mllm import lengths, resources
@@ -90,6 +91,7 @@ def check(
         ConfigError: card or disk are too small; says what would fit.
     """
     started = time.monotonic()
+    demand_earlier_whole(settings)
     dataset = settings.dataset
     measured = lengths.measure(settings, report_progress)
     samples = len(measured.tokens)
@@ -200,6 +202,27 @@ def _demand_base_of(folder: Path, key: str, settings: RunSettings) -> None:
             f"{key}: {folder} was trained for {name}, this base is {base}: go on with the base "
             "that it was trained for, or begin anew"
         )
+
+
+def demand_earlier_whole(settings: RunSettings) -> None:
+    """Refuse to go on from an adapter of which PEFT would leave a part out.
+
+    Raises:
+        ModelError: names what has no place in the base, or is not there.
+    """
+    if not settings.adapter_name_or_path:
+        return
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    name, revision = settings.model_name_or_path, settings.model_revision
+    with torch.device("meta"):  # names alone, no weights
+        model = AutoModelForImageTextToText.from_config(
+            AutoConfig.from_pretrained(name, revision=revision)
+        )
+    modules = dict(model.named_modules())
+    for path in settings.adapter_name_or_path.split(","):
+        demand_whole(Path(path.strip()), modules)
 
 
 def base_revision(settings: RunSettings) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ModelError
+from tests.conftest import lora_tensors, safetensors
 from tests.train.conftest import write_info
 from train import lora
 from train.mllm import lengths, preflight
@@ -101,6 +102,18 @@ def test_going_on_from_an_adapter_of_another_base_is_refused_by_name(tmp_path, t
     with pytest.raises(ModelError, match=f"this base is {HUB} at {OTHER}"):
         preflight.demand_same_base(hub)
     preflight.demand_same_base(replace(hub, model_revision=COMMIT))
+
+
+def test_going_on_from_an_adapter_that_would_not_load_whole_is_refused(
+    settings, tmp_path
+) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    (earlier / "adapter_model.safetensors").write_bytes(safetensors(lora_tensors()))
+    stated = {"r": 2, "target_modules": ["q_proj"]}
+    (earlier / "adapter_config.json").write_text(json.dumps(stated))
+    with pytest.raises(ModelError, match="1 of 1 modules have no place in the base"):
+        preflight.check(replace(settings, adapter_name_or_path=str(earlier)), tmp_path, ignore)
 
 
 def test_a_checkpoint_of_another_base_is_refused_by_its_name(tmp_path, tiny_base):
