@@ -5,7 +5,7 @@
 
 The base and its adapter stay as they are; encoder and decoder learn to stand between the halves of
 the vision tower: first to reconstruct features, then to keep the merger's output, then the language
-model's answers. The folder (`train.offloading.folder`) holds what a node runs, without torch, and
+model's answers. The folder (`dat_runtime.codec_folder`) holds what a node runs, without torch, and
 what a server needs to finish. A run that was cut off goes on from its last checkpoint.
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import manifest
+from dat_runtime.codec_folder import KIND
 from dat_runtime.command import add_restart, command
 from dat_runtime.errors import reports_errors
 from dat_runtime.stage import Stage
 from train.mllm.lengths import samples_file
-from train.offloading.folder import KIND
 from train.recipe.config_file import read_config, versions
 
 TOOLS = ("torch", "transformers", "peft")

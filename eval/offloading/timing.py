@@ -26,8 +26,8 @@ def milliseconds(
     import onnxruntime
     import torch
 
+    from dat_runtime.codec_folder import encoder_file
     from train.offloading.codec import signs_of
-    from train.offloading.folder import encoder_file
     from train.offloading.tower import head, tail, tower_of
 
     tower = tower_of(loaded.model)

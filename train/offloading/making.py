@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.codec_folder import Description, encoder_file
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import write_json, write_yaml
 from dat_runtime.stage import peak_memory_bytes
 from train.offloading import node_graph, training
 from train.offloading.codec import Codec, Shape
-from train.offloading.folder import Description, encoder_file, write_codec
+from train.offloading.folder import write_codec
 from train.offloading.frozen import Backbone, load_frozen
 from train.offloading.learning import Learner, measure_spread, reconstruction_by_channels
 from train.offloading.samples import Grid, Samples
