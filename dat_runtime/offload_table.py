@@ -11,7 +11,7 @@ seconds.
     row, feasible = select(table.rows, recent.value, max_latency=0.5, queued=alert + waiting)
 
 `table.json`, which `eval.offload` writes:
-{"version": 1, "measure": "count_em", "measured_on": "...", "rows": [
+{"version": 1, "measure": "count_em", "measured_on": "...", "codec": "a22a9d90515def02", "rows": [
  {"name": "code-64", "kind": "code", "bytes": 4256, "accuracy": 0.81, "edge_s": 0.05,
   "encode_s": 0.002, "decode_s": 0.004, "server_s": 0.3, "offload_point": 7, "spatial": true,
   "channels": 64, "quality": null}, ...]}
@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from dat_runtime import fields
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_json
+from dat_runtime.offload import CODEC_BYTES
 from dat_runtime.planning.pending import require
 
 Kind = Literal["edge", "code", "jpeg", "webp"]
@@ -196,6 +197,8 @@ class Table:
     measured_on: str
     """Model, data and hardware, in words."""
     rows: tuple[Row, ...]
+    codec: str | None = None
+    """Of the codes, as every unit states it (`dat_runtime.offload`); None where there are none."""
 
     def as_json(self) -> dict[str, Any]:
         """The content of a `table.json`; `of` reads it."""
@@ -203,6 +206,7 @@ class Table:
             "version": TABLE_VERSION,
             "measure": self.measure,
             "measured_on": self.measured_on,
+            "codec": self.codec,
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -226,7 +230,9 @@ class Table:
                 f'rows: expected one of kind "webp" of at most {SMALL_PICTURE:,} bytes, so that '
                 "codes are weighed against a small picture"
             )
-        return cls(stated["measure"], stated["measured_on"], rows)
+        if any(row.kind == "code" for row in rows) != (stated["codec"] is not None):
+            raise ValueError('codec: expected the id of the codec of the rows of kind "code"')
+        return cls(stated["measure"], stated["measured_on"], rows, stated["codec"])
 
 
 def read_table(path: Path) -> Table:
@@ -249,6 +255,9 @@ _TABLE = {
     "version": fields.Rule(lambda v: v == TABLE_VERSION, str(TABLE_VERSION)),
     "measure": fields.NAME,
     "measured_on": fields.NAME,
+    "codec": fields.optional(
+        fields.text_like(rf"[0-9a-f]{{{2 * CODEC_BYTES}}}", f"{2 * CODEC_BYTES} hexadecimal digits")
+    ),
     "rows": fields.list_of(fields.OBJECT, 1, _MAX_ROWS),
 }
 _ROW = {

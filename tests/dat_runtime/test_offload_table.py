@@ -167,7 +167,7 @@ def test_what_is_no_bandwidth_is_refused() -> None:
         RecentBandwidth(1.0, samples=0)
 
 
-TABLE = Table("count_em", "tiny model, rendered scenes", ROWS)
+TABLE = Table("count_em", "tiny model, rendered scenes", ROWS, codec="0123456789abcdef")
 
 
 def test_a_table_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -198,6 +198,8 @@ def changed(row: int, **values: object) -> dict[str, object]:
         (changed(3, spatial=True), r"rows\[3\]: spatial is true"),
         (changed(2, name="code-64"), "rows: two have the same name"),
         (changed(0, kind="jpeg", bytes=5, quality=5), 'expected one of kind "edge", the gate'),
+        (TABLE.as_json() | {"codec": None}, "codec: expected the id of the codec"),
+        (TABLE.as_json() | {"codec": "0123"}, "codec is '0123', expected 16 hexadecimal digits"),
         (changed(3, bytes=16_001), 'expected one of kind "webp" of at most 16,000 bytes'),
     ],
 )
