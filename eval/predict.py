@@ -8,7 +8,9 @@
 Writes predictions.jsonl: image_id, text (boxes in original-frame pixels), latency_s (for each frame
 the time of its whole batch), model_text (as generated, boxes in pixels of the image sent),
 prompt_tokens and completion_tokens. Writes usage.json: the sums of tokens, what they cost, and the
-frames without an answer, which count as failed. Decoding is greedy, and free unless --constrained.
+frames without an answer, which count as failed. Decoding is greedy, and free unless --constrained:
+by the answer's schema, or by its rules too (`--constrained rules`; then a byte counts as a token of
+the limit).
 
 A run that was cut off continues without asking about a frame twice. A complete run is not repeated;
 --ask-missing asks again about its missing answers, and about nothing else. Several --endpoint share
@@ -31,6 +33,7 @@ from eval.answers.asks import longest_answer, read_asks
 from eval.answers.endpoint import Settings, read_settings
 from eval.answers.model import demand_there, verify_adapter
 from eval.answers.rows import Row, ask_endpoints, ask_local
+from eval.answers.rules import room_for
 from eval.answers.shards import parse_shard
 
 FILE = "predictions.jsonl"
@@ -46,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asks = read_asks(args.instructions, args.inputs, args.part)
     # From all frames of the part: shards of one row have one limit.
     limit = args.max_new_tokens or max(LEAST_NEW_TOKENS, longest_answer(asks))
+    if args.constrained == "rules" and args.max_new_tokens is None:
+        limit = room_for(asks)  # whatever the model prefers, its answer comes to its end
     inputs = {"instructions": args.instructions}
     if args.adapter:
         inputs["adapter"] = args.adapter

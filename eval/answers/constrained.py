@@ -24,7 +24,7 @@ class AnswerConstraint:
     def __init__(self, loaded: Loaded, rows: int):
         from llguidance import LLMatcher
 
-        first = LLMatcher(_tokenizer(loaded), _grammar())
+        first = LLMatcher(tokenizer_of(loaded), _grammar())
         if first.is_error():
             raise ModelError(f"the answer schema cannot guide this model: {first.get_error()}")
         self._matchers = [first]
@@ -59,7 +59,7 @@ class AnswerConstraint:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(loaded: Loaded) -> Any:
+def tokenizer_of(loaded: Loaded) -> Any:
     """The tokenizer for llguidance, about a second's work for 150,000 entries."""
     import llguidance.hf
 

@@ -2,27 +2,34 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from eval.answers.asks import Answer, Ask
 from eval.answers.constrained import AnswerConstraint
 from eval.answers.model import Loaded, encode, ends_of
+from eval.answers.ruled import RuleConstraint
+
+Constrained = Literal["schema", "rules"] | None
+"""What decoding is held to."""
 
 
 def generate(
-    loaded: Loaded, batch: Sequence[Ask], max_new_tokens: int, constrained: bool = False
+    loaded: Loaded, batch: Sequence[Ask], max_new_tokens: int, constrained: Constrained = None
 ) -> list[Answer]:
     """Greedy answers to one batch; each counts the whole batch's seconds.
 
     Args:
-        constrained: only tokens that lead to an answer of the published schema are chosen.
+        constrained: only tokens that lead to an answer of the published schema are chosen, or to
+            one that keeps the rules too.
     """
     import torch
 
     options: dict[str, Any] = {}
-    if constrained:
-        # Before the clock starts: the grammar is read once for all batches.
+    # Before the clock starts: grammar and vocabulary are read once for all batches.
+    if constrained == "schema":
         options["logits_processor"] = [AnswerConstraint(loaded, len(batch))]
+    elif constrained == "rules":
+        options["logits_processor"] = [RuleConstraint(loaded, batch, max_new_tokens)]
     started = time.monotonic()
     encoded = encode(loaded.processor, batch).to(loaded.model.device)
     with torch.inference_mode():

@@ -44,7 +44,7 @@ class Row:
     endpoints: Sequence[str]
     batch_size: int
     max_new_tokens: int
-    constrained: bool
+    constrained: local.Constrained
 
 
 def ask_local(row: Row, asks: Sequence[Ask], path: Path) -> Usage:

@@ -316,6 +316,67 @@ def test_constrained_decoding_makes_any_choice_of_tokens_keep_the_schema(model: 
         jsonschema.validate(json.loads(text), schema.ANSWER_SCHEMA)
 
 
+def test_decoding_that_keeps_the_rules_leaves_right_answers_alone(
+    instructions: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = instructions.parent / "predictions" / "ruled"
+    given = ["--instructions", str(instructions), "--inputs", "raw", "--model", str(model)]
+    given += ["--constrained", "rules", "--out", str(out)]
+    assert predict.main([*given, "--max-new-tokens", "200"]) == 1
+    assert "has room for the true answer of p0 from --max-new-tokens" in capsys.readouterr().err
+    assert predict.main(given) == 0
+    lines = (out / "predictions.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["model_text"] for line in lines] == [
+        learnt(i) for i in range(PICTURES)
+    ]
+
+
+def test_no_server_is_asked_to_keep_the_rules(
+    instructions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--instructions", str(instructions), "--inputs", "raw", "--model", "m", "--out", "x"]
+    assert predict.main([*asked, "--constrained", "rules", "--endpoint", "http://h/v1"]) == 1
+    assert "no server is told the rules" in capsys.readouterr().err
+
+
+def test_any_choice_of_tokens_keeps_the_rules(model: Path) -> None:
+    """Random scores in place of a model's, frames of different sizes in a batch."""
+    import torch
+
+    from eval.answers.asks import Ask
+    from eval.answers.model import ends_of, load
+    from eval.answers.ruled import RuleConstraint
+    from eval.answers.rules import room_for
+
+    loaded = load(str(model), None, None)
+    end, pad = ends_of(loaded.model)
+    frames = [Size(112, 112), Size(9, 1344), SENT, SENT, SENT, SENT]
+    asks = [Ask("a", model, "", "", frame, frame) for frame in frames]
+    limit = room_for(asks)
+    constraint = RuleConstraint(loaded, asks, limit)
+    torch.manual_seed(0)
+    tokens = torch.zeros((len(asks), 1), dtype=torch.long)
+    done = torch.zeros(len(asks), dtype=torch.bool)
+    while not done.all():
+        scores = torch.randn(len(asks), len(loaded.processor.tokenizer))
+        chosen = constraint(tokens, scores).argmax(-1).masked_fill(done, pad)
+        done |= (chosen == end) | (chosen == pad)
+        tokens = torch.cat([tokens, chosen[:, None]], 1)
+        assert tokens.shape[1] <= limit + 1  # the first is the prompt's
+    texts = loaded.processor.batch_decode(tokens[:, 1:], skip_special_tokens=True)
+    counts = set()
+    for text, frame in zip(texts, frames, strict=True):
+        verdict = schema.check(text, frame.width, frame.height)
+        assert verdict.problems == (), text
+        counts.add(json.loads(text)["count"])
+    assert len(counts) > 2
+    bracket = loaded.processor.tokenizer.convert_tokens_to_ids("]")
+    fresh = RuleConstraint(loaded, asks[:1], limit)
+    fresh(torch.tensor([[0]]), scores[:1])
+    with pytest.raises(ModelError, match="breaks a rule"):
+        fresh(torch.tensor([[0, bracket]]), scores[:1])
+
+
 def test_a_token_that_leaves_the_schema_is_noticed(model: Path) -> None:
     import torch
 
