@@ -3,7 +3,7 @@ PROFILE ?= smoke
 SOURCE ?=
 OUT ?= runs/$(PROFILE)$(if $(SOURCE),$(if $(filter smoke,$(PROFILE)),-$(notdir $(abspath $(SOURCE)))))
 PYTHON ?= python3
-ROWS := boxed-lora boxed-lora-constrained raw-lora boxed-none raw-none
+ROWS := boxed-lora boxed-lora-constrained boxed-lora-ruled raw-lora boxed-none raw-none
 
 ifneq ($(words $(SOURCE)$(OUT)),1)
   $(error SOURCE and OUT may not contain spaces: '$(SOURCE)', '$(OUT)')
@@ -57,7 +57,7 @@ export TOKENIZERS_PARALLELISM := false
 #:   OUT           folder to make (runs/PROFILE, or runs/smoke-<name of SOURCE>)
 #:   BASE          the base model, a folder or a hub name (paper: Qwen/Qwen2.5-VL-7B-Instruct)
 #:   GATE          form of the gate that is shipped: gate, gate-openvino, gate-int8
-#:   ROWS          of Tables 1-2: boxed-lora boxed-lora-constrained raw-lora boxed-none raw-none
+#:   ROWS          of Tables 1-2: boxed-lora boxed-lora-{constrained,ruled} raw-lora {boxed,raw}-none
 #:   DATA_SET      options of data.prep.build       DATA_SET="--leak-free"              docs/data.md
 #:   GATE_SET      keys of Ultralytics              GATE_SET="epochs=50 batch=16"       docs/gate.md
 #:   INSTRUCT_SET  options of data.prep.instruct    INSTRUCT_SET="--detections labels"  docs/lora.md
@@ -215,6 +215,9 @@ predict-val: lora-boxed
 predict-boxed-lora-constrained: lora-boxed
 	@$(PREDICT) --inputs boxed --adapter $(OUT)/lora-boxed --constrained \
 	  --out $(OUT)/predictions/boxed-lora-constrained
+predict-boxed-lora-ruled: lora-boxed
+	@$(PREDICT) --inputs boxed --adapter $(OUT)/lora-boxed --constrained rules \
+	  --out $(OUT)/predictions/boxed-lora-ruled
 
 # docs/offload.md: a codec for the tuned model, and what its bits are worth beside pictures.
 train-offload: lora-boxed  ## learned bits for weak nodes, compared with JPEG and WebP: OFFLOAD_SET="block=1"
