@@ -33,7 +33,7 @@ def test_the_paper_profile_never_renders_its_data() -> None:
 def test_the_paper_profile_gives_every_row_the_pinned_base() -> None:
     lines = make("-n", "eval", "PROFILE=paper", "SOURCE=/data/dat").stdout.splitlines()
     rows = [line for line in lines if "eval.predict" in line]
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert all("--revision cc594898137f460bfe9f0759e9844b3ce807cfb5" in row for row in rows)
 
 
