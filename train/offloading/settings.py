@@ -38,7 +38,7 @@ class CodecSettings:
 
     Attributes:
         model_revision: of a base of the hub, where no adapter states it.
-        block: the cut comes after that many blocks.
+        block: how many blocks a node runs; 11 are blocks 0 to 10.
         channels: of the nested codes, rising.
         width: channels inside the decoder.
         lambda_reconstruction, lambda_binary: λ1 and λ2 of Eq. 3.
