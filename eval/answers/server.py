@@ -6,12 +6,15 @@ With Transformers 5.6, LLaMA-Factory 0.9.5 does not give Qwen2.5-VL `mm_token_ty
 (in training it does). The picture then gets the positions of text, and the boxes are wrong.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.adapter_place import demand_whole
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_yaml
+from eval.answers.codes import CodeAnswers, add_codes
 from eval.answers.model import without_defaults
 
 TEMPLATE = "qwen2_vl"
@@ -29,8 +32,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def application(config: dict[str, Any]) -> Any:
-    """LLaMA-Factory's web application of a model."""
+def application(config: dict[str, Any], codec: Path | None = None) -> Any:
+    """LLaMA-Factory's web application of a model.
+
+    Args:
+        codec: of `train.offload`: codes of weak nodes are answered too.
+    """
     from llamafactory.api.app import create_app
     from llamafactory.chat import ChatModel
     from llamafactory.data.template import TEMPLATES
@@ -41,7 +48,22 @@ def application(config: dict[str, Any]) -> Any:
     model = chat.engine.model
     if hasattr(model, "generation_config"):  # a request says nothing of its beams, for example
         model.generation_config = without_defaults(model.generation_config)
-    return create_app(chat)
+    for adapter in adapters_in(config):
+        demand_whole(adapter, dict(chat.engine.model.named_modules()))
+    served = create_app(chat)
+    if codec is not None:
+        engine, (adapter, *_) = chat.engine, (*adapters_in(config), None)
+        base = str(config["model_name_or_path"])
+        codes = CodeAnswers(engine.model, engine.processor, codec, base, adapter)
+        add_codes(served, engine, codes)
+    return served
+
+
+def adapters_in(config: Mapping[str, Any]) -> list[Path]:
+    """The folders of the adapters that LLaMA-Factory's keys name, one or several."""
+    named = config.get("adapter_name_or_path") or []
+    names = named.split(",") if isinstance(named, str) else named
+    return [Path(name.strip()) for name in names]
 
 
 def _with_token_types(plugin: Any) -> Any:
