@@ -1,11 +1,11 @@
 """The split and the codec at the 7B's sizes: `python -m benchmarks.offload_card --device cuda`.
 
-A vision tower of Qwen2.5-VL-7B's sizes with random weights looks at one picture of `--pixels` (644
-x 644), in bfloat16 on a card and in float32 on a CPU. It is cut after blocks 7, 10, 21 and 23, which
-count from 0, so that a node has 8, 11, 22 or 24 of the 32:
-milliseconds of head and tail (medians of `--repeats`), and the largest difference of the two halves
-from the unsplit tower, which must be exactly 0. Then codecs with and without spatial encoding:
-milliseconds of encoder and decoder at 64, 128 and 256 channels, and the bytes of a unit.
+A vision tower of Qwen2.5-VL-7B's sizes with random weights looks at one picture of `--pixels`
+(644 x 644), in bfloat16 on a card and in float32 on a CPU. It is cut after blocks 7, 10, 21 and 23,
+which count from 0: a node has 8, 11, 22 or 24 of the 32. Measured are milliseconds of head and tail
+(medians of `--repeats`), and the largest difference of the two halves from the unsplit tower, which
+must be exactly 0. Then codecs with and without spatial encoding: milliseconds of encoder and
+decoder at 64, 128 and 256 channels, and the bytes of a unit.
 Random weights say nothing of accuracy. Prints a table; writes it as JSON with `--out`.
 
     python -m benchmarks.offload_card --size small          # a tower of four small blocks, seconds
