@@ -66,7 +66,7 @@ export TOKENIZERS_PARALLELISM := false
 #:   CASCADE_SET   options of eval.cascade; export then ships its thresholds            docs/gate.md
 #:   OFFLOAD_SET   keys of train.offload            OFFLOAD_SET="block=1"              docs/offload.md
 #:   FORM_SET      options of export.merged and export.quantised                        docs/export.md
-#:   ACCEPT_UNTRAINED  1: ship what is not fit for use as a rehearsal, which says so     docs/export.md
+#:   ACCEPT_UNTRAINED  1: ship what is not fit for use as a rehearsal (rendered scenes: 1)  docs/export.md
 #:   LINKS         traces, or folders of them, for eval-links                     docs/transmission.md
 #:   ROOM          a folder or a file of the code, for mutants                      CONTRIBUTING.md
 #:   REPOSITORY RELEASE KEYS                   for publish                              docs/updates.md
@@ -82,7 +82,8 @@ LORA_SET ?=
 CASCADE_SET ?=
 FORM_SET ?=
 OFFLOAD_SET ?=
-ACCEPT_UNTRAINED ?=
+# Tiny models on rendered scenes are a rehearsal in any case: what is not fit for use says so.
+ACCEPT_UNTRAINED ?= $(if $(SOURCE),,$(if $(filter smoke,$(PROFILE)),1))
 ACCEPT = $(if $(ACCEPT_UNTRAINED),--accept-untrained)
 RESTART ?=
 AGAIN = $(if $(RESTART),--restart)
