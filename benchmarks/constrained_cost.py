@@ -3,10 +3,12 @@
     python -m benchmarks.constrained_cost --instructions OUT/instructions --model OUT/base \\
         [--adapter OUT/lora-boxed] [--inputs boxed] [--frames 16]
 
-Both decode the same batch in the same run, in turn, three times; the least counts. Printed:
-    free, constrained   generation time / tokens, and their ratio
-    mask                the constraint alone, per token, with the model's vocabulary and with one
-                        of Qwen2.5's size (made up, since the time does not need the real words)
+All decode the same batch in the same run, in turn, five times; the least counts. Printed:
+    free, schema, rules   generation time / tokens, and the ratio to free decoding
+    mask                  a constraint alone, per token, with the model's vocabulary and with one of
+                          Qwen2.5's size (made up, since the time does not need the real words); the
+                          first answer of a process, whose states of the rules are all new, and one
+                          whose states were met before
 """
 
 import json
@@ -17,14 +19,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dat_runtime.answer import dump, target
 from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
+from dat_runtime.types import Accident, Box
 from eval.answers.asks import Ask, read_asks
 from eval.answers.constrained import AnswerConstraint
-from eval.answers.local import generate
+from eval.answers.local import Constrained, generate
 from eval.answers.model import Loaded, load
+from eval.answers.ruled import RuleConstraint
+from eval.answers.rules import room_for
 
-ROUNDS = 3
+ROUNDS = 5
 QWEN_VOCABULARY = 151_665
 """Entries of Qwen2.5's tokenizer, its special tokens included."""
 SPACE = "Ġ"
@@ -42,48 +48,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     batch = read_asks(args.instructions, args.inputs)[: args.frames]
     loaded = load(args.model, None, args.adapter)
-    generate(loaded, batch[:1], 8, constrained=True)  # compile the grammar, warm up
-    free, bound = [], []
+    limit = room_for(batch)
+    took: dict[Constrained, list[float]] = {None: [], "schema": [], "rules": []}
+    for kind in took:
+        generate(loaded, batch[:1], limit, kind)  # compile the grammar, warm up
     for _ in range(ROUNDS):
-        free.append(per_token(loaded, batch, constrained=False))
-        bound.append(per_token(loaded, batch, constrained=True))
-    text = '{"count": 1, "severity": "severe", "level": 1, "score": 0.83, "accidents": []'
+        for kind, times in took.items():
+            times.append(per_token(loaded, batch, limit, kind))
+    free = min(took[None])
     print(f"{len(batch)} frames in one batch, {ROUNDS} rounds")
-    print(f"free          {1000 * min(free):8.3f} ms per token")
-    print(f"constrained   {1000 * min(bound):8.3f} ms per token   {min(bound) / min(free):.2f} x")
+    for kind, times in took.items():
+        name = kind or "free"
+        print(f"{name:<8}{1000 * min(times):8.3f} ms per token   {min(times) / free:.2f} x")
     for name, model in (("model's", loaded), ("Qwen2.5's", of_qwen_size(loaded))):
         size = len(model.processor.tokenizer)
-        seconds = mask_time(model, text)
-        print(f"mask          {1000 * seconds:8.3f} ms per token   {name} vocabulary, {size}")
+        for kind in ("schema", "rules"):
+            first, *others = mask_times(model, kind, batch[0])
+            print(
+                f"mask, {kind:<6} {1000 * first:8.3f} ms per token at first, "
+                f"{1000 * min(others):.3f} then   {name} vocabulary, {size}"
+            )
     return 0
 
 
-def per_token(loaded: Loaded, batch: Sequence[Ask], constrained: bool) -> float:
+def per_token(loaded: Loaded, batch: Sequence[Ask], limit: int, kind: Constrained) -> float:
     """Seconds per generated token of one batch."""
     import torch
 
     # On a CPU its own time: other work on the machine does not count.
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     started = clock()
-    answers = generate(loaded, batch, 200, constrained)
+    answers = generate(loaded, batch, limit, kind)
     return (clock() - started) / sum(answer.completion_tokens or 0 for answer in answers)
 
 
-def mask_time(loaded: Any, text: str) -> float:
-    """Seconds that the constraint takes per token, to follow one and to refuse others."""
+def mask_times(loaded: Any, kind: str, ask: Ask) -> list[float]:
+    """Seconds that a constraint takes per token, to follow one and to refuse others; by round."""
     import torch
 
-    tokens = loaded.processor.tokenizer(text)["input_ids"]
+    box = Accident(Box(8, 9, ask.frame.width, ask.frame.height, ask.frame), "severe")
+    tokens = loaded.processor.tokenizer(dump(target([box])))["input_ids"]
     scores = torch.zeros(1, loaded.model.get_output_embeddings().weight.shape[0])
     times = []
-    for _ in range(ROUNDS + 1):
-        constraint = AnswerConstraint(loaded, 1)
+    AnswerConstraint(loaded, 1), RuleConstraint(loaded, [ask], room_for([ask]))  # read once
+    for _ in range(ROUNDS):
+        constraint: Any = AnswerConstraint(loaded, 1)
+        if kind == "rules":
+            constraint = RuleConstraint(loaded, [ask], room_for([ask]))
         started = time.process_time()
         for token in [0, *tokens]:
             if torch.isinf(constraint(torch.tensor([[token]]), scores)).all():
                 raise DatError("the constraint refuses every token")
         times.append((time.process_time() - started) / (len(tokens) + 1))
-    return min(times)
+    return times
 
 
 def of_qwen_size(loaded: Loaded) -> Any:

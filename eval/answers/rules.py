@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from dat_runtime.errors import ConfigError
 from dat_runtime.priority import GAMMA, level_of
-from dat_runtime.schema import ANSWER_SCHEMA, MAX_ACCIDENTS
+from dat_runtime.schema import ANSWER_SCHEMA, MAX_ACCIDENTS, judge
 from dat_runtime.types import SEVERITIES, Size
 from eval.answers.asks import Ask
 
@@ -212,7 +212,8 @@ def room_for(asks: Sequence[Ask]) -> int:
 
 
 def _true_count(ask: Ask) -> int:
-    return len(json.loads(ask.truth)["accidents"]) if ask.truth else 0
+    answer = judge(ask.truth, ask.frame.width, ask.frame.height).answer
+    return 0 if answer is None else len(answer["accidents"])
 
 
 def most_accidents(ask: Ask, max_new_tokens: int) -> int:
