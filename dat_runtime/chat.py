@@ -36,12 +36,11 @@ GREEDY = {
     "top_p": 1,
     "top_k": 1,
     "repetition_penalty": 1.0,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
 }
 """Decoding without sampling and without penalties, stated whole: what a request leaves open, a
 server takes from its model's generation_config.json, and Qwen2.5-VL-7B's holds
-`repetition_penalty: 1.05`."""
+`repetition_penalty: 1.05`. No such file holds OpenAI's two other penalties, which are 0 unless they
+are sent; and LLaMA-Factory's server takes the one for presence for that of repetition."""
 
 Kind = Literal["refused", "passes", "stays"]
 """What a problem means: it is the answer to this question; it is worth another try; the next try
