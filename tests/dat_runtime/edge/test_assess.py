@@ -106,7 +106,8 @@ def test_an_endpoint_is_asked_as_in_training(endpoint: Callable[..., Endpoint]) 
     assert headers["authorization"] == "Bearer secret"
     assert body["model"] == "dat"
     greedy = {"temperature": 0, "top_p": 1, "top_k": 1, "repetition_penalty": 1}
-    assert body | greedy | {"presence_penalty": 0, "frequency_penalty": 0} == body
+    assert body | greedy == body
+    assert "presence_penalty" not in body  # LLaMA-Factory's server takes it for that of repetition
     system, user = body["messages"]
     assert system == {"role": "system", "content": "system"}
     image, text = user["content"]
