@@ -63,6 +63,7 @@ _STATUS: Rules = {
     "uplink": fields.OBJECT,
     "waiting": fields.OBJECT,
     "dropped": _named(fields.whole(0, 10**15), 100),
+    "not_fit": _TEXT,
 }
 _UPLINK: Rules = {"bytes_per_s": _NUMBER, "round_trip_s": _NUMBER}
 _WAITING: Rules = {"alerts": fields.whole(0, 10**15), "visuals": fields.whole(0, 10**15)}
@@ -74,10 +75,10 @@ def read_status(value: object) -> dict[str, Any]:
     Raises:
         ValueError: names the first field that is wrong.
     """
-    status = checked(value, _STATUS, "", further_keys=True)
+    status = checked(value, _STATUS, "", ("not_fit",), further_keys=True)
     uplink = checked(status["uplink"], _UPLINK, "uplink", further_keys=True)
     waiting = checked(status["waiting"], _WAITING, "waiting", further_keys=True)
-    return {name: status[name] for name in _STATUS} | {
+    return {name: status[name] for name in _STATUS if name in status} | {
         "uplink": {name: uplink[name] for name in _UPLINK},
         "waiting": {name: waiting[name] for name in _WAITING},
     }

@@ -115,7 +115,9 @@ def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
         status = assembly.status()
         uplink = {name: status["uplink"][name] for name in ("bytes_per_s", "round_trip_s")}
         shared = {name: status[name] for name in ("time", "cameras", "waiting", "dropped")}
-        return {"schema": 1, "uplink": uplink, **shared}
+        not_fit = status["bundle"]["not_fit"]
+        said = {} if not_fit is None else {"not_fit": not_fit[:200]}
+        return {"schema": 1, "uplink": uplink, **shared, **said}
 
     uplink = Uplink(settings.uplinks, spool, counts, settings.node, status=told)
     node = Node(settings.node, at_work.gate, cameras, asking, spool, uplink, counts)

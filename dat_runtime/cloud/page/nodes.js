@@ -43,6 +43,7 @@ function card(node) {
   const waiting = status.waiting ?? {};
   const dropped = Object.entries(status.dropped ?? {}).filter(([, count]) => count);
   const facts = [
+    ["not fit for use", status.not_fit],
     ["link", typeof bytes === "number" ? rate(bytes) + (typeof trip === "number" ? `, ${duration(trip)} round trip` : "") : null],
     ["waiting", `${many(waiting.alerts ?? 0, "alert")}, ${many(waiting.visuals ?? 0, "picture")}`],
     ["dropped", dropped.length ? dropped.map(([reason, count]) => `${reason} ${count.toLocaleString()}`).join(", ") : "nothing"],
