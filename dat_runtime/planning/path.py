@@ -146,6 +146,10 @@ class Path:
         """Bytes written and not acknowledged, in all lanes."""
         return self._in_flight
 
+    def wait(self, now: float) -> float:
+        """Seconds that what is written now should wait in the path's buffer."""
+        return self._queued(self._forward(now)) / self._rate
+
     def sent(self, now: float, size: int, lane: str = "") -> None:
         """Learn that `size` bytes were just written to the lane's connection."""
         if size <= 0:

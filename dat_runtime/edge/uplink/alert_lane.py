@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from dat_runtime.edge.spool import SpoolError
-from dat_runtime.edge.uplink.lane import Pauses, Running, Way, wait
+from dat_runtime.edge.uplink.lane import SHORT_ROUND_TRIP, Pauses, Running, Way, wait
 from dat_runtime.edge.uplink.outbox import DueAlert
 from dat_runtime.edge.uplink.sender import OutgoingAlert, SendError
 
@@ -15,6 +15,12 @@ MOST_IN_BATCH = 100
 
 QUEUE_SECONDS = 0.05
 """How long an alert may wait behind alerts that are on their way already."""
+
+REQUEST_BYTES = 180
+"""Of a request beside its alerts, about: what is before them, and the packet's own."""
+
+ANSWER_SECONDS = 0.004
+"""That a receiver may take to answer before an alert goes once more."""
 
 STATUS_SECONDS = 10.0
 """Between two statuses: the receiver tells by them, and not by alerts, that a node is well."""
@@ -92,32 +98,60 @@ class AlertLane:
                     sending.waiting.remove(due)
                 else:
                     sending.outgoing.append(OutgoingAlert(due.id, content))
-            if sending.outgoing and self._affords_copy(sending):
+            if sending.outgoing and self._affords_copy():
                 sending.copies += 1
-                self._unanswered += sending.size
                 self._sending.start(self._send_copy(sending))
             if sending.outgoing:
                 await self._carry(sending)
         except SpoolError as error:
             self._failed(error)
         finally:
+            self._unanswered -= sending.size
             self._ended(sending)
 
     async def _send_copy(self, sending: "_Sending") -> None:
+        """The alerts once more, where they are not answered when it is time."""
+        counted = 0
         try:
-            await self._carry(sending)
+            await self._wait_before_copy(sending)
+            if sending.waiting:
+                counted = sending.size
+                self._unanswered += counted
+                await self._carry(sending)
         finally:
+            self._unanswered -= counted
             self._ended(sending)
 
-    def _affords_copy(self, sending: "_Sending") -> bool:
-        """Whether the alerts go twice: packets get lost, and there is room for both copies.
+    async def _wait_before_copy(self, sending: "_Sending") -> None:
+        """Until a copy is due and there is room for it, or the alerts are answered."""
+        pause = self._copy_pause(sending.size)
+        self._way.copies_due += 1
+        try:
+            await wait(sending.is_answered, pause)
+        finally:
+            self._way.copies_due -= 1
+        while sending.waiting and sending.size > self._room:
+            await wait(sending.is_answered, ANSWER_SECONDS)
+
+    def _copy_pause(self, size: int) -> float:
+        """Seconds until alerts that are written now have left the link, so that others go before.
+
+        Where the way is short, until their answer is due too: it nearly always saves the copy.
+        """
+        path = self._way.path
+        leaves = path.wait(asyncio.get_running_loop().time()) + (REQUEST_BYTES + size) / path.rate
+        is_short = path.round_trip < SHORT_ROUND_TRIP
+        return leaves + (path.round_trip + ANSWER_SECONDS if is_short else 0.0)
+
+    def _affords_copy(self) -> bool:
+        """Whether alerts may go twice: packets get lost.
 
         A lost packet comes a round trip and a repair later, which no lane can take back.
         """
         way = self._way
         if not way.meter.losses.is_lossy or way.metered or self._pauses.failures:
             return False
-        return len(self._sending) < MOST_REQUESTS and sending.size <= self._room
+        return len(self._sending) < MOST_REQUESTS
 
     async def _carry(self, sending: "_Sending") -> None:
         """Send one copy. Of two the first answer counts, and they failed when both have."""
@@ -131,6 +165,7 @@ class AlertLane:
             answers = await self._way.sender.send_alerts(sending.outgoing, written)
             if not waiting:  # the other copy was answered first
                 return
+            sending.is_answered.set()
             for due, answer in zip(tuple(waiting), answers, strict=True):
                 waiting.remove(due)
                 if answer.taken:
@@ -145,7 +180,6 @@ class AlertLane:
     def _ended(self, sending: "_Sending") -> None:
         """One copy less is under way; what none brought waits again."""
         sending.copies -= 1
-        self._unanswered -= sending.size
         if not sending.copies:
             for due in sending.waiting:
                 self._way.outbox.return_alert(due)
@@ -180,13 +214,15 @@ class _Sending:
     Attributes:
         waiting: those that are not answered yet.
         outgoing: all of them, as they are sent.
-        copies: how many are under way.
+        is_answered: set with the first answer.
+        copies: how many are under way, or due.
     """
 
     def __init__(self, batch: Sequence[DueAlert]):
         self.size = _size(batch)
         self.waiting = list(batch)
         self.outgoing: list[OutgoingAlert] = []
+        self.is_answered = asyncio.Event()
         self.copies = 1
 
 

@@ -15,6 +15,9 @@ from dat_runtime.planning.path import Path
 LONGEST_LOOK = 0.01
 """Seconds between two looks at the path at most, while bytes are in flight."""
 
+SHORT_ROUND_TRIP = 0.025
+"""Seconds below which it is a packet more or less on the way that an alert waits for."""
+
 
 @dataclass
 class Health:
@@ -79,6 +82,7 @@ class Way:
 
     Attributes:
         alerts_under_way: requests of the alert lane.
+        copies_due: alerts that go once more unless they are answered at once.
     """
 
     sender: Sender
@@ -87,6 +91,7 @@ class Way:
     outbox: Outbox
     health: Health
     alerts_under_way: int = 0
+    copies_due: int = 0
     meter: Meter = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from dat_runtime.edge.spool import SpoolError
-from dat_runtime.edge.uplink.lane import LONGEST_LOOK, Pauses, Running, Way, wait
+from dat_runtime.edge.uplink.lane import (
+    LONGEST_LOOK,
+    SHORT_ROUND_TRIP,
+    Pauses,
+    Running,
+    Way,
+    wait,
+)
 from dat_runtime.edge.uplink.sender import EarlyError, OutgoingVisual, RefusedError, SendError
 from dat_runtime.planning.live import Chunk
 from dat_runtime.planning.path import PACKET
@@ -26,7 +33,7 @@ PIECE_SECONDS = 0.012
 """How long the bytes of a piece may take: on a slow link an alert waits behind a smaller piece."""
 
 QUEUE_SECONDS = 0.025
-"""How long the bytes in flight may take, beyond the round trip, where that is shorter than this."""
+"""How long the bytes in flight may take, beyond a short round trip."""
 
 SMALLEST = 300
 """Bytes of a piece: headers would take more of the link."""
@@ -166,9 +173,12 @@ class VisualLane:
     def _room(self, now: float) -> int:
         """Bytes that may be written now: small pieces where a packet takes long."""
         path = self._way.path
+        is_short = path.round_trip < SHORT_ROUND_TRIP
+        if is_short and self._way.copies_due:
+            path.idle()  # the alert's copy would wait behind the piece
+            return 0
         room = min(path.room(now), max(SMALLEST, int(path.rate * PIECE_SECONDS)))
-        if path.in_flight and path.round_trip < QUEUE_SECONDS:
-            # With a short round trip a packet more or less is what an alert waits for.
+        if path.in_flight and is_short:
             within = path.rate * (path.round_trip + QUEUE_SECONDS) - path.in_flight
             if within < min(room, SMALLEST):
                 return 0

@@ -186,6 +186,16 @@ def test_a_packet_or_twenty_milliseconds_may_lie_in_the_buffer(rate, allowed):
     assert Path(rate).room(0.0) == pytest.approx(allowed, abs=1)
 
 
+def test_what_is_written_waits_until_what_was_written_before_has_drained():
+    path = Path(10_000)
+    assert path.wait(0.0) == 0.0
+    path.sent(0.0, 1_000)
+    assert path.wait(0.0) == pytest.approx(0.1)
+    assert path.wait(0.05) == pytest.approx(0.049)  # it drains 2 % faster than the rate
+    path.acknowledged(0.06, 1_000)
+    assert path.wait(0.06) == 0.0
+
+
 def test_room_is_half_of_what_may_lie_there_or_none():
     path = Path(50e3)
     path.sent(0.0, PACKET // 2)

@@ -113,6 +113,41 @@ def test_where_packets_get_lost_an_alert_goes_twice_and_the_first_answer_counts(
     asyncio.run(go())
 
 
+def test_an_alert_that_is_answered_at_once_goes_once_though_packets_get_lost():
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            sender.go.set()
+            await until(lambda: not box.alerts)
+            await asyncio.sleep(0.1)
+            assert sender.batches == [["e0"]]
+
+    asyncio.run(go())
+
+
+def test_a_copy_waits_until_another_alert_has_gone():
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            await until(lambda: sender.batches)
+            box.add(pending("e1", priority=0.5, roi=None), "c1", 0)
+            await until(lambda: len(sender.batches) == 4)
+            assert [id for batch in sender.batches for id in batch] == ["e0", "e1", "e0", "e1"]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_lane_that_ends_while_a_copy_is_due_keeps_what_was_not_answered(answered):
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            await until(lambda: sender.batches)
+            if answered:
+                sender.go.set()
+                await until(lambda: not box.alerts)
+        assert len(box.queue) == (0 if answered else 1)
+
+    asyncio.run(go())
+
+
 def test_of_two_copies_one_may_fail():
     async def go():
         async with running(1, resent=8) as (sender, box):

@@ -48,7 +48,7 @@ class MadeUpSender:
         return Progress(int(self._arrived), in_flight, 0.001)
 
 
-def run(sender, work, *, metered=False):
+def run(sender, work, *, metered=False, copy_due=0.0):
     box, spool = outbox()
     spool.visual = lambda id, kind: fill(id, sizes[id])
     sizes = {}
@@ -60,9 +60,13 @@ def run(sender, work, *, metered=False):
 
     async def go():
         way = Way(sender, box.queue.bandwidth, metered, box, Health())
+        way.copies_due = int(copy_due > 0)
         lane = asyncio.ensure_future(VisualLane(way).run())
         try:
             await work(add)
+            await asyncio.sleep(copy_due)
+            assert not (copy_due and sender.pieces)
+            way.copies_due = 0
             for _ in range(1_000):
                 if not box.visuals or metered:
                     break
@@ -74,6 +78,15 @@ def run(sender, work, *, metered=False):
 
     asyncio.run(go())
     return box, spool
+
+
+def test_while_an_alert_may_have_to_go_again_no_piece_is_put_before_it():
+    async def work(add):
+        add("a", 5_000)
+
+    sender = MadeUpSender(100_000)
+    run(sender, work, copy_due=0.1)
+    assert sum(size for _, size in sender.pieces) == 5_000
 
 
 def test_a_better_visual_goes_first_and_the_other_one_goes_on_in_the_same_request():
