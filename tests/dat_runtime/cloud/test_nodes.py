@@ -35,10 +35,12 @@ def test_the_last_status_of_each_node_is_listed(receiver: Running) -> None:
     assert put(receiver).status_code == 204
     assert put(receiver, "n0").status_code == 204
     later = STATUS | {"waiting": {"alerts": 1, "visuals": 0}, "further": 1}
+    later["not_fit"] = "never an alert does as well"
     assert put(receiver, "n0", later).status_code == 204
     first, second = listed(receiver)
     assert (first["node"], second["node"]) == ("n0", "n1")
     assert first["status"]["waiting"] == {"alerts": 1, "visuals": 0}
+    assert first["status"]["not_fit"] == "never an alert does as well"
     assert second["status"] == STATUS
     assert first["state"] == "online"
     assert first["seen_at"] > 1.7e9
