@@ -69,6 +69,12 @@ class Epochs:
             _bare(trainer.model).names = trainer.ema.ema.names = {0: ONE_CLASS}
         refuse_drops("train", trainer.train_loader.dataset.labels, self.boxes["train"])
         refuse_drops("val", trainer.test_loader.dataset.labels, self.boxes["val"])
+        if trainer.accumulate > 1:
+            _say(
+                f"[gate] nbs={trainer.args.nbs} adds up gradients of {trainer.accumulate} batches, "
+                "past an epoch's end too: a run that is cut off will not end with the same weights "
+                f"(with nbs={trainer.batch_size} it would)"
+            )
         if self.checkpoint.is_file():
             self._restore(trainer)
         self._started = time.monotonic() - self._seconds

@@ -22,17 +22,18 @@ NUMPY_SEED = 1 << 32
 def drawn_from(*numbers: int) -> Iterator[None]:
     """Let these numbers (each below 2**32) decide what Python and NumPy draw within the block.
 
-    After it both go on as if they had drawn nothing: without workers, this is the process that
-    trains.
+    After it Python goes on as if it had drawn nothing: without workers, this is the process that
+    trains, and draws the size of a batch. NumPy is not put back, which would take longer than all
+    else here: only pictures draw from it.
     """
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(functools.reduce(lambda all_so_far, one: all_so_far * NUMPY_SEED + one, numbers))
-    np.random.seed(numbers)
+    before = random.getstate()
+    # Begun with 1: seeds of as many words. Python gives some of other lengths the same numbers.
+    random.seed(functools.reduce(lambda so_far, number: so_far * NUMPY_SEED + number, numbers, 1))
+    np.random.seed(random.getrandbits(32))
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        random.setstate(before)
 
 
 @functools.lru_cache(maxsize=32)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dat_runtime.errors import DataError
-from train.detector.callbacks import Epochs, refuse_drops
+from train.detector.callbacks import Epochs, _restore_criterion, refuse_drops
 from train.detector.stream import Stream
 
 
@@ -95,6 +95,7 @@ def trainer_of(folder: Path, fitness: float, best_epoch: int) -> Any:
     model = torch.nn.Linear(2, 2)
     model.init_criterion = object
     return SimpleNamespace(
+        accumulate=1,
         args=SimpleNamespace(single_cls=False),
         best=folder / "best.pt",
         best_fitness=fitness,
@@ -133,3 +134,22 @@ def test_a_resumed_training_still_knows_its_best_epoch(tmp_path: Path) -> None:
     assert after.best.read_bytes() == b"best so far"
     assert (after.model.weight == before.model.weight).all()
     assert (after.ema.ema.weight == before.ema.ema.weight).all()
+
+
+@pytest.mark.slow
+def test_the_loss_of_a_detector_without_nms_goes_on_with_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    from ultralytics import YOLO
+    from ultralytics.cfg import get_cfg
+
+    model: Any = YOLO("yolo26n.yaml").model
+    model.args = get_cfg(overrides={"epochs": 10})
+    unbroken = model.init_criterion()
+    for _ in range(3):
+        unbroken.update()
+    _restore_criterion(model, 3)
+    resumed = model.criterion
+    assert (resumed.o2m, resumed.o2o, resumed.updates) == (unbroken.o2m, unbroken.o2o, 3)
+    assert resumed.o2m != model.init_criterion().o2m
