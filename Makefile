@@ -91,7 +91,7 @@ AGAIN = $(if $(RESTART),--restart)
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval-links train-offload eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval-links train-offload eval-offload eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -226,6 +226,12 @@ train-offload: lora-boxed  ## learned bits for weak nodes, compared with JPEG an
 	  --base $(BASE) --adapter $(OUT)/lora-boxed --out $(OUT)/codec $(AGAIN) $(OFFLOAD_SET)
 	@$(PY) -m eval.codes --instructions $(OUT)/instructions --data $(OUT)/data --base $(BASE) \
 	  --adapter $(OUT)/lora-boxed --codec $(OUT)/codec --out $(OUT)/codes $(AGAIN)
+
+MEASURED = codes codec instructions
+eval-offload: data  ## where an answer is made: ApproxBit's tables, the controller, and a node's table after train-offload
+	@$(PY) -m eval.offload $(if $(wildcard $(OUT)/data/bandwidth.csv),--trace $(OUT)/data/bandwidth.csv) \
+	  $(if $(wildcard $(OUT)/codes/manifest.json),$(MEASURED:%=--% $(OUT)/%)) \
+	  --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" --out $(OUT)/offload
 
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
   --trace $(OUT)/data/bandwidth.csv

@@ -67,7 +67,7 @@ def read_curve(codes: Path, codec: Path, instructions: Path) -> Curve:
             instructions have no gate's boxes, or are others than those that were answered.
         ManifestError, ModelError: a folder is not what its manifest, or codec.json, says.
     """
-    made = manifest.read(codes, kind="codes")
+    made = manifest.verify(codes, kind="codes")
     for name, folder in (("codec", codec), ("instructions", instructions)):
         if made.inputs.get(name) != manifest.digest(folder):
             raise DataError(f"was made with another {name} than {folder}: name that one", codes)
