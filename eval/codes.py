@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import manifest
 from dat_runtime.command import add_restart, command
-from dat_runtime.errors import ConfigError, ModelError, reports_errors
+from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.stage import Stage
 from dat_runtime.truth import read_split
 from eval.answers.asks import Ask, longest_answer, read_asks
+from eval.answers.codes import demand_same
 from eval.answers.model import Loaded, demand_base, demand_there, encode, load
 from eval.offloading import ways
 from eval.offloading.accuracy import goal, kept_answers, measures_of, row
@@ -99,7 +99,7 @@ def _report(args: argparse.Namespace, asks: Sequence[Ask], folder: Path) -> dict
 
     description, codec = read_codec(args.codec)
     revision = demand_base(args.base, None, args.adapter) if args.adapter else None
-    _demand_same(description, args)
+    demand_same(description.fields, args.codec, args.base, args.adapter)
     loaded = load(args.base, revision, args.adapter)
     codec.to(loaded.model.device)
     frames = {frame.image_id: frame for frame in read_truth(args.instructions / "truth.jsonl")}
@@ -119,23 +119,6 @@ def _report(args: argparse.Namespace, asks: Sequence[Ask], folder: Path) -> dict
         "goal": goal(rows, measures, args.goal_bytes),
         "milliseconds": milliseconds(loaded, description, codec, args.codec, asks[0]),
     }
-
-
-def _demand_same(description: Any, args: argparse.Namespace) -> None:
-    """Refuse a codec that was trained for another model: its decoder gives features of that one."""
-    adapter = manifest.digest(args.adapter) if args.adapter else None
-    if description.fields["adapter"] != adapter:
-        raise ModelError(
-            f"{args.codec} was trained with adapter {description.fields['adapter']}, this one is "
-            f"{adapter}: name its own adapter, or train a codec for this one"
-        )
-    if Path(args.base).is_dir():
-        here = manifest.digest(Path(args.base))
-        if description.fields["revision"] != here:
-            raise ModelError(
-                f"{args.codec} was trained for revision {description.fields['revision']}, "
-                f"{args.base} has {here}: use its own base"
-            )
 
 
 def _ways(args: argparse.Namespace, loaded: Loaded, description: Any, codec: Any) -> list[Way]:
