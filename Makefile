@@ -229,8 +229,8 @@ train-offload: lora-boxed  ## learned bits for weak nodes, compared with JPEG an
 
 MEASURED = codes codec instructions
 eval-offload: data  ## where an answer is made: ApproxBit's tables, the controller, and a node's table after train-offload
-	@$(PY) -m eval.offload $(if $(wildcard $(OUT)/data/bandwidth.csv),--trace $(OUT)/data/bandwidth.csv) \
-	  $(if $(wildcard $(OUT)/codes/manifest.json),$(MEASURED:%=--% $(OUT)/%)) \
+	@$(PY) -m eval.offload $$(test -f $(OUT)/data/bandwidth.csv && echo --trace $(OUT)/data/bandwidth.csv) \
+	  $$(test -f $(OUT)/codes/manifest.json && echo $(MEASURED:%=--% $(OUT)/%)) \
 	  --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" --out $(OUT)/offload
 
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
