@@ -7,9 +7,7 @@ other boxes: where an accident moves before a still camera, the correlation in t
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from dat_runtime.truth import SPLITS, Frame, read_split
 from dat_runtime.types import Accident, Box, Size
 from data.prep.importers.labels import UNIT
 from data.prep.importers.source_frame import SourceFrame
-from data.prep.pictures import looks
+from data.prep.pictures import looks, records
 from data.prep.pictures.prepare import Prepared
-from data.prep.pictures.unchanged import STRAIGHT, TURNS, Turn, correlation, region, view_of
+from data.prep.pictures.unchanged import STRAIGHT, TURNS, Turn, correlation, region
 from data.prep.prepared.kept import Kept
 from data.prep.splitting import agreement, conflicts
 
@@ -58,12 +56,10 @@ def moved(accident: Accident) -> Accident:
     return accident._replace(box=Box(x1 + step, y1, x2 + step, y2, UNIT))
 
 
-def kept(number: int, image: Image.Image, accidents: Sequence[Accident], folder: Path) -> Kept:
-    """A frame as the build has it before splits are made; its picture goes to `folder`."""
-    path = folder / f"{number}.jpg"
-    image.save(path, quality=95)
+def kept(number: int, image: Image.Image, accidents: Sequence[Accident]) -> Kept:
+    """A frame as the build has it before splits are made."""
     content = hashlib.sha256(image.tobytes()).hexdigest()
-    source = SourceFrame(str(number), "train", path, path.name, tuple(accidents))
+    source = SourceFrame(str(number), "train", Path(), "", tuple(accidents))
     look = looks.look_of(image).hex()
     picture = Prepared(content, Size(image.width, image.height), look, ())
     return Kept(source, picture, content, number, "train")
@@ -73,7 +69,7 @@ def accidents_of(frame: Frame) -> list[Accident]:
     return [accident._replace(box=accident.box.to(UNIT)) for accident in frame.accidents]
 
 
-def judged(frames: Sequence[tuple[Path, Frame]], name: str, folder: Path) -> dict[str, float]:
+def judged(frames: Sequence[tuple[Path, Frame]], name: str) -> dict[str, float]:
     """Shares of contradictory and of honest copies that are called contradictions."""
     change, turn = CHANGES[name]
     rng = np.random.default_rng(0)
@@ -86,36 +82,37 @@ def judged(frames: Sequence[tuple[Path, Frame]], name: str, folder: Path) -> dic
         honest = [accident._replace(box=turn.of_box(accident.box)) for accident in accidents]
         other = [moved(accidents[0]), *accidents[1:]]
         wrong = [accident._replace(box=turn.of_box(accident.box)) for accident in other]
-        original = kept(0, image, accidents, folder)
+        original = kept(0, image, accidents)
+        seen = records.of_pictures([image, copy])
         for truth, is_wrong in ((honest, False), (wrong, True)):
-            pair = [original, kept(1, copy, truth, folder)]
-            contradicted = bool(conflicts.find(pair, [], folder, "threads").of)
+            pair = [original, kept(1, copy, truth)]
+            contradicted = bool(conflicts.find(pair, [], seen, "threads").of)
             found += contradicted and is_wrong
             accused += contradicted and not is_wrong
     return {"found": found / len(frames), "accused": accused / len(frames)}
 
 
-def pairs_of_set(frames: Sequence[tuple[Path, Frame]], folder: Path) -> dict[str, Any]:
+def pairs_of_set(frames: Sequence[tuple[Path, Frame]]) -> dict[str, Any]:
     """The pairs of the set itself that look alike and have other boxes, and their correlations."""
-    records = []
+    own = []
     for number, (path, frame) in enumerate(frames):
         with Image.open(path) as opened:
-            record = kept(number, opened.convert("RGB"), accidents_of(frame), folder)
-        records.append(replace(record, source=replace(record.source, file=frame.image)))
-    bits = [bytes.fromhex(record.picture.look) for record in records]
+            own.append(kept(number, opened.convert("RGB"), accidents_of(frame)))
+    seen = records.of_pictures(Image.open(path) for path, _ in frames)
+    bits = [bytes.fromhex(frame.picture.look) for frame in own]
     correlations = []
     for pairs in looks.alike(bits, conflicts.RADIUS):
         for first, second, _ in pairs.tolist():
-            one, two = records[first].accidents, records[second].accidents
+            one, two = own[first].accidents, own[second].accidents
             if len(one) == len(two) and agreement.agreement(one, two)[0] >= agreement.SAME_BOX:
                 continue
             place = region([accident.box for accident in (*one, *two)])
-            views = [view_of(folder / f"{index}.jpg")[place] for index in (first, second)]
+            views = [seen["view"][index][place] for index in (first, second)]
             correlations.append(correlation(*views))
-    contradicted = conflicts.find(records, [], folder, "threads").of
+    contradicted = conflicts.find(own, [], seen, "threads").of
     shares = np.array(correlations)
     return {
-        "frames": len(records),
+        "frames": len(own),
         "pairs_with_other_boxes": len(correlations),
         "of_them_unchanged": int((shares >= 0.99).sum()),
         "correlation_percentiles": {
@@ -141,15 +138,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 frames.append((args.data / frame.image, frame))
     chosen = frames[:: args.every]
     rows = {}
-    with tempfile.TemporaryDirectory() as work:
-        for name in CHANGES:
-            rows[name] = judged(chosen, name, Path(work))
-            print(
-                f"{name:>24}: {rows[name]['found']:7.1%} of contradictions found, "
-                f"{rows[name]['accused']:.1%} of honest copies accused",
-                flush=True,
-            )
-        own = pairs_of_set(frames, Path(work))
+    for name in CHANGES:
+        rows[name] = judged(chosen, name)
+        print(
+            f"{name:>24}: {rows[name]['found']:7.1%} of contradictions found, "
+            f"{rows[name]['accused']:.1%} of honest copies accused",
+            flush=True,
+        )
+    own = pairs_of_set(frames)
     print(f"{len(chosen)} frames copied in each way; the set itself: {own}")
     if args.out:
         write_json(args.out, {"frames": len(chosen), "changes": rows, "set": own})

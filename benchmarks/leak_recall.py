@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from dat_runtime.command import command
 from dat_runtime.files import write_json
-from data.prep.pictures import looks
+from data.prep.pictures import looks, records
 from data.prep.splitting.reframed import Compared, reframed
 
 SURE = 0.99
@@ -161,13 +161,14 @@ def changed(paths: Sequence[Path], change: Change, folder: Path) -> list[Path]:
 
 def linked(paths: Sequence[Path]) -> dict[str, set[tuple[int, int]]]:
     """The pairs by looks, and the further ones by local features."""
-    by_looks = np.concatenate(list(looks.alike([_look(path) for path in paths])))
+    seen = records.of_pictures(map(Image.open, paths))
+    by_looks = np.concatenate(list(looks.alike(list(map(looks.look_of_view, seen["view"])))))
     known = by_looks[:, 0].astype(np.int64) * len(paths) + by_looks[:, 1]
 
     def is_known(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.isin(first * len(paths) + second, known)
 
-    by_features = np.concatenate(list(reframed(Compared(paths, "threads"), is_known)))
+    by_features = np.concatenate(list(reframed(Compared(seen, range(len(seen))), is_known)))
     return {"looks": _pairs(by_looks), "reframed": _pairs(by_features)}
 
 
@@ -181,11 +182,6 @@ def print_row(name: str, row: dict[str, Any]) -> None:
         f"{row['false_pairs']} false",
         flush=True,
     )
-
-
-def _look(path: Path) -> bytes:
-    with Image.open(path) as image:
-        return looks.look_of(image.convert("RGB"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

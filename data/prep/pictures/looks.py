@@ -32,7 +32,8 @@ SAME_PLACE = 72
 """Bits of 256 in which two frames may differ if their names also state one clip. Neither is enough
 alone: a compilation has many scenes under one name, and two streets may differ by as few bits."""
 
-_THUMBNAIL = 64
+THUMBNAIL = 64
+"""Side of a view, pixels."""
 _SIDE = 16
 _WORDS, _WORD_BITS = 4, np.uint8(64)
 """A look in four words: even rows and columns of the spectrum; even rows, odd columns; odd rows,
@@ -46,15 +47,24 @@ every comparison may find a pair."""
 def _cosines() -> NDArray[np.float32]:
     """(16, 64): the lowest rows of the DCT-II, cos(pi u (2x + 1) / 2N); only signs are used."""
     u = np.arange(_SIDE)[:, None]
-    x = np.arange(_THUMBNAIL)[None]
-    return np.cos(np.pi * u * (2 * x + 1) / (2 * _THUMBNAIL)).astype(np.float32)
+    x = np.arange(THUMBNAIL)[None]
+    return np.cos(np.pi * u * (2 * x + 1) / (2 * THUMBNAIL)).astype(np.float32)
 
 
 def look_of(rgb: Image.Image) -> bytes:
     """The look of a picture, 32 bytes."""
+    return look_of_view(view_of(rgb.convert("L")))
+
+
+def view_of(grey: Image.Image) -> NDArray[np.uint8]:
+    """(64, 64): a grey picture stretched to a small square."""
     # Without `reducing_gap`: with it a copy of 1280 x 720 is 9 bits from one of 640 x 640, not 1.
-    thumbnail = rgb.convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
-    return np.packbits(signs(np.asarray(thumbnail, np.float32))).tobytes()
+    return np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+
+
+def look_of_view(view: NDArray[np.uint8]) -> bytes:
+    """The look of the picture that `view_of` gave the view of."""
+    return np.packbits(signs(view.astype(np.float32))).tobytes()
 
 
 def signs(thumbnail: NDArray[np.float32]) -> NDArray[np.bool_]:

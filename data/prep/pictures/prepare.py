@@ -1,7 +1,8 @@
 """The work on each picture, on threads or on Ray, and the results of an earlier build.
 
-`pictures.jsonl` of a prepared set lists every picture of the source with its size, look and faults.
-The next build takes a picture whose bytes are unchanged from there, if the code is unchanged too
+`pictures.jsonl` of a prepared set lists every picture of the source with its size, look and faults,
+and `features.bin` what of each is compared with others (`pictures.records`). The next build takes a
+picture whose bytes are unchanged from there, if the code is unchanged too
 (docs/decisions/006-pictures-by-content.md).
 """
 
@@ -21,8 +22,9 @@ from dat_runtime.edge import jpeg, source
 from dat_runtime.errors import DataError, ManifestError
 from dat_runtime.types import Size
 from data.prep.importers.source_frame import SourceFrame
-from data.prep.pictures import decode, looks, tones
+from data.prep.pictures import decode, local_features, looks, records, tones
 from data.prep.pictures.decode import (
+    Picture,
     UnreadableImage,
     decoded,
     file_bytes,
@@ -59,11 +61,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Known:
-    """A picture of an earlier build, with the image that was written then."""
+    """A picture of an earlier build, with the image that was written then.
+
+    Attributes:
+        record: the file of its record, and its number there (`records.read_one`).
+    """
 
     prepared: Prepared
     image: Path | None
     image_sha256: str | None
+    record: tuple[Path, int]
 
 
 Memory = Mapping[tuple[bool, str], Known]
@@ -71,46 +78,68 @@ Memory = Mapping[tuple[bool, str], Known]
 
 
 def prepare_all(
-    frames: Sequence[SourceFrame], staging: Path, memory: Memory, engine: Engine
+    frames: Sequence[SourceFrame], staging: Path, features: Path, memory: Memory, engine: Engine
 ) -> Iterator[Prepared]:
-    """Write each frame's picture to `staging/<number>.jpg`; yields the results in order."""
+    """Write each frame's picture to `staging/<number>.jpg`; yields the results in order.
+
+    Args:
+        features: the file that gets their records, in the same order.
+    """
     target = staging.absolute()  # Ray's workers have another working directory
     jobs = []
     for number, frame in enumerate(frames):
         image = target / f"{number}.jpg"
         jobs.append(Job(frame.path.absolute(), image, frame.negative, frame.declared))
-    return over_all(partial(prepare, memory=memory), jobs, "pictures", engine)
+    with features.open("wb") as file:
+        for prepared, record in over_all(partial(prepare, memory=memory), jobs, "pictures", engine):
+            file.write(record)
+            yield prepared
 
 
-def prepare(job: Job, memory: Memory) -> Prepared:
-    """Read, check and write one picture; a sound JPEG of an accident frame keeps its bytes."""
+def prepare(job: Job, memory: Memory) -> tuple[Prepared, bytes]:
+    """Read, check and write one picture; a sound JPEG of an accident frame keeps its bytes.
+
+    Returns:
+        The result, and the picture's record.
+    """
     try:
         data = file_bytes(job.source)
     except OSError as error:  # a broken disk, or a file that was removed meanwhile
-        return Prepared("", None, "", (("corrupt-image", f"cannot be read ({error.strerror})"),))
+        return _unusable("", ("corrupt-image", f"cannot be read ({error.strerror})"))
     sha256 = hashlib.sha256(data).hexdigest()
     known = memory.get((job.negative, sha256))
     if known and _reuse(known, job, data):
-        return known.prepared
+        return known.prepared, records.read_one(*known.record)
     try:
         picture = decoded(data)
     except UnreadableImage as error:
-        return Prepared(sha256, None, "", ((error.kind, error.detail),))
-    size = picture.size
-    if job.declared is not None and size != job.declared:
+        return _unusable(sha256, (error.kind, error.detail))
+    if job.declared is not None and picture.size != job.declared:
         # The boxes were divided by the declared size, so their place in this picture is unknown.
         labels_say = f"labels say {job.declared.width} x {job.declared.height}"
-        fault = ("size-mismatch", f"{size.width} x {size.height}, {labels_say}")
-        return Prepared(sha256, None, "", (*picture.repairs, fault))
+        detail = f"{picture.size.width} x {picture.size.height}, {labels_say}"
+        return _unusable(sha256, *picture.repairs, ("size-mismatch", detail))
+    size = _write(picture, job)
+    grey = picture.rgb.convert("L")  # of the source's picture, before tones are changed
+    view = looks.view_of(grey)
+    look = looks.look_of_view(view).hex()
+    return Prepared(sha256, size, look, picture.repairs), records.record_of(grey, view)
+
+
+def _unusable(sha256: str, *faults: tuple[str, str]) -> tuple[Prepared, bytes]:
+    return Prepared(sha256, None, "", faults), records.NOTHING
+
+
+def _write(picture: Picture, job: Job) -> Size:
+    """Write the picture as it will be in the set; its size there."""
     if job.negative:
         write_jpeg(tones.corrected(picture.rgb), job.target)
-        size = Size(tones.SIDE, tones.SIDE)
-    elif picture.jpeg is not None:
+        return Size(tones.SIDE, tones.SIDE)
+    if picture.jpeg is not None:
         job.target.write_bytes(picture.jpeg)
     else:
         write_jpeg(picture.rgb, job.target)
-    look = looks.look_of(picture.rgb).hex()  # of the source's picture, before tones are changed
-    return Prepared(sha256, size, look, picture.repairs)
+    return picture.size
 
 
 def _reuse(known: Known, job: Job, data: bytes) -> bool:
@@ -159,8 +188,11 @@ def _content(path: Path) -> str:
 def recall(out: Path) -> dict[tuple[bool, str], Known]:
     """The pictures of the set at `out`; empty if there is no set, or other code made it."""
     try:
-        image_digests = manifest.read(out, "data").outputs
-        return _pictures_in(out, image_digests)
+        digests = manifest.read(out, "data").outputs
+        for name in (LEDGER, records.NAME):
+            if manifest.digest(out / name) != digests.get(name):
+                return {}
+        return _pictures_in(out, digests)
     except (ManifestError, DataError):  # without an earlier build all pictures are prepared again
         return {}
 
@@ -172,6 +204,7 @@ def _pictures_in(out: Path, image_digests: Mapping[str, str]) -> dict[tuple[bool
         DataError: there is no ledger, or it cannot be read.
     """
     memory: dict[tuple[bool, str], Known] = {}
+    features = (out / records.NAME).absolute()  # Ray's workers have another working directory
     for number, row in files.read_json_lines(out / LEDGER):
         if number == 1:
             if row != {"code": _code()}:
@@ -181,10 +214,11 @@ def _pictures_in(out: Path, image_digests: Mapping[str, str]) -> dict[tuple[bool
         size = Size(*row["size"]) if row["size"] else None
         prepared = Prepared(row["sha256"], size, row["look"], faults)
         image = row["image"]
+        record = (features, number - 2)  # the first line is no picture's
         if image is None:
-            known = Known(prepared, None, None)
+            known = Known(prepared, None, None, record)
         else:
-            known = Known(prepared, out / image, image_digests.get(image))
+            known = Known(prepared, out / image, image_digests.get(image), record)
         memory[row["negative"], row["sha256"]] = known
     return memory
 
@@ -217,7 +251,7 @@ def _ledger_lines(
 def _code() -> str:
     """The digest of what decides a picture's result: this code, Pillow's and OpenCV's version."""
     sha = hashlib.sha256(f"{PIL.__version__} {cv2.__version__}".encode())
-    for module in (decode, jpeg, looks, source, tones):
+    for module in (decode, jpeg, local_features, looks, records, source, tones):
         sha.update(Path(module.__file__).read_bytes())
     sha.update(Path(__file__).read_bytes())
     return sha.hexdigest()

@@ -13,8 +13,6 @@ GAMMA = 1.2
 
 _TONES = [round(255 * (value / 255) ** (1 / GAMMA)) for value in range(256)]
 """Gamma correction of 8-bit tones: v -> v^(1 / gamma) of values from 0 to 1."""
-_BEFORE = np.array([round(255 * (value / 255) ** GAMMA) for value in range(256)], np.uint8)
-"""The tones that `_TONES` made them of."""
 
 
 def corrected(rgb: Image.Image) -> Image.Image:
@@ -24,6 +22,6 @@ def corrected(rgb: Image.Image) -> Image.Image:
     return rgb.point(_TONES * 3)  # one table for each of red, green and blue
 
 
-def uncorrected(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The grey levels of a corrected picture as they were before, nearly."""
-    return _BEFORE[grey]
+def of_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey levels as they are in the corrected picture, nearly."""
+    return np.array(_TONES, np.uint8)[grey]

@@ -10,17 +10,16 @@ docs/decisions/019-one-picture-one-truth.md gives the measures behind the bounds
 
 from collections.abc import Iterable, Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dat_runtime.types import Box
 from data.prep.importers.labels import UNIT
+from data.prep.pictures import looks
 
-SIDE = 64
+SIDE = looks.THUMBNAIL
 """Side of a view, pixels."""
 SAME_PIXELS = 0.99
 """The least ZNCC inside the boxes of a copy. Copies of real frames: 0.994 and more; an accident
@@ -34,7 +33,7 @@ _LEAST_REGION = 8
 """Pixels: a smaller region has too few for a correlation."""
 
 View = NDArray[np.uint8]
-"""(64, 64), the grey picture stretched to a square."""
+"""`looks.view_of`."""
 
 
 class Turn(NamedTuple):
@@ -77,13 +76,6 @@ class Turn(NamedTuple):
 TURNS = tuple(Turn(*flags) for flags in product((False, True), repeat=3))
 """All orientations, the straight one first."""
 STRAIGHT = TURNS[0]
-
-
-def view_of(jpeg: Path) -> View:
-    """The view of a prepared picture."""
-    with Image.open(jpeg) as image:
-        image.draft("L", (2 * SIDE, 2 * SIDE))  # the JPEG decoder scales, which is faster
-        return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.HAMMING))
 
 
 def turn_between(view: View, other: View) -> Turn:

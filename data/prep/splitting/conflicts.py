@@ -15,17 +15,16 @@ docs/decisions/019-one-picture-one-truth.md gives the reasons.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.types import Accident
 from data.prep.importers.faults import Fault
-from data.prep.pictures import looks, tones
-from data.prep.pictures.pool import Engine, over_all
-from data.prep.pictures.unchanged import STRAIGHT, Turn, turn_between, unchanged, view_of
+from data.prep.pictures import looks
+from data.prep.pictures.pool import Engine
+from data.prep.pictures.records import Records
+from data.prep.pictures.unchanged import STRAIGHT, Turn, View, turn_between, unchanged
 from data.prep.prepared.kept import Kept
 from data.prep.splitting.agreement import KINDS, Claim, contradiction, fused, turned
 from data.prep.splitting.leaks import Links
@@ -34,10 +33,6 @@ RADIUS = 8
 """Bits of 256 in which the looks of one picture may differ."""
 FAULT = "conflicting-labels"
 
-_VIEWS = 20_000
-"""Views that are held at once: 80 MB."""
-_PAIRS = 4096
-"""Pairs that are compared at once; their pictures must fit into `_VIEWS`."""
 _WITNESS, _EMPTY, _BOXED = range(3)
 """What a frame claims: an accident without boxes, no accident, accidents with boxes."""
 
@@ -72,10 +67,10 @@ class Conflicts:
         kept: the frames that may become part of the set.
         witnesses: pictures that the source calls accidents without saying where, as the CCTV set's
             folder Accident does. They only testify.
-        staging: the folder of the prepared pictures.
+        records: of all pictures; the frames' positions are theirs.
     """
 
-    def __init__(self, kept: Sequence[Kept], witnesses: Sequence[Kept], staging: Path):
+    def __init__(self, kept: Sequence[Kept], witnesses: Sequence[Kept], records: Records):
         self.frames = [*kept, *witnesses]
         self.of: dict[int, Conflict] = {}
         self.twins: Counter[int] = Counter()
@@ -84,13 +79,20 @@ class Conflicts:
         claims = [_BOXED if frame.accidents else _EMPTY for frame in self.frames]
         claims[len(kept) :] = [_WITNESS] * len(witnesses)
         self._claims = np.array(claims)
-        self._staging = staging
-        self._view = lru_cache(_VIEWS)(self._view_of)
+        self._views = records["view"]
 
     def add(self, pairs: NDArray[np.int32]) -> None:
         """(k, 3): first, second, and the bits in which their looks differ (`looks.alike`)."""
-        for start in range(0, len(pairs), _PAIRS):
-            self._add(self._contested(pairs[start : start + _PAIRS]))
+        joined = []
+        for first, second, distance in self._contested(pairs):
+            claim = self._judged(first, second)
+            if claim is None:
+                continue
+            exact = self._same_pixels(first, second)
+            self._note(first, Conflict(claim.kind, second, distance, exact, claim.first))
+            self._note(second, Conflict(claim.kind, first, distance, exact, claim.second))
+            joined.append((first, second, 0, distance))
+        self._links.add(np.array(joined, np.int64).reshape(-1, 4))
 
     def _contested(self, pairs: NDArray[np.int32]) -> list[tuple[int, int, int]]:
         """The pairs that may contradict each other, before their pictures are compared."""
@@ -107,33 +109,9 @@ class Conflicts:
             return False
         return contradiction(self.frames[first], self.frames[second], STRAIGHT) is None
 
-    def _add(self, pairs: Sequence[tuple[int, int, int]]) -> None:
-        self._read_views(pairs)
-        joined = []
-        for first, second, distance in pairs:
-            claim = self._judged(first, second)
-            if claim is None:
-                continue
-            exact = self._same_pixels(first, second)
-            self._note(first, Conflict(claim.kind, second, distance, exact, claim.first))
-            self._note(second, Conflict(claim.kind, first, distance, exact, claim.second))
-            joined.append((first, second, 0, distance))
-        self._links.add(np.array(joined, np.int64).reshape(-1, 4))
-
-    def _read_views(self, pairs: Sequence[tuple[int, int, int]]) -> None:
-        """Decode on all cores what the comparisons of these pairs will ask for."""
-        wanted: set[int] = set()
-        for first, second, _ in pairs:
-            if not self._same_pixels(first, second):
-                wanted |= {first, second}
-        for _ in over_all(self._view, sorted(wanted), "pictures whose labels differ"):
-            pass
-
-    def _view_of(self, index: int) -> NDArray[np.uint8]:
-        frame = self.frames[index]
-        view = view_of(self._staging / f"{frame.position}.jpg")
-        # The source's tones are compared: gamma alone makes a fifth of all copies look changed.
-        return tones.uncorrected(view) if frame.negative else view
+    def _view(self, index: int) -> View:
+        """Of the source's picture: another gamma alone makes a fifth of all copies look changed."""
+        return self._views[self.frames[index].position]
 
     def _same_pixels(self, first: int, second: int) -> bool:
         return self.frames[first].content == self.frames[second].content
@@ -202,10 +180,10 @@ class Conflicts:
 
 
 def find(
-    kept: Sequence[Kept], witnesses: Sequence[Kept], staging: Path, engine: Engine
+    kept: Sequence[Kept], witnesses: Sequence[Kept], records: Records, engine: Engine
 ) -> Conflicts:
     """The contradictions among the kept frames, and between them and the witnesses."""
-    conflicts = Conflicts(kept, witnesses, staging)
+    conflicts = Conflicts(kept, witnesses, records)
     bits = [bytes.fromhex(frame.picture.look) for frame in conflicts.frames]
     for pairs in looks.alike(bits, RADIUS, engine):
         conflicts.add(pairs)

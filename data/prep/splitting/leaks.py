@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dat_runtime.truth import SPLITS
 from data.prep.pictures import looks
 from data.prep.pictures.pool import Engine
+from data.prep.pictures.records import Records
 from data.prep.prepared.kept import Kept
 from data.prep.splitting import clips, reframed, same_source
 
@@ -147,7 +148,9 @@ def _closeness(link: Link) -> tuple[int, int, int, int]:
     return KINDS.index(link.kind), link.distance, link.first, link.second
 
 
-def linked_pairs(kept: Sequence[Kept], engine: Engine) -> Iterator[NDArray[np.int64]]:
+def linked_pairs(
+    kept: Sequence[Kept], records: Records, engine: Engine
+) -> Iterator[NDArray[np.int64]]:
     """(k, 4) at a time: first, second, kind (in `KINDS`), distance, for `Links.add`.
 
     What costs little comes first: pictures are compared as crops and turns only where looks and
@@ -158,7 +161,7 @@ def linked_pairs(kept: Sequence[Kept], engine: Engine) -> Iterator[NDArray[np.in
     for rows in _same_picture(kept, bits, engine):
         links.add(rows)
         yield rows
-    compared = reframed.Compared([frame.source.path.absolute() for frame in kept], engine)
+    compared = reframed.Compared(records, [frame.position for frame in kept])
     weaker = {
         "same-clip": clips.same_clip(kept, bits, links.together),
         "same-source": same_source.same_source(kept, bits, compared, links.is_settled),

@@ -7,15 +7,13 @@ side by side at least twice are candidates, those with the most such places firs
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.prep.pictures import local_features, looks
-from data.prep.pictures.local_features import Features
-from data.prep.pictures.pool import Engine, over_all
+from data.prep.pictures import local_features, looks, records
+from data.prep.pictures.pool import over_all
+from data.prep.pictures.records import Records
 
 MOST_CANDIDATES = 12
 """The most frames that each frame is compared with."""
@@ -29,10 +27,6 @@ _NEIGHBOURS = 4
 _LEAST_VOTES = 2
 _FRAMES = 20_000
 """Frames whose candidates are counted at once, which bounds the memory."""
-
-
-_THUMBNAILS = 10_000
-"""Thumbnails that are kept for further comparisons: 40 MB."""
 _NOT_ALIKE = 255
 """More bits than any two looks of one picture differ in."""
 
@@ -41,29 +35,26 @@ Settled = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 class Compared:
-    """The local features of all frames, 3.3 kB a frame, to compare any two."""
+    """The frames whose pictures are compared, any two of them.
 
-    def __init__(self, paths: Sequence[Path], engine: Engine):
-        most, count = local_features.MOST, len(paths)
-        self._paths = paths
-        self._thumbnail = lru_cache(_THUMBNAILS)(local_features.thumbnail)
-        self._counts = np.zeros(count, np.int64)
-        self._places = np.zeros((count, most, 2), np.uint8)
-        self._descriptions = np.zeros((count, most, 32), np.uint8)
-        found = over_all(local_features.features_of, paths, "pictures' local features", engine)
-        for frame, (places, descriptions) in enumerate(found):
-            self._counts[frame] = len(places)
-            self._places[frame, : len(places)] = places
-            self._descriptions[frame, : len(places)] = descriptions
+    Args:
+        found: the records of all pictures.
+        positions: which of them are the frames'.
+    """
+
+    def __init__(self, found: Records, positions: Sequence[int]):
+        self._records = found
+        self._positions = np.array(positions, np.int64)
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self._positions)
 
     def strongest(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """(frames, descriptions): the descriptions that take part in the orders."""
-        there = np.arange(_SORTED) < self._counts[:, None]
-        frames, _ = np.nonzero(there)
-        return frames.astype(np.int32), self._descriptions[:, :_SORTED][there]
+        there = np.arange(_SORTED) < self._records["count"][self._positions, None]
+        frames, ranks = np.nonzero(there)
+        descriptions = self._records["descriptions"][self._positions[frames], ranks]
+        return frames.astype(np.int32), descriptions
 
     def distances(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each pair, the bits in which the looks of what both show differ; 255 if nothing."""
@@ -71,17 +62,12 @@ class Compared:
         return np.array(list(over_all(self._distance, pairs.tolist(), what)), np.int64)
 
     def _distance(self, pair: Sequence[int]) -> int:
-        first, second = pair
-        found = local_features.mapped(self._features(first), self._features(second))
+        first, second = (self._records[self._positions[frame]] for frame in pair)
+        found = local_features.mapped(records.features(first), records.features(second))
         if found is None:
             return _NOT_ALIKE
-        thumbnails = [self._thumbnail(self._paths[frame]) for frame in pair]
-        distance = local_features.overlaid(*thumbnails, found)
+        distance = local_features.overlaid(first["view"], second["view"], found)
         return _NOT_ALIKE if distance is None else distance
-
-    def _features(self, frame: int) -> Features:
-        count = self._counts[frame]
-        return Features(self._places[frame, :count], self._descriptions[frame, :count])
 
 
 def reframed(compared: Compared, is_settled: Settled) -> Iterator[NDArray[np.int64]]:

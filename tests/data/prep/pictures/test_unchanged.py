@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from dat_runtime.types import Box
 from data.prep.importers.labels import UNIT
+from data.prep.pictures.looks import view_of
 from data.prep.pictures.unchanged import (
     SIDE,
     STRAIGHT,
@@ -15,7 +15,6 @@ from data.prep.pictures.unchanged import (
     correlation,
     turn_between,
     unchanged,
-    view_of,
 )
 from tests.data.prep.pictures.test_looks import encoded, noisy
 from tests.data.prep.source_builder import scene
@@ -25,7 +24,7 @@ edges = st.tuples(st.integers(0, SIDE - 1), st.integers(1, SIDE)).filter(lambda 
 
 
 def view(image):
-    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
+    return view_of(image.convert("L"))
 
 
 def with_car(background, left):
@@ -95,8 +94,6 @@ def test_pictures_without_contrast_agree_in_nothing():
     assert not unchanged(flat, flat, [MIDDLE])
 
 
-def test_a_small_box_at_the_edge_has_enough_pixels_to_be_compared(tmp_path):
-    scene(1).save(tmp_path / "a.jpg")
-    seen = view_of(tmp_path / "a.jpg")
-    assert seen.shape == (SIDE, SIDE)
+def test_a_small_box_at_the_edge_has_enough_pixels_to_be_compared():
+    seen = view(scene(1))
     assert unchanged(seen, seen, [Box(0.995, 0.995, 1, 1, UNIT)])

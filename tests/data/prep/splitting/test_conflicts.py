@@ -13,7 +13,7 @@ from dat_runtime.types import Accident, Box, Size
 from data.prep.build import main
 from data.prep.importers.labels import UNIT
 from data.prep.importers.source_frame import SourceFrame
-from data.prep.pictures import looks, tones
+from data.prep.pictures import looks, records
 from data.prep.pictures.prepare import Prepared
 from data.prep.prepared.kept import Kept
 from data.prep.splitting import conflicts
@@ -35,17 +35,16 @@ RIGHT = accident(0.7, 0.6, 0.9, 0.8)
 
 
 class Frames:
-    """Frames with prepared pictures in a folder, as the build has them before splits are made."""
+    """Frames with their pictures, as the build has them before splits are made."""
 
-    def __init__(self, staging):
-        self.staging = staging
+    def __init__(self):
+        self.pictures = []
         self.kept = []
         self.witnesses = []
 
     def add(self, image, *accidents, split="train", negative=False, witness=False):
-        position = len(self.kept) + len(self.witnesses)
-        prepared = tones.corrected(image) if negative else image
-        prepared.save(self.staging / f"{position}.jpg", quality=95)
+        position = len(self.pictures)
+        self.pictures.append(image)
         content = hashlib.sha256(image.tobytes()).hexdigest()
         source = SourceFrame(
             f"f{position}", split, Path(f"f{position}.jpg"), f"f{position}.jpg", accidents, negative
@@ -56,7 +55,8 @@ class Frames:
         return frame
 
     def found(self):
-        return conflicts.find(self.kept, self.witnesses, self.staging, "threads")
+        seen = records.of_pictures(self.pictures)
+        return conflicts.find(self.kept, self.witnesses, seen, "threads")
 
     def kinds(self):
         return {index: conflict.kind for index, conflict in self.found().of.items()}
@@ -67,8 +67,8 @@ class Frames:
 
 
 @pytest.fixture
-def frames(tmp_path):
-    return Frames(tmp_path)
+def frames():
+    return Frames()
 
 
 HONEST = {
