@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from dat_runtime import fields, manifest
+from dat_runtime.codec_folder import Description, read_description
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, read_json_lines
 from dat_runtime.offload_table import PICTURES, Row, Table
@@ -18,7 +19,6 @@ from eval.understanding import trivial
 from eval.understanding.metrics import measure
 from eval.understanding.records import read_truth
 from eval.understanding.scores import scores_of
-from train.offloading.folder import Description, read_description
 
 MEASURE = "count_em"
 """What the node's table calls accuracy; the controller's targets are in it."""

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.answer import dump, target
+from dat_runtime.codec_folder import FILE, WEIGHTS, codec_id
 from dat_runtime.files import write_json, write_json_lines
 from dat_runtime.prompt import PROMPT_VERSION, task_prompt
 from dat_runtime.stage import Stage
 from dat_runtime.types import Box, Detection, Size
-from train.offloading.folder import FILE, WEIGHTS, codec_id
 
 FRAMES = 4
 SIZE = Size(100, 80)
