@@ -12,8 +12,17 @@ from urllib.parse import urlsplit
 
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.cameras.settings import CameraSettings
+from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node_file import examine_node
-from dat_runtime.edge.node_settings import MllmSettings, NodeSettings, SpoolSettings
+from dat_runtime.edge.node_settings import (
+    MllmSettings,
+    NodeSettings,
+    OffloadSettings,
+    SpoolSettings,
+)
+from dat_runtime.edge.offloading.controller import usable_rows
+from dat_runtime.edge.offloading.encoder import Encoder, patience
+from dat_runtime.edge.offloading.node_codec import open_codec
 from dat_runtime.edge.updates.at_work import assessor
 from dat_runtime.edge.updates.fetching import base_of
 from dat_runtime.edge.updates.trial import canary_frames
@@ -70,7 +79,10 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     if settings.updates is not None:
         yield _tried("updates", lambda: _updates(settings))
         yield _reachable("updates", settings.updates.url)
-    mllm = settings.mllm
+    mllm, offload = settings.mllm, settings.offload
+    if offload is not None:
+        yield _tried("offload", lambda: _offload(offload))
+        return
     if mllm is None:
         yield Finding("note", "mllm", "none: every alert is made from the gate alone")
         return
@@ -169,6 +181,22 @@ def _metrics() -> str:
     if importlib.util.find_spec("prometheus_client") is None:
         raise ConfigError("they need a package: pip install 'dat-runtime[node]', or leave them out")
     return "served while the node runs"
+
+
+def _offload(offload: OffloadSettings) -> str:
+    codec = open_codec(offload.codec)
+    rows = usable_rows(offload.table, codec)
+    encoder = Encoder(offload.codec, codec, patience(rows), Counts())
+    try:
+        encoder.start()  # loads every graph, in a process of its own
+    finally:
+        encoder.stop()
+    sizes = ", ".join(f"{size.width} x {size.height}" for size in codec.encoders)
+    stated = codec.description.fields
+    return (
+        f"codec {codec.description.id} for {stated['base']}, pictures of {sizes}; "
+        f"{len(rows)} ways to answer"
+    )
 
 
 def _mllm(mllm: MllmSettings) -> str:

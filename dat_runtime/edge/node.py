@@ -8,13 +8,11 @@ other threads, so that a hanging MLLM or a slow disk costs no frame.
 
 import contextlib
 import logging
-import math
 import queue
 import threading
 import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dat_runtime import gate
 from dat_runtime.alert import Origin
@@ -27,11 +25,14 @@ from dat_runtime.edge.cameras.watch import Cameras
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.detector import Detector
 from dat_runtime.edge.incidents import Incidents
+from dat_runtime.edge.offloading.offloading import FINISHES, FULL, TOO_SLOW, Frame, Offloading
+from dat_runtime.edge.revisions import Revisions
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.updates.probation import Tally, is_compliant
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event, event_of, question
+from dat_runtime.offload_table import Row
 from dat_runtime.types import Detection
 
 BUILDERS = 2
@@ -39,9 +40,6 @@ BUILDERS = 2
 
 MOST_IN_HAND = 32
 """Frames that wait for an answer, or to become events: each holds a picture in memory."""
-
-REMEMBERED = 10_000
-"""Events whose latest revision is known; an older one gets no late answer."""
 
 QUIET = 10.0
 """Seconds without a look of the gate after which the node is not healthy."""
@@ -88,6 +86,7 @@ class _Work:
         gate: that looked at it; its versions are stated.
         kept: D⁺ of the frame: what the MLLM is shown, as in its training.
         found: those of the incident: what the event is about.
+        row: how its answer is finished elsewhere, where it is.
     """
 
     id: str
@@ -95,6 +94,7 @@ class _Work:
     frame: CameraFrame
     kept: tuple[Detection, ...]
     found: tuple[Detection, ...]
+    row: Row | None = None
 
 
 class Node:
@@ -102,6 +102,8 @@ class Node:
 
     Args:
         asking: bounded questions to the MLLM; `None`: the gate answers alone.
+        offloading: in its place where the node is too weak for an MLLM beside it: the receiver
+            finishes.
     """
 
     def __init__(
@@ -113,10 +115,12 @@ class Node:
         spool: Spool,
         uplink: Uplink,
         counts: Counts,
+        offloading: Offloading | None = None,
     ):
         self._name = name
         self._cameras = cameras
         self._asking = asking
+        self._offloading = offloading
         self._spool = spool
         self._uplink = uplink
         self._counts = counts
@@ -124,7 +128,7 @@ class Node:
         self._coming: queue.SimpleQueue[tuple[Gate, Assessor | None, threading.Event]]
         self._coming = queue.SimpleQueue()
         self._incidents = Incidents()
-        self._revisions = _Revisions()
+        self._revisions = Revisions()
         self._builders = ThreadPoolExecutor(BUILDERS, "event")
         self._in_hand = threading.Semaphore(MOST_IN_HAND)
         self._stopping = threading.Event()
@@ -134,6 +138,8 @@ class Node:
         """Until `stop` is called or all cameras have ended; then everything is in the spool."""
         try:
             self._uplink.start()
+            if self._offloading is not None:
+                self._offloading.start()
             self._cameras.start()
             while not self._stopping.is_set():
                 self._take_what_came()
@@ -205,7 +211,8 @@ class Node:
             self._in_hand.acquire(timeout=max(0.0, deadline - time.monotonic()))
         while time.monotonic() < deadline and not self._stopping.is_set():
             state = self._uplink.state
-            if not state.alerts_waiting + state.visuals_waiting:
+            waiting = state.alerts_waiting + state.visuals_waiting + state.questions_waiting
+            if not waiting and (self._offloading is None or self._offloading.idle):
                 break
             self._stopping.wait(0.05)
 
@@ -215,6 +222,8 @@ class Node:
         if self._asking is not None:
             self._asking.stop()  # what is still asked about is told by the gate
         self._builders.shutdown(wait=True)
+        if self._offloading is not None:
+            self._offloading.stop()
         # What it has not sent stays in the spool, so it gets what is left of the time.
         self._uplink.stop(timeout=min(2.0, max(0.2, deadline - time.monotonic())))
         self._spool.close()
@@ -251,13 +260,27 @@ class Node:
         asking = self._asking
         if decision == "report":
             self._build(work, None, release=True)
-        elif asking is None:
+        elif asking is None and self._offloading is None:
             self._build(work, Outcome(None, size_of(work.frame.image), NO_MLLM), release=True)
         elif is_too_long(size_of(work.frame.image)):
             self._counts.add("questions_degraded", cause=SIDE_RATIO)
             self._build(work, Outcome(None, size_of(work.frame.image), SIDE_RATIO), release=True)
+        elif asking is None:
+            self._offload(work)
         else:
             self._ask(asking, work)
+
+    def _offload(self, work: _Work) -> None:
+        """Let the gate tell it, and the receiver finish, as far as the link allows."""
+        assert self._offloading is not None
+        size = size_of(work.frame.image)
+        row = self._offloading.choose(size, work.gate.max_pixels)
+        if row is None or row.kind == "edge":
+            words = FULL if row is None else TOO_SLOW
+            self._build(work, Outcome(None, size, words), release=True)
+        else:
+            finishes = Outcome(None, size, FINISHES)
+            self._build(replace(work, row=row), finishes, release=True)
 
     def _ask(self, asking: Asking, work: _Work) -> None:
         began = time.monotonic()
@@ -294,7 +317,8 @@ class Node:
             self._incidents.answered(work.frame.camera, work.id, False)
             return
         is_late = outcome is not None and outcome.late
-        revision = self._revisions.next(work.id, work.frame.taken, is_late)
+        finishes = work.row is not None
+        revision = self._revisions.next(work.id, work.frame.taken, is_late, leaves_one=finishes)
         if revision is None:
             self._counts.add("answers_dropped" if is_late else "alerts_dropped", reason="overtaken")
             return
@@ -306,11 +330,15 @@ class Node:
             self._incidents.answered(work.frame.camera, work.id, False)  # worth telling again
             return
         self._uplink.offer(event, work.frame.camera)
+        if self._offloading is not None and work.row is not None:
+            frame, gate = work.frame, work.gate
+            about = (event, frame.camera, frame.image, work.kept, gate.max_pixels, work.row)
+            self._offloading.take(Frame(*about))
         severity, source = event.assessment.severity, event.source
         log.info("camera %s: %s, says the %s (%s)", work.frame.camera, severity, source, event.id)
         if event.alert.degraded not in (NO_MLLM, SIDE_RATIO):
             # What the MLLM could not say is worth another question when it is seen again.
-            answered = event.alert.degraded is None
+            answered = event.alert.degraded in (None, FINISHES)
             self._incidents.answered(work.frame.camera, work.id, answered)
         self._counts.add("alerts", camera=work.frame.camera, source=event.source)
         if event.alert.degraded is not None:
@@ -339,31 +367,3 @@ def _measure(tally: Tally, outcome: Outcome, seconds: float) -> None:
         tally.asked()
     if outcome.answer is not None:
         tally.answered(seconds, is_compliant(outcome.answer, outcome.frame))
-
-
-class _Revisions:
-    """The revisions of events; safe to use from every thread, whichever comes first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._latest: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def next(self, id: str, taken: float, late: bool = False) -> int | None:
-        """The number of a further revision.
-
-        Args:
-            taken: when its frame was taken.
-            late: whether it is the late answer about a frame that the gate told.
-
-        Returns:
-            `None` when it was overtaken: a later frame was told, or this one by its late answer.
-        """
-        with self._lock:
-            number, newest = self._latest.get(id, (-1, -math.inf))
-            if taken < newest or (taken == newest and not late):
-                return None
-            self._latest[id] = (number + 1, taken)
-            self._latest.move_to_end(id)
-            if len(self._latest) > REMEMBERED:
-                self._latest.popitem(last=False)
-            return number + 1

@@ -27,6 +27,7 @@ from dat_runtime.edge.node_settings import (
     INITIAL_BYTES_PER_S,
     MllmSettings,
     NodeSettings,
+    OffloadSettings,
     SpoolSettings,
     UpdateSettings,
 )
@@ -78,6 +79,7 @@ _TOP: Rules = {
     "bundle": _PATH,
     "cameras": fields.list_of(fields.OBJECT, 1, 1000),
     "mllm": fields.OBJECT,
+    "offload": fields.OBJECT,
     "uplink": Rule(
         lambda v: isinstance(v, dict | list) and bool(v), "an object, or a list of them"
     ),
@@ -99,6 +101,12 @@ _MLLM: Rules = {
     "recorded": _PATH,
     "key_file": _PATH,
     "restart": fields.list_of(_PATH, 1, 64),
+}
+_OFFLOAD: Rules = {
+    "codec": _PATH,
+    "table": _PATH,
+    "max_latency": fields.above(0, 3600),
+    "min_accuracy": fields.SHARE,
 }
 _UPLINK: Rules = {
     "url": _address("http", "https", "mqtt", "mqtts"),
@@ -174,7 +182,7 @@ def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
     """
     value = _read(path)
     reader = _Reader(path.parent)
-    optional = ("mllm", "metrics", "updates")
+    optional = ("mllm", "offload", "metrics", "updates")
     top = reader.part(value, _TOP, "", optional)
     if not isinstance(value, dict):
         return None, reader.problems
@@ -182,6 +190,9 @@ def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
     uplinks = list(_uplinks(reader, value["uplink"])) if "uplink" in value else []
     spool = _spool(reader, value["spool"]) if "spool" in value else None
     mllm = _mllm(reader, value["mllm"]) if "mllm" in value else None
+    offload = _offload(reader, value["offload"]) if "offload" in value else None
+    if "mllm" in value and "offload" in value:
+        reader.problems.append("mllm and offload exclude each other: a node asks, or has finished")
     metrics = _metrics(reader, value["metrics"]) if "metrics" in value else None
     updates = _updates(reader, value["updates"]) if "updates" in value else None
     if reader.problems or top is None or spool is None:
@@ -193,6 +204,7 @@ def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
         uplinks=tuple(uplinks),
         spool=spool,
         mllm=mllm,
+        offload=offload,
         metrics=metrics,
         updates=updates,
     )
@@ -300,6 +312,15 @@ def _mllm(reader: _Reader, value: object) -> MllmSettings | None:
             reader.problems.append("mllm: recorded excludes restart")
         part = {**part, "restart": tuple(part["restart"])}
     return MllmSettings(**reader.paths(part, "recorded", "key_file"))
+
+
+def _offload(reader: _Reader, value: object) -> OffloadSettings | None:
+    part = reader.part(value, _OFFLOAD, "offload", ("max_latency", "min_accuracy"))
+    if part is None:
+        return None
+    if ("max_latency" in part) == ("min_accuracy" in part):
+        reader.problems.append("offload: expected one of max_latency and min_accuracy")
+    return OffloadSettings(**reader.paths(part, "codec", "table"))
 
 
 def _updates(reader: _Reader, value: object) -> UpdateSettings | None:

@@ -41,6 +41,22 @@ class MllmSettings:
 
 
 @dataclass(frozen=True)
+class OffloadSettings:
+    """How a node that is too weak for the MLLM has its answers finished by the receiver.
+
+    Attributes:
+        codec: folder of `train.offload`.
+        table: the look-up table, `eval.offload`'s table.json.
+        max_latency, min_accuracy: one of both: seconds, or a share in the table's measure.
+    """
+
+    codec: Path
+    table: Path
+    max_latency: float | None = None
+    min_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
 class SpoolSettings:
     """Where events wait, in bytes at most, and how many of those are kept for alerts alone."""
 
@@ -85,5 +101,6 @@ class NodeSettings:
     uplinks: tuple[UplinkSettings, ...]
     spool: SpoolSettings
     mllm: MllmSettings | None = None
+    offload: OffloadSettings | None = None
     metrics: tuple[str, int] | None = None
     updates: UpdateSettings | None = None

@@ -20,7 +20,12 @@ from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.metrics import MetricsServer, Status
 from dat_runtime.edge.node import Gate, Node
 from dat_runtime.edge.node_file import read_node
-from dat_runtime.edge.node_settings import NodeSettings
+from dat_runtime.edge.node_settings import NodeSettings, OffloadSettings
+from dat_runtime.edge.offloading.controller import Controller, usable_rows
+from dat_runtime.edge.offloading.encoder import Encoder, patience
+from dat_runtime.edge.offloading.node_codec import open_codec
+from dat_runtime.edge.offloading.offloading import Offloading
+from dat_runtime.edge.question import Question
 from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.updates.at_work import first, given
 from dat_runtime.edge.updates.serving import Follower
@@ -67,15 +72,21 @@ class Assembly:
                 "round_trip_s": link.round_trip_s,
                 "last_acknowledged_at": link.last_acknowledged_at,
             },
-            "waiting": {"alerts": link.alerts_waiting, "visuals": link.visuals_waiting},
+            "waiting": {
+                "alerts": link.alerts_waiting,
+                "visuals": link.visuals_waiting,
+                "questions": link.questions_waiting,
+            },
             "spool": {
                 "bytes": usage.bytes,
                 "alerts": usage.alerts,
                 "visuals": usage.visuals,
+                "questions": usage.questions,
                 "max_bytes": self.settings.spool.max_bytes,
             },
             "dropped": dropped(self.counts),
             "bundle": self.follower.status(),
+            "offloads": chosen(self.counts),
         }
 
 
@@ -87,6 +98,15 @@ def dropped(counts: Counts) -> dict[str, int]:
             reason = dict(labels).get("reason")
             found[name if reason is None else f"{name}: {reason}"] += number
     return dict(found)
+
+
+def chosen(counts: Counts) -> dict[str, int]:
+    """How answers were to be finished so far, by kind; empty where nothing is."""
+    return {
+        dict(labels)["kind"]: number
+        for (name, labels), number in counts.snapshot().items()
+        if name == "offloads"
+    }
 
 
 def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
@@ -120,10 +140,36 @@ def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
         return {"schema": 1, "uplink": uplink, **shared, **said}
 
     uplink = Uplink(settings.uplinks, spool, counts, settings.node, status=told)
-    node = Node(settings.node, at_work.gate, cameras, asking, spool, uplink, counts)
+    offloading = None
+    if settings.offload is not None:
+        offloading = _offloading(settings.offload, settings, spool, uplink, counts)
+    node = Node(settings.node, at_work.gate, cameras, asking, spool, uplink, counts, offloading)
     follower = Follower(settings, versions, node, asking, at_work)
     assembly = Assembly(settings, node, cameras, spool, uplink, counts, follower)
     return assembly
+
+
+def _offloading(
+    offload: OffloadSettings, settings: NodeSettings, spool: Spool, uplink: Uplink, counts: Counts
+) -> Offloading:
+    """What has the answers of a weak node finished.
+
+    Raises:
+        DatError: codec or table cannot be used.
+    """
+    codec = open_codec(offload.codec)
+    rows = usable_rows(offload.table, codec)
+
+    def keep(question: Question) -> None:
+        if spool.put_question(question):
+            uplink.ask(question)
+
+    initial = settings.uplinks[0].initial_bytes_per_s
+    controller = Controller(
+        rows, offload, initial, lambda: uplink.state, lambda: uplink.bytes_ahead
+    )
+    encoder = Encoder(offload.codec, codec, patience(rows), counts)
+    return Offloading(encoder, controller, keep, counts)
 
 
 def run(path: Path) -> int:

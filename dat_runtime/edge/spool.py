@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.question import Question
 from dat_runtime.edge.spool_database import PAGE, Broken, connect, is_damage
 from dat_runtime.edge.spool_files import Lock, SpoolError, require_own
 from dat_runtime.edge.spool_tables import Entry, Tables, Waiting
@@ -46,12 +47,13 @@ class Usage:
 
     Attributes:
         bytes: of `max_bytes`, what is in use now; the files on disk keep their largest size.
-        alerts, visuals: that are not acknowledged.
+        alerts, visuals, questions: that are not acknowledged.
     """
 
     bytes: int
     alerts: int
     visuals: int
+    questions: int = 0
 
 
 class Spool:
@@ -143,6 +145,23 @@ class Spool:
         if why_not is not None:
             raise why_not
 
+    def put_question(self, question: Question) -> bool:
+        """Keep what a server needs to answer about an event's newest revision; whether it is kept.
+
+        It is on the disk when this returns. What is not kept is counted.
+
+        Raises:
+            SpoolError: the disk fails.
+        """
+        try:
+            kept: bool = self._writer.ask(
+                lambda tables: tables.questions.put(question, self._now()), len(question.content)
+            )
+        except SpoolError:
+            self._counts.add("questions_dropped", reason="the disk fails")
+            raise
+        return kept
+
     def waiting(self) -> list[Waiting]:
         """All of which something is not acknowledged, in order of arrival.
 
@@ -163,11 +182,14 @@ class Spool:
         return self._unsettled("SELECT json, revision FROM events WHERE id = ?", id, "json")
 
     def visual(self, id: str, kind: Kind) -> bytes | None:
-        """The visual, "roi" or "box"; None when it is not there (any more).
+        """The visual, "roi" or "box", or a question ("code"); None when it is not there (any more).
 
         Raises:
             SpoolError: the disk fails.
         """
+        if kind == "code":
+            asked = "SELECT content, revision FROM questions WHERE id = ?"
+            return self._unsettled(asked, id, kind)
         question = (
             "SELECT content, visual_revision FROM events JOIN visuals ON event = number"
             " WHERE id = ? AND kind = ?"
@@ -215,9 +237,10 @@ class Spool:
             )
             alerts = self._read("SELECT count(*) FROM events WHERE json IS NOT NULL")
             visuals = self._read("SELECT count(*) FROM events WHERE kind IS NOT NULL")
+            questions = self._read("SELECT count(*) FROM questions")
         except (SpoolError, Broken):
             return Usage(0, 0, 0)
-        return Usage(used[0] * PAGE, alerts[0], visuals[0])
+        return Usage(used[0] * PAGE, alerts[0], visuals[0], questions[0])
 
     @property
     def healthy(self) -> bool:
@@ -254,11 +277,11 @@ class Spool:
         # Read before the database: in between, what is settled may be written and forgotten here.
         settled = self._settled.get((id, kind), -1)
         try:
-            row = self._read(question, *((id,) if kind == "json" else (id, kind)))
+            row = self._read(question, *((id,) if kind in ("json", "code") else (id, kind)))
         except Broken:
             # What can still be read must not wait behind it.
-            name = "alerts_dropped" if kind == "json" else "visuals_dropped"
-            self._counts.add(name, reason="damaged on the disk")
+            name = {"json": "alerts", "code": "questions"}.get(kind, "visuals")
+            self._counts.add(f"{name}_dropped", reason="damaged on the disk")
             return None
         return None if row is None or row[1] <= settled else row[0]
 

@@ -60,6 +60,22 @@ INSERT INTO clock VALUES (0, 0);
 PRAGMA user_version = {SCHEMA};
 """
 
+# Later than the others: a spool of an earlier release gets it, and goes on to be read by that one.
+_QUESTIONS = """
+CREATE TABLE IF NOT EXISTS questions (
+    id TEXT PRIMARY KEY,             -- of the event
+    camera TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    priority REAL NOT NULL,
+    captured_at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    expires_at REAL NOT NULL,        -- on the spool's own clock
+    content BLOB NOT NULL
+)
+"""
+
 
 class Broken(Exception):
     """The file is no database, or a damaged one."""
@@ -156,6 +172,7 @@ class Database:
         found = self._one("PRAGMA integrity_check(1)")
         if found != "ok":
             raise Broken(found)
+        self._db.execute(_QUESTIONS)
 
     def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         return self._db.execute(statement, values)

@@ -1,9 +1,11 @@
 """Who gives way in the spool when room is short, and what it takes to let something go.
 
-Visuals go first: those of lowest priority, of equal ones the oldest. Only when none is left, and
-what is reserved for alerts is used up, do alerts go, in the same order.
+Questions of a weak node go first, then visuals: those of lowest priority, of equal ones the oldest.
+Only when none is left, and what is reserved for alerts is used up, do alerts go, in the same order.
 """
 
+import itertools
+import math
 from collections.abc import Iterator
 
 from dat_runtime.edge.spool_database import PAGE, Database
@@ -73,7 +75,17 @@ class Room:
         if lack > 0 and not _reaches(self._weaker_visuals(priority), lack * PAGE):
             return False  # without having let go any
         while self._database.used() + need > self._visual_pages:
-            if not self._drop_least_visual():
+            if not (self._drop_least_question() or self._drop_least_visual()):
+                return False
+        return True
+
+    def for_question(self, size: int, priority: float) -> bool:
+        """Let questions of no more priority go for one; False when it is itself the one to go."""
+        if not self.growing:
+            return False
+        need = size // PER_PAGE + 3
+        while self._database.used() + need > self._visual_pages:
+            if not self._drop_least_question(priority):
                 return False
         return True
 
@@ -81,8 +93,9 @@ class Room:
         """Let visuals go for an alert, then others; False when it is itself the one to go."""
         need = size // PER_PAGE + 4
         there = self._pages if self.growing else min(self._pages, self._database.size() // PAGE)
-        while self._database.used() + need > there and self._drop_least_visual():
-            pass
+        while self._database.used() + need > there:
+            if not (self._drop_least_question() or self._drop_least_visual()):
+                break
         most = self._pages if self.growing or self.reserve_left else there
         if self._database.used() + need <= most:
             return True
@@ -98,13 +111,25 @@ class Room:
         return True
 
     def _weaker_visuals(self, priority: float) -> Iterator[int]:
-        """Bytes of those that would go before a new one of this priority, in that order."""
-        rows = self._database.execute(
+        """Bytes of what would go before a new one of this priority, in that order."""
+        questions = self._database.execute("SELECT bytes FROM questions")
+        visuals = self._database.execute(
             "SELECT visual_bytes FROM events WHERE kind IS NOT NULL AND priority <= ?"
             " ORDER BY priority, arrived",
             priority,
         )
-        return (size for (size,) in rows)
+        return (size for (size,) in itertools.chain(questions, visuals))
+
+    def _drop_least_question(self, most: float = math.inf) -> bool:
+        """Whether there was one of no more priority than `most`."""
+        least = self._database.execute(
+            "SELECT id FROM questions WHERE priority <= ? ORDER BY priority, rowid LIMIT 1", most
+        ).fetchone()
+        if least is None:
+            return False
+        self._database.execute("DELETE FROM questions WHERE id = ?", least[0])
+        self._database.count("questions_dropped", self.reason)
+        return True
 
     def _drop_least_visual(self) -> bool:
         least = self._database.execute(

@@ -1,10 +1,11 @@
 """What the spool keeps of events, and how that changes. All of it inside a transaction."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dat_runtime.edge.spool_database import Database
 from dat_runtime.edge.spool_files import SpoolError
+from dat_runtime.edge.spool_questions import Questions
 from dat_runtime.edge.spool_room import Room
 from dat_runtime.event import Event
 from dat_runtime.planning.pending import Kind, PendingEvent, require_valid, smaller_visual
@@ -84,11 +85,13 @@ class Waiting:
         pending: as the scheduler takes it: `json_sent` when only the visual waits; of ROI and boxed
             image the one that waits.
         revision: the newest, to acknowledge what waits with.
+        question: kind and prompt of the code that `pending` states.
     """
 
     pending: PendingEvent
     camera: str
     revision: int
+    question: tuple[str, str] | None = None
 
 
 class Tables:
@@ -96,6 +99,7 @@ class Tables:
 
     def __init__(self, database: Database, room: Room):
         self.database, self.room = database, room
+        self.questions = Questions(database, room)
         self._arrived = database.execute("SELECT max(arrived) FROM events").fetchone()[0] or 0
 
     # What is put
@@ -116,6 +120,7 @@ class Tables:
         if not self.room.for_alert(len(entry.json), entry.priority):
             self.database.count("alerts_dropped", self.room.reason)
             return SpoolError(f"no room for event {entry.id}: all that waits has a higher priority")
+        self.questions.overtaken(entry.id, entry.revision)
         number = self._write_alert(entry)
         if entry.visual is not None:
             self._write_visual(number, entry, entry.visual, now)
@@ -177,6 +182,9 @@ class Tables:
 
     def acknowledge(self, id: str, kind: Kind, revision: int) -> None:
         """The receiver has this revision of the unit: it waits no longer."""
+        if kind == "code":
+            self.questions.acknowledge(id, revision)
+            return
         if kind == "json":
             # Even when a newer revision waits already, the receiver knows the event.
             self.database.execute("UPDATE events SET known = 1 WHERE id = ?", id)
@@ -191,6 +199,9 @@ class Tables:
 
     def refuse(self, id: str, kind: Kind, reason: str, revision: int) -> None:
         """The receiver will never take this unit. A refused alert is set aside."""
+        if kind == "code":
+            self.questions.refuse(id, revision, reason)
+            return
         number = self._waits(id, kind, revision)
         if number is None:
             return
@@ -199,6 +210,7 @@ class Tables:
             self._set_aside(number, reason)
             self._settle_alert(number)
             self._drop_visual_of_unknown(number)
+            self.questions.drop(id, "its alert was refused")
         else:
             self.database.count("visuals_refused", reason)
             self.room.settle_visual(number)
@@ -245,7 +257,11 @@ class Tables:
             self.room.drop_visual(number, "its alert was refused")
 
     def expire(self, now: float) -> bool:
-        """Let visuals go that have waited for `VISUAL_LIFETIME`; whether there may be more."""
+        """Let visuals go that have waited for `VISUAL_LIFETIME`; whether there may be more.
+
+        Questions go too, each in its own time.
+        """
+        self.questions.expire(now)
         old = self.database.execute(
             "SELECT number FROM events WHERE kind IS NOT NULL AND expires_at <= ? LIMIT ?",
             now,
@@ -263,7 +279,26 @@ class Tables:
             "SELECT id, camera, revision, priority, captured_at, json_bytes, json IS NULL,"
             " kind, visual_bytes FROM events ORDER BY arrived"
         )
-        return [_waiting(*row) for row in rows]
+        waiting = {row[0]: _waiting(*row) for row in rows}
+        for (
+            id,
+            camera,
+            revision,
+            priority,
+            captured_at,
+            kind,
+            prompt,
+            size,
+        ) in self.questions.waiting():
+            told = waiting.get(id)
+            pending = (
+                PendingEvent(id, priority, 0, None, None, captured_at, json_sent=True)
+                if told is None
+                else told.pending
+            )
+            asked = replace(pending, code_bytes=size)
+            waiting[id] = Waiting(asked, camera, revision, (kind, prompt))
+        return list(waiting.values())
 
     def clock(self) -> tuple[float, float]:
         """The spool's own clock and the wall clock, when they were last saved."""

@@ -115,6 +115,9 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"          last acknowledged {ago:.0f} s ago"
     waiting, spool = told["waiting"], told["spool"]
     yield f"waiting   {waiting['alerts']} alerts, {waiting['visuals']} visuals"
+    if told.get("offloads"):
+        ways = ", ".join(f"{kind} {number}" for kind, number in told["offloads"].items())
+        yield f"finished  by the receiver: {ways}; {waiting['questions']} wait"
     share = spool["bytes"] / spool["max_bytes"]
     yield f"spool     {spool['bytes'] / 1e6:.1f} MB, {share:.0%} of what it may hold"
     for reason, number in sorted(told["dropped"].items()):

@@ -131,12 +131,14 @@ class MqttSender:
         sent: list[tuple[int, "asyncio.Future[int]"]],
     ) -> None:
         """Publish piece by piece; `sent` gets the end of each, and what the broker says to it."""
-        topic = f"dat/{self._node}/visuals/{quote(visual.id, safe='@:~')}/{visual.kind}"
-        same = {"length": str(visual.size), "revision": str(visual.revision)}
-        async for piece in _cut(pieces(offset), _room(connection, topic)):
-            answer = await connection.publish(
-                topic, piece, "image/jpeg", offset=str(offset), **same
-            )
+        told = visual.told
+        event, kind = quote(told.pop("event"), safe="@:~"), told.pop("kind")
+        topic = f"dat/{self._node}/visuals/{event}/{kind}"
+        same = {"length": str(visual.size), **told}
+        media = "image/jpeg" if visual.question is None else "application/octet-stream"
+        room = _room(connection, topic) - len(told.get("prompt", "").encode())
+        async for piece in _cut(pieces(offset), room):
+            answer = await connection.publish(topic, piece, media, offset=str(offset), **same)
             offset += len(piece)
             sent.append((offset, answer))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.question import Question
 from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.uplink.sender import OutgoingVisual
 from dat_runtime.planning.live import Chunk, LiveQueue
@@ -49,6 +50,9 @@ class _Event:
     """The receiver has answered for its alert."""
     waits: bool = True
     """Its visual is not to go before that."""
+    question: tuple[str, str] | None = None
+    """Kind and prompt of its question, which never goes before that."""
+    question_begun: bool = False
 
 
 class Outbox:
@@ -58,8 +62,8 @@ class Outbox:
 
     Attributes:
         queue: decides what goes next.
-        alerts, visuals: ids of the events whose alert or visual waits or is under way. Their
-            lengths may be read from other threads.
+        alerts, visuals, questions: ids of the events whose alert, visual or question waits or is
+            under way. Their lengths may be read from other threads.
         acknowledged_at: when the receiver last took something, seconds since 1970, for people.
     """
 
@@ -67,6 +71,7 @@ class Outbox:
         self.queue = LiveQueue(path)
         self.alerts: set[str] = set()
         self.visuals: set[str] = set()
+        self.questions: set[str] = set()
         self.acknowledged_at: float | None = None
         self._spool = spool
         self._counts = counts
@@ -86,12 +91,32 @@ class Outbox:
         for wake in self._wakes:
             wake.set()
 
+    @property
+    def bytes_ahead(self) -> int:
+        """Of alerts and questions that wait or are under way; from any thread."""
+        found = 0
+        for id in (*self.alerts.copy(), *self.questions.copy()):
+            event = self._events.get(id)
+            if event is not None:
+                is_alert = id in self.alerts
+                found += event.pending.json_bytes if is_alert else event.pending.code_bytes or 0
+        return found
+
     def add(
-        self, pending: PendingEvent, camera: str, revision: int, *, begun: bool = False
+        self,
+        pending: PendingEvent,
+        camera: str,
+        revision: int,
+        *,
+        begun: bool = False,
+        question: tuple[str, str] | None = None,
     ) -> None:
         """Queue an event; a newer revision replaces an older one, an older one is passed over.
 
         `pending.captured_at` is on the event loop's clock.
+
+        Args:
+            question: kind and prompt, where `pending` states a code.
         """
         known = self._events.get(pending.id)
         if known is not None:
@@ -99,32 +124,72 @@ class Outbox:
                 return
             begun = begun or known.begun
         sent = pending.json_sent
-        self._events[pending.id] = _Event(pending, camera, revision, begun, sent, not sent)
+        event = _Event(pending, camera, revision, begun, sent, not sent, question, begun)
+        self._events[pending.id] = event
         # Its visual is queued when the alert was written, and not before.
         self.queue.remove(pending.id)
+        self.questions.discard(pending.id)
+        if question is not None:
+            self.questions.add(pending.id)
         if smaller_visual(pending) is not None:
             self.visuals.add(pending.id)
         if pending.json_sent:
+            self._queue_question(pending.id)
             self._queue_visual(pending.id)
         else:
             self._queue_alert(pending)
         self._changed()
 
+    def ask(self, question: Question, captured_at: float) -> None:
+        """Queue the question about an event's newest revision; about another it is passed over.
+
+        Args:
+            captured_at: on the event loop's clock.
+        """
+        event = self._events.get(question.id)
+        if event is None:  # its alert and visual are acknowledged
+            about = (question.id, question.priority, 0, None, None)
+            pending = PendingEvent(*about, captured_at, json_sent=True)
+            event = _Event(pending, question.camera, question.revision, False, True, False)
+            self._events[question.id] = event
+        if event.revision != question.revision:
+            return
+        event.pending = replace(event.pending, code_bytes=len(question.content))
+        event.question = question.kind, question.prompt
+        self.questions.add(question.id)
+        if event.is_taken:
+            self._queue_question(question.id)
+            self._changed()
+
     def _queue_alert(self, pending: PendingEvent) -> None:
         self.alerts.add(pending.id)
-        self.queue.add(replace(pending, roi_bytes=None, box_bytes=None))
+        self.queue.add(replace(pending, roi_bytes=None, box_bytes=None, code_bytes=None))
 
     def _queue_visual(self, id: str, offset: int = 0) -> None:
         event = self._events[id]
         if smaller_visual(event.pending) is not None:
-            self.queue.add(replace(event.pending, json_sent=True), event.camera, offset)
-        elif event.is_taken:
+            pending = replace(event.pending, json_sent=True, code_bytes=None)
+            self.queue.add(pending, event.camera, offset)
+        else:
+            self._forget_if_done(id)
+
+    def _queue_question(self, id: str, offset: int = 0) -> None:
+        event = self._events[id]
+        if event.question is not None:
+            pending = replace(event.pending, json_sent=True, roi_bytes=None, box_bytes=None)
+            self.queue.add(pending, event.camera, code_offset=offset)
+
+    def _forget_if_done(self, id: str) -> None:
+        """Forget an event of which nothing waits."""
+        event = self._events[id]
+        if event.is_taken and event.question is None and smaller_visual(event.pending) is None:
             self._forget(id)
 
     def _forget(self, id: str) -> None:
         self._events.pop(id, None)
         self.alerts.discard(id)
         self.visuals.discard(id)
+        self.questions.discard(id)
         self.queue.remove(id)
 
     def is_current(self, due: DueAlert | OutgoingVisual) -> bool:
@@ -174,6 +239,7 @@ class Outbox:
             self.alerts.discard(due.id)
             event = self._events[due.id]
             event.is_taken = True
+            self._queue_question(due.id)
             if event.waits or smaller_visual(event.pending) is None:
                 event.waits = False
                 self._queue_visual(due.id)
@@ -185,11 +251,16 @@ class Outbox:
         if self.is_current(due):
             self._forget(due.id)
 
-    # Visuals
+    # Visuals, and questions, which travel like them
 
     def due_visual(self, chunk: Chunk) -> OutgoingVisual:
-        """The visual that a chunk is of."""
+        """The visual, or the question, that a chunk is of."""
         event = self._events[chunk.event_id]
+        if chunk.kind == "code":
+            size, begun = event.pending.code_bytes or 0, event.question_begun
+            return OutgoingVisual(
+                chunk.event_id, chunk.kind, size, begun, event.revision, question=event.question
+            )
         unit = smaller_visual(event.pending)
         size = 0 if unit is None else unit[1]
         early = not event.is_taken
@@ -198,7 +269,9 @@ class Outbox:
     def begin(self, due: OutgoingVisual) -> None:
         """From now on some of it may be at the receiver."""
         if self.is_current(due):
-            self._events[due.id].begun = True
+            event = self._events[due.id]
+            event.begun |= due.kind != "code"
+            event.question_begun |= due.kind == "code"
 
     async def read_visual(self, due: OutgoingVisual) -> bytes | None:
         """Its bytes; `None`, and forgotten, when the spool has others by now, or none."""
@@ -210,7 +283,13 @@ class Outbox:
 
     def continue_visual(self, due: OutgoingVisual, offset: int) -> None:
         """So much of it is at the receiver; the rest waits."""
-        if self.is_current(due) and not self._events[due.id].waits:
+        if not self.is_current(due):
+            return
+        event = self._events[due.id]
+        if due.kind == "code" and event.is_taken:
+            self._queue_question(due.id, offset)
+            self._changed()
+        elif due.kind != "code" and not event.waits:
             self._queue_visual(due.id, offset)
             self._changed()
 
@@ -228,7 +307,10 @@ class Outbox:
     def visual_arrived(self, due: OutgoingVisual) -> None:
         self._spool.acknowledge(due.id, due.kind, due.revision)
         self.acknowledged_at = time.time()
-        self._counts.add("visuals_acknowledged", kind=due.kind)
+        if due.kind == "code":
+            self._counts.add("questions_acknowledged", kind=due.told["kind"])
+        else:
+            self._counts.add("visuals_acknowledged", kind=due.kind)
         self._visual_ended(due)
 
     def visual_refused(self, due: OutgoingVisual, reason: str) -> None:
@@ -240,12 +322,14 @@ class Outbox:
         if not self.is_current(due):
             return
         event = self._events[due.id]
-        if event.is_taken:
-            self._forget(due.id)
-            return
-        event.pending = replace(event.pending, roi_bytes=None, box_bytes=None)
-        self.visuals.discard(due.id)
         self.queue.remove(due.id, due.kind)
+        if due.kind == "code":
+            event.pending, event.question = replace(event.pending, code_bytes=None), None
+            self.questions.discard(due.id)
+        else:
+            event.pending = replace(event.pending, roi_bytes=None, box_bytes=None)
+            self.visuals.discard(due.id)
+        self._forget_if_done(due.id)
 
     # The spool
 
@@ -253,7 +337,8 @@ class Outbox:
         """Queue what an earlier run left in the spool."""
         for waiting in await self._in_thread(self._spool.waiting):
             pending = on_clock(waiting.pending, now, wall)
-            self.add(pending, waiting.camera, waiting.revision, begun=pending.json_sent)
+            about = (pending, waiting.camera, waiting.revision)
+            self.add(*about, begun=pending.json_sent, question=waiting.question)
 
     async def expire(self) -> None:
         """Let the spool drop the visuals that are past their time."""

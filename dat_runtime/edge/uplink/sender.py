@@ -62,11 +62,12 @@ class OutgoingVisual:
 
     Attributes:
         id: of its event.
-        kind: "roi" or "box".
+        kind: "roi" or "box", or "code" for a question.
         size: bytes.
         revision: of the event that it shows.
         begun: a part of it may be at the receiver already, so that it has to be asked.
         early: its alert was written and is not answered yet: the receiver is asked to wait for it.
+        question: of kind "code": its kind on the wire, and the prompt that goes with it.
     """
 
     id: str
@@ -75,6 +76,15 @@ class OutgoingVisual:
     begun: bool = False
     revision: int = 0
     early: bool = False
+    question: tuple[str, str] | None = None
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the receiver is told of it, by the names of the wire."""
+        told = {"event": self.id, "kind": self.kind, "revision": str(self.revision)}
+        if self.question is not None:
+            told["kind"], told["prompt"] = self.question
+        return told
 
 
 Pieces = Callable[[int], AsyncIterator[bytes]]

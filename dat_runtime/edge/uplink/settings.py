@@ -46,3 +46,4 @@ class UplinkState:
     visuals_waiting: int
     last_acknowledged_at: float | None
     problem: str = ""
+    questions_waiting: int = 0

@@ -77,12 +77,7 @@ class Uploads:
         self, connection: Connection, visual: OutgoingVisual, body: bytes | AsyncIterator[bytes]
     ) -> int:
         """Creation, with upload where there is a body: how much of the visual is there."""
-        told = {
-            "event": visual.id,
-            "kind": visual.kind,
-            "revision": str(visual.revision),
-        }
-        metadata = ",".join(f"{name} {_base64(text)}" for name, text in told.items())
+        metadata = ",".join(f"{name} {_base64(text)}" for name, text in visual.told.items())
         headers = [
             *self._authorization(),
             _TUS,

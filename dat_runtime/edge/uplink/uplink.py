@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.question import Question
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.alert_lane import AlertLane
 from dat_runtime.edge.uplink.http import HttpSender
@@ -97,6 +98,20 @@ class Uplink:
 
         self._call(add)
 
+    def ask(self, question: Question) -> None:
+        """Send a question that the spool holds, once its alert is answered; from any thread."""
+        age = max(0.0, time.time() - question.captured_at)
+
+        def add() -> None:
+            self._outbox.ask(question, self._loop.time() - age)
+
+        self._call(add)
+
+    @property
+    def bytes_ahead(self) -> int:
+        """Of alerts and questions that wait for the link or are on it; from any thread."""
+        return self._outbox.bytes_ahead
+
     def _call(self, work: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(work)
@@ -128,6 +143,7 @@ class Uplink:
             round_trip_s=path.round_trip or None,
             alerts_waiting=len(self._outbox.alerts),
             visuals_waiting=len(self._outbox.visuals),
+            questions_waiting=len(self._outbox.questions),
             last_acknowledged_at=self._outbox.acknowledged_at,
             problem=health.problem,
         )

@@ -19,6 +19,7 @@ from dat_runtime.edge.uplink.lane import (
 from dat_runtime.edge.uplink.sender import EarlyError, OutgoingVisual, RefusedError, SendError
 from dat_runtime.planning.live import Chunk
 from dat_runtime.planning.path import PACKET
+from dat_runtime.planning.pending import Kind
 
 MOST_UPLOADS = 16
 """Under way at once, those that only wait for their answer included."""
@@ -109,7 +110,7 @@ class VisualLane:
         self._wake = asyncio.Event()
         self._pauses = Pauses(way)
         self._running = Running(self._wake)
-        self._uploads: dict[str, _Upload] = {}
+        self._uploads: dict[tuple[str, bool], _Upload] = {}
 
     async def run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -157,7 +158,7 @@ class VisualLane:
         # Between a piece that was given and its write the path does not know of it.
         if room <= 0 or any(upload.is_unwritten for upload in self._uploads.values()):
             return True
-        upload = self._uploads.get(whole.event_id)
+        upload = self._uploads.get(_unit(whole.event_id, whole.kind))
         if upload is not None and upload.asks and upload.offset == whole.offset:
             chunk = self._outbox.queue.next_visual(now, most=room)
             assert chunk is not None
@@ -190,7 +191,7 @@ class VisualLane:
             self._end_one()
             return
         upload = _Upload(self._outbox.due_visual(chunk), chunk.offset, now, self._wrote)
-        self._uploads[chunk.event_id] = upload
+        self._uploads[_unit(chunk.event_id, chunk.kind)] = upload
         self._running.start(self._send(upload))
 
     def _wrote(self) -> None:
@@ -221,7 +222,7 @@ class VisualLane:
         except (SendError, SpoolError) as error:
             self._pauses.failed(error)
         finally:
-            del self._uploads[due.id]
+            del self._uploads[_unit(due.id, due.kind)]
             if arrived is None:
                 # How much of it is there has to be asked.
                 self._outbox.continue_visual(due, 0)
@@ -243,3 +244,8 @@ class VisualLane:
             self._pauses.failed(SendError("the receiver keeps nothing of a visual"))
         else:
             self._pauses.worked()
+
+
+def _unit(event_id: str, kind: Kind) -> tuple[str, bool]:
+    """Names one of an event's two units: its visual, of whichever kind, or its question."""
+    return event_id, kind == "code"

@@ -198,9 +198,9 @@ def test_an_answer_that_comes_late_is_the_next_revision(spool: Spool, counts: Co
 def test_a_late_answer_about_an_older_frame_than_was_told_is_dropped(
     spool: Spool, counts: Counts
 ) -> None:
-    from dat_runtime.edge.node import _Revisions
+    from dat_runtime.edge.revisions import Revisions
 
-    revisions = _Revisions()
+    revisions = Revisions()
     assert revisions.next("e", taken=1.0) == 0
     assert revisions.next("e", taken=5.0) == 1
     assert revisions.next("e", taken=1.0, late=True) is None
@@ -208,9 +208,9 @@ def test_a_late_answer_about_an_older_frame_than_was_told_is_dropped(
 
 
 def test_a_late_answer_that_overtakes_the_gates_word_on_its_frame_is_not_replaced_by_it() -> None:
-    from dat_runtime.edge.node import _Revisions
+    from dat_runtime.edge.revisions import Revisions
 
-    revisions = _Revisions()
+    revisions = Revisions()
     assert revisions.next("e", taken=1.0, late=True) == 0
     assert revisions.next("e", taken=1.0) is None
     assert revisions.next("e", taken=2.0) == 1
