@@ -153,7 +153,7 @@ def of_link(link: Results) -> Section:
                 str(figures["cameras"]),
                 figures["controller"],
                 _share(timed["missed_share"]),
-                _share(timed["infeasible"] / timed["clips"]),
+                f"{_share(_infeasible(timed))} / {_share(_infeasible(graded))}",
                 f"{_percent(timed['mean_accuracy'])} ({_percent(timed['best_accuracy'])})",
                 _share(graded["missed_share"]),
                 f"{_ms(graded['mean_latency'])} ({_ms(graded['best_latency'])})",
@@ -163,7 +163,7 @@ def of_link(link: Results) -> Section:
         "Cameras",
         "Bandwidth foreseen",
         "Latency missed",
-        "Infeasible",
+        "Infeasible (latency / accuracy)",
         "Accuracy then (best)",
         "Accuracy missed",
         "Latency then, ms (best)",
@@ -221,6 +221,10 @@ def _link_remarks(link: Results) -> list[str]:
             "there throughout, cannot be."
         )
     return remarks
+
+
+def _infeasible(figures: Results) -> float:
+    return float(figures["infeasible"] / figures["clips"])
 
 
 def _share(value: float | None) -> str:
