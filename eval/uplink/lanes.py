@@ -8,7 +8,6 @@ runs the very same `TwoLanes` over the kernel's TCP. `simulate_fifo` is what the
 import heapq
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from dat_runtime.planning.path import Path
 from eval.uplink.arrivals import Event
 from eval.uplink.link import Bottleneck, Link, LinkSettings
 from eval.uplink.sending import HORIZON, Delivery, live_event
+from eval.uplink.window import Connection, Packet
 
 ALERTS, VISUALS = "alerts", "visuals"
 
@@ -34,9 +34,6 @@ FRAME = 12
 
 PATIENCE = 0.04
 """Seconds beyond two round trips after which a packet is sent again although none followed it."""
-
-FIRST_WINDOW = 10
-"""Packets that TCP lets out before the first acknowledgement (RFC 6928)."""
 
 Write = Callable[[float, str, Chunk], None]
 """Write a chunk, a frame before it, to a lane's connection at a time."""
@@ -89,50 +86,6 @@ def simulate(
     return _Simulation(events, settings, queue).run()
 
 
-@dataclass(eq=False)
-class _Packet:
-    lane: str
-    size: int
-    end: Chunk | None
-    """The chunk that ends with it."""
-    turn: int = 0
-    """Of all that was put on the link, in order."""
-    arrived: bool = False
-
-
-class _Connection:
-    """Packets of one lane, and TCP's window over them.
-
-    The window begins with ten packets and takes one more for each that arrives, while it is what
-    holds the rest back: as in the startup of BBR. What stays below it never sees it.
-    """
-
-    def __init__(self) -> None:
-        self.missing: deque[_Packet] = deque()
-        """What has not arrived with all before it, in order of writing."""
-        self.unsent: deque[_Packet] = deque()
-        self._window = FIRST_WINDOW
-        self._sent = 0
-        self._was_full = False
-
-    def next(self) -> _Packet | None:
-        """The next packet that the window lets out."""
-        if not self.unsent:
-            return None
-        if self._sent >= self._window:
-            self._was_full = True
-            return None
-        self._sent += 1
-        return self.unsent.popleft()
-
-    def known(self, packets: int) -> None:
-        """So many packets are known to have arrived."""
-        self._sent -= packets
-        if self._was_full:
-            self._window += packets
-        self._was_full = bool(self.unsent)
-
-
 class _Simulation:
     """Two lanes in order of time, and of TCP what matters here: order, window, sending again."""
 
@@ -142,7 +95,7 @@ class _Simulation:
         self._deliveries = {event.id: LaneDelivery(event) for event in events}
         self._round_trip = settings.round_trip
         self._bottleneck = Bottleneck(settings)
-        self._lanes = {ALERTS: _Connection(), VISUALS: _Connection()}
+        self._lanes = {ALERTS: Connection(), VISUALS: Connection()}
         self._sender = TwoLanes(queue, self._path, self._write)
         self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = itertools.count()
@@ -175,17 +128,18 @@ class _Simulation:
         while left:
             size = min(MSS, left)
             left -= size
-            packet = _Packet(lane, size, None if left else chunk)
+            packet = Packet(lane, size, None if left else chunk)
             self._lanes[lane].missing.append(packet)
             self._lanes[lane].unsent.append(packet)
         self._let_out(now, self._lanes[lane])
 
-    def _let_out(self, now: float, lane: _Connection) -> None:
+    def _let_out(self, now: float, lane: Connection) -> None:
         while packet := lane.next():
             self._transmit(now, packet)
 
-    def _transmit(self, now: float, packet: _Packet) -> None:
+    def _transmit(self, now: float, packet: Packet) -> None:
         turn = packet.turn = next(self._numbers)
+        packet.sent_at = now
         at = self._bottleneck.arrival(now, HEADERS + packet.size)
         if at is not None:
             self._at(at, lambda now: self._arrive(now, packet))
@@ -193,12 +147,12 @@ class _Simulation:
             patience = 2 * self._round_trip + PATIENCE
             self._at(now + patience, lambda now: self._resend(now, packet, turn))
 
-    def _resend(self, now: float, packet: _Packet, turn: int) -> None:
+    def _resend(self, now: float, packet: Packet, turn: int) -> None:
         """Send it again if it was last sent up to this turn, and is missing."""
         if packet.turn <= turn and not packet.arrived:
             self._transmit(now, packet)
 
-    def _arrive(self, now: float, packet: _Packet) -> None:
+    def _arrive(self, now: float, packet: Packet) -> None:
         packet.arrived = True
         missing = self._lanes[packet.lane].missing
         in_order = []
@@ -208,11 +162,21 @@ class _Simulation:
             if first.end is not None:
                 self._deliveries[first.end.event_id].arrived(first.end, now)
         beyond = sum(other.size for other in missing if other.arrived)
-        known_at, turn = _next_look(now + self._round_trip / 2), packet.turn
-        self._at(known_at, lambda now: self._know(now, packet, turn, in_order, beyond))
+        turn, acknowledged_at = packet.turn, now + self._round_trip / 2
+        took = acknowledged_at - packet.sent_at
+        self._at(
+            _next_look(acknowledged_at),
+            lambda now: self._know(now, packet, turn, took, in_order, beyond),
+        )
 
     def _know(
-        self, now: float, packet: _Packet, turn: int, in_order: list[_Packet], beyond: int
+        self,
+        now: float,
+        packet: Packet,
+        turn: int,
+        took: float,
+        in_order: list[Packet],
+        beyond: int,
     ) -> None:
         """The acknowledgement is back: what was sent before the packet and is missing is lost."""
         for known in in_order:
@@ -221,7 +185,7 @@ class _Simulation:
         size = sum(known.size for known in in_order)
         self._path.acknowledged(now, size, lane=packet.lane, beyond=beyond)
         lane = self._lanes[packet.lane]
-        lane.known(1)
+        lane.known(now, took)
         if lane.unsent:
             self._path.idle()  # TCP's window holds back: the path may carry more
         self._let_out(now, lane)

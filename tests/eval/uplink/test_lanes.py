@@ -13,12 +13,11 @@ from eval.uplink.lanes import (
     MSS,
     VISUALS,
     LaneDelivery,
-    _Connection,
-    _Packet,
     simulate,
     simulate_fifo,
 )
 from eval.uplink.link import LinkSettings
+from eval.uplink.window import Connection, Packet
 
 
 def event(name, at=0.0, visual=None, json=450):
@@ -114,8 +113,8 @@ def test_over_the_kernels_tcp_alerts_pass_the_images_and_in_a_fifo_they_do_not()
 
 
 def test_a_connection_begins_with_ten_packets_and_doubles_them_each_round_trip():
-    lane = _Connection()
-    lane.unsent.extend(_Packet(VISUALS, MSS, None) for _ in range(200))
+    lane = Connection()
+    lane.unsent.extend(Packet(VISUALS, MSS, None) for _ in range(200))
     rounds = []
     for _ in range(4):
         sent = 0
@@ -123,18 +122,58 @@ def test_a_connection_begins_with_ten_packets_and_doubles_them_each_round_trip()
             sent += 1
         rounds.append(sent)
         for _ in range(sent):
-            lane.known(1)
+            lane.known(0.0, 0.1)
     assert rounds == [10, 20, 40, 80]
 
 
 def test_a_window_that_holds_nothing_back_does_not_grow():
-    lane = _Connection()
+    lane = Connection()
     for _ in range(100):
-        lane.unsent.append(_Packet(VISUALS, MSS, None))
+        lane.unsent.append(Packet(VISUALS, MSS, None))
         assert lane.next() is not None
-        lane.known(1)
-    lane.unsent.extend(_Packet(VISUALS, MSS, None) for _ in range(50))
+        lane.known(0.0, 0.1)
+    lane.unsent.extend(Packet(VISUALS, MSS, None) for _ in range(50))
     assert len(list(iter(lane.next, None))) == 10
+
+
+def packets_out(lane):
+    """How many more the window lets out now."""
+    lane.unsent.extend(Packet(VISUALS, MSS, None) for _ in range(1_000))
+    return len(list(iter(lane.next, None)))
+
+
+def test_in_the_middle_of_sending_the_window_closes_to_four_packets_after_ten_seconds():
+    lane = Connection()
+    assert packets_out(lane) == 10
+    lane.known(0.0, 0.1)
+    assert packets_out(lane) == 2
+    lane.known(10.1, 0.1)
+    assert packets_out(lane) == 0
+    for _ in range(7):
+        lane.known(10.2, 0.1)
+    assert packets_out(lane) == 1, "the fourth"
+    lane.known(10.3, 0.1)
+    assert packets_out(lane) == 1
+    lane.known(10.41, 0.1)
+    assert packets_out(lane) > 5, "0.2 s after there were no more than four"
+
+
+@pytest.mark.parametrize(("shorter", "closes"), [(0.09, False), (0.09999, True)])
+def test_it_stays_open_where_a_shorter_round_trip_was_seen_lately(shorter, closes):
+    lane = Connection()
+    packets_out(lane)
+    lane.known(0.0, 0.1)
+    lane.known(5.0, shorter)
+    lane.known(11.0, 0.1)
+    assert (packets_out(lane) == 0) == closes
+
+
+def test_after_a_pause_there_is_nothing_to_probe():
+    lane = Connection()
+    lane.unsent.append(Packet(VISUALS, MSS, None))
+    lane.next()
+    lane.known(30.0, 0.1)
+    assert packets_out(lane) == 10
 
 
 def test_the_first_image_on_a_long_way_takes_the_round_trips_in_which_the_window_opens():
