@@ -115,11 +115,18 @@ def read_events(path: Path) -> list[Event]:
     counts as all of them.
 
     Raises:
-        DataError: a line is faulty, and the message names it; or there is no event.
+        DataError: a line is faulty, and the message names it; or there is no event; or one has a
+            code, which no run sends.
     """
     logged = sorted(read_batch(path), key=lambda event: event.captured_at)
     if not logged:
         raise DataError("holds no event", path)
+    for event in logged:
+        if event.code_bytes is not None:
+            raise DataError(
+                f"event {event.id!r} has a code, and codes are not replayed: leave code_bytes out",
+                path,
+            )
     shift = FIRST_CAPTURE - logged[0].captured_at
     return [
         Event(

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from dat_runtime.errors import DataError
 from eval.uplink import studies
 from eval.uplink.arrivals import draw, level_of_priority, read_events
 from eval.uplink.setting import load_setting
@@ -53,3 +54,13 @@ def test_the_events_of_a_log_are_shifted_to_the_start_of_the_trace(tmp_path):
     log = tmp_path / "events.jsonl"
     log.write_text('{"id": "a", "priority": 0.9, "json_bytes": 100, "captured_at": 77.25}')
     assert read_events(log)[0].captured_at == 1.0
+
+
+def test_codes_of_a_log_are_refused_since_no_run_sends_them(tmp_path):
+    log = tmp_path / "events.jsonl"
+    line = '{"id": "cam1-1", "priority": 0.5, "json_bytes": 455'
+    log.write_text(f'{line}, "code_bytes": 4256}}\n', "utf-8")
+    with pytest.raises(DataError, match="event 'cam1-1' has a code, and codes are not replayed"):
+        read_events(log)
+    log.write_text(f'{line}, "code_bytes": null}}\n', "utf-8")
+    assert len(read_events(log)) == 1
