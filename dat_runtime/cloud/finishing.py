@@ -2,7 +2,7 @@
 
 A question that is whole waits as a row of `uploads`, so what was acknowledged is asked after any
 crash. Its answer is the revision that follows the gate's, whose number the node leaves free: asked
-twice, it is kept once. One worker asks (`lease`). docs/decisions/029-weak-nodes.md
+twice, it is kept once. One worker asks (`lease`). docs/decisions/030-weak-nodes.md
 """
 
 import asyncio

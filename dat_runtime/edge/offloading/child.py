@@ -5,7 +5,7 @@
 
 Graphs come from outside and are programs. A gate's runs for every frame and so in the node itself,
 after its operators were looked at; an encoder runs for news only, and a process of its own that
-may be killed bounds whatever it does (docs/decisions/029-weak-nodes.md).
+may be killed bounds whatever it does (docs/decisions/030-weak-nodes.md).
 """
 
 import os

@@ -15,29 +15,23 @@ ALERT_BYTES = 900
 
 
 def usable_rows(path: Path, codec: NodeCodec) -> tuple[Row, ...]:
-    """The rows of a table that a node with this codec can follow.
-
-    A table may have codes of other codecs, cut elsewhere: those are left out.
+    """The rows of a table that was measured with this codec.
 
     Raises:
-        ConfigError: the table is broken, or has no code of this codec.
+        ConfigError: the table is broken or of another codec, or a code has channels that this
+            codec has not.
     """
-    stated = codec.description
-
-    def is_ours(row: Row) -> bool:
-        return (row.offload_point, row.spatial) == (stated.block, stated.spatial) and (
-            row.channels is not None and row.channels <= stated.channels[-1]
-        )
-
-    rows = tuple(row for row in read_table(path).rows if row.kind != "code" or is_ours(row))
-    if not any(row.kind == "code" for row in rows):
+    table, stated = read_table(path), codec.description
+    if table.codec != stated.id:
         raise ConfigError(
-            f"has no code of this codec: cut after block {stated.block}, "
-            f"{'with' if stated.spatial else 'without'} spatial encoding, of at most "
-            f"{stated.channels[-1]} channels",
-            path,
+            f"is of codec {table.codec}, the node has {stated.id}: make it with this codec", path
         )
-    return rows
+    for row in table.rows:
+        if row.channels is not None and row.channels > stated.channels[-1]:
+            raise ConfigError(
+                f"row {row.name} has {row.channels} channels, the codec {stated.channels[-1]}", path
+            )
+    return table.rows
 
 
 class Controller:

@@ -94,13 +94,11 @@ class Outbox:
     @property
     def bytes_ahead(self) -> int:
         """Of alerts and questions that wait or are under way; from any thread."""
-        found = 0
-        for id in (*self.alerts.copy(), *self.questions.copy()):
-            event = self._events.get(id)
-            if event is not None:
-                is_alert = id in self.alerts
-                found += event.pending.json_bytes if is_alert else event.pending.code_bytes or 0
-        return found
+        alerts = map(self._events.get, self.alerts.copy())
+        questions = map(self._events.get, self.questions.copy())
+        return sum(event.pending.json_bytes for event in alerts if event is not None) + sum(
+            event.pending.code_bytes or 0 for event in questions if event is not None
+        )
 
     def add(
         self,

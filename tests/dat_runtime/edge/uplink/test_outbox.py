@@ -2,6 +2,7 @@ import asyncio
 import time
 
 from dat_runtime.edge.counts import Counts
+from dat_runtime.edge.question import Question
 from dat_runtime.edge.uplink.outbox import Outbox, on_clock
 from dat_runtime.planning.path import Path
 from dat_runtime.planning.pending import PendingEvent
@@ -170,3 +171,48 @@ def test_a_clock_that_is_wrong_by_a_day_makes_no_event_young_or_from_the_future(
     assert on_clock(pending("a", at=wall - 2), now, wall).captured_at == 48.0
     assert on_clock(pending("a", at=wall + day), now, wall).captured_at == now
     assert on_clock(pending("a", at=wall - day), now, wall).captured_at == now - day
+
+
+def question(id, revision=0, size=64):
+    return Question(id, "c1", revision, 0.5, 0.0, "code", "Image 28 x 28.", bytes(size))
+
+
+def test_a_question_goes_after_its_alerts_answer_and_before_what_matters_no_more():
+    box, spool = outbox()
+    box.add(pending("a"), "c1", 0)
+    box.ask(question("a"), 0.0)
+    assert box.bytes_ahead == 764
+    alert = box.take_alert()
+    box.alert_written(alert)
+    assert box.queue.next_visual(0.0).kind == "roi"  # the receiver may not have the alert yet
+    box.alert_taken(alert)
+    chunk = box.queue.next_visual(0.0)
+    due = box.due_visual(chunk)
+    assert (chunk.kind, due.size, due.early) == ("code", 64, False)
+    assert due.told == {"event": "a", "kind": "code", "revision": "0", "prompt": "Image 28 x 28."}
+    assert box.bytes_ahead == 64
+    box.begin(due)
+    box.continue_visual(due, 10)
+    assert (box.queue.next_visual(0.0).offset, box.due_visual(chunk).begun) == (10, True)
+    box.visual_arrived(due)
+    assert box.queue.next_visual(0.0).kind == "roi"
+    assert ("a", "code", 0) in spool.acknowledged
+    assert (len(box.questions), len(box.visuals)) == (0, 1)
+
+
+def test_a_question_after_all_else_was_answered_and_one_that_was_overtaken():
+    box, _ = outbox()
+    box.ask(question("a"), 0.0)
+    chunk = box.queue.next_visual(0.0)
+    assert chunk.kind == "code"
+    box.visual_refused(box.due_visual(chunk), "400: no question")
+    assert box.queue.next_visual(0.0) is None
+    assert not box.questions
+    box.add(pending("b"), "c1", 2)
+    box.ask(question("b", revision=0), 0.0)
+    assert not box.questions
+    box.ask(question("b", revision=2), 0.0)
+    box.add(pending("b", roi=6_000), "c1", 4)
+    assert not box.questions
+    box.alert_taken(box.take_alert())
+    assert box.queue.next_visual(0.0).kind == "roi"
