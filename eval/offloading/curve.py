@@ -169,11 +169,12 @@ class Lead:
 
 def leads(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Lead]:
     """Whether a code or a JPEG or WebP leads, by the bytes that there are, up to the next lead."""
-    codes = [row for row in rows if row["kind"] == "code"]
-    pictures = [row for row in rows if row["kind"] in PICTURES]
+    known = [row for row in rows if row[metric]["value"] is not None]
+    codes = [row for row in known if row["kind"] == "code"]
+    pictures = [row for row in known if row["kind"] in PICTURES]
 
     def worth(row: Mapping[str, Any]) -> tuple[float, float]:
-        return row[metric]["value"] or 0.0, -row["bytes"]
+        return row[metric]["value"], -row["bytes"]
 
     found: list[Lead] = []
     for size in sorted({row["bytes"] for row in codes + pictures}):

@@ -126,10 +126,10 @@ def _pareto(parts: Sequence[Results]) -> Grid:
             if point["best"]:
                 row = cells.setdefault((point["method"], point["accuracy"]), ["-"] * len(parts))
                 row[column] = f"{point['latency_ms']:,.1f}"
-    speeds = [f"{part['mbps']:g} Mbps, ms" for part in parts]
+    speeds = [f"{part['mbps']:g} Mbps" for part in parts]
     by_accuracy = sorted(cells, key=lambda key: key[1])
     rows = [[method, f"{a:.1f}", *cells[method, a]] for method, a in by_accuracy]
-    return Grid(["Method", "Accuracy (%)", *speeds], rows, parts[0]["model"])
+    return Grid(["Method", "%", *speeds], rows, f"{parts[0]['model']}: accuracy, latency in ms")
 
 
 def _others(parts: Sequence[Results]) -> str:

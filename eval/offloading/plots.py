@@ -14,6 +14,7 @@ Results = Mapping[str, Any]
 
 OURS, OTHERS, WRONG, EDGE = "#1b6ca8", "#8a939c", "#d1495b", "#e39c37"
 TICKS_MS = (200, 300, 400, 600, 1_000, 2_000, 4_000, 10_000)
+TICKS_BYTES = (100, 300, 1_000, 3_000, 10_000, 100_000, 1_000_000)
 MBPS = 125_000
 """Bytes per second of one megabit per second."""
 
@@ -78,13 +79,19 @@ def _best(best: Sequence[Results]) -> "Figure":
         xs, ys = [p["latency_ms"] for p in line], [p["accuracy"] for p in line]
         axis.plot(xs, ys, color=OURS, lw=1, drawstyle="steps-post")
         axis.set(xscale="log", ylabel="accuracy (%)")
-        axis.minorticks_off()
-        shown = [tick for tick in TICKS_MS if axis.get_xlim()[0] < tick < axis.get_xlim()[1]]
-        axis.set_xticks(shown, [f"{tick:,}" for tick in shown])
+        _ticks(axis, TICKS_MS)
         canvas.titled(axis, f"{part['mbps']:g} Mbps")
     axes[-1].set_xlabel("latency (ms)")
     canvas.legend(axes[0], loc="lower right")
     return figure
+
+
+def _ticks(axis: "Axes", places: Sequence[int]) -> None:
+    """Plain numbers at a logarithmic axis, those of `places` that are on it."""
+    low, high = axis.get_xlim()
+    shown = [place for place in places if low < place < high]
+    axis.minorticks_off()
+    axis.set_xticks(shown, [f"{place:,}" for place in shown])
 
 
 def _groups(points: Sequence[Results]) -> list[tuple[str, str, list[Results]]]:
@@ -142,7 +149,7 @@ _LEVELS = {"gate": ("the gate alone", "-"), "boxes": ("boxes alone", ":")}
 def _curve(rows: Sequence[Results]) -> "Figure":
     """Count EM and SevF1 against bytes, with intervals."""
     figure, axes = canvas.panels(
-        [3.4, 3.4], "Accuracy by the bytes that leave the node (up and left is better)"
+        [3.2, 4.2], "Accuracy by the bytes that leave the node (up and left is better)"
     )
     for axis, metric, label in zip(
         axes, ("count_em", "sev_f1"), ("Count EM", "SevF1"), strict=True
@@ -154,8 +161,9 @@ def _curve(rows: Sequence[Results]) -> "Figure":
                 if row["kind"] == kind and row[metric]["value"] is not None:
                     axis.axhline(row[metric]["value"], color=OTHERS, lw=1, ls=style, label=name)
         axis.set(xscale="log", ylabel=label)
+        _ticks(axis, TICKS_BYTES)
     axes[-1].set_xlabel("bytes")
-    canvas.legend(axes[0], loc="lower right")
+    canvas.legend(axes[-1], loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
     return figure
 
 

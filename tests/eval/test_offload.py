@@ -66,9 +66,10 @@ def test_the_words_say_at_which_bytes_codes_beat_pictures(folder: Path) -> None:
         "3,000 bytes, 0.800)."
     ) in text
     assert "The gate alone, which sends no byte more: Count EM 0.750" in text
-    # A link of 50 Mbps carries the best picture within every target; without one the gate is left.
+    assert "BBox mIoU, the best" not in text  # the truth of these rows has no box
+    # A link of 10 Mbps carries the best picture within every target; without one the gate is left.
     picked = text.partition("## What the controller selects")[2]
-    assert "| 50 | webp q50 | webp q50 | webp q50 | webp q50 |" in picked
+    assert "| 10 | webp q50 | webp q50 | webp q50 | webp q50 |" in picked
     assert "| 0 | gate alone | gate alone | gate alone |" in picked
 
 

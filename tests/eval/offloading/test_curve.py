@@ -37,6 +37,7 @@ def test_of_equally_good_ones_the_picture_leads_and_the_smaller_is_named() -> No
     ]
     (lead,) = leads(rows, "count_em")
     assert (lead.kind, lead.from_bytes, lead.best["name"]) == ("picture", 80, "jpeg q5")
+    assert leads(rows, "bbox_miou") == []  # nothing was measured
 
 
 def test_the_gate_alone_is_scored_on_the_same_frames(tmp_path: Path) -> None:
