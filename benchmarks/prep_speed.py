@@ -2,11 +2,12 @@
 
     python -m benchmarks.prep_speed --source SRC [--rounds 3]
 
-Each round times both, one after the other, in one process: the bare loop (Pillow: decode, resize to
-640 x 640, encode at the same quality in memory, on the same number of threads) and the whole build
-with its checks, hashes, leak search, card and report. On a machine with other work the ratio of the
-cores' time is the steadier one. Also measured: a run after one label changed, and the peak memory
-with ten times the pictures, each in a process of its own.
+Each round times these, one after the other, in one process: the bare loop (Pillow: decode, resize
+to 640 x 640, encode at the same quality in memory, on the same number of threads), the floor (the
+same loop that also finds the local features of each picture, without which no crops are found), the
+whole build with its checks, hashes, leak search, card and report, and a run after one label
+changed. On a machine with other work the ratio of the cores' time is the steadier one. Also
+measured: the peak memory with ten times the pictures, each in a process of its own.
 """
 
 import io
@@ -19,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -35,6 +37,7 @@ from data.prep import build
 from data.prep.importers.cctv_folders import negative_folders
 from data.prep.importers.sources import Sources, find_sources
 from data.prep.importers.split_names import split_folders
+from data.prep.pictures import local_features
 
 _SIDE = 640
 
@@ -74,19 +77,28 @@ def bare(path: Path) -> int:
     return len(buffer.getvalue())
 
 
-def bare_loop(paths: Sequence[Path]) -> Seconds:
-    """How long a loop takes that only decodes, resizes and encodes."""
+def bare_with_features(path: Path) -> int:
+    with Image.open(path) as image:
+        local_features.features_of(image.convert("L"))
+        small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=95)
+    return len(buffer.getvalue())
+
+
+def loop(work: Callable[[Path], int], paths: Sequence[Path]) -> Seconds:
+    """How long a loop takes that does nothing else."""
     started = now()
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as threads:
-        list(threads.map(bare, paths))
+        list(threads.map(work, paths))
     return since(started)
 
 
 def prepared(source: Path, out: Path) -> Seconds:
-    """How long a whole build takes."""
+    """How long a whole build takes, or a further run."""
     started = now()
     with redirect_stdout(io.StringIO()):
-        if build.main(["--source", str(source), "--out", str(out)]):
+        if build.main(["--source", str(source), "--out", str(out), "--restart"]):
             raise SystemExit("the build failed")
     return since(started)
 
@@ -119,36 +131,36 @@ def peak_memory(source: Path, out: Path) -> int:
     return usage.ru_maxrss // units_in_a_mb
 
 
-def throughput(paths: Sequence[Path], source: Path, work: Path, rounds: int) -> dict[str, Any]:
-    """The build's throughput divided by the bare loop's, round by round."""
-    by_clock, by_cores = [], []
+RATIOS = {
+    "ratio": ("bare", "build"),
+    "floor": ("bare", "floor"),
+    "ratio_to_floor": ("floor", "build"),
+    "further_run": ("further", "build"),
+}
+"""What is divided by what: throughputs relative to the bare loop, and the further run's share."""
+
+
+def measured(paths: Sequence[Path], source: Path, work: Path, rounds: int) -> dict[str, Any]:
+    """`RATIOS`, round by round, by the clock and by the cores' time, with their medians."""
+    found: dict[str, list[float]] = defaultdict(list)
     for n in range(rounds):
-        loop = bare_loop(paths)
-        whole = prepared(source, work / f"data{n}")
-        by_clock.append(loop.clock / whole.clock)
-        by_cores.append(loop.cores / whole.cores)
-        print(
-            f"[prep_speed] bare {len(paths) / loop.clock:,.0f}/s, build "
-            f"{len(paths) / whole.clock:,.0f}/s: ratio {by_clock[-1]:.2f} by the clock, "
-            f"{by_cores[-1]:.2f} by the cores' time",
-            flush=True,
-        )
-    return {
-        "ratios": by_clock,
-        "ratio": statistics.median(by_clock),
-        "ratios_of_cores_time": by_cores,
-        "ratio_of_cores_time": statistics.median(by_cores),
-    }
-
-
-def rerun_share(source: Path, work: Path) -> float:
-    """The time of a run after one label changed, divided by the first run's."""
-    copy = work / "source"
-    shutil.copytree(source, copy)
-    first = prepared(copy, work / "again")
-    label = next(find_sources(copy).accidents.glob("train/labels/*.txt"))
-    label.write_text(label.read_text() + "\n")
-    return prepared(copy, work / "again").clock / first.clock
+        copy = work / f"source{n}"
+        shutil.copytree(source, copy)
+        label = next(find_sources(copy).accidents.glob("train/labels/*.txt"))
+        took = {
+            "bare": loop(bare, paths),
+            "floor": loop(bare_with_features, paths),
+            "build": prepared(copy, work / f"data{n}"),
+        }
+        label.write_text(label.read_text() + "\n")
+        took["further"] = prepared(copy, work / f"data{n}")
+        for name, (one, other) in RATIOS.items():
+            found[name].append(took[one].clock / took[other].clock)
+            found[f"{name}_of_cores_time"].append(took[one].cores / took[other].cores)
+        told = ", ".join(f"{name} {seconds.cores:.1f} s" for name, seconds in took.items())
+        print(f"[prep_speed] the cores' time: {told}", flush=True)
+    medians = {name: round(statistics.median(values), 3) for name, values in found.items()}
+    return {"rounds": found, **medians}
 
 
 @reports_errors
@@ -165,8 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result: dict[str, Any] = {"pictures": len(paths), "threads": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        result |= throughput(paths, args.source, work, args.rounds)
-        result["rerun_share"] = rerun_share(args.source, work)
+        result |= measured(paths, args.source, work, args.rounds)
         if args.copies > 1:
             large = multiplied(args.source, args.copies, work / "large")
             result["copies"] = args.copies

@@ -168,6 +168,11 @@ def _words(looks: Sequence[bytes]) -> NDArray[np.uint64]:
     return np.packbits(by_parity, axis=2).view(np.uint64)[..., 0]
 
 
+def codes_of(looks: Sequence[bytes]) -> NDArray[np.uint8]:
+    """(n, 32): the code of each look, which all its orientations share."""
+    return _codes(_words(looks))
+
+
 def _codes(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """(n, 32): 160 bits that do not depend on the orientation.
 

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from data.prep.importers.listing import entries
 from data.prep.importers.source_frame import SUFFIXES, SourceFrame
 from data.prep.importers.sources import Sources
+from data.prep.importers.split_names import split_named
 from data.prep.pictures.prepare import Prepared
 from data.prep.prepared.kept import Kept
 
@@ -19,8 +21,11 @@ _NAMES = frozenset({"accident", "accidents"})
 
 
 def find(negatives: Sequence[SourceFrame], sources: Sources) -> list[SourceFrame]:
-    """The pictures in the folders `Accident` beside the folders of the negatives."""
+    """The pictures in the folders `Accident` of the negatives' set, in all its splits."""
     parents = {frame.path.parent.parent for frame in negatives}
+    for parent in sorted(parents):
+        if split_named(parent.name):  # another split may have accidents only
+            parents |= {path for path in entries(parent.parent) if split_named(path.name)}
     frames = []
     for parent in sorted(parents):
         for path in _pictures_in(parent):
@@ -29,7 +34,7 @@ def find(negatives: Sequence[SourceFrame], sources: Sources) -> list[SourceFrame
 
 
 def _pictures_in(parent: Path) -> Iterator[Path]:
-    for folder in sorted(parent.iterdir()):
+    for folder in entries(parent) if parent.is_dir() else ():
         if re.sub(r"[^a-z]", "", folder.name.casefold()) in _NAMES and folder.is_dir():
             yield from (path for path in sorted(folder.iterdir()) if _is_picture(path))
 

@@ -82,7 +82,7 @@ def said(accidents: Sequence[Accident]) -> str:
 
 
 def _with_boxes(image: Image.Image, accidents: Iterable[Accident], caption: str, name: str) -> str:
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((SIDE, SIDE), reducing_gap=1.0)  # by whole pixels first, which is fast
     draw = ImageDraw.Draw(image)
     for accident in accidents:
         box = accident.box
