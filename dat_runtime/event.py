@@ -135,6 +135,7 @@ def event_of(
     origin: Origin = UNNAMED,
     degraded: str | None = None,
     revision: int = 0,
+    least_priority: float = 0.0,
 ) -> Event:
     """The event of a frame whose question was answered, or was not.
 
@@ -153,6 +154,8 @@ def event_of(
         degraded: why there is no answer, when there should be one. An answer that is not compliant
             is a reason of its own.
         revision: from 0, for later assessments of the same event.
+        least_priority: of earlier frames of the event: what was urgent does not become less so
+            because a later frame shows less of it.
 
     Raises:
         ValueError: an id, a name or a time that an alert cannot carry.
@@ -169,7 +172,9 @@ def event_of(
         id=id,
         origin=origin,
         captured_at=captured_at,
-        priority=max(_priority(assessment), 0.0 if told is None else _priority(told)),
+        priority=max(
+            least_priority, _priority(assessment), 0.0 if told is None else _priority(told)
+        ),
         source=source,
         degraded=degraded,
         conflict=conflict,
@@ -217,10 +222,13 @@ def finished(
         degraded = NOT_COMPLIANT
     conflict = told is not None and _says_less(told, detections)
     stands = said.answer if told is None or conflict else told
+    # Above its own, a gate's priority is that of an earlier frame, which stays.
+    is_earlier = round(said.priority, 4) > round(_priority(said.answer), 4)
+    earlier = said.priority if is_earlier else 0.0
     return replace(
         said,
         origin=replace(said.origin, versions={**said.origin.versions, **versions}),
-        priority=max(_priority(stands), 0.0 if told is None else _priority(told)),
+        priority=max(earlier, _priority(stands), 0.0 if told is None else _priority(told)),
         source="mllm" if stands is told else "gate",
         degraded=degraded,
         conflict=conflict,

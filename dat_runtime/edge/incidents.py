@@ -53,14 +53,12 @@ class Sighting(NamedTuple):
 
     Attributes:
         id: of the event, unique at the node.
-        revision: number of the latest news of it, from 0.
         is_news: whether the frame is worth an alert: a new incident, or one that got worse, moved
             or grew, was not answered yet, or has gone on for long.
         detections: those of the frame that belong to it.
     """
 
     id: str
-    revision: int
     is_news: bool
     detections: tuple[Detection, ...]
 
@@ -97,7 +95,6 @@ class _Incident:
     told: _Look | None = None
     told_at: float = 0.0
     pause: float = SOONEST
-    revision: int = 0
     answered: bool = True
 
 
@@ -256,11 +253,10 @@ def _tell(incident: _Incident, look: _Look, now: float) -> None:
             max(look.confidence, told.confidence),
             look.extent,
         )
-        incident.revision += 1
         incident.pause *= 2  # past `STILL_THERE` it does not matter any more
     incident.told_at = now
     incident.answered = True
 
 
 def _sighting(incident: _Incident, found: Sequence[Detection], is_news: bool) -> Sighting:
-    return Sighting(incident.id, incident.revision, is_news, tuple(found))
+    return Sighting(incident.id, is_news, tuple(found))

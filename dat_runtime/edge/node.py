@@ -329,6 +329,7 @@ class Node:
             log.error("event %s is lost: %s", work.id, error)
             self._incidents.answered(work.frame.camera, work.id, False)  # worth telling again
             return
+        self._revisions.told(work.id, work.frame.taken, event.priority)
         self._uplink.offer(event, work.frame.camera)
         if self._offloading is not None and work.row is not None:
             frame, gate = work.frame, work.gate
@@ -358,6 +359,7 @@ class Node:
             origin=Origin(self._name, frame.camera, work.gate.versions),
             degraded=None if outcome is None else outcome.degraded,
             revision=revision,
+            least_priority=self._revisions.least_priority(work.id, frame.taken),
         )
 
 

@@ -1,11 +1,29 @@
-"""The revisions of a node's events."""
+"""The revisions of a node's events, and the priority below which no later frame takes one."""
 
 import math
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 REMEMBERED = 10_000
 """Events whose latest revision is known; an older one gets no late answer."""
+
+
+@dataclass
+class _Latest:
+    """What is known of an event.
+
+    Attributes:
+        number: of its latest revision.
+        taken: when the frame of that one was taken.
+        told: the frame told latest, and the priority that it was told with.
+        before: the highest priority of the frames before that one.
+    """
+
+    number: int = -1
+    taken: float = -math.inf
+    told: tuple[float, float] = (-math.inf, 0.0)
+    before: float = 0.0
 
 
 class Revisions:
@@ -13,7 +31,7 @@ class Revisions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latest: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._latest: OrderedDict[str, _Latest] = OrderedDict()
 
     def next(
         self, id: str, taken: float, late: bool = False, *, leaves_one: bool = False
@@ -29,11 +47,29 @@ class Revisions:
             `None` when it was overtaken: a later frame was told, or this one by its late answer.
         """
         with self._lock:
-            number, newest = self._latest.get(id, (-1, -math.inf))
-            if taken < newest or (taken == newest and not late):
+            latest = self._latest.setdefault(id, _Latest())
+            if taken < latest.taken or (taken == latest.taken and not late):
                 return None
-            self._latest[id] = (number + 1 + leaves_one, taken)
+            number = latest.number + 1
+            latest.number, latest.taken = number + leaves_one, taken
             self._latest.move_to_end(id)
             if len(self._latest) > REMEMBERED:
                 self._latest.popitem(last=False)
-            return number + 1
+            return number
+
+    def least_priority(self, id: str, taken: float) -> float:
+        """The highest priority with which earlier frames of the event were told; 0 at first."""
+        with self._lock:
+            latest = self._latest.get(id, _Latest())
+            told_taken, priority = latest.told
+            return max(latest.before, priority if taken > told_taken else 0.0)
+
+    def told(self, id: str, taken: float, priority: float) -> None:
+        """Note with which priority a frame was told: a later answer about it may lower that."""
+        with self._lock:
+            latest = self._latest.get(id)
+            if latest is None or taken < latest.told[0]:
+                return
+            if taken > latest.told[0]:
+                latest.before = max(latest.before, latest.told[1])
+            latest.told = (taken, priority)

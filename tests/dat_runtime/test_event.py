@@ -8,7 +8,7 @@ import pytest
 from dat_runtime.alert import Origin, read_alert
 from dat_runtime.answer import in_frame
 from dat_runtime.draw import boxed_image, encode_jpeg, model_frame, representative_roi, resize
-from dat_runtime.event import event_of, question, seen_image
+from dat_runtime.event import event_of, finished, question, seen_image
 from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.schema import check
 from dat_runtime.types import Box, Detection, Size
@@ -149,6 +149,18 @@ def test_of_two_that_disagree_the_higher_priority_is_kept() -> None:
     event = event_of("e", IMAGE, small, doubtful, SENT)
     assert event.alert.conflict
     assert event.priority == pytest.approx(0.245)
+
+
+@pytest.mark.parametrize("earlier", [0.0, 0.9])
+def test_the_priority_of_an_earlier_frame_stays_whoever_answers(earlier: float) -> None:
+    """The receiver, which finishes the answer, knows it by the alert alone."""
+    gate = event_of("e", IMAGE, DETECTIONS, None, FRAME, least_priority=earlier)
+    own = event_of("e", IMAGE, DETECTIONS, None, FRAME).priority
+    assert gate.priority == max(own, earlier)
+    none = answer(count=0, severity="none", level=0, score=0.1, accidents=[])
+    told = finished(read_alert(json.loads(gate.json)), [], none, FRAME, {})
+    assert told.answer.severity == "none"
+    assert told.priority == max(earlier, 0.05)
 
 
 def test_a_gate_that_knows_no_severity_contradicts_none_only() -> None:

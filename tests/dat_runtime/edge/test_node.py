@@ -15,11 +15,13 @@ from dat_runtime.edge.asking import Asking
 from dat_runtime.edge.cameras.settings import CameraFrame
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node import BLIND, NO_MLLM, Gate, Node
+from dat_runtime.edge.offloading.offloading import FINISHES, FULL, TOO_SLOW, Frame
 from dat_runtime.edge.spool import Spool, SpoolError
 from dat_runtime.edge.uplink.settings import UplinkState
 from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event
+from dat_runtime.offload_table import Row
 from dat_runtime.types import Box, Detection, Size
 
 PICTURE = np.zeros((90, 160, 3), np.uint8)
@@ -159,6 +161,24 @@ def test_what_the_mllm_says_is_the_event(spool: Spool, counts: Counts) -> None:
     assert counts.of("alerts", camera="a", source="mllm") == 1
 
 
+def test_a_later_frame_that_shows_less_leaves_the_priority_of_the_event(
+    spool: Spool, counts: Counts
+) -> None:
+    class Slowly(Frames):
+        """Each frame is told before the next one comes."""
+
+        def next(self, timeout: float) -> CameraFrame | None:
+            time.sleep(0.3)
+            return super().next(timeout)
+
+    severe = replace(seen(0.5), severity="severe")
+    script = Script([severe], [seen(0.5), seen(0.5, 20.0)])
+    first, second = ran(spool, counts, script, Slowly(2, apart=10.0))
+    assert second.id == first.id
+    assert (first.assessment.severity, second.assessment.severity) == ("severe", "moderate")
+    assert second.priority == first.priority > 0.7
+
+
 def test_without_an_mllm_the_gate_tells_and_says_so(spool: Spool, counts: Counts) -> None:
     (event,) = ran(spool, counts, Script([seen(0.5)]), Frames(1))
     assert (event.source, event.alert.degraded) == ("gate", NO_MLLM)
@@ -193,27 +213,6 @@ def test_an_answer_that_comes_late_is_the_next_revision(spool: Spool, counts: Co
     assert (first.source, first.alert.revision) == ("gate", 0)
     assert (second.source, second.alert.revision, second.id) == ("mllm", 1, first.id)
     assert second.captured_at == first.captured_at
-
-
-def test_a_late_answer_about_an_older_frame_than_was_told_is_dropped(
-    spool: Spool, counts: Counts
-) -> None:
-    from dat_runtime.edge.revisions import Revisions
-
-    revisions = Revisions()
-    assert revisions.next("e", taken=1.0) == 0
-    assert revisions.next("e", taken=5.0) == 1
-    assert revisions.next("e", taken=1.0, late=True) is None
-    assert revisions.next("e", taken=5.0, late=True) == 2
-
-
-def test_a_late_answer_that_overtakes_the_gates_word_on_its_frame_is_not_replaced_by_it() -> None:
-    from dat_runtime.edge.revisions import Revisions
-
-    revisions = Revisions()
-    assert revisions.next("e", taken=1.0, late=True) == 0
-    assert revisions.next("e", taken=1.0) is None
-    assert revisions.next("e", taken=2.0) == 1
 
 
 def test_an_event_that_could_not_be_kept_is_told_again_while_it_goes_on(
@@ -348,3 +347,41 @@ def test_what_a_version_does_is_measured_of_that_version(spool: Spool, counts: C
     measured = gate.tally.measured()
     assert (measured.frames, measured.failures) == (3, 1)
     assert (measured.questions, measured.answers, measured.compliant) == (1, 1, 1)
+
+
+class Chosen:
+    """An offloading whose controller has these rows in turn."""
+
+    idle = True
+
+    def __init__(self, *rows: Row | None):
+        self._rows = iter(rows)
+        self.frames: list[Frame] = []
+
+    def start(self) -> None:
+        """There is no encoder."""
+
+    def stop(self) -> None:
+        """There is nothing under way."""
+
+    def choose(self, frame: Size, max_pixels: int) -> Row | None:
+        return next(self._rows)
+
+    def take(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+
+def test_a_weak_nodes_gate_tells_first_and_leaves_a_number_free_for_what_is_finished(
+    spool: Spool, counts: Counts
+) -> None:
+    code = Row("code", "code", 500, 0.8, offload_point=1, channels=8)
+    rows = (code, Row("gate", "edge", 0, 0.2), None)
+    looks = [[seen(0.3)], [seen(0.6)], [seen(0.9)]]  # each is news: the gate is surer by 0.2
+    uplink, offloading = Offered(), Chosen(*rows)
+    gate = Gate(Script(*looks), Routing(), {"bundle": "b"}, 12544)
+    Node("n1", gate, Frames(3, apart=20.0), None, spool, uplink, counts, offloading).run()  # type: ignore[arg-type]
+    events = sorted(uplink.events, key=lambda e: e.alert.revision)  # two threads make them
+    told = [(e.source, e.alert.revision, e.alert.degraded) for e in events]
+    assert told == [("gate", 0, FINISHES), ("gate", 2, TOO_SLOW), ("gate", 3, FULL)]
+    (frame,) = offloading.frames
+    assert (frame.event.id, frame.row, frame.kept) == (events[0].id, code, (seen(0.3),))
