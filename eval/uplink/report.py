@@ -294,6 +294,7 @@ def round_trips(rows: Sequence[Row], events: int, seconds: int) -> str:
                 f"{row['moved']:.1f}" if "moved" in row else "",
                 _both(runs, lambda run: f"{run['avg_visual_delay']:.3f}"),
                 _both(runs, lambda run: f"{run['first_visual_delay']:.3f}"),
+                *(_percent(row["apart"][of]) for of in ("alerts", "visuals") if "apart" in row),
             ]
         )
     titles = [
@@ -306,12 +307,14 @@ def round_trips(rows: Sequence[Row], events: int, seconds: int) -> str:
         "of round trip 0, moved (%)",
         "Avg visual delay (s)",
         "at first (s)",
+        *(["alerts apart (%)", "visuals apart (%)"] if any("apart" in row for row in rows) else []),
     ]
     return (
         f"Burst, {events} events in {seconds} s, delays from capture; simulated | real. The first "
         f"{SETTLED:g} s count in the last column alone. An alert's "
         "wait ends when the node knows that it has arrived, and leaves the round trip out. Moved: "
-        "what the simulated link without a round trip shows, half a round trip later.\n\n"
+        "what the simulated link without a round trip shows, half a round trip later. Apart: how "
+        "much longer it really took, with the 95 % interval over the bursts.\n\n"
         + _table(titles, lines)
     )
 
@@ -327,6 +330,11 @@ def _sender(row: Row) -> str:
 
 def _both(runs: Sequence[Row], text: Callable[[Row], str]) -> str:
     return " \\| ".join(text(run) for run in runs)
+
+
+def _percent(apart: Sequence[float | None]) -> str:
+    value, low, high = apart
+    return "" if value is None else f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _ms(seconds: float | None) -> str:

@@ -6,8 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dat_runtime.planning.live import LiveQueue
 from dat_runtime.planning.path import Path
+from eval.statistics.bootstrap import interval, resampled_sums
 from eval.uplink import real_lanes
 from eval.uplink.arrivals import Event
 from eval.uplink.lanes import LaneDelivery, simulate, simulate_fifo
@@ -100,6 +104,7 @@ def compare(
             row["moved"] = _moved(setting, simulated[_at_no_round_trip(todo, case)], case)
         if by_kernel is not None:
             row["real"] = figures(setting, by_kernel, case.link.round_trip)
+            row["apart"] = apart(by_simulation, by_kernel)
         rows.append(row)
     return rows
 
@@ -167,6 +172,32 @@ def figures(
         "first_visual_delay": delay,
         "no_alert": run.no_alert,
     }
+
+
+def apart(
+    simulated: Sequence[LaneDelivery], real: Sequence[LaneDelivery]
+) -> dict[str, tuple[float | None, ...]]:
+    """By how many percent alerts and visuals took longer really than simulated.
+
+    Value, low and high of the 95 % interval: a bootstrap over the bursts, as delays of one burst go
+    together. Alerts weigh by priority, as in W-Alarm; what did not come both ways is left out.
+    """
+    sums: dict[float, NDArray[np.float64]] = {}
+    for one, other in zip(_settled(simulated), _settled(real), strict=True):
+        event = one.event
+        of = sums.setdefault(event.entered_at, np.zeros(4))
+        if one.json_at is not None and other.json_at is not None:
+            took = (one.json_at - event.captured_at, other.json_at - event.captured_at)
+            of[:2] += np.multiply(event.priority, took)
+        if one.visual_at is not None and other.visual_at is not None:
+            of[2:] += (one.visual_at - event.captured_at, other.visual_at - event.captured_at)
+    bursts = np.array(list(sums.values()))
+    resampled = np.vstack([bursts.sum(axis=0), resampled_sums(bursts)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alerts = 100 * (resampled[:, 1] / resampled[:, 0] - 1)
+        visuals = 100 * (resampled[:, 3] / resampled[:, 2] - 1)
+    named = {"alerts": alerts, "visuals": visuals}
+    return {name: interval(float(of[0]), of[1:]) for name, of in named.items()}
 
 
 def _settled(deliveries: Sequence[LaneDelivery]) -> list[LaneDelivery]:
