@@ -142,14 +142,14 @@ def assemble(settings: NodeSettings, gate: Gate | None = None) -> Assembly:
     uplink = Uplink(settings.uplinks, spool, counts, settings.node, status=told)
     offloading = None
     if settings.offload is not None:
-        offloading = _offloading(settings.offload, settings, spool, uplink, counts)
+        offloading = offloading_of(settings.offload, settings, spool, uplink, counts)
     node = Node(settings.node, at_work.gate, cameras, asking, spool, uplink, counts, offloading)
     follower = Follower(settings, versions, node, asking, at_work)
     assembly = Assembly(settings, node, cameras, spool, uplink, counts, follower)
     return assembly
 
 
-def _offloading(
+def offloading_of(
     offload: OffloadSettings, settings: NodeSettings, spool: Spool, uplink: Uplink, counts: Counts
 ) -> Offloading:
     """What has the answers of a weak node finished.

@@ -51,6 +51,8 @@ def test_the_bits_are_those_of_the_graph_on_the_processors_patches(tmp_path: Pat
         encoder.stop()
 
 
+@pytest.mark.slow  # Transformers takes seconds to import
+@pytest.mark.timeout(600)
 def test_patches_lie_as_the_models_processor_lays_them() -> None:
     processing = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl")
     processor = processing.Qwen2VLImageProcessor(
