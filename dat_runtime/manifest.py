@@ -13,6 +13,7 @@ folders that have one.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,17 @@ _MADE_BY = {
     "bundle": "export.bundle",
 }
 """Command by the kind of folder that it makes, or by the name of an input."""
+
+MODELS = ("base", "model")
+"""Inputs that are models of Transformers."""
+
+MODEL_FILE = re.compile(
+    r"[\w-][\w.-]*\.(safetensors|safetensors\.index\.json|bin|bin\.index\.json)|"
+    r"(config|generation_config|preprocessor_config|video_preprocessor_config|processor_config|"
+    r"tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json|"
+    r"merges\.txt|vocab\.txt|tokenizer\.model|chat_template\.jinja"
+)
+"""Names of the files that make a folder that model: weights, configuration, tokenizer."""
 
 _FIELDS = {
     "kind": fields.TEXT,
@@ -109,6 +121,8 @@ def how_to_make(folder: Path, kind: str | None) -> str:
 def digest(path: Path, kind: str | None = None) -> str:
     """sha256 of a file; of a folder, over its manifest's outputs if it has one, else its files.
 
+    Of a model's folder only the files count that make it that model.
+
     Args:
         kind: of the folder, as `how_to_make` takes it.
     """
@@ -121,9 +135,18 @@ def digest(path: Path, kind: str | None = None) -> str:
     if not path.is_dir():
         advice = f": {how_to_make(path, kind)}" if kind in _MADE_BY else ""
         raise ManifestError(f"{path}: no such file or folder{advice}")
-    has_manifest = (path / NAME).is_file()
-    outputs = read(path).outputs if has_manifest else file_digests(path)
+    if (path / NAME).is_file():
+        outputs = read(path).outputs
+    elif kind in MODELS:
+        outputs = {file.name: digest(file) for file in path.iterdir() if decides(file)}
+    else:
+        outputs = file_digests(path)
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+
+def decides(path: Path) -> bool:
+    """Whether a file in a model's folder is one of its weights, configuration or tokenizer."""
+    return MODEL_FILE.fullmatch(path.name) is not None and path.is_file()
 
 
 def read(folder: Path, kind: str | None = None) -> Manifest:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import adapter, manifest
+from dat_runtime.base_identity import difference
 from dat_runtime.command import command
 from dat_runtime.draw import MIN_PIXELS
 from dat_runtime.edge.bundle import ADAPTER_FILES, KIND, MOST_PIXELS, NOT_FIT, gate_files
@@ -160,7 +161,8 @@ def make_bundle(
     settings = GateSettings.read(gate / GATE_FILE)
     _demand_classes(manifest.verify(lora, "lora"), settings.names, gate)
     config = _training_config(lora / TRAINING)
-    base = _base(base_name, config, lora / TRAINING)
+    tuned = adapter.read_adapter(lora)
+    base = _base(base_name, config, lora / TRAINING, tuned)
     max_pixels = config["image_max_pixels"]
     inputs = {"gate": gate, "adapter": lora}
     if base.folder is not None:
@@ -182,7 +184,6 @@ def make_bundle(
         code=[__file__],
         versions=manifest.VERSIONS,
     )
-    tuned = adapter.read_adapter(lora)
     if (tuned.base, tuned.revision) != (base.name, base.revision):
         raise ConfigError(
             f"{lora} was tuned on another base model: {tuned.base}, revision {tuned.revision}, and "
@@ -243,11 +244,16 @@ def _training_config(path: Path) -> dict[str, Any]:
         raise DataError(str(error), path) from None
 
 
-def _base(name: str, config: dict[str, Any], path: Path) -> Base:
-    """A folder is named by its last part and its content; a hub name needs a pinned revision."""
+def _base(name: str, config: dict[str, Any], path: Path, tuned: adapter.Adapter) -> Base:
+    """The base that is named; of a folder with the adapter's own base, as the adapter names it.
+
+    Another folder is named by its last part and its content; a hub name needs a pinned revision.
+    """
     if Path(name).is_dir():
         folder = Path(name)
-        return Base(folder.resolve().name, manifest.digest(folder), folder)
+        if difference(folder, tuned.base, tuned.revision) is None:
+            return Base(tuned.base, tuned.revision, folder)
+        return Base(folder.resolve().name, manifest.digest(folder, "base"), folder)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ConfigError(f"{name} is neither a folder nor a model's hub name")
     revision = config.get("model_revision")

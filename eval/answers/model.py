@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from dat_runtime import manifest
 from dat_runtime.adapter import read_adapter
 from dat_runtime.adapter_place import demand_whole
+from dat_runtime.base_identity import difference
 from dat_runtime.errors import ConfigError, ModelError
 from eval.answers.asks import Ask
 
@@ -129,21 +130,21 @@ def demand_base(name: str, revision: str | None, adapter: Path) -> str | None:
         ModelError: the adapter's files are broken, or it states another base or revision.
     """
     stated = read_adapter(adapter)
+    load_at = None
     if Path(name).is_dir():
-        # A folder's revision is the digest of its content, as train.lora writes it.
-        available = manifest.digest(Path(name))
-        load_at = None
-    else:
-        available = load_at = revision or stated.revision
-        if stated.base != name:
-            raise ModelError(
-                f"{adapter} was trained for {stated.base}, not for {name}: name its own base, or "
-                "train an adapter for this one"
-            )
-    if available != stated.revision:
+        why = difference(Path(name), stated.base, stated.revision)
+    elif stated.base != name:
         raise ModelError(
-            f"{adapter} was trained for {stated.base} at revision {stated.revision}, {name} has "
-            f"{available}: use the base that it was trained for, or train it again"
+            f"{adapter} was trained for {stated.base}, not for {name}: name its own base, or "
+            "train an adapter for this one"
+        )
+    else:
+        load_at = revision or stated.revision
+        why = None if load_at == stated.revision else f"{load_at} is asked for"
+    if why is not None:
+        raise ModelError(
+            f"{adapter} was trained for {stated.base} at revision {stated.revision}, {name} is "
+            f"another base: {why}. Use the base that it was trained for, or train it again"
         )
     return load_at
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import manifest
 from dat_runtime.adapter import Adapter, read_adapter
+from dat_runtime.base_identity import difference
 from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.files import read_json, write_atomically, write_json
 from dat_runtime.stage import Stage
@@ -109,7 +109,7 @@ def demand_base(name: str, adapter: Adapter, where: Path) -> None:
         ConfigError: names both.
     """
     if Path(name).is_dir():
-        fits = manifest.digest(Path(name)) == adapter.revision
+        fits = difference(Path(name), adapter.base, adapter.revision) is None
     else:
         fits = name == adapter.base
     if not fits:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG, WEIGHTS, read_header
+from dat_runtime.base_identity import difference
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.updates.offer import Terms, gate_digest
 from dat_runtime.edge.updates.processor import FILES, processor_digest
@@ -112,11 +113,10 @@ def _base_folder(base: str, name: str, revision: str) -> Path:
     """
     folder = Path(base)
     if folder.is_dir():
-        found = manifest.digest(folder)
-        if found != revision:
+        why = difference(folder, name, revision)
+        if why is not None:
             raise ConfigError(
-                f"{base} is another base than the bundle's: it has the digest {found}, the bundle "
-                f"states {revision}"
+                f"{base} is another base than the bundle's, {name} at {revision}: {why}"
             )
         return folder
     if base != name or not re.fullmatch(r"[\w.-]+/[\w.-]+", base):

@@ -16,6 +16,7 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG
 from dat_runtime.adapter_place import demand_whole
+from dat_runtime.base_identity import difference
 from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.files import read_json
 from train.mllm import lengths, resources
@@ -191,12 +192,13 @@ def _demand_base_of(folder: Path, key: str, settings: RunSettings) -> None:
         name, revision = str(stated["base_model_name_or_path"]), stated.get("revision")
     except (ModelError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{key}: {folder} does not hold an adapter of PEFT ({error!r})") from None
-    here = base_revision(settings)
-    if revision is not None and revision != here:
-        raise ModelError(
-            f"{key}: {folder} was trained for {name} at revision {revision}, this base is {base} "
-            f"at {here}: go on with the base that it was trained for, or begin anew"
-        )
+    if revision is not None:
+        why = _another(settings, name, str(revision))
+        if why is not None:
+            raise ModelError(
+                f"{key}: {folder} was trained for {name} at revision {revision}, this base is "
+                f"{base}: {why}; go on with the base that it was trained for, or begin anew"
+            )
     if revision is None and Path(name).name != Path(base).name:
         raise ModelError(
             f"{key}: {folder} was trained for {name}, this base is {base}: go on with the base "
@@ -212,20 +214,33 @@ def demand_earlier_whole(settings: RunSettings) -> None:
     """
     if not settings.adapter_name_or_path:
         return
+    modules = module_names(settings.model_name_or_path, settings.model_revision)
+    for path in settings.adapter_name_or_path.split(","):
+        demand_whole(Path(path.strip()), modules)
+
+
+def module_names(name: str, revision: str) -> set[str]:
+    """Names of all modules of a base, from its configuration alone."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    name, revision = settings.model_name_or_path, settings.model_revision
-    with torch.device("meta"):  # names alone, no weights
+    with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
             AutoConfig.from_pretrained(name, revision=revision)
         )
-    modules = dict(model.named_modules())
-    for path in settings.adapter_name_or_path.split(","):
-        demand_whole(Path(path.strip()), modules)
+    return set(dict(model.named_modules()))
 
 
 def base_revision(settings: RunSettings) -> str:
     """The revision of its base that an adapter states: a folder's sha256, or the pinned commit."""
     folder = Path(settings.model_name_or_path)
-    return manifest.digest(folder) if folder.is_dir() else settings.model_revision
+    return manifest.digest(folder, "base") if folder.is_dir() else settings.model_revision
+
+
+def _another(settings: RunSettings, name: str, revision: str) -> str | None:
+    """Why this run's base is not the one stated, in words; None where it is."""
+    folder = Path(settings.model_name_or_path)
+    if folder.is_dir():
+        return difference(folder, name, revision)
+    here = settings.model_revision
+    return None if here == revision else f"it is at revision {here}"

@@ -99,7 +99,7 @@ def test_going_on_from_an_adapter_of_another_base_is_refused_by_name(tmp_path, t
     with pytest.raises(ModelError, match=f"wrong was trained for {HUB} at revision {COMMIT}"):
         preflight.demand_same_base(replace(here, **{key: str(wrong)}))
     hub = replace(of_base(HUB, OTHER), **{key: str(wrong)})
-    with pytest.raises(ModelError, match=f"this base is {HUB} at {OTHER}"):
+    with pytest.raises(ModelError, match=f"this base is {HUB}: it is at revision {OTHER}"):
         preflight.demand_same_base(hub)
     preflight.demand_same_base(replace(hub, model_revision=COMMIT))
 
