@@ -1,5 +1,6 @@
 """The look-up table and the controller of ApproxBit's Eq. 1-2."""
 
+import json
 import math
 from pathlib import Path
 
@@ -200,6 +201,7 @@ def changed(row: int, **values: object) -> dict[str, object]:
         (changed(0, kind="jpeg", bytes=5, quality=5), 'expected one of kind "edge", the gate'),
         (TABLE.as_json() | {"codec": None}, "codec: expected the id of the codec"),
         (TABLE.as_json() | {"codec": "0123"}, "codec is '0123', expected 16 hexadecimal digits"),
+        (changed(3, kind="edge", bytes=0, quality=None), 'expected one of kind "edge", the gate'),
         (changed(3, bytes=16_001), 'expected one of kind "webp" of at most 16,000 bytes'),
     ],
 )
@@ -212,6 +214,14 @@ def test_a_wrong_table_is_refused_by_name(tmp_path: Path, document: object, mess
 
 def test_a_small_picture_may_have_16_000_bytes() -> None:
     assert Table.of(changed(3, bytes=16_000)).rows[3].bytes == 16_000
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    text = json.dumps(TABLE.as_json())
+    path.write_text(text.replace('"accuracy": 0.6', '"accuracy": 0.9, "accuracy": 0.6'), "utf-8")
+    with pytest.raises(ConfigError, match=r"table\.json: is not JSON \(duplicate key\)"):
+        read_table(path)
 
 
 def test_a_missing_table_says_who_writes_it(tmp_path: Path) -> None:
