@@ -25,9 +25,7 @@ def questions(count: int) -> list[Question]:
     return asked
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "no JSON", json.dumps({"count": 1}), GOOD.replace("60", "600")]
-)
+@pytest.mark.parametrize("bad", ["", "no JSON", json.dumps({"count": 1})])
 def test_half_of_the_answers_have_to_fit_the_schema(bad: str) -> None:
     nothing = Likelihood([], [])
     assert words_on_form(Performance(nothing, [GOOD, bad, bad, GOOD]), questions(4)) is None
