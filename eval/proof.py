@@ -7,8 +7,10 @@ It is an error unless, on samples of the validation part,
     1. greedy answers with the adapter differ from the base's;
     2. the true answers are likelier with it: the mean negative log-likelihood falls, and the
        bootstrap interval of the change lies below 0. Its own answers are not worse: for schema,
-       count and boxes no interval of the difference lies on the worse side;
-    3. weights into which the adapter is merged give the same log-probabilities, within a tolerance;
+       count and boxes no interval of the difference lies on the worse side. Half of them at least
+       fit the schema;
+    3. weights into which the adapter is merged, from its file alone and as a server does it, give
+       the same log-probabilities, within a tolerance;
 and, where --answers names what eval.predict --part val had from the adapter,
     4. they are better, by an interval, than answers that need no MLLM (never an alert, always the
        commonest accidents, the gate alone) in SevF1 or Count EM, and worse in neither; and the gate
@@ -35,7 +37,7 @@ from eval.answers.model import demand_base, load, verify_adapter
 from eval.proving import forms
 from eval.proving.fitness import demand_answers_of, demand_fit, fitness
 from eval.proving.forms import answers_in, demand_scores
-from eval.proving.prove import Say, prove, summary
+from eval.proving.prove import Say, demand_form, prove, summary
 from eval.understanding.requirements import parse_requirement
 
 PART = "val"
@@ -66,20 +68,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     required = [parse_requirement(text) for text in args.require]
     if args.samples < 4:
         raise ConfigError(f"--samples {args.samples}: an interval needs at least 4")
-    base = "folder" if Path(args.base).is_dir() else args.base
+    base_name = "folder" if Path(args.base).is_dir() else args.base
     stage = Stage(
         args.out,
         kind="proof",
         inputs=_inputs(args),
-        config={"inputs": args.inputs, "samples": args.samples, "base": base},
+        config={"inputs": args.inputs, "samples": args.samples, "base": base_name},
         code=[__file__],
     )
     if stage.up_to_date():
         report = read_json(args.out / "proof.json")
         if args.form is not None:
             demand_scores(report, required)
-        if args.answers is not None and not args.accept_untrained:
-            demand_fit(report["fitness"], args.adapter)
+        elif not args.accept_untrained:  # what was accepted once is not accepted for ever
+            if args.answers is not None:
+                demand_fit(report["fitness"], args.adapter)
+            demand_form(report["misfit"], args.adapter)
         return 0
     say = _sayer(args.out.name)
     revision = demand_base(args.base, None, args.adapter)
@@ -94,7 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     questions = spread(everything, args.samples)
     with stage as folder:
         if args.form is None:
-            report = prove(load(args.base, revision, None), args.adapter, questions, say)
+            base = load(args.base, revision, None)
+            report = prove(base, args.adapter, questions, say, rehearsal=args.accept_untrained)
+            if judged is not None and report["misfit"] is not None:
+                judged["reasons"].append(report["misfit"])
             report["fitness"] = judged
             lines = summary(report)
         else:

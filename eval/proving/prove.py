@@ -36,6 +36,7 @@ def prove(
     questions: Sequence[Question],
     say: Say,
     merge: Callable[[Any, Path], Any] = add,
+    rehearsal: bool = False,
 ) -> dict[str, Any]:
     """Check all three points; returns what proof.json holds.
 
@@ -43,6 +44,7 @@ def prove(
         loaded: the base model, without an adapter; it is changed.
         merge: puts an adapter into the base's weights, from its files alone and as a server does
             it, so that it tells of PEFT what PEFT would hide.
+        rehearsal: answers that cannot be used are stated as `misfit`, and no error.
 
     Raises:
         ModelError: says which point fails, by how much, and what to do.
@@ -54,7 +56,9 @@ def prove(
     adapted = performance(tuned, questions)
     demand_change(base, adapted, adapter)
     better = demand_better(base, adapted, questions, adapter)
-    demand_form(adapted, questions, adapter)
+    misfit = words_on_form(adapted, questions)
+    if not rehearsal:
+        demand_form(misfit, adapter)
     say("the same with the weights merged from the adapter's file")
     bare = tuned.model.unload()
     merged = likelihood(loaded._replace(model=merge(bare, adapter)), questions, BATCH)
@@ -76,26 +80,39 @@ def prove(
         "answers": better["answers"],
         "merged": agreement,
         "example": example,
+        "misfit": misfit,
     }
 
 
-def demand_form(adapted: Performance, questions: Sequence[Question], adapter: Path) -> None:
-    """Refuse an adapter whose answers cannot be used, however likely the true ones are.
+def demand_form(misfit: str | None, adapter: Path) -> None:
+    """Refuse an adapter whose answers cannot be used.
 
     Raises:
-        ModelError: too few answers fit the schema; shows one.
+        ModelError: says why.
+    """
+    if misfit is not None:
+        raise ModelError(
+            f"{adapter}: {misfit}: train longer, and check that the template is that of the base "
+            "(qwen2_vl)"
+        )
+
+
+def words_on_form(adapted: Performance, questions: Sequence[Question]) -> str | None:
+    """That an adapter's answers cannot be used, however likely the true ones are.
+
+    `None` where enough of them fit the schema.
     """
     fits = []
     for question, text in zip(questions, adapted.texts, strict=True):
         frame = question.ask.frame
         fits.append(judge(text, frame.width, frame.height).schema)
-    if sum(fits) < FORM * len(fits):
-        bad = adapted.texts[fits.index(False)]
-        raise ModelError(
-            f"{adapter}: {sum(fits)} of {len(fits)} answers fit the schema, expected at least "
-            f"{FORM:.0%}; one of the others is {shown(bad)}: train longer, and check that the "
-            "template is that of the base (qwen2_vl)"
-        )
+    if sum(fits) >= FORM * len(fits):
+        return None
+    bad = adapted.texts[fits.index(False)]
+    return (
+        f"{sum(fits)} of {len(fits)} answers fit the schema, expected at least {FORM:.0%}; one of "
+        f"the others is {shown(bad)}"
+    )
 
 
 def performance(loaded: Loaded, questions: Sequence[Question]) -> Performance:

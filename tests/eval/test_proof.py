@@ -12,6 +12,7 @@ import pytest
 
 from dat_runtime import manifest
 from dat_runtime.adapter import CONFIG, WEIGHTS
+from dat_runtime.answer import dump, target
 from dat_runtime.errors import ModelError
 from dat_runtime.stage import Stage
 from eval import proof
@@ -48,11 +49,27 @@ def changed_adapter(root: Path, name: str, change: Callable[[Any], Any]) -> Path
 
 def run(root: Path, adapter: Path, base: Path | None = None) -> int:
     shutil.rmtree(root / "out", ignore_errors=True)
+    return prove_again(root, adapter, base, "--accept-untrained")  # it had 25 steps
+
+
+def prove_again(root: Path, adapter: Path, base: Path | None = None, *more: str) -> int:
     return proof.main([
         *("--instructions", str(root / "instructions"), "--inputs", "raw"),
         *("--base", str(base or root / "base"), "--adapter", str(adapter)),
-        *("--samples", str(SAMPLES), "--out", str(root / "out")),
+        *("--samples", str(SAMPLES), "--out", str(root / "out"), *more),
     ])  # fmt: skip
+
+
+def validation_answers(root: Path, adapter: Path, text: str) -> Path:
+    """As eval.predict --part val leaves them: the same answer to every question."""
+    out = root / "predictions-val"
+    shutil.rmtree(out, ignore_errors=True)
+    inputs = {"instructions": root / "instructions", "adapter": adapter}
+    config = {"inputs": "raw", "part": "val", "shard": [1, 1], "constrained": None}
+    with Stage(out, kind="predictions", inputs=inputs, config=config) as made:
+        lines = [json.dumps({"image_id": f"v{i}", "model_text": text}) for i in range(SAMPLES)]
+        (made / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    return out
 
 
 def test_a_trained_adapter_is_proved_and_shown(root, capsys) -> None:
@@ -66,6 +83,29 @@ def test_a_trained_adapter_is_proved_and_shown(root, capsys) -> None:
     shown = capsys.readouterr().out
     assert report["example"]["adapted"] in shown
     assert report["example"]["base"] in shown
+
+
+def test_an_adapter_that_never_alerts_is_proved_as_a_rehearsal_only(root, capsys) -> None:
+    never = validation_answers(root, root / "lora", dump(target([])))
+    given = (root, root / "lora", None, "--answers", str(never))
+    shutil.rmtree(root / "out", ignore_errors=True)
+    assert prove_again(*given) == 1
+    told = capsys.readouterr()
+    assert "lora is not fit for use, by its answers about 6 validation frames: never" in told.err
+    assert "the base model answers" not in told.out  # no model was loaded for that
+    assert prove_again(*given, "--accept-untrained") == 0
+    assert "NOT FIT FOR USE: never an alert does as well" in capsys.readouterr().out
+    report = json.loads((root / "out" / "proof.json").read_text())
+    _, gate, form = report["fitness"]["reasons"]
+    assert gate.startswith("nothing is known of the gate")
+    assert form.startswith("0 of 6 answers fit the schema, expected at least 50%; one of")
+    assert prove_again(*given) == 1  # what was accepted once is accepted no more
+    assert "not fit for use" in capsys.readouterr().err
+
+
+def test_an_adapter_whose_answers_cannot_be_used_is_refused(root, capsys) -> None:
+    assert prove_again(root, root / "lora") == 1
+    assert "0 of 6 answers fit the schema, expected at least 50%" in capsys.readouterr().err
 
 
 def test_the_adapter_of_a_bundle_is_proved_too(root) -> None:
@@ -110,7 +150,7 @@ def test_tampered_merged_weights_are_noticed(root) -> None:
     loaded = load(str(root / "base"), None, None)
     questions = read_questions(root / "instructions", "raw", "val")
     with pytest.raises(ModelError, match="merged weights differ from the adapter on its base"):
-        prove(loaded, root / "lora", questions, lambda line: None, merge=tampered)
+        prove(loaded, root / "lora", questions, print, merge=tampered, rehearsal=True)
 
 
 def test_an_adapter_of_another_base_is_refused_by_name(root, capsys) -> None:
