@@ -73,12 +73,14 @@ def trivial_notes(marks: Mapping[str, Marks]) -> list[str]:
         "the paired difference does not lie on the better side."
     ]
     for row, found in marks.items():
-        parts = []
+        against: dict[str, list[str]] = {}
         for metric, mark in found.items():
             low, high = (figure(metric, mark["difference"][end]) for end in ("low", "high"))
-            parts.append(f"{name_of(metric)} ({NAMES[mark['trivial']].lower()}, {low} to {high})")
+            words = f"{name_of(metric)} ({low} to {high})"
+            against.setdefault(NAMES[mark["trivial"]].lower(), []).append(words)
+        parts = [f"{name} in {', '.join(metrics)}" for name, metrics in against.items()]
         if parts:
-            notes.append(f"{row} is no better than a trivial row in {', '.join(parts)}.")
+            notes.append(f"{row} is no better than {'; than '.join(parts)}.")
     return notes
 
 

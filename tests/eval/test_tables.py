@@ -352,7 +352,7 @@ def test_a_row_that_is_no_better_than_the_gate_alone_is_marked_in_every_format(
     # As good as the gate alone, which is right everywhere; its boxes are the nearest pixels.
     assert "sev_f1" in row_of(found, "table_1", "boxed-lora")["marks"]
     (note,) = [note for note in found["notes"] if note.startswith("boxed-lora is no better")]
-    assert "SevF1 (the gate alone, 0.00% to 0.00%)" in note
+    assert "; than the gate alone in SevAcc (0.00% to 0.00%), SevF1 (0.00% to 0.00%)" in note
     told = {(c["row"], c["against"]): c["sentence"] for c in found["comparisons"]}
     assert "is better in Count EM†" in told["boxed-lora", "raw-none"]
     assert main(["--show", str(evaluation.out)]) == 0
