@@ -90,7 +90,7 @@ AGAIN = $(if $(RESTART),--restart)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
-        cascade export-gate primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
+        cascade export-gate rehearse primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
         $(ROWS:%=predict-%) table-3 eval-transmission eval-links train-offload eval-offload eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
 
 help:  ## list the targets
@@ -184,6 +184,12 @@ instructions: train-gate  ## boxed images, and raw ones for raw ROWS, with promp
 	@$(PY) -m data.prep.instruct --data $(OUT)/data --out $(OUT)/instructions $(AGAIN) \
 	  $(if $(findstring --detections labels,$(subst =, ,$(INSTRUCT_SET))),,--gate $(OUT)/gate) \
 	  --inputs boxed $(if $(RAW_ROWS),raw) --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
+
+rehearse: data $(BASE_STAGE)  ## memory, speed and hours of the LoRA run by a few steps of random weights
+	@$(PY) -m data.prep.instruct --data $(OUT)/data --detections labels --inputs boxed \
+	  --max-pixels $(MAX_PIXELS) --out $(OUT)/rehearsal-instructions $(AGAIN)
+	@$(PY) -m train.rehearse --config $(LORA_CONFIG_boxed) --instructions $(OUT)/rehearsal-instructions \
+	  --base $(BASE) --out $(OUT)/rehearsal $(LORA_SET)
 
 primer: setup
 	@$(PY) -m data.prep.primer --out $(OUT)/primer

@@ -181,13 +181,12 @@ def demand_disk(
     Raises:
         ConfigError: they are not; says which disk, and what to change.
     """
-    trained = trained_weights(*sizes, settings)
-    checkpoint = (FLOAT + optimizer_bytes(settings)) * trained
     kept = checkpoints_kept(settings, samples, processes)
+    checkpoint = checkpoint_bytes(settings, sizes)
     # Checkpoints of an earlier start will be replaced, so their room counts as free.
     earlier = folder.glob("work/checkpoint-*/**/*")
     replaced = sum(file.stat().st_size for file in earlier if file.is_file())
-    needed = max(0, kept * checkpoint + FLOAT * trained + OTHER_FILES - replaced)
+    needed = max(0, disk_needed(settings, sizes, samples, processes) - replaced)
     demand_free(
         folder,
         needed,
@@ -209,6 +208,20 @@ def demand_disk(
     return needed
 
 
+def checkpoint_bytes(settings: RunSettings, sizes: tuple[Text, Vision]) -> int:
+    """Of one checkpoint: the trained weights and the optimizer's state."""
+    return (FLOAT + optimizer_bytes(settings)) * trained_weights(*sizes, settings)
+
+
+def disk_needed(
+    settings: RunSettings, sizes: tuple[Text, Vision], samples: int, processes: int
+) -> int:
+    """Bytes of all that a run has on the disk at once."""
+    kept = checkpoints_kept(settings, samples, processes)
+    adapter = FLOAT * trained_weights(*sizes, settings)
+    return kept * checkpoint_bytes(settings, sizes) + adapter + OTHER_FILES
+
+
 def demand_free(folder: Path, needed: int, what: str, fix: str) -> None:
     """Refuse when the disk of a folder, which may not be there yet, has less free than that."""
     parents = (folder.absolute(), *folder.absolute().parents)
@@ -221,21 +234,31 @@ def demand_free(folder: Path, needed: int, what: str, fix: str) -> None:
         )
 
 
-def checkpoints_kept(settings: RunSettings, samples: int, processes: int) -> int:
-    """How many checkpoints are on the disk at once, at most."""
+def steps_of(settings: RunSettings, samples: int, processes: int) -> int:
+    """Steps of the whole run."""
+    if settings.max_steps >= 1:
+        return settings.max_steps
+    steps_an_epoch = math.ceil(samples / settings.samples_a_step(processes))
+    return math.ceil(settings.num_train_epochs * steps_an_epoch)
+
+
+def checkpoints_written(settings: RunSettings, samples: int, processes: int) -> int:
+    """How many checkpoints the whole run writes."""
     if settings.save_strategy == "no":
         return 0
-    steps_an_epoch = math.ceil(samples / settings.samples_a_step(processes))
-    steps = settings.max_steps
-    if steps < 1:
-        steps = math.ceil(settings.num_train_epochs * steps_an_epoch)
+    steps = steps_of(settings, samples, processes)
     if settings.save_strategy == "epoch":
-        steps_between: float = steps_an_epoch
+        steps_between: float = math.ceil(samples / settings.samples_a_step(processes))
     elif settings.save_steps < 1:
         steps_between = settings.save_steps * steps
     else:
         steps_between = settings.save_steps
-    written = math.ceil(steps / max(1, steps_between))
+    return math.ceil(steps / max(1, steps_between))
+
+
+def checkpoints_kept(settings: RunSettings, samples: int, processes: int) -> int:
+    """How many checkpoints are on the disk at once, at most."""
+    written = checkpoints_written(settings, samples, processes)
     if settings.save_total_limit:
         # The oldest goes once the new one is written.
         return min(written, settings.save_total_limit + 1)

@@ -1,6 +1,7 @@
 """`llamafactory-cli train` with a frozen vision tower kept out of the backward pass.
 
     python -m train.mllm.upstream train CONFIG.yaml [--preflight WORK PLOTS] [--ignore-memory]
+        [--rehearse FILE]
 
 Under gradient checkpointing PEFT asks for gradients at the inputs; Transformers 5 then asks for
 them at the vision tower's too, and LLaMA-Factory 0.9.5 checkpoints no frozen layer. So all
@@ -18,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +27,9 @@ from typing import Any
 
 PREFLIGHT = "--preflight"
 IGNORE_MEMORY = "--ignore-memory"
+REHEARSE = "--rehearse"
+"""With the file for `train.mllm.recorder`."""
+
 REPORT = "preflight.json"
 PROGRESS = "preflight.txt"
 REFUSED = 3
@@ -73,6 +78,17 @@ def check(config: Path, work: Path, plots: Path, ignore_memory: bool) -> bool:
     return True
 
 
+def rehearse(measured: Path, started: float) -> None:
+    """Train in this process, on one card, with random weights and a callback that measures."""
+    from llamafactory.train.tuner import run_exp
+
+    from train.mllm import recorder
+
+    recorder.weights_on_card()
+    sys.argv[:] = [sys.argv[0], *sys.argv[2:]]  # as LLaMA-Factory's launcher leaves them
+    run_exp(callbacks=[recorder.record(measured, started)])
+
+
 def end_with_parent() -> None:
     """Ask Linux for SIGTERM when the parent ends; torchrun then ends its processes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -88,6 +104,9 @@ def main() -> int:
     The launcher reads which file that is from its own `__file__`, and starts torchrun through its
     own `subprocess`, so both are replaced there.
     """
+    started = time.monotonic()
+    if REHEARSE in sys.argv:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from llamafactory import launcher
     from llamafactory.train.tuner import run_exp
 
@@ -99,6 +118,9 @@ def main() -> int:
         del sys.argv[at:]
         if not check(Path(sys.argv[2]), Path(work), Path(plots), IGNORE_MEMORY in rest):
             return REFUSED
+        if REHEARSE in rest:
+            rehearse(Path(rest[rest.index(REHEARSE) + 1]), started)
+            return 0
     if sys.argv[1] == "train":
         # torchrun runs this file by its path, and Python would look for every module in its folder
         # first: `memory`, `resources` and `lengths` are common names.
