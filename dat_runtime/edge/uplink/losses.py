@@ -19,9 +19,10 @@ class Losses:
     def read(self, progress: Progress) -> None:
         """Count what was sent since the last look."""
         packets, resent = progress.packets, progress.resent
-        if packets >= self._seen[0] and resent >= self._seen[1]:
+        if packets >= self._seen[0]:
             self._packets += packets - self._seen[0]
-            self._resent += resent - self._seen[1]
+            # It falls where the other end says that it had a packet already.
+            self._resent = max(0.0, self._resent + resent - self._seen[1])
         # Else a connection has ended, and took its count with it.
         self._seen = packets, resent
         if self._packets > MEMORY:

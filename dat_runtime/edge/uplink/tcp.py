@@ -34,7 +34,7 @@ _BBR = b"bbr"
 _MOST_READINGS = 5
 """Of a connection on which bytes arrive all the time."""
 
-_INFO_BYTES = 168
+_INFO_BYTES = 220
 _UNACKED_AT = 24
 _SACKED_AT = 28
 _RTT_AT = 68
@@ -43,6 +43,8 @@ _BYTES_ACKED_AT = 120
 _UNSENT_AT = 144
 _MIN_RTT_AT = 148
 _DATA_SEGS_OUT_AT = 156
+_NEEDLESS_AT = 216
+"""`tcpi_dsack_dups`; kernels before 4.20 do not have it."""
 
 
 class TcpSocket(Protocol):
@@ -61,7 +63,8 @@ class TcpProgress(NamedTuple):
     in_flight: bytes in the kernel's send queue, sent or not, that are not acknowledged.
     unsent: those of them that the kernel holds back: its congestion window is full.
     beyond: those of them that have arrived after a lost packet, about.
-    packets, resent: packets with data that were sent, and how many of those were repetitions.
+    packets, resent: packets with data that were sent, and how many of those were repetitions that
+        the other end had not got yet: where a link slows down, packets are late and not lost.
     round_trip: the shortest lately, seconds; 0.0 before the first.
     """
 
@@ -117,6 +120,9 @@ def progress(connection: TcpSocket) -> TcpProgress | None:
     (unsent,) = struct.unpack_from("=I", info, _UNSENT_AT)
     (resent,) = struct.unpack_from("=I", info, _TOTAL_RETRANS_AT)
     (packets,) = struct.unpack_from("=I", info, _DATA_SEGS_OUT_AT)
+    if len(info) >= _NEEDLESS_AT + 4:
+        (needless,) = struct.unpack_from("=I", info, _NEEDLESS_AT)
+        resent = max(0, resent - needless)
     # Before its first sample the kernel states the largest number as the shortest round trip.
     round_trip = min(shortest, smoothed) / 1e6
     # By the share of packets: on a slow link they are smaller than the largest that may be.

@@ -25,3 +25,10 @@ def test_what_was_lost_long_ago_is_forgotten():
 def test_a_connection_that_ends_takes_its_count_with_it():
     assert not seen((1_000, 2), (10, 0), (500, 2))
     assert seen((1_000, 2), (10, 0), (500, 3), (510, 5))
+
+
+def test_a_packet_that_was_only_late_is_not_lost():
+    """A link that slows down: TCP repeats three, and the other end says that it had them."""
+    assert seen((400, 3))
+    assert not seen((380, 3), (390, 1))
+    assert not seen((100, 2), (110, 0), (120, 2))

@@ -54,6 +54,17 @@ def test_bytes_that_arrived_are_not_in_flight(pair):
 
 
 @linux
+@pytest.mark.parametrize(("size", "resent"), [(220, 2), (216, 3), (232, 2)])
+def test_a_repetition_that_the_other_end_did_not_need_is_no_loss(monkeypatch, pair, size, resent):
+    info = bytearray(size)
+    struct.pack_into("=I", info, 100, 3)
+    if size >= 220:
+        struct.pack_into("=I", info, 216, 1)
+    monkeypatch.setattr(tcp, "_info", lambda connection: bytes(info))
+    assert tcp.progress(pair[0]).resent == resent
+
+
+@linux
 def test_bytes_that_arrive_while_the_kernel_is_asked_are_counted_once():
     """A socket on which 100 bytes arrive after each of the first questions."""
 
