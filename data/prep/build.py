@@ -203,6 +203,7 @@ def build(
     writer.write_set(folder, kept, options.single_class)
     writer.write_groups(folder, kept)
     writer.write_ledger(folder, everything, pictures, kept)
+    records.forget(features, sorted(set(range(len(everything))) - {one.position for one in kept}))
     trace = writer.write_bandwidth(folder, sources, options.scale, options.trace_unit)
 
     # Report.

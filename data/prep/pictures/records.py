@@ -6,7 +6,7 @@ is decoded. A record is bytes that mean numbers, so reading it runs nothing; a f
 read as an array that stays on the disk.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,11 @@ def read_all(path: Path) -> Records:
     if not path.stat().st_size:  # which cannot be mapped
         return np.empty(0, RECORD)
     return np.asarray(np.memmap(path, RECORD, "r"))
+
+
+def forget(path: Path, numbers: Sequence[int]) -> None:
+    """Empty the records of pictures that are no part of the set: its files show nothing else."""
+    np.memmap(path, RECORD, "r+")[numbers] = np.zeros((), RECORD)
 
 
 def read_one(path: Path, number: int) -> bytes:
