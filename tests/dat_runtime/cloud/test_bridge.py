@@ -21,6 +21,7 @@ from dat_runtime.edge.uplink.mqtt import MqttSender
 from dat_runtime.edge.uplink.sender import OutgoingAlert, OutgoingVisual, SendError
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.mqtt import Connection
+from dat_runtime.offload import CodeUnit, pack
 from tests.dat_runtime import mosquitto
 from tests.dat_runtime.cloud.conftest import Running, alert, running
 
@@ -136,6 +137,24 @@ def test_alerts_visuals_and_status_are_kept(receiver: Running, broker: mosquitto
     assert shown(receiver) == JPEG
     (node,) = receiver.client.get("/v1/nodes").json()["nodes"]
     assert (node["node"], node["state"], node["status"]) == ("n1", "online", STATUS)
+
+
+def test_a_question_comes_with_its_prompt_and_is_no_visual(
+    receiver: Running, broker: mosquitto.Broker
+) -> None:
+    unit = pack(CodeUnit("00112233aabbccdd", (2, 2), False, np.ones((1, 4), bool)))
+    visual = OutgoingVisual("n1-000001", "code", len(unit), question=("code", "Image 28 x 28."))
+
+    async def work(sender: MqttSender) -> None:
+        await sender.send_alerts([outgoing(alert())])
+        assert await sender.send_visual(visual, lambda at: in_pieces(unit[at:], 10)) == len(unit)
+
+    as_node(broker, work)
+    url = "/v1/events/n1-000001"
+    until(lambda: receiver.client.get(url).json().get("questions") == ["code"])
+    assert receiver.client.get(url).json()["visuals"] == []
+    (file,) = [p for p in (receiver.inside.folder / "visuals").rglob("*") if p.is_file()]
+    assert file.read_bytes() == unit
 
 
 def test_a_message_of_qos_0_is_counted_and_ends_no_connection(

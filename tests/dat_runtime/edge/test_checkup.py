@@ -1,5 +1,6 @@
 """`edge check`: what would keep a node from starting is named, each thing with its fix."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from dat_runtime import files
 from dat_runtime.edge.checkup import check
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import LEAST_BYTES, Spool
+from dat_runtime.offload_table import Row, Table
+from tests.dat_runtime.edge.offloading.small_codec import write_codec
 
 Checked = Callable[..., tuple[int, str]]
 
@@ -105,3 +109,29 @@ def test_updates_need_a_root_of_trust_and_canary_frames(tmp_path: Path, checked:
     assert "note  updates: 127.0.0.1:9 does not accept" in told
     code, told = checked(updates={**updates, "canary": "frames"})
     assert (code, "no JPEG or PNG" in told) == (1, True)
+
+
+def test_a_weak_nodes_codec_and_table_are_verified_and_its_graphs_loaded(
+    tmp_path: Path, checked: Checked
+) -> None:
+    codec = write_codec(tmp_path / "codec")
+    rows = [
+        Row("gate", "edge", 0, 0.2),
+        Row("webp", "webp", 900, 0.5, quality=5),
+        Row("code", "code", 60, 0.8, offload_point=1, channels=8),
+    ]
+    id = json.loads((codec / "codec.json").read_text())["id"]
+    files.write_json(tmp_path / "table.json", Table("m", "n", tuple(rows), id).as_json())
+    offload = {"codec": "codec", "table": "table.json", "max_latency": 2}
+    code, told = checked(offload=offload)
+    assert code == 0
+    assert f"ok    offload: codec {id} for tiny, pictures of 56 x 56; 3 ways" in told
+    (codec / "encoder-4x4.onnx").write_bytes(b"changed")
+    code, told = checked(offload=offload)
+    assert (code, "WRONG offload: " in told, "encoder-4x4.onnx" in told) == (1, True, True)
+    write_codec(tmp_path / "broken", b"no graph")
+    code, told = checked(offload=offload | {"codec": "broken"})
+    assert (code, "WRONG offload: the encoder: " in told) == (1, True)
+    (tmp_path / "table.json").write_text("{}")
+    code, told = checked(offload=offload | {"codec": "broken"})
+    assert (code, "table.json: " in told) == (1, True)

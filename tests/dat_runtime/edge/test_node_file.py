@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from dat_runtime.edge.node_file import MAX_BYTES, read_node
+from dat_runtime.edge.node_settings import OffloadSettings
 from dat_runtime.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,6 +92,14 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         (("updates",), {"url": "http://x", "root": "r", "bundle": "a/b"}, "updates: bundle"),
         (("mllm",), {"url": "http://x", "model": "m", "restart": "reboot"}, "restart is 'reboot'"),
         (("mllm",), {"recorded": "a", "restart": ["x"]}, "recorded excludes restart"),
+        (("offload",), {"codec": "c", "table": "t"}, "one of max_latency and min_accuracy"),
+        (
+            ("offload",),
+            {"codec": "c", "table": "t", "max_latency": 1, "min_accuracy": 0.5},
+            "one of max_latency and min_accuracy",
+        ),
+        (("offload",), {"table": "t", "max_latency": 0}, "offload: codec is missing"),
+        (("offload",), {"codec": "c", "table": "t", "max_latency": 0}, "offload: max_latency is 0"),
         (("metrics",), {"listen": "127.0.0.1:" + "9" * 5000}, "host:port"),
         (("metrics",), {"listen": "::1:9108"}, "host:port"),
         (("spool", "path"), "a\0b", "spool: path"),
@@ -106,6 +115,15 @@ def test_what_is_wrong_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         read_node(written(tmp_path, changed(path, value)))
+
+
+def test_a_node_asks_or_has_it_finished_and_not_both(tmp_path: Path) -> None:
+    document = changed(("offload",), {"codec": "c", "table": "/t", "min_accuracy": 0.5})
+    settings = read_node(written(tmp_path, document))
+    assert settings.offload == OffloadSettings(tmp_path / "c", Path("/t"), min_accuracy=0.5)
+    document["mllm"] = {"recorded": "answer.json"}
+    with pytest.raises(ConfigError, match="mllm and offload exclude each other"):
+        read_node(written(tmp_path, document))
 
 
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def write_codec(out: Path, graph: bytes | None = None, **changes: Any) -> Path:
         } | changes
         stated["id"] = codec_id(stated, folder / WEIGHTS)
         (folder / FILE).write_text(json.dumps(stated))
-        (folder / encoder_file(GRID)).write_bytes(signs_of_sums() if graph is None else graph)
+        for rows, columns in stated["grids"][:1]:
+            path = folder / encoder_file((rows, columns))
+            path.write_bytes(signs_of_sums() if graph is None else graph)
     return out
 
 
