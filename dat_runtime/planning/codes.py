@@ -39,30 +39,34 @@ def density(unit: Unit) -> float:
 
 def with_codes(codes: Sequence[Unit], visuals: Iterable[Unit]) -> Iterator[Unit]:
     """The visuals in their order, each behind the codes of its priority or more; then the rest."""
-    by_priority = sorted(codes, key=_priority, reverse=True)
+    by_priority = _by_priority(codes)
     gone = 0
     for visual in visuals:
-        upto = bisect.bisect_right(by_priority, -_priority(visual), key=_minus_priority)
+        upto = _as_important(codes, by_priority, visual)
         if upto > gone:
-            yield from sorted(by_priority[gone:upto], key=density, reverse=True)
+            yield from _densest_first(codes, by_priority[gone:upto])
             gone = upto
         yield visual
-    yield from sorted(by_priority[gone:], key=density, reverse=True)
+    yield from _densest_first(codes, by_priority[gone:])
 
 
 def bytes_before(codes: Sequence[Unit], visuals: Iterable[Unit]) -> list[int]:
     """Bytes of the codes that go before each visual, whatever the visuals' order."""
-    by_priority = sorted(codes, key=_priority, reverse=True)
-    sums = [0, *itertools.accumulate(size for _, _, size in by_priority)]
-    return [
-        sums[bisect.bisect_right(by_priority, -_priority(visual), key=_minus_priority)]
-        for visual in visuals
-    ]
+    by_priority = _by_priority(codes)
+    sums = [0, *itertools.accumulate(codes[i][2] for i in by_priority)]
+    return [sums[_as_important(codes, by_priority, visual)] for visual in visuals]
 
 
-def _priority(unit: Unit) -> float:
-    return unit[0].priority
+def _by_priority(codes: Sequence[Unit]) -> list[int]:
+    return sorted(range(len(codes)), key=lambda i: -codes[i][0].priority)
 
 
-def _minus_priority(unit: Unit) -> float:
-    return -unit[0].priority
+def _as_important(codes: Sequence[Unit], by_priority: Sequence[int], visual: Unit) -> int:
+    """How many codes have the visual's priority or more."""
+    least = -visual[0].priority
+    return bisect.bisect_right(by_priority, least, key=lambda i: -codes[i][0].priority)
+
+
+def _densest_first(codes: Sequence[Unit], chosen: Iterable[int]) -> list[Unit]:
+    """By priority gained per byte; of equal ones the earlier in the input."""
+    return sorted((codes[i] for i in sorted(chosen)), key=density, reverse=True)

@@ -160,6 +160,13 @@ class TestOrder:
         codes = [unit for unit in plan(units, 10_000, policy=policy) if unit.kind == "code"]
         assert [unit.event_id for unit in codes] == ["small", "large"]
 
+    def test_codes_of_equal_score_keep_the_input_order(self, policy):
+        half = event("half", 0.4, 0, code=500, json_sent=True)
+        whole = event("whole", 0.8, 0, code=1_000, json_sent=True)
+        for units in ([half, whole], [whole, half]):
+            planned = plan(units, 10_000, policy=policy)
+            assert [unit.event_id for unit in planned] == [unit.id for unit in units]
+
     def test_a_code_is_never_too_late(self, policy):
         old = event(code=1_000, roi=1_000, at=-100.0, json_sent=True)
         planned = sent(plan([old], 10_000, now=0.0, policy=policy))
