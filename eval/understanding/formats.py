@@ -183,7 +183,7 @@ def _html_cell(column: str, text: str) -> str:
     cell = html.escape(value)
     if small:
         cell += f"<br><small>{html.escape(small)}</small>"
-    kind = f' class="{value}"' if value in ("better", "worse") else ""
+    kind = f' class="{value}"' if value in ("better", "worse") else ""  # no colour for "better†"
     return f'<td{kind} data-label="{html.escape(column)}">{cell}</td>'
 
 

@@ -144,12 +144,19 @@ def _by_split(lines: list[dict[str, Any]]) -> Grid:
 
 
 def comparisons(tables: Tables) -> Grid:
-    """One line for each pair of rows: verdict and difference of every metric."""
+    """One line for each pair of rows: verdict and difference of every metric.
+
+    "better" bears the mark where the row is no better than the best trivial one.
+    """
+    marks = {row["row"]: row["marks"] for row in tables["table_1"]}
     rows = []
     for found in tables["comparisons"]:
         cells = []
         for metric in (*COLUMNS_1, *COLUMNS_2):
-            cells.append(_judged(metric, found["verdicts"][metric], found["differences"][metric]))
+            verdict = found["verdicts"][metric]
+            if verdict == "better" and metric in marks[found["row"]]:
+                verdict += MARK
+            cells.append(_judged(metric, verdict, found["differences"][metric]))
         rows.append([found["row"], found["against"], *cells])
     heads = ["Row", "Against", *COLUMNS_1.values(), *COLUMNS_2.values()]
     return Grid(TITLES["comparisons"], heads, rows)

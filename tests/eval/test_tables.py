@@ -355,6 +355,7 @@ def test_a_row_that_is_no_better_than_the_gate_alone_is_marked_in_every_format(
     assert "; than the gate alone in SevAcc (0.00% to 0.00%), SevF1 (0.00% to 0.00%)" in note
     told = {(c["row"], c["against"]): c["sentence"] for c in found["comparisons"]}
     assert "is better in Count EM†" in told["boxed-lora", "raw-none"]
+    assert grids.comparisons(found).rows[0][2] == "better† (+100.0)"
     assert main(["--show", str(evaluation.out)]) == 0
     shown = {"terminal": capsys.readouterr().out}
     for suffix in ("md", "csv", "tex", "html"):
