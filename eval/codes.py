@@ -39,8 +39,8 @@ TRAINING_PATCHES = 1 << 16
 BATCH = 8
 """Of those pictures."""
 
-MODEL_JPEG, MODEL_WEBP = (5, 20, 50, 90), (1, 20, 50, 90)
-FRAME_JPEG, FRAME_WEBP = (1, 10), (1, 10, 40)
+MODEL_JPEG, MODEL_WEBP = (5, 25, 75), (1, 25, 75)
+FRAME_JPEG, FRAME_WEBP = (1,), (1, 10)
 AXES = (32,)
 """Of a tiny tower's 96 features: 2,048 bytes of 64 patches."""
 

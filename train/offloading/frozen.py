@@ -6,6 +6,7 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.adapter import read_adapter
+from dat_runtime.base_identity import difference
 from dat_runtime.errors import ConfigError, ModelError
 from train.mllm import preflight
 from train.mllm.run_settings import RunSettings
@@ -45,18 +46,24 @@ def backbone_of(path: str, adapter: Path | None, revision: str | None) -> Backbo
         ModelError: it is no Qwen2.5-VL, or the adapter is broken or belongs to another base.
     """
     stated = read_adapter(adapter) if adapter else None
-    if revision is None and stated is not None and not Path(path).is_dir():
+    if revision is None and stated is not None:
         revision = stated.revision
     settings = RunSettings(model_name_or_path=path, model_revision=revision or "main")
     folder = preflight.base_folder(settings)
-    here = preflight.base_revision(settings)
-    if stated is not None and stated.revision != here:
+    if stated is None:
+        name = path if folder is None else folder.resolve().name
+        return Backbone(path, name, preflight.base_revision(settings), None)
+    if folder is not None:
+        why = difference(folder, stated.base, stated.revision)
+    else:
+        same = (path, revision) == (stated.base, stated.revision)
+        why = None if same else f"{path} at {revision} is asked for"
+    if why is not None:
         raise ModelError(
-            f"{adapter} was trained for {stated.base} at revision {stated.revision}, {path} has "
-            f"{here}: use the base that it was trained for, or train it again"
+            f"{adapter} was trained for {stated.base} at revision {stated.revision}, {path} is "
+            f"another base: {why}. Use the base that it was trained for, or train it again"
         )
-    base = path if folder is None else folder.resolve().name
-    return Backbone(path, base, here, adapter)
+    return Backbone(path, stated.base, stated.revision, adapter)
 
 
 def load_frozen(backbone: Backbone) -> tuple[Any, Any]:

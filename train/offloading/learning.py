@@ -47,7 +47,7 @@ class Learner:
         if stage == "answers":
             return self._of_answers(samples, grid, channels)
         features, grids = self.features(samples)
-        losses, decoded = self._through(features, grid, channels)
+        losses, decoded = self.through(features, grid, channels)
         if stage == "merger":
             with torch.no_grad():
                 expected = tail(self.tower, features, grids, self.settings.block).float()
@@ -66,7 +66,7 @@ class Learner:
         found: Losses = {}
 
         def change(features: Tensor, _: Tensor) -> Tensor:
-            losses, decoded = self._through(features, grid, channels)
+            losses, decoded = self.through(features, grid, channels)
             found.update(losses)
             return decoded
 
@@ -76,7 +76,7 @@ class Learner:
             found["task"] = self.model(**inputs).loss
         return found
 
-    def _through(self, features: Tensor, grid: Grid, channels: int) -> tuple[Losses, Tensor]:
+    def through(self, features: Tensor, grid: Grid, channels: int) -> tuple[Losses, Tensor]:
         """The features as the other side has them, and what was lost on the way."""
         logits = self.codec.logits(features.float())
         signs = first_channels(straight_through(logits), channels)
@@ -108,6 +108,6 @@ def reconstruction_by_channels(
     for grid, samples in batches:
         features, _ = learner.features(samples)
         for channels in lost:
-            losses, _ = learner._through(features, grid, channels)
+            losses, _ = learner.through(features, grid, channels)
             lost[channels] += float(losses["reconstruction"]) / len(batches)
     return lost

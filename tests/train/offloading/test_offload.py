@@ -129,3 +129,11 @@ def test_every_configuration_begins_with_its_command_and_is_read(path: Path) -> 
     settings = read_settings(yaml.safe_load(text))
     assert settings.steps > 1000
     assert settings.channels[-1] >= 256
+
+
+def test_an_adapter_of_another_base_is_refused(
+    tiny_base, boxed_instructions, make_lora, tmp_path, capsys
+) -> None:
+    given = arguments(tiny_base, boxed_instructions, tmp_path / "codec")
+    assert offload.main(["--adapter", str(make_lora()), *given]) == 1
+    assert "is another base: " in capsys.readouterr().err
