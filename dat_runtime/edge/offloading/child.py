@@ -33,8 +33,8 @@ MAX_JPEG = 64_000_000
 HEAD = struct.Struct(">I")
 ANSWER = struct.Struct(">?I")
 
-NICE = 10
-"""The gate goes before."""
+NICE = 19
+"""The gate goes before: on one core this process gets a sixtieth of the time beside it."""
 
 MEMORY = 2 << 30
 """Bytes of address space beyond what the libraries took, and beyond three times the graphs."""
