@@ -1,14 +1,14 @@
-"""What train.gate costs over Ultralytics' own training: same keys, same frames, epochs in turn.
+"""What train.gate costs over Ultralytics' own training: same keys, same frames, in turn.
 
     OMP_NUM_THREADS=1 python -m benchmarks.gate_overhead --data OUT/data --out gate_overhead.json \\
         device=cpu amp=false model=yolo12n.yaml pretrained=false imgsz=64 batch=4 nbs=4
     python -m benchmarks.gate_overhead --data OUT/data --workers 8 pretrained=false   # on a card
 
-Two processes train side by side. An epoch of one, and then an epoch of the other while the first
-waits: so other work on the machine slows both. Measured is from the first batch to the epoch's end,
-with validation and all that is written; the seconds of the CPU are those of all processes, workers
-included. The start and the first epoch of each (the slower one: files are read, kernels chosen) are
-stated apart. The training pictures are repeated until an epoch has so many batches.
+Two processes train side by side: ten batches of one, and then ten of the other while the first
+waits, so other work on the machine slows both. Measured is the whole epoch, with validation and all
+that is written; the seconds of the CPU are those of all processes, workers included (which go on
+while their training waits, so the clock says less about them). The start and the first epoch of
+each are stated apart. The training pictures are repeated until an epoch has so many batches.
 
 "bare" is `YOLO(model).train(...)`, as `yolo train` runs it. Two things are set alike in both, so
 that what differs is what train.gate adds: memory format and threads of the CPU, and the workers
@@ -17,6 +17,7 @@ that Ultralytics refuses to start on a CPU.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +37,9 @@ from train.detector.dataset import count_boxes, link_data
 from train.detector.ultralytics_config import read_config
 
 KINDS = ("bare", "ours")
+
+TURN = 10
+"""Batches; the last turn of an epoch ends with the epoch."""
 
 REPORT = "measured"
 """First word of the lines that a training writes to this benchmark."""
@@ -77,10 +81,15 @@ def in_turn(args: argparse.Namespace, folder: Path, workers: int) -> dict[str, A
             started[kind] = start(args, folder / kind, kind, workers)
             answer(started[kind], folder / kind)
             measured[kind] = {"start": time.monotonic() - begun, "epochs": []}
-        for number in range(args.epochs + 1):
-            for kind in KINDS if number % 2 else reversed(KINDS):
-                print(file=started[kind].stdin, flush=True)
-                measured[kind]["epochs"].append(answer(started[kind], folder / kind))
+        for _ in range(args.epochs + 1):
+            turns: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+            for number in range(math.ceil(args.batches / TURN)):
+                for kind in KINDS if number % 2 else reversed(KINDS):
+                    print(file=started[kind].stdin, flush=True)
+                    turns[kind].append(answer(started[kind], folder / kind))
+            for kind in KINDS:
+                taken = {name: sum(one[name] for one in turns[kind]) for name in ("clock", "cpu")}
+                measured[kind]["epochs"].append(taken)
     finally:
         for process in started.values():
             process.kill()
@@ -143,12 +152,14 @@ class Turns:
         self._workers = workers
         self._started = 0.0
         self._cpu = 0.0
+        self._batch = 0
 
     def before(self, model: Any) -> None:
         """Add those that come before the training's own."""
         model.add_callback("on_pretrain_routine_start", self.set_workers)
         model.add_callback("on_pretrain_routine_end", self.set_alike)
-        model.add_callback("on_train_epoch_start", self.wait)
+        model.add_callback("on_train_epoch_start", self.begin_epoch)
+        model.add_callback("on_train_batch_start", self.begin_batch)
 
     def after(self, model: Any) -> None:
         """Add those that come after the training's own."""
@@ -170,13 +181,23 @@ class Turns:
         self._cpu = cpu_seconds()
         say({})
 
-    def wait(self, trainer: Any) -> None:
+    def begin_epoch(self, trainer: Any) -> None:
+        self._batch = 0
+        self.wait()
+
+    def begin_batch(self, trainer: Any) -> None:
+        if self._batch and self._batch % TURN == 0:
+            self.say_measured(trainer)
+            self.wait()
+        self._batch += 1
+
+    def wait(self) -> None:
         sys.stdin.readline()
         self._started = time.monotonic()
 
     def say_measured(self, trainer: Any) -> None:
         clock, used = time.monotonic() - self._started, cpu_seconds()
-        say({"clock": clock, "cpu": used - self._cpu, "batches": len(trainer.train_loader)})
+        say({"clock": clock, "cpu": used - self._cpu})
         self._cpu = used
 
 
@@ -233,7 +254,7 @@ def summary(workers: int, measured: dict[str, Any]) -> list[str]:
         first = measured[kind]["epochs"][0]
         lines.append(
             f"  {kind}: start {measured[kind]['start']:.1f} s, first epoch {first['clock']:.1f} s; "
-            f"{len(later[kind])} epochs of {first['batches']} batches, median "
+            f"{len(later[kind])} more, median "
             f"{median(one['clock'] for one in later[kind]):.2f} s, "
             f"CPU {median(one['cpu'] for one in later[kind]):.2f} s"
         )
