@@ -48,12 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stage.up_to_date():
         rates = {name: read_trace(path) for name, path in traces.items()}
         measured = curve.read_curve(**ours) if ours else None
+        table = None if measured is None else curve.table_of(measured, label)
         with stage as folder:
             results = {"paper": study.of_paper(), "links": study.of_links(rates, args.seeds)}
-            table = None
-            if measured is not None:
+            if measured is not None and table is not None:
                 results["curve"] = study.of_curve(measured)
-                table = curve.table_of(measured, label)
                 write_json(folder / "table.json", table.as_json())
             _write(results, table, label, folder)
     print("\n" + read_text(args.out / "tables.md"), flush=True)

@@ -119,10 +119,13 @@ def table_of(curve: Curve, measured_on: str) -> Table:
     """The look-up table of a node with this codec.
 
     Raises:
-        ValueError: a row that every table must have is missing.
+        DataError: a row that every table must have is missing, or has no accuracy.
     """
     rows = [row for measured in curve.rows if (row := _row(measured, curve)) is not None]
-    return Table.of(Table(MEASURE, measured_on, tuple(rows), curve.codec.id).as_json())
+    try:
+        return Table.of(Table(MEASURE, measured_on, tuple(rows), curve.codec.id).as_json())
+    except ValueError as error:
+        raise DataError(f"what was measured makes no look-up table: {error}") from None
 
 
 def _row(measured: Mapping[str, Any], curve: Curve) -> Row | None:

@@ -77,6 +77,15 @@ def test_a_nodes_table_has_what_a_node_can_send(tmp_path: Path) -> None:
     assert table.rows[3].quality == 1
 
 
+def test_without_a_small_webp_there_is_no_table(tmp_path: Path) -> None:
+    rows = [measured.row(*known) for known in measured.ROWS if known[1] != "webp"]
+    curve = read_curve(**made(tmp_path, rows=rows))
+    with pytest.raises(
+        DataError, match='makes no look-up table: rows: expected one of kind "webp"'
+    ):
+        table_of(curve, "tiny model")
+
+
 def test_a_curve_of_another_codec_is_refused(tmp_path: Path) -> None:
     folders = made(tmp_path)
     folders["codec"] = measured.codec(tmp_path / "other", spatial=True)
