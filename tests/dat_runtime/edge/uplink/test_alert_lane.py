@@ -124,6 +124,22 @@ def test_an_alert_that_is_answered_at_once_goes_once_though_packets_get_lost():
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("round_trip", [0.02, 0.5])
+def test_on_a_long_way_a_copy_does_not_wait_for_the_answer(round_trip):
+    """880 bytes take 9 ms at 100 kB/s; the answer is due after that and a round trip."""
+
+    async def go():
+        async with running(1, resent=8) as (sender, box):
+            box.queue.bandwidth.acknowledged(0.0, 0, round_trip)
+            await until(lambda: sender.batches)
+            began = asyncio.get_running_loop().time()
+            await until(lambda: len(sender.batches) == 2)
+            took = asyncio.get_running_loop().time() - began
+            assert (round_trip if round_trip < 0.025 else 0.0) < took < 0.4
+
+    asyncio.run(go())
+
+
 def test_a_copy_waits_until_another_alert_has_gone():
     async def go():
         async with running(1, resent=8) as (sender, box):
