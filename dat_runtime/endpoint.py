@@ -7,6 +7,7 @@ of `dat_runtime.chat`.
 import asyncio
 import functools
 import json
+import logging
 import math
 import random
 import re
@@ -29,6 +30,8 @@ MAX_RESPONSE_BYTES = 1 << 20
 
 LONGEST_PAUSE = 30.0
 """Seconds to which the pause between two tries grows."""
+
+log = logging.getLogger("dat_runtime")
 
 _IDLE = 4.0
 """Seconds for which an unused connection is kept. Servers close theirs after 5, such as uvicorn and
@@ -110,6 +113,8 @@ class Endpoint:
             trust_env=not is_loopback(address.host),
         )
         self._client = client
+        self.left_out: frozenset[str] = frozenset()
+        """Fields of `chat.GREEDY` that the server refused by name; they are no longer sent."""
         self.close = weakref.finalize(self, _close, client, self._loop)
         """Closes the connections; they close by themselves when this is no longer used."""
         self.close.atexit = False
@@ -121,7 +126,7 @@ class Endpoint:
             AssessmentRefused: the endpoint will not answer this question.
             AssessmentError: there is no answer.
         """
-        asked = asyncio.run_coroutine_threadsafe(self._answered(self._encoded(body)), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._asked(body), self._loop)
         try:
             # The loop keeps the time; this second is for a process that is short of it.
             return asked.result(self._timeout + 1)
@@ -136,8 +141,22 @@ class Endpoint:
         Raises:
             AssessmentError: as `wait`.
         """
-        answered = self._answered(self._encoded(body))
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answered, self._loop))
+        asked = asyncio.run_coroutine_threadsafe(self._asked(body), self._loop)
+        return await asyncio.wrap_future(asked)
+
+    async def _asked(self, fields: Mapping[str, Any]) -> Reply:
+        """The answer, without those fields of a greedy decoding that the server refuses by name."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while True:
+            body = {name: value for name, value in fields.items() if name not in self.left_out}
+            try:
+                return await self._answered(self._encoded(body), deadline)
+            except AssessmentRefused as error:
+                refused = chat.dispensable(str(error)) & body.keys()
+                if not refused:
+                    raise
+                self.left_out |= refused
+                log.warning("the MLLM's server refuses %s: left out", ", ".join(sorted(refused)))
 
     def _encoded(self, body: Mapping[str, Any]) -> bytes:
         try:
@@ -149,10 +168,9 @@ class Endpoint:
     def _late(self) -> str:
         return f"no whole answer in {self._timeout:g} s"
 
-    async def _answered(self, content: bytes) -> Reply:
+    async def _answered(self, content: bytes, deadline: float) -> Reply:
         """The answer, after as many tries as it takes and the limits allow."""
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._timeout
         problem, asked_to_wait = Problem("stays", self._late), None
         try:
             async with asyncio.timeout_at(deadline):

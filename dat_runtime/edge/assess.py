@@ -1,16 +1,13 @@
 """Asking the MLLM about a boxed image (Eq. 3): one method, an endpoint or a recorded answer."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from dat_runtime import chat
 from dat_runtime.chat import Reply
-from dat_runtime.endpoint import MAX_RESPONSE_BYTES, AssessmentRefused, Endpoint
+from dat_runtime.endpoint import MAX_RESPONSE_BYTES, Endpoint
 from dat_runtime.files import read_text
-
-log = logging.getLogger("dat_runtime.edge")
 
 
 class Assessor(Protocol):
@@ -63,8 +60,6 @@ class EndpointAssessor(Endpoint):
         super().__init__(url, **options)
         self._model = model
         self._fields = dict(request or {})
-        self.left_out: frozenset[str] = frozenset()
-        """Fields of `chat.GREEDY` that the server refused by name; they are no longer sent."""
 
     def assess(self, png: bytes, system: str, prompt: str) -> str:
         return self.ask(png, system, prompt).text
@@ -77,17 +72,4 @@ class EndpointAssessor(Endpoint):
             AssessmentError: there is no answer.
         """
         fields = chat.request(self._model, png, system, prompt) | self._fields
-        while True:
-            body = {
-                name: value
-                for name, value in fields.items()
-                if value is not None and name not in self.left_out
-            }
-            try:
-                return self.wait(body)
-            except AssessmentRefused as error:
-                refused = chat.dispensable(str(error)) & body.keys()
-                if not refused:
-                    raise
-                self.left_out |= refused
-                log.warning("the MLLM's server refuses %s: left out", ", ".join(sorted(refused)))
+        return self.wait({name: value for name, value in fields.items() if value is not None})

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime import fields, manifest
+from dat_runtime.base_identity import difference
 from dat_runtime.errors import ModelError, OffloadError
 from dat_runtime.offload import MAX_BYTES, CodeUnit, unpack
 from dat_runtime.prompt import PROMPT_VERSION
@@ -172,7 +173,6 @@ def demand_same(stated: Mapping[str, Any], codec: Path, base: str, adapter: Path
     here = {
         "adapter": manifest.digest(adapter) if adapter else None,
         "prompt": PROMPT_VERSION,
-        "revision": manifest.digest(Path(base)) if Path(base).is_dir() else stated["revision"],
     }
     for name, value in here.items():
         if stated[name] != value:
@@ -181,6 +181,12 @@ def demand_same(stated: Mapping[str, Any], codec: Path, base: str, adapter: Path
                 "was trained for, or train a codec for this one",
                 codec,
             )
+    if Path(base).is_dir() and (why := difference(Path(base), stated["base"], stated["revision"])):
+        raise ModelError(
+            f"was trained for {stated['base']} at revision {stated['revision']}, {base} is another "
+            f"base: {why}",
+            codec,
+        )
 
 
 def add_codes(application: Any, engine: Any, answers: CodeAnswers) -> None:
