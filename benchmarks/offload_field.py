@@ -110,16 +110,16 @@ def _serving(args: argparse.Namespace, link: EmulatedLink, folder: Path) -> Iter
             stderr=out,
             env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         )
-    probe = f"import socket; socket.create_connection(('127.0.0.1', {port}), 1)"
-    knock = link.at_receiver(sys.executable, "-c", probe)
+    knock = link.at_receiver("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}")
 
     def listens() -> bool:
         if server.poll() is not None:
             raise ConfigError(f"the model's server ended: {log.read_text()[-1000:]}")
+        time.sleep(1.0)
         return subprocess.run(knock, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
     try:
-        until(listens, 300)
+        until(listens, 900)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()

@@ -11,6 +11,8 @@ may be killed bounds whatever it does (docs/decisions/030-weak-nodes.md).
 import os
 import struct
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,6 @@ from dat_runtime.codec_folder import encoder_file, read_description
 from dat_runtime.draw import Image
 from dat_runtime.edge.engines import silent_onnxruntime
 from dat_runtime.edge.offloading.pixels import patches_of
-from dat_runtime.errors import DatError
 from dat_runtime.offload import PATCH, CodeUnit, pack
 
 try:
@@ -104,11 +105,12 @@ def main(argv: list[str]) -> int:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     silent_onnxruntime()
     _limit(size)
     try:
         encoders = Encoders(folder, threads)
-    except (DatError, MemoryError, Exception) as error:
+    except Exception as error:  # onnxruntime's errors share no base class
         words = str(error).encode()[:500] or b"out of memory"
         answers.write(ANSWER.pack(False, len(words)) + words)
         answers.flush()
@@ -117,6 +119,13 @@ def main(argv: list[str]) -> int:
     answers.flush()
     serve(encoders, sys.stdin.buffer, answers)
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """End when the parent is gone: a graph that hangs would go on without anybody to kill it."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _limit(size: int) -> None:

@@ -100,6 +100,10 @@ class Offloading:
         if self._thread.ident is not None:
             self._thread.join(timeout)
         self._encoder.stop()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if self._frames.get_nowait() is not None:
+                    self._counts.add("questions_dropped", reason="stopping")
 
     def choose(self, frame: Size, max_pixels: int) -> Row | None:
         """How a frame that is news now is to be answered; `None`: no more of them can be taken."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,6 +89,39 @@ def test_one_that_hangs_is_killed_and_started_again_after_a_pause(tmp_path: Path
     finally:
         encoder.stop()
     assert not _children()
+
+
+def test_one_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
+    folder = write_codec(tmp_path / "codec", without_end())
+    (tmp_path / "seen.jpg").write_bytes(JPEG)
+    script = (
+        "import sys, os, pathlib\n"
+        "from dat_runtime.edge.counts import Counts\n"
+        "from dat_runtime.edge.offloading.encoder import Encoder\n"
+        "from dat_runtime.edge.offloading.node_codec import open_codec\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "encoder = Encoder(folder, open_codec(folder), 60, Counts())\n"
+        "encoder.start()\n"
+        "print(encoder._child.pid, flush=True)\n"
+        "encoder.unit(pathlib.Path(sys.argv[2]).read_bytes())\n"
+    )
+    line = [sys.executable, "-c", script, str(folder), str(tmp_path / "seen.jpg")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        time.sleep(0.3)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
 
 
 def test_one_that_swells_or_is_no_graph_fails_by_name(tmp_path: Path) -> None:

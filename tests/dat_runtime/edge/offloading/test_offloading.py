@@ -133,6 +133,8 @@ def test_frames_that_the_encoder_has_no_time_for_are_told_by_the_gate_alone(
     assert made.counts.of("questions_dropped", reason="the encoder is full") == 1
     assert made.offloading.choose(CAMERA, SEEN.pixels) is None
     assert not made.offloading.idle
+    made.offloading.stop()
+    assert made.counts.of("questions_dropped", reason="stopping") == 8
 
 
 def test_a_table_of_another_codec_or_of_more_channels_is_refused(tmp_path: Path) -> None:
