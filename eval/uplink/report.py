@@ -307,8 +307,9 @@ def round_trips(rows: Sequence[Row], events: int, seconds: int) -> str:
         "of round trip 0, moved (%)",
         "Avg visual delay (s)",
         "at first (s)",
-        *(["alerts apart (%)", "visuals apart (%)"] if any("apart" in row for row in rows) else []),
     ]
+    if any("apart" in row for row in rows):
+        titles += ["W-Alarm apart (%)", "visuals apart (%)"]
     return (
         f"Burst, {events} events in {seconds} s, delays from capture; simulated | real. The first "
         f"{SETTLED:g} s count in the last column alone. An alert's "

@@ -104,7 +104,7 @@ def compare(
             row["moved"] = _moved(setting, simulated[_at_no_round_trip(todo, case)], case)
         if by_kernel is not None:
             row["real"] = figures(setting, by_kernel, case.link.round_trip)
-            row["apart"] = apart(by_simulation, by_kernel)
+            row["apart"] = apart(by_simulation, by_kernel, setting.parse["json"])
         rows.append(row)
     return rows
 
@@ -175,20 +175,21 @@ def figures(
 
 
 def apart(
-    simulated: Sequence[LaneDelivery], real: Sequence[LaneDelivery]
+    simulated: Sequence[LaneDelivery], real: Sequence[LaneDelivery], parse: float = 0.0
 ) -> dict[str, tuple[float | None, ...]]:
     """By how many percent alerts and visuals took longer really than simulated.
 
     Value, low and high of the 95 % interval: a bootstrap over the bursts, as delays of one burst go
-    together. Alerts weigh by priority, as in W-Alarm; what did not come both ways is left out.
+    together. Alerts weigh by priority and take `parse` seconds more, as in W-Alarm; what did not come
+    both ways is left out.
     """
     sums: dict[float, NDArray[np.float64]] = {}
     for one, other in zip(_settled(simulated), _settled(real), strict=True):
         event = one.event
         of = sums.setdefault(event.entered_at, np.zeros(4))
         if one.json_at is not None and other.json_at is not None:
-            took = (one.json_at - event.captured_at, other.json_at - event.captured_at)
-            of[:2] += np.multiply(event.priority, took)
+            took = np.array([one.json_at, other.json_at]) - event.captured_at + parse
+            of[:2] += event.priority * took
         if one.visual_at is not None and other.visual_at is not None:
             of[2:] += (one.visual_at - event.captured_at, other.visual_at - event.captured_at)
     bursts = np.array(list(sums.values()))

@@ -63,6 +63,7 @@ def test_how_far_apart_two_runs_are_is_a_ratio_of_sums_with_an_interval_over_the
     found = apart(simulated, real)
     for of in ("alerts", "visuals"):
         assert found[of] == pytest.approx((50.0, 0.0, 100.0)), of
+    assert apart(simulated, real, parse=0.25)["alerts"] == pytest.approx((25.0, 0.0, 50.0))
     assert apart(simulated, simulated)["visuals"] == (0.0, 0.0, 0.0)
 
 
