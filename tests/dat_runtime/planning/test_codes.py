@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dat_runtime.planning.codes import bytes_before, codes_of, visuals_of
 from dat_runtime.planning.live import Bandwidth, LiveQueue
 from dat_runtime.planning.waiting_codes import LOOKED_AT
 from dat_runtime.schedule import PendingEvent, Transmission, plan
@@ -207,6 +208,13 @@ def test_dat_plus_counts_the_codes_that_go_before_a_visual():
     others = [event(f"{i}", 0.4, 0, roi=3_000, json_sent=True) for i in range(2)]
     planned = plan([great, *others], 10_000, policy="dat_plus")
     assert sent(planned) == [("great", "code"), ("0", "roi"), ("1", "roi")]
+
+
+def test_bytes_before_a_visual_are_those_of_codes_of_its_priority_or_more():
+    codes = codes_of([event("a", 0.9, code=7), event("b", 0.5, code=20), event("c", 0.1, code=300)])
+    visuals = visuals_of([event(f"{p}", p, roi=1) for p in (1.0, 0.9, 0.5, 0.3, 0.0)])
+    assert bytes_before(codes, visuals) == [0, 7, 27, 27, 327]
+    assert bytes_before([], visuals) == [0] * 5
 
 
 def queue(rate=100_000.0):
