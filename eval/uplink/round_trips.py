@@ -180,7 +180,7 @@ def apart(
     """By how many percent alerts and visuals took longer really than simulated.
 
     Value, low and high of the 95 % interval: a bootstrap over the bursts, as delays of one burst go
-    together. Alerts weigh by priority and take `parse` seconds more, as in W-Alarm; what did not come
+    together. Alerts weigh by priority and take `parse` more seconds, as in W-Alarm; what came not
     both ways is left out.
     """
     sums: dict[float, NDArray[np.float64]] = {}
