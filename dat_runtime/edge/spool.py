@@ -23,7 +23,8 @@ from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.question import Question
 from dat_runtime.edge.spool_database import PAGE, Broken, connect, is_damage
 from dat_runtime.edge.spool_files import Lock, SpoolError, require_own
-from dat_runtime.edge.spool_tables import Entry, Tables, Waiting
+from dat_runtime.edge.spool_tables import Entry, Tables
+from dat_runtime.edge.spool_waiting import Waiting
 from dat_runtime.edge.spool_writer import Writer
 from dat_runtime.event import Event
 from dat_runtime.planning.pending import Kind

@@ -1,14 +1,15 @@
 """What the spool keeps of events, and how that changes. All of it inside a transaction."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dat_runtime.edge.spool_database import Database
 from dat_runtime.edge.spool_files import SpoolError
 from dat_runtime.edge.spool_questions import Questions
 from dat_runtime.edge.spool_room import Room
+from dat_runtime.edge.spool_waiting import Waiting, together
 from dat_runtime.event import Event
-from dat_runtime.planning.pending import Kind, PendingEvent, require_valid, smaller_visual
+from dat_runtime.planning.pending import Kind, require_valid, smaller_visual
 
 MOST_REFUSED = 64
 """Refused alerts that are kept for people to look at: 1 MB at most."""
@@ -75,23 +76,6 @@ class Entry:
         """Camera to JSON, as the statements below name them."""
         about = (self.camera, self.revision, self.priority, self.captured_at)
         return (*about, self.json_digest, len(self.json), self.json)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """An event of which something is not acknowledged yet.
-
-    Attributes:
-        pending: as the scheduler takes it: `json_sent` when only the visual waits; of ROI and boxed
-            image the one that waits.
-        revision: the newest, to acknowledge what waits with.
-        question: kind and prompt of the code that `pending` states.
-    """
-
-    pending: PendingEvent
-    camera: str
-    revision: int
-    question: tuple[str, str] | None = None
 
 
 class Tables:
@@ -279,26 +263,7 @@ class Tables:
             "SELECT id, camera, revision, priority, captured_at, json_bytes, json IS NULL,"
             " kind, visual_bytes FROM events ORDER BY arrived"
         )
-        waiting = {row[0]: _waiting(*row) for row in rows}
-        for (
-            id,
-            camera,
-            revision,
-            priority,
-            captured_at,
-            kind,
-            prompt,
-            size,
-        ) in self.questions.waiting():
-            told = waiting.get(id)
-            pending = (
-                PendingEvent(id, priority, 0, None, None, captured_at, json_sent=True)
-                if told is None
-                else told.pending
-            )
-            asked = replace(pending, code_bytes=size)
-            waiting[id] = Waiting(asked, camera, revision, (kind, prompt))
-        return list(waiting.values())
+        return together(rows, self.questions.waiting())
 
     def clock(self) -> tuple[float, float]:
         """The spool's own clock and the wall clock, when they were last saved."""
@@ -309,29 +274,6 @@ class Tables:
 
     def save_clock(self, time: float, wall: float) -> None:
         self.database.execute("UPDATE clock SET time = ?, wall = ?", time, wall)
-
-
-def _waiting(
-    id: str,
-    camera: str,
-    revision: int,
-    priority: float,
-    captured_at: float,
-    json_bytes: int,
-    json_sent: int,
-    kind: Kind | None,
-    visual_bytes: int,
-) -> Waiting:
-    pending = PendingEvent(
-        id=id,
-        priority=priority,
-        json_bytes=json_bytes,
-        roi_bytes=visual_bytes if kind == "roi" else None,
-        box_bytes=visual_bytes if kind == "box" else None,
-        captured_at=captured_at,
-        json_sent=bool(json_sent),
-    )
-    return Waiting(pending, camera, revision)
 
 
 def _digest(content: bytes) -> bytes:
