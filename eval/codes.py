@@ -4,10 +4,11 @@
         --adapter OUT/lora-boxed --codec OUT/codec --out OUT/codes
 
 Every way has the same prompt, decoding and scoring as Tables 1-2. Writes accuracy.json: `rows` with
-the mean and the largest bytes of a picture, and Count EM, SevF1 and BBox mIoU with 95 % bootstrap
-intervals; `goal`, the code of --goal-bytes against every JPEG and WebP up to 8 kB; `milliseconds`
-of the parts on this machine. The answers lie in answers/. A run that was cut off goes on after its
-last whole row.
+the mean and the largest bytes of a picture, merger_error, the error of what the language model
+sees, and Count EM, SevF1 and BBox mIoU with 95 % bootstrap intervals; `picture`, whether answers
+depend on the picture at all; `goal`, the code of --goal-bytes against every JPEG and WebP up to
+8 kB; `milliseconds` of the parts on this machine. The answers lie in answers/. A run that was cut
+off goes on after its last whole row.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from eval.answers.asks import Ask, longest_answer, read_asks
 from eval.answers.codes import demand_same
 from eval.answers.model import Loaded, demand_base, demand_there, encode, load
 from eval.offloading import ways
-from eval.offloading.accuracy import goal, kept_answers, measures_of, row
+from eval.offloading.accuracy import goal, kept_answers, measures_of, picture_matters, row
+from eval.offloading.fidelity import merger_error
 from eval.offloading.timing import milliseconds
 from eval.offloading.unlearned import principal, signs, spread_of
 from eval.offloading.ways import Way
@@ -41,6 +43,9 @@ BATCH = 8
 
 MODEL_JPEG, MODEL_WEBP = (5, 25, 75), (1, 25, 75)
 FRAME_JPEG, FRAME_WEBP = (1,), (1, 10)
+WHOLE = "features, bf16"
+"""The row in which nothing but half of a float's digits is lost."""
+
 AXES = (32,)
 """Of a tiny tower's 96 features: 2,048 bytes of 64 patches."""
 
@@ -106,16 +111,23 @@ def _report(args: argparse.Namespace, asks: Sequence[Ask], folder: Path) -> dict
     truth = [frames[ask.id] for ask in asks]
     limit = max(LEAST_NEW_TOKENS, longest_answer(asks))
     (folder / "answers").mkdir(exist_ok=True)
+    listed = _ways(args, loaded, description, codec)
+    errors = {}
+    for way in listed:
+        errors[way.name], size = merger_error(loaded, way, asks, args.batch_size)
+        shown = f"{way.name}: {size:,.0f} bytes, error of what is seen {errors[way.name]:.4f}"
+        print(f"[{args.out.name}] {shown}", flush=True)
     rows, measures = [], {}
-    for number, way in enumerate(_ways(args, loaded, description, codec)):
+    for number, way in enumerate(listed):
         path = folder / "answers" / f"{number:02}-{way.kind}.jsonl"
         records = kept_answers(path, loaded, way, asks, limit, args.batch_size, args.out.name)
         measures[way.name] = measures_of(records, truth)
-        rows.append(row(way, records, measures[way.name]))
+        rows.append({**row(way, records, measures[way.name]), "merger_error": errors[way.name]})
         print(f"[{args.out.name}] {_line(rows[-1])}", flush=True)
     return {
         "codec": description.id,
         "rows": rows,
+        "picture": picture_matters(measures[WHOLE], measures[listed[0].name]),
         "goal": goal(rows, measures, args.goal_bytes),
         "milliseconds": milliseconds(loaded, description, codec, args.codec, asks[0]),
     }
@@ -168,12 +180,19 @@ def _line(row: dict[str, Any]) -> str:
 
 def _summary(report: dict[str, Any]) -> list[str]:
     found = report["goal"]
+    lines = []
+    if not report["picture"]["matters"]:
+        lines.append(
+            "a grey picture is answered as well as the whole one: this model's answers come from "
+            "the boxes in the prompt, and tell no way from another; merger_error does"
+        )
     if found is None:
-        return ["no code as small as --goal-bytes"]
+        return [*lines, "no code as small as --goal-bytes"]
     return [
+        *lines,
         f"{found['code']} ({found['bytes']:,.0f} bytes) beside {len(found['against'])} pictures up "
         f"to 8 kB: better beyond chance than {len(found['beaten'])}, higher than "
-        f"{len(found['higher'])}, worse beyond chance than {len(found['lost'])}"
+        f"{len(found['higher'])}, worse beyond chance than {len(found['lost'])}",
     ]
 
 

@@ -90,6 +90,17 @@ def measures_of(records: Sequence[Mapping[str, Any]], frames: Sequence[Frame]) -
     return measure(frames, [texts.get(frame.image_id) for frame in frames])
 
 
+def picture_matters(whole: Measures, nothing: Measures) -> dict[str, Any]:
+    """Whether answers depend on the picture at all: those about it less those about a grey one.
+
+    Where they do not, they tell no way from another, however few its bytes.
+    """
+    found = difference(whole, nothing)
+    compared = {metric: found[metric]._asdict() for metric in METRICS}
+    matters = any((compared[metric]["low"] or 0.0) > 0 for metric in METRICS)
+    return {**compared, "matters": matters}
+
+
 def goal(
     rows: Sequence[Mapping[str, Any]], measures: Mapping[str, Measures], most_bytes: int
 ) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import pytest
 from dat_runtime import answer
 from dat_runtime.truth import Frame
 from dat_runtime.types import Accident, Box, Size
-from eval.offloading.accuracy import goal, measures_of, row
+from eval.offloading.accuracy import goal, measures_of, picture_matters, row
 from eval.offloading.ways import Way
 
 SIZE = Size(112, 112)
@@ -71,3 +71,9 @@ def test_the_largest_code_within_the_bytes_meets_every_picture_up_to_eight_kilob
 
 def test_without_a_code_that_small_there_is_nothing_to_compare() -> None:
     assert compared([("large", "code", 0, 5000)], 2048) is None
+
+
+def test_answers_that_a_grey_picture_gives_too_do_not_depend_on_it() -> None:
+    whole, other = (measures_of(answers(wrong, 1), TRUTH) for wrong in (2, 30))
+    assert picture_matters(whole, other)["matters"]
+    assert not picture_matters(whole, whole)["matters"]
