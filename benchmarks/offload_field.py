@@ -136,7 +136,10 @@ def _run(
     listen = ("--listen", f"{RECEIVER}:{PORT}", "--store", f"sqlite:///{store}")
     cli = (sys.executable, "-m", "dat_runtime.cli", "receive", *listen, "--tokens", str(tokens))
     receiver = subprocess.Popen(
-        link.at_receiver(*cli, "--finish", finish), stdout=subprocess.PIPE, text=True
+        link.at_receiver(*cli, "--finish", finish),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert receiver.stdout is not None

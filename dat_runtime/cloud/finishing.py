@@ -10,12 +10,13 @@ import json
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import prometheus_client
 from fastapi import APIRouter
-from prometheus_client import Counter
 from sqlalchemy import Connection, Row
 
 from dat_runtime import alert, chat, files
@@ -39,6 +40,9 @@ log = logging.getLogger("dat_runtime.cloud")
 
 AT_ONCE = 4
 """Questions under way: a server that takes fewer at a time lets them wait."""
+
+LOOKED_AT = 64
+"""Questions among which the next ones are chosen."""
 
 SECONDS = 60.0
 """For one question, all tries and pauses included."""
@@ -98,9 +102,10 @@ class Finishing:
         self._model = receiver.settings.finish_model
         self._lease = Lease(receiver.store, "finishing")
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._tries: Counter[str] = Counter()
         self._failures = 0
         self._not_before = 0.0
-        self._ended = Counter(
+        self._ended = prometheus_client.Counter(
             "dat_receiver_finished_total",
             "Questions of weak nodes by what became of them.",
             ["kind", "outcome"],
@@ -122,7 +127,9 @@ class Finishing:
                 del self._running[key]
                 task.result()  # only a defect, or a store that keeps nothing
         if time.monotonic() >= self._not_before and len(self._running) < AT_ONCE:
-            for row in await self._store.read(partial(uploads.questions, count=AT_ONCE)):
+            waiting = await self._store.read(partial(uploads.questions, count=LOOKED_AT))
+            # Those that failed go behind: a question on which the server hangs stops no other.
+            for row in sorted(waiting, key=lambda row: self._tries[row.key]):
                 if row.key not in self._running and len(self._running) < AT_ONCE:
                     self._running[row.key] = asyncio.create_task(self._finish(row))
         return LOOK_EVERY
@@ -139,6 +146,7 @@ class Finishing:
             await self._keep(row, _unanswered(said, why), "refused")
             return
         except AssessmentError as error:
+            self._tries[row.key] += 1
             self._failed(error)
             return
         self._failures = 0
@@ -174,6 +182,7 @@ class Finishing:
             return alerts.record(connection, [one], self._told)[0]
 
         status = await self._store.write(work)
+        del self._tries[row.key]
         await asyncio.to_thread(self._files.remove, row.key)
         # A node that leaves no number free has used it: its own revision stands.
         self._ended.labels(row.kind, outcome if status == alerts.CREATED else "overtaken").inc()

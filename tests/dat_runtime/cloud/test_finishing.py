@@ -281,3 +281,28 @@ def test_a_nodes_later_revision_stays_on_top_and_one_in_the_answers_place_stands
             other = receiver.client.get("/v1/events/n1-000002").json()
             assert other["data"]["priority"] == 0.6
             assert "questions" not in other
+
+
+def test_a_question_on_which_the_server_hangs_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "AT_ONCE", 1)
+    monkeypatch.setattr(finishing, "SECONDS", 0.3)
+    good = answers(SEVERE)
+
+    def answer(hook: Hook, request: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
+        if asked["prompt"] == task_prompt(FRAME, [SURE]):
+            time.sleep(1.0)
+        good(hook, request, asked)
+
+    with (
+        listening(answer) as server,
+        finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
+    ):
+        receiver.post(gate_alert(priority=0.99) | {"id": "n1-000002"})
+        ask(receiver, event="n1-000002", prompt=task_prompt(FRAME, [SURE]))
+        until(lambda: len(server.got) > 0)
+        receiver.post(gate_alert())
+        ask(receiver)
+        assert revised(receiver)["data"]["source"] == "mllm"
+        assert receiver.client.get("/v1/events/n1-000002").json()["data"]["revision"] == 0
