@@ -77,7 +77,7 @@ def read_curve(codes: Path, codec: Path, instructions: Path) -> Curve:
         fields.checked(report, _REPORT, "", further_keys=True)
         fields.checked(report["milliseconds"], _MILLISECONDS, "milliseconds", further_keys=True)
         for i, row in enumerate(report["rows"]):
-            fields.checked(row, _ROW, f"rows[{i}]")
+            fields.checked(row, _ROW, f"rows[{i}]", further_keys=True)
             for metric in METRICS:
                 fields.checked(row[metric], _INTERVAL, f"rows[{i}].{metric}")
     except ValueError as error:

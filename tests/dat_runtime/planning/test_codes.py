@@ -289,6 +289,9 @@ def test_a_code_comes_again_from_where_it_stopped_and_a_newer_one_replaces_it():
     waiting.add(event(code=3_000, json_sent=True))
     stale = waiting.next_visual(0.0)
     assert (stale.offset, stale.size) == (0, 3_000)
+    waiting.add(event(code=3_000, json_sent=True), code_offset=1_000)
+    waiting.sent(stale)  # passed over: these bytes are not what is missing
+    assert waiting.next_visual(0.0).offset == 1_000
     waiting.add(event(code=3_000, json_sent=True), code_offset=3_000)  # it arrived whole
     assert waiting.next_visual(0.0) is None
     waiting.sent(stale)  # passed over
@@ -316,3 +319,11 @@ def test_of_many_codes_one_of_enough_priority_is_found():
     assert waiting.next_visual(0.0).event_id == "great"
     waiting.remove("visual")
     assert waiting.next_visual(0.0).event_id == "dense 0"
+
+
+def test_of_codes_of_the_visuals_own_priority_the_densest_goes_first():
+    waiting = queue()
+    waiting.add(event("large", 0.5, code=9_000, json_sent=True))
+    waiting.add(event("small", 0.5, code=1_000, json_sent=True))
+    waiting.add(event("visual", 0.5, roi=4_000, json_sent=True))
+    assert waiting.next_visual(0.0).event_id == "small"
