@@ -12,17 +12,19 @@ that has ended is prolonged by a larger max_steps or num_train_epochs, where its
 not depend on the end (lr_scheduler_type constant or constant_with_warmup).
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.command import add_restart, command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
-from train.mllm import lengths, preflight, resources, same_run, tuning
+from train.mllm import best, lengths, preflight, resources, same_run, tuning
 from train.mllm.adapter_training import make_adapter, prolong
 from train.mllm.refused_keys import demand_keys
-from train.mllm.run_settings import read_settings
+from train.mllm.run_settings import RunSettings, read_settings
 from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
@@ -40,6 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ignore-memory", action="store_true", help="train though the estimate exceeds the card"
     )
+    parser.add_argument(
+        "--best-of",
+        type=int,
+        default=0,
+        metavar="FRAMES",
+        help="keep the checkpoint with the best SevF1 on so many validation frames (0: the last)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --best-of: end after N checkpoints that are no better (0: never)",
+    )
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
@@ -56,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     demand_known(config, llamafactory_keys(), "LLaMA-Factory")
     settings = read_settings(config)
+    choice = _choice(args, config, settings)
     base = preflight.base_folder(settings)
     preflight.demand_same_base(settings)
 
@@ -64,13 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs["base"] = base
     if isinstance(config.get("deepspeed"), str):
         inputs["deepspeed"] = Path(config["deepspeed"])
-    length = same_run.length(config)
+    length = {} if choice else same_run.length(config)
     stage = Stage(
         args.out,
         kind="lora",
         inputs=inputs,
         config={
             **tuning.recipe(config, length),
+            **choice,
             "instructions": manifest.read(args.instructions, "instructions").config,
             "dataset": args.dataset,
             "base": args.base if base is None else base.name,
@@ -88,8 +106,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stage as folder:
             if stage.prolongs:
                 prolong(args.out, folder)
-            make_adapter(folder, config, settings, args.out.name, args.ignore_memory)
+            make_adapter(
+                folder,
+                config,
+                settings,
+                args.out.name,
+                args.ignore_memory,
+                args.best_of,
+                args.patience,
+            )
     return 0
+
+
+def _choice(
+    args: argparse.Namespace, config: Mapping[str, Any], settings: RunSettings
+) -> dict[str, Any]:
+    """What decides which checkpoint is kept, for the recipe; nothing where it is the last.
+
+    Raises:
+        ConfigError: there is nothing to choose from, or it cannot be chosen on several cards.
+        DataError: the instructions have no validation part.
+    """
+    if args.best_of < 0 or args.patience < 0 or (args.patience and not args.best_of):
+        raise ConfigError("--best-of and --patience are at least 0, and --patience needs --best-of")
+    if not args.best_of:
+        return {}
+    if settings.save_strategy != "steps":
+        raise ConfigError("--best-of chooses among checkpoints: set save_strategy=steps")
+    card = resources.find_card(settings)
+    if settings.zero_stage or (card is not None and card.count > 1):
+        raise ConfigError("--best-of trains on one card, without DeepSpeed: CUDA_VISIBLE_DEVICES=0")
+    best.validation_samples(args.instructions, args.dataset, args.best_of)
+    chosen = {"frames": args.best_of, "patience": args.patience, "save_steps": settings.save_steps}
+    return {"best_of": chosen}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from dat_runtime import manifest
 from dat_runtime.adapter import WEIGHTS, read_adapter
 from dat_runtime.errors import ModelError
+from dat_runtime.stage import Stage
 from train import check, lora
 from train.mllm.adapter_training import demand_change
 from train.mllm.refused_keys import NOT_SHIPPED
@@ -141,3 +143,41 @@ def test_a_run_that_was_killed_and_prolonged_with_other_idle_keys_is_that_of_one
     steps = [json.loads(line) for line in (parts / "trainer_log.jsonl").read_text().splitlines()]
     assert [line["current_steps"] for line in steps if "loss" in line][-2:] == [4, 5]
     assert manifest.verify(parts, "lora").config["length"] == {"max_steps": 5}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_best_checkpoint_is_kept_and_the_training_ends_when_it_gets_no_better(
+    tiny_base, instructions, once, tmp_path
+):
+    """Its answers are worth nothing yet, so the first of equals is kept: that of five steps."""
+    with Stage(tmp_path / "both", kind="instructions", inputs={}, config={}) as folder:
+        shutil.copytree(instructions, folder, dirs_exist_ok=True)
+        samples = json.loads((folder / "boxed_train.json").read_text())[:5]
+        sized = [sample | {"frame": [112, 112], "original": [640, 640]} for sample in samples]
+        (folder / "boxed_val.json").write_text(json.dumps(sized))
+    keys = (*RUN, "max_steps=40", "save_steps=5")
+    run = arguments(tiny_base, tmp_path / "both", tmp_path / "lora", *keys)
+    assert lora.main(["--best-of", "3", "--patience", "1", *run]) == 0
+    report = json.loads((tmp_path / "lora" / "run.json").read_text())
+    assert report["validation"] == {"sev_f1": {"5": 0.0, "10": 0.0}, "best_step": 5}
+    assert report["steps"] == 10
+    assert (tmp_path / "lora" / WEIGHTS).read_bytes() == (once / WEIGHTS).read_bytes()
+    assert lora.main(["--best-of", "4", *run]) == 1  # another choice is another recipe
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--patience", "2"], "--patience needs --best-of"),
+        (["--best-of", "3"], r"boxed_val\.json"),
+        (["--best-of", "3", "save_strategy=epoch"], "set save_strategy=steps"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_at_once(instructions, tmp_path, capsys, options, words):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    given = arguments(base, instructions, tmp_path / "out")
+    assert lora.main([*given, *options]) == 1
+    assert re.search(words, capsys.readouterr().err)

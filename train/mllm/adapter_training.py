@@ -8,7 +8,7 @@ from typing import Any
 from dat_runtime.adapter import CONFIG, WEIGHTS, Adapter, read_adapter
 from dat_runtime.errors import ModelError
 from dat_runtime.files import read_json, write_atomically, write_json, write_yaml
-from train.mllm import model_card, preflight, same_run, tuning, upstream
+from train.mllm import best, model_card, preflight, same_run, tuning, upstream
 from train.mllm.run_settings import RunSettings
 
 CHECKPOINT = "checkpoint"
@@ -21,6 +21,8 @@ def make_adapter(
     settings: RunSettings,
     name: str,
     ignore_memory: bool = False,
+    best_of: int = 0,
+    patience: int = 0,
 ) -> None:
     """Fill the output folder of `train.lora`.
 
@@ -28,6 +30,8 @@ def make_adapter(
         config: LLaMA-Factory's keys, the paths of the command line among them.
         settings: read from `config`.
         name: the progress lines begin with it.
+        best_of: validation frames by which the best checkpoint is chosen; 0 for the last one.
+        patience: of `best.choose`.
 
     Raises:
         TrainingError: LLaMA-Factory failed.
@@ -36,16 +40,24 @@ def make_adapter(
     """
     work = folder / "work"
     options = [upstream.IGNORE_MEMORY] if ignore_memory else []
+    chosen = folder / best.FOLDER
+    if best_of:
+        chosen.mkdir(exist_ok=True)
+        options += [upstream.BEST, str(chosen.absolute()), str(best_of), str(patience)]
     report = tuning.run(config, work, folder, name, preflight=options)
     for file in (WEIGHTS, CONFIG):
-        (work / file).replace(folder / file)
+        ((chosen if best_of else work) / file).replace(folder / file)
+    if best_of:
+        history = best.read_history(chosen)
+        report["validation"] = {"sev_f1": history, "best_step": best.choose(history, 0)[0]}
+        shutil.rmtree(chosen)
     state_base(folder / CONFIG, settings)
     adapter = read_adapter(folder)
     demand_change(folder, adapter)
     write_atomically(folder / "README.md", model_card.lora_card(settings, adapter, report))
     write_yaml(folder / "config.yaml", dict(config))
     write_json(folder / "run.json", report)
-    if same_run.length(config):
+    if same_run.length(config) and not best_of:
         tuning.last_checkpoint(work).replace(folder / CHECKPOINT)
     shutil.rmtree(work)
 

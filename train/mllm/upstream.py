@@ -1,7 +1,7 @@
 """`llamafactory-cli train` with a frozen vision tower kept out of the backward pass.
 
     python -m train.mllm.upstream train CONFIG.yaml [--preflight WORK PLOTS] [--ignore-memory]
-        [--rehearse FILE]
+        [--rehearse FILE | --best FOLDER FRAMES PATIENCE]
 
 Under gradient checkpointing PEFT asks for gradients at the inputs; Transformers 5 then asks for
 them at the vision tower's too, and LLaMA-Factory 0.9.5 checkpoints no frozen layer. So all
@@ -29,6 +29,9 @@ PREFLIGHT = "--preflight"
 IGNORE_MEMORY = "--ignore-memory"
 REHEARSE = "--rehearse"
 """With the file for `train.mllm.recorder`."""
+
+BEST = "--best"
+"""With the folder for `train.mllm.best`, how many frames, and the patience."""
 
 REPORT = "preflight.json"
 PROGRESS = "preflight.txt"
@@ -85,8 +88,21 @@ def rehearse(measured: Path, started: float) -> None:
     from train.mllm import recorder
 
     recorder.weights_on_card()
-    sys.argv[:] = [sys.argv[0], *sys.argv[2:]]  # as LLaMA-Factory's launcher leaves them
+    del sys.argv[1]  # as LLaMA-Factory's launcher leaves them
     run_exp(callbacks=[recorder.record(measured, started)])
+
+
+def train_for_best(config: Path, folder: str, frames: str, patience: str) -> None:
+    """Train in this process, on one card, with a callback that keeps the best checkpoint."""
+    from llamafactory.train.tuner import run_exp
+
+    from train.mllm import best
+    from train.mllm.run_settings import read_settings
+    from train.recipe.config_file import read_config
+
+    settings = read_settings(read_config(config))
+    del sys.argv[1]
+    run_exp(callbacks=[best.callback(Path(folder), settings, int(frames), int(patience))])
 
 
 def end_with_parent() -> None:
@@ -105,7 +121,7 @@ def main() -> int:
     own `subprocess`, so both are replaced there.
     """
     started = time.monotonic()
-    if REHEARSE in sys.argv:
+    if REHEARSE in sys.argv or BEST in sys.argv:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from llamafactory import launcher
     from llamafactory.train.tuner import run_exp
@@ -120,6 +136,9 @@ def main() -> int:
             return REFUSED
         if REHEARSE in rest:
             rehearse(Path(rest[rest.index(REHEARSE) + 1]), started)
+            return 0
+        if BEST in rest:
+            train_for_best(Path(sys.argv[2]), *rest[rest.index(BEST) + 1 :][:3])
             return 0
     if sys.argv[1] == "train":
         # torchrun runs this file by its path, and Python would look for every module in its folder
