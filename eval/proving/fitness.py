@@ -48,7 +48,8 @@ def fitness(
         against[name] = {metric: changes[metric]._asdict() for metric in METRICS}
         verdicts = [verdict(metric, changes[metric]) for metric in METRICS]
         if "better" not in verdicts or "worse" in verdicts:
-            reasons.append(f"{trivial.NAMES[name].lower()} does as well ({_words(against[name])})")
+            words = _words(against[name])
+            reasons.append(f"not better than {trivial.NAMES[name].lower()} ({words})")
     gate = None
     if "gate" not in without:
         reasons.append("nothing is known of the gate: the boxes in the images are the labels'")
@@ -122,5 +123,5 @@ def _words(changes: dict[str, Any]) -> str:
     parts = []
     for metric, change in changes.items():
         value, low, high = (figure(metric, change[end]) for end in ("value", "low", "high"))
-        parts.append(f"{name_of(metric)} {value} apart, {low} to {high}")
+        parts.append(f"{name_of(metric)} by {value}, {low} to {high}")
     return "; ".join(parts)

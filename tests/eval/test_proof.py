@@ -91,10 +91,12 @@ def test_an_adapter_that_never_alerts_is_proved_as_a_rehearsal_only(root, capsys
     shutil.rmtree(root / "out", ignore_errors=True)
     assert prove_again(*given) == 1
     told = capsys.readouterr()
-    assert "lora is not fit for use, by its answers about 6 validation frames: never" in told.err
+    assert (
+        "lora is not fit for use, by its answers about 6 validation frames: not better" in told.err
+    )
     assert "the base model answers" not in told.out  # no model was loaded for that
     assert prove_again(*given, "--accept-untrained") == 0
-    assert "NOT FIT FOR USE: never an alert does as well" in capsys.readouterr().out
+    assert "NOT FIT FOR USE: not better than never an alert (SevF1" in capsys.readouterr().out
     report = json.loads((root / "out" / "proof.json").read_text())
     _, gate, form = report["fitness"]["reasons"]
     assert gate.startswith("nothing is known of the gate")
