@@ -210,6 +210,30 @@ def test_dat_plus_counts_the_codes_that_go_before_a_visual():
     assert sent(planned) == [("great", "code"), ("0", "roi"), ("1", "roi")]
 
 
+def test_dat_plus_selects_for_the_room_that_codes_leave():
+    """Of 10,000 bytes 2,000 are the code's: 8,000 hold `good`, and not `small` beside it."""
+    great = event("great", 1.0, 0, roi=9_000, code=2_000, json_sent=True)
+    good = event("good", 0.9, 0, roi=7_900, json_sent=True)
+    small = event("small", 0.07, 0, roi=600, json_sent=True)
+    units = [great, good, small]
+    assert sent(plan(units, 10_000)) == [("great", "code"), ("small", "roi")]
+    assert sent(plan(units, 10_000, policy="dat_plus")) == [("great", "code"), ("good", "roi")]
+
+
+def test_dat_plus_is_algorithm_1_where_a_code_that_is_called_forward_costs_more():
+    """`low` would go first, for its due bytes, and its code would keep `high` out."""
+    high = event("high", 0.3, 0, roi=2, json_sent=True)
+    low = event("low", 0.1, 0, roi=6, code=3, json_sent=True)
+    assert sent(plan([high, low], 10, policy="dat_plus")) == [("high", "roi"), ("low", "code")]
+
+
+def test_dat_live_sends_codes_before_late_visuals_that_matter_more():
+    late = event("late", 0.9, 0, roi=1_000, at=-9.0, json_sent=True)
+    code = event("code", 0.1, 0, code=1_000, json_sent=True)
+    planned = plan([late, code], 10_000, now=0.0, policy="dat_live")
+    assert sent(planned) == [("code", "code"), ("late", "roi")]
+
+
 def test_bytes_before_a_visual_are_those_of_codes_of_its_priority_or_more():
     codes = codes_of([event("a", 0.9, code=7), event("b", 0.5, code=20), event("c", 0.1, code=300)])
     visuals = visuals_of([event(f"{p}", p, roi=1) for p in (1.0, 0.9, 0.5, 0.3, 0.0)])
