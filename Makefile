@@ -151,7 +151,7 @@ download: setup  ## fetch the public sets into SOURCE with your own Kaggle accou
 	@$(PY) -m data.prep.download public --out $(SOURCE)
 
 data: setup  ## import, check and split the data sets and the bandwidth trace
-	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data $(AGAIN) $(DATA_SET)
+	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data $(DATA_SET)
 
 train-gate: data  ## train the gate, export it to ONNX and check the export
 	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(AGAIN) $(GATE_SET)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.command import add_restart, command
+from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_json
 from dat_runtime.stage import Stage
@@ -89,7 +89,6 @@ def parser() -> argparse.ArgumentParser:
         help="of a series whose header states no unit; goes before what its form has")  # fmt: skip
     add("--without", nargs="+", default=(), choices=OPTIONAL, help="parts that your source lacks")
     add("--engine", default="threads", choices=ENGINES, help="ray: on a Ray cluster")
-    add_restart(parser)
     return parser
 
 
@@ -112,13 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     roots = folders_of(args.source, args.out)
     sources = find_sources(*roots, without=args.without)
     _keep_apart(args.out, sources)
+    # Made again without a question: what took time, the pictures, is taken from the last set.
     stage = Stage(
-        args.out,
-        kind="data",
-        inputs=sources.parts,
-        config=options.config,
-        code=[__file__],
-        restart=args.restart,
+        args.out, kind="data", inputs=sources.parts, config=options.config, code=[__file__]
     )
     if not stage.up_to_date():
         memory = prepare.recall(args.out)

@@ -34,7 +34,7 @@ def test_a_further_run_decodes_only_what_changed_and_gives_the_same_set(
     source.negative("new.jpg", jpeg(picture(81)))
     (source.accidents / "train/labels/train0.txt").write_text(BOX.replace("0", "1", 1))
     seen = counted(monkeypatch)
-    build(source, tmp_path / "data", "--restart")
+    build(source, tmp_path / "data")
     assert len(seen) == 2
     build(source, tmp_path / "fresh")
     assert hashes(tmp_path / "data") == hashes(tmp_path / "fresh")
@@ -46,7 +46,7 @@ def test_an_earlier_image_that_changed_since_is_made_again(source, tmp_path, mon
     sound = image.read_bytes()
     image.write_bytes(b"spoilt")
     seen = counted(monkeypatch)
-    build(source, tmp_path / "data", "--restart")
+    build(source, tmp_path / "data")
     assert len(seen) == 1
     assert image.read_bytes() == sound
 
