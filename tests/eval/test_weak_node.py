@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,16 +72,15 @@ def learn_by_heart(folder: Path) -> None:
     from train.offloading.samples import Sample, questions_with_answers
 
     torch.set_num_threads(1)
-    prompts = [task_prompt(SEEN, found) for found in ([GATE], [], None)]
+    prompts = [task_prompt(SEEN, found) for found in ([GATE], [GATE], [GATE], [], None)]
     tiny_model.build(folder, [SYSTEM, *prompts, LEARNT] * 5, 384, SEEN.pixels, 0)
     model, processor = load(str(folder), None, None)
     processor.tokenizer.padding_side = "right"
     samples = []
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate(prompts):  # noise that is finer and finer, so that no picture counts
         path = folder / f"{i}.png"
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (112, 112, 3), np.uint8)).save(
-            path
-        )
+        noise = np.random.default_rng(i).integers(0, 256, (7 * 2**i, 7 * 2**i, 3), np.uint8)
+        Image.fromarray(noise).resize((SEEN.width, SEEN.height)).save(path)
         samples.append(Sample(path, SYSTEM, prompt, LEARNT))
     inputs = questions_with_answers(processor, samples)
     optimizer = torch.optim.AdamW(model.train().parameters(), 2e-3)
@@ -271,7 +269,7 @@ def test_a_picture_goes_in_a_codes_place_where_the_encoder_fails(
         with processes.running("edge", "run", path) as node, operator(receiving.url) as client:
             (event,) = until(lambda: client.get("/v1/events").json()["events"], 60)
             told = until(lambda: _finished(client, event), 60)
-            assert told["data"]["source"] == "mllm"
+            assert (told["data"]["source"], told["data"]["degraded"]) == ("mllm", None)
             assert "codec" not in told["data"]["versions"]
             node.wait(30)
             assert "a picture in a code's place" in node.said
@@ -300,12 +298,3 @@ def _moved(text: str) -> Any:
     assert found is not None
     accidents = tuple(Accident(a.box.to(CAMERA), a.severity) for a in found.accidents)
     return replace(found, accidents=accidents)
-
-
-def test_nothing_is_left_running() -> None:
-    """The processes of this module end with their fixtures; a node's encoder with its node."""
-    time.sleep(0.1)
-    found = subprocess.run(
-        ["pgrep", "-f", "dat_runtime.edge.offloading.child"], capture_output=True, check=False
-    )
-    assert not found.stdout.strip()
