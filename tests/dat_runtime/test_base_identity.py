@@ -93,3 +93,27 @@ def test_a_snapshot_of_a_cache_elsewhere_is_its_commit(base: Path, monkeypatch) 
     snapshot = fill_cache(base)
     monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
     assert difference(snapshot, NAME, COMMIT) is None
+
+
+@pytest.mark.parametrize("home", ["HF_HOME", "HOME"])
+def test_the_cache_is_where_the_hub_keeps_it(base: Path, home: str, monkeypatch) -> None:
+    fill_cache(base)
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv(home, str(base.parent))
+    if home == "HOME":
+        (base.parent / ".cache").mkdir()
+        (base.parent / ".cache/huggingface").symlink_to(base.parent)
+    assert difference(base, NAME, COMMIT) is None
+
+
+def test_a_note_that_is_no_text_notes_nothing(base: Path) -> None:
+    note_download(base)
+    (base / DOWNLOADS / "torn.metadata").write_bytes(b"\xff\xfe")
+    assert difference(base, NAME, COMMIT) is None
+    for note in (base / DOWNLOADS).iterdir():
+        note.write_bytes(b"\xff")
+    assert difference(base, NAME, COMMIT) == (
+        f"nothing here tells what its files are at that commit: `hf download {NAME} --revision "
+        f"{COMMIT} --local-dir {base}` compares them, and fetches only what differs"
+    )
