@@ -1,4 +1,3 @@
-import contextlib
 import zlib
 
 import numpy as np
@@ -71,6 +70,7 @@ def test_a_unit_comes_back_and_any_prefix_of_it(
     assert len(sent) == size_of(grid, channels, spatial)
     came = unpack(sent, CODEC)
     assert (came.codec, came.grid, came.spatial) == (CODEC, grid, spatial)
+    assert came.bits.dtype == np.bool_
     np.testing.assert_array_equal(came.bits, unit.bits)
     fewer = data.draw(st.integers(1, channels))
     assert truncated(sent, fewer) == pack(CodeUnit(CODEC, grid, spatial, unit.bits[:fewer]))
@@ -88,8 +88,11 @@ def test_a_changed_bit_is_noticed(at: int) -> None:
 def test_any_bytes_are_a_unit_or_a_named_error(data: bytes, begun: bool) -> None:
     if begun and len(data) > 20:
         data = with_checksum(GOLDEN[:6] + data[6:])
-    with contextlib.suppress(OffloadError):
-        assert pack(unpack(data)) == data
+    try:
+        unit = unpack(data)
+    except OffloadError:
+        return
+    assert pack(unit) == data
 
 
 @pytest.mark.parametrize(
@@ -98,14 +101,16 @@ def test_any_bytes_are_a_unit_or_a_named_error(data: bytes, begun: bool) -> None
         (b"", "of 0 bytes: its header alone is 24"),
         (GOLDEN[:-1], "of 24 bytes: 1 channels of 2 x 2 patches are 25"),
         (GOLDEN + b"\0", "of 26 bytes"),
-        (b"JPEG" + GOLDEN[4:], "does not begin with DATC"),
+        (b"JPEG" + GOLDEN[4:], "^no code unit: it does not begin with DATC$"),
         (with_checksum(GOLDEN[:4] + b"\2" + GOLDEN[5:]), "version 2: this library reads 1"),
         (with_checksum(GOLDEN[:5] + b"\2" + GOLDEN[6:]), "unknown flags 0x02"),
         (with_checksum(GOLDEN[:6] + b"\0\0" + GOLDEN[8:]), "0 channels"),
         (with_checksum(GOLDEN[:8] + b"\0\3" + GOLDEN[10:]), "3 x 2 patches: expected even"),
         (with_checksum(GOLDEN[:8] + b"\0\0" + GOLDEN[10:]), "0 x 2 patches"),
         (with_checksum(GOLDEN[:6] + b"\xff\xff\4\0\4\0" + GOLDEN[12:]), "bytes: the most is"),
-        (with_checksum(GOLDEN[:-1] + b"\xb8"), "ones after its last bit"),
+        (with_checksum(GOLDEN[:-1] + b"\xb8"), "^a code unit with ones after its last bit$"),
+        (GOLDEN[:-1] + b"\xa0", "^a code unit whose checksum does not hold: it was changed on its"),
+        (bytes(MAX_BYTES), "no code unit: it does not begin with DATC"),
         (bytes(MAX_BYTES + 1), "the most is 1,048,576"),
     ],
 )
@@ -115,14 +120,29 @@ def test_a_broken_unit_is_refused_by_name(data: bytes, message: str) -> None:
 
 
 def test_another_codecs_unit_is_refused() -> None:
-    with pytest.raises(OffloadError, match=f"codec {CODEC}, the decoder here is ffff"):
+    with pytest.raises(OffloadError) as refused:
         unpack(GOLDEN, "ffff" * 4)
+    assert str(refused.value) == (
+        f"a code unit of codec {CODEC}, the decoder here is ffffffffffffffff: give node and "
+        "receiver the same codec folder"
+    )
 
 
 def test_sides_up_to_the_limit_are_units() -> None:
     assert positions_of((MAX_SIDE, 2), False) == 2 * MAX_SIDE
     with pytest.raises(OffloadError, match=f"from 2 to {MAX_SIDE}"):
         positions_of((MAX_SIDE + 2, 2), False)
+
+
+def test_units_up_to_the_limits_are_units() -> None:
+    assert size_of((2, 2), 65_535, True) == HEADER_BYTES + 8_192
+    with pytest.raises(OffloadError, match="of 65536 channels: expected 1 to 65,535"):
+        size_of((2, 2), 65_536, True)
+    assert size_of((562, 878), 17, False) == MAX_BYTES
+    with pytest.raises(OffloadError, match="of 1,110,255 bytes: the most is 1,048,576"):
+        size_of((562, 878), 18, False)
+    # Not compressed in space it would be too large.
+    assert len(pack(unit_of(1000, (92, 92), True))) == HEADER_BYTES + 264_500
 
 
 @pytest.mark.parametrize("channels", [0, 2, -1])

@@ -52,6 +52,9 @@ def test_what_waits_ahead_makes_a_smaller_row_the_best() -> None:
     assert select(ROWS, 10_000, max_latency=1.4).row is WEBP
     assert select(ROWS, 10_000, max_latency=1.4, queued=2_000).row is LARGE
     assert select(ROWS, 10_000, max_latency=1.4, queued=20_000).row is GATE
+    slow_gate, code = Row("gate", "edge", 0, 0.4, edge_s=1.0), Row("code", "code", 50, 0.6)
+    assert select([slow_gate, code], 100, min_accuracy=0.1).row is code  # 0.5 s
+    assert select([slow_gate, code], 100, min_accuracy=0.1, queued=100).row is slow_gate
 
 
 def test_without_bandwidth_the_gate_answers_alone() -> None:
@@ -68,6 +71,7 @@ def test_ties_are_decided() -> None:
     heavy = Row("heavy", "code", 2_000, 0.6, edge_s=0.25)
     assert light.latency(4_000) == heavy.latency(4_000) == 0.75
     assert select([heavy, light], 4_000, min_accuracy=0.5).row is light  # fewer bytes
+    assert select([light], 4_000, max_latency=0.75) == (light, True)  # nothing waits ahead
     better = Row("better", "code", 1_000, 0.7, edge_s=0.5)
     assert select([light, better], 4_000, min_accuracy=0.5).row is better  # then the more accurate
     twin = Row("twin", "code", 1_000, 0.5, edge_s=0.5)
@@ -114,13 +118,13 @@ def test_no_other_row_is_better(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "expected one of max_latency and min_accuracy"),
+        ({}, "^expected one of max_latency and min_accuracy$"),
         ({"max_latency": 1, "min_accuracy": 0.5}, "expected one of"),
         ({"max_latency": -1}, "max_latency must be finite and not negative, got -1"),
         ({"min_accuracy": math.nan}, "min_accuracy must be finite"),
         ({"max_latency": 1, "queued": -1}, "queued must be finite"),
         ({"max_latency": 1, "bandwidth": math.inf}, "bandwidth must be finite"),
-        ({"max_latency": 1, "rows": ()}, "rows must not be empty"),
+        ({"max_latency": 1, "rows": ()}, "^rows must not be empty$"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, float], message: str) -> None:
@@ -159,6 +163,13 @@ def test_the_quantile_is_numpys(samples: list[float], quantile: float) -> None:
     assert recent.value == np.quantile(samples[-8:], quantile, method="inverted_cdf")
 
 
+def test_one_sample_may_be_all_that_is_remembered() -> None:
+    recent = RecentBandwidth(1.0, samples=1)
+    for sample in (3.0, 9.0):
+        recent.add(sample)
+    assert recent.value == 9.0
+
+
 def test_what_is_no_bandwidth_is_refused() -> None:
     with pytest.raises(ValueError, match="initial must be finite"):
         RecentBandwidth(math.nan)
@@ -166,6 +177,8 @@ def test_what_is_no_bandwidth_is_refused() -> None:
         RecentBandwidth(1.0).add(-1)
     with pytest.raises(ValueError, match="samples from 1"):
         RecentBandwidth(1.0, samples=0)
+    with pytest.raises(ValueError, match=r"a quantile in \[0, 1\], got 8 and 1.5"):
+        RecentBandwidth(1.0, quantile=1.5)
 
 
 TABLE = Table("count_em", "tiny model, rendered scenes", ROWS, codec="0123456789abcdef")
@@ -193,27 +206,50 @@ def changed(row: int, **values: object) -> dict[str, object]:
         (changed(1, bytes=0), r'rows\[1\]: a row of kind "code" needs bytes'),
         (changed(0, bytes=9), r'rows\[0\]: a row of kind "edge" has no bytes'),
         (changed(1, channels=None), r'rows\[1\]: a row of kind "code" needs channels'),
-        (changed(1, offload_point=None), "needs offload_point"),
-        (changed(1, quality=9), 'a row of kind "code" has no quality'),
+        (changed(1, offload_point=None), r'rows\[1\]: a row of kind "code" needs offload_point'),
+        (changed(1, quality=9), r'rows\[1\]: a row of kind "code" has no quality'),
         (changed(3, quality=None), r'rows\[3\]: a row of kind "webp" needs quality'),
         (changed(3, spatial=True), r"rows\[3\]: spatial is true"),
-        (changed(2, name="code-64"), "rows: two have the same name"),
-        (changed(0, kind="jpeg", bytes=5, quality=5), 'expected one of kind "edge", the gate'),
-        (TABLE.as_json() | {"codec": None}, "codec: expected the id of the codec"),
+        (changed(2, name="code-64"), "rows: two have the same name$"),
+        (
+            changed(0, kind="jpeg", bytes=5, quality=5),
+            'rows: expected one of kind "edge", the .*e$',
+        ),
+        (TABLE.as_json() | {"codec": None}, "codec: expected the id of the codec of the rows"),
         (TABLE.as_json() | {"codec": "0123"}, "codec is '0123', expected 16 hexadecimal digits"),
-        (changed(3, kind="edge", bytes=0, quality=None), 'expected one of kind "edge", the gate'),
-        (changed(3, bytes=16_001), 'expected one of kind "webp" of at most 16,000 bytes'),
+        (changed(3, kind="edge", bytes=0, quality=None), 'rows: expected one of kind "edge"'),
+        (changed(3, bytes=16_001), 'rows: expected one of kind "webp" of at most 16,000 bytes, so'),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(tmp_path: Path, document: object, message: str) -> None:
     path = tmp_path / "table.json"
     write_json(path, document)
-    with pytest.raises(ConfigError, match=f"table.json: .*{message}"):
+    with pytest.raises(ConfigError, match=rf"table\.json: {message}"):
         read_table(path)
 
 
-def test_a_small_picture_may_have_16_000_bytes() -> None:
+def test_a_small_picture_may_have_16_000_bytes_and_a_code_one() -> None:
     assert Table.of(changed(3, bytes=16_000)).rows[3].bytes == 16_000
+    assert Table.of(changed(1, bytes=1)).rows[1].bytes == 1
+    with pytest.raises(ValueError, match=r"so that codes are weighed against a small picture$"):
+        Table.of(changed(3, bytes=16_001))
+
+
+def test_only_a_table_with_codes_has_a_codec() -> None:
+    without = TABLE.as_json() | {"rows": [TABLE.as_json()["rows"][i] for i in (0, 3)]}
+    assert Table.of(without | {"codec": None}).codec is None
+    with pytest.raises(ValueError, match=r'^codec: .* of the rows of kind "code"$'):
+        Table.of(without)
+
+
+def test_a_table_of_more_than_a_mebibyte_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    text = json.dumps(TABLE.as_json())
+    path.write_text(text + " " * ((1 << 20) - len(text)), "utf-8")
+    assert read_table(path) == TABLE
+    path.write_text(text + " " * ((1 << 20) + 1 - len(text)), "utf-8")
+    with pytest.raises(ConfigError, match="bytes"):
+        read_table(path)
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
