@@ -2,7 +2,7 @@
 
 Two things must hold, both by a 95 % interval:
     1. against each trivial answer (`understanding.trivial`) the answers are better in SevF1 or in
-       Count EM, and worse in neither. An adapter that always answers "No accident." is as good as
+       Count EM, on `LEAST` frames or more, and worse in neither. An adapter that always answers "No accident." is as good as
        `never`, one that repeats the gate's boxes is as good as `gate`;
     2. the gate finds something in at least `FLOOR` of the frames with an accident: what it drops
        never reaches the MLLM. Only a gate that surely finds fewer is refused.
@@ -22,6 +22,11 @@ from eval.understanding.metrics import OVERALL, Measures, difference, measure, v
 
 METRICS = ("sev_f1", "count_em")
 FLOOR = 0.5
+
+LEAST = 6
+"""Frames of which one answer is right and the other is not: with fewer no exact test at 5 % tells
+two answers apart (the sign test: 2 / 2^6 is 3 %, 2 / 2^5 is 6 %), while the bootstrap of three
+frames that all say the same has no width."""
 
 ADVICE = (
     "train on more frames, or begin with pretrained weights, yolo12s.pt for the gate and "
@@ -44,12 +49,19 @@ def fitness(
     without = trivial.answers(instructions, frames, part)
     against, reasons = {}, []
     for name, answers in without.items():
-        changes = difference(ours, measure(frames, answers))
+        theirs = measure(frames, answers)
+        changes, apart = difference(ours, theirs), _apart(ours, theirs)
         against[name] = {metric: changes[metric]._asdict() for metric in METRICS}
-        verdicts = [verdict(metric, changes[metric]) for metric in METRICS]
-        if "better" not in verdicts or "worse" in verdicts:
+        verdicts = {metric: verdict(metric, changes[metric]) for metric in METRICS}
+        better = [metric for metric in METRICS if verdicts[metric] == "better"]
+        if not better or "worse" in verdicts.values():
             words = _words(against[name])
             reasons.append(f"not better than {trivial.NAMES[name].lower()} ({words})")
+        elif (most := max(apart[metric] for metric in better)) < LEAST:
+            reasons.append(
+                f"better than {trivial.NAMES[name].lower()} on {most} frames only, where {LEAST} "
+                "are the fewest that tell"
+            )
     gate = None
     if "gate" not in without:
         reasons.append("nothing is known of the gate: the boxes in the images are the labels'")
@@ -109,6 +121,15 @@ def demand_answers_of(answers: Path, adapter: Path, instructions: Path, inputs: 
             f"{answers} holds other answers than are judged here ({', '.join(others)}): run "
             f"eval.predict --part val --inputs {inputs} --adapter {adapter}"
         )
+
+
+def _apart(a: Measures, b: Measures) -> dict[str, int]:
+    """On how many frames just one of both is right, by metric."""
+    right = {
+        "sev_f1": [m.severity == m.true_severity for m in (a, b)],
+        "count_em": [m.count_error == 0 for m in (a, b)],
+    }
+    return {metric: int((ours != theirs).sum()) for metric, (ours, theirs) in right.items()}
 
 
 def _gate(measures: Measures) -> dict[str, Any]:

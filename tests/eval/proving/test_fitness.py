@@ -53,10 +53,11 @@ def judged(
     tmp_path: Path,
     answer: Callable[[int], str],
     gate: Callable[[int], list[Detection]] = blind_to_severity,
+    frames: int = FRAMES,
 ) -> dict[str, Any]:
     folder = instructions(tmp_path / "instructions", gate)
-    questions = read_questions(folder, "boxed", "val")
-    return fitness(folder, "val", questions, [answer(i) for i in range(FRAMES)])
+    questions = read_questions(folder, "boxed", "val")[:frames]
+    return fitness(folder, "val", questions, [answer(i) for i in range(frames)])
 
 
 def right(i: int) -> str:
@@ -109,6 +110,17 @@ def test_only_a_gate_that_surely_misses_half_of_the_accidents_is_refused(
     assert bool(reasons) == refused
     if refused:
         assert "in 13 of 40 frames with an accident, surely in under 49%, where 50%" in reasons[0]
+
+
+@pytest.mark.parametrize(("frames", "fit"), [(8, False), (9, True)])
+def test_a_few_frames_on_which_all_goes_well_prove_nothing(
+    tmp_path: Path, frames: int, fit: bool
+) -> None:
+    """Of 8 frames 5 have an accident: the bootstrap alone lets both pass."""
+    report = judged(tmp_path, right, lambda i: [Detection(BOX, "severe", 0.9)] * (i == 1), frames)
+    assert report["against"]["never"]["count_em"]["low"] > 0
+    words = "better than never an alert on 5 frames only, where 6 are the fewest that tell"
+    assert (words not in report["reasons"]) == fit
 
 
 def test_the_interval_of_a_rate_is_the_exact_one() -> None:
