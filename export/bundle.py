@@ -37,6 +37,11 @@ _PIXELS = {"image_max_pixels": whole(MIN_PIXELS, MOST_PIXELS)}
 TRAINING = "config.yaml"
 """The resolved LLaMA-Factory configuration beside an adapter."""
 
+JUDGING = (
+    "make export judges them, and so do eval.predict --part val and eval.proof --answers (the "
+    "commands are in docs/export.md)"
+)
+
 README = """\
 # DAT bundle
 
@@ -108,12 +113,12 @@ def _unfitness(proof: Path | None, lora: Path, gate: Path) -> str | None:
         ConfigError: it is about another adapter or another gate.
     """
     if proof is None:
-        return "no proof was given (--proof, made by eval.proof --answers)"
+        return f"no proof was given (--proof); {JUDGING}"
     if manifest.verify(proof, "proof").inputs.get("adapter") != manifest.digest(lora):
         raise ConfigError(f"{proof} is about another adapter than {lora}: run eval.proof for it")
     judged = read_json(proof / "proof.json").get("fitness")
     if judged is None:
-        return "the proof judged no answers (eval.proof --answers)"
+        return f"the proof judged no answers; {JUDGING}"
     # An exported form was held to the gate that it was made from.
     gates = (manifest.digest(gate), manifest.read(gate, "gate").inputs.get("gate"))
     if judged["gate_digest"] and judged["gate_digest"] not in gates:
@@ -121,7 +126,9 @@ def _unfitness(proof: Path | None, lora: Path, gate: Path) -> str | None:
             f"{proof} is about answers that another gate guided than {gate}: make the instructions "
             "with this one, and run the stages after them again"
         )
-    return "; ".join(judged["reasons"]) or None
+    reasons = "; ".join(judged["reasons"]) or None
+    # One may quote a model's answer, and a node reads no bundle that states more than ASCII.
+    return reasons and reasons.encode("ascii", "backslashreplace").decode()
 
 
 def _demand_same_form(out: Path, gate: Path) -> None:
