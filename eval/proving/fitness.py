@@ -2,8 +2,8 @@
 
 Two things must hold, both by a 95 % interval:
     1. against each trivial answer (`understanding.trivial`) the answers are better in SevF1 or in
-       Count EM, on `LEAST` frames or more, and worse in neither. An adapter that always answers "No accident." is as good as
-       `never`, one that repeats the gate's boxes is as good as `gate`;
+       Count EM, as `LEAST` frames or more say, and worse in neither. An adapter that always answers
+       "No accident." is as good as `never`, one that repeats the gate's boxes is as good as `gate`;
     2. the gate finds something in at least `FLOOR` of the frames with an accident: what it drops
        never reaches the MLLM. Only a gate that surely finds fewer is refused.
 """
