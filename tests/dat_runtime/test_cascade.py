@@ -50,7 +50,8 @@ def test_a_frame_without_a_kept_detection_is_asked_about_rather_than_reported() 
     routing = Routing(0.25, Band(0.2, 0.7), sound)
     assert routing.probability(0.2, {"sound": 0.99}) > 0.7
     assert routing.decide(0.2, {"sound": 0.99}) == "ask"
-    assert routing.decide(0.3, {"sound": 0.99}) == "report"
+    assert routing.decide(0.25, {"sound": 0.99}) == "report"
+    assert routing.decide(0.2499, {"sound": 0.99}) == "ask"
 
 
 @given(costs, st.floats(0, 1), st.floats(0, 1))
@@ -91,6 +92,11 @@ def test_a_platt_calibration_is_the_logistic_of_the_logit() -> None:
 def test_a_frame_without_a_detection_has_a_probability_too() -> None:
     assert 0 < float(Logistic(1.0, 0.0)(0.0, {})) < 0.01
     assert np.isfinite(logit([0.0, 1.0])).all()
+
+
+def test_scores_of_single_precision_are_calibrated_in_double() -> None:
+    single = np.array([0.3, 0.7], np.float32)
+    assert logit(single).tolist() == logit(single.tolist()).tolist()
 
 
 def test_weights_however_large_give_probabilities_without_a_warning() -> None:
@@ -160,6 +166,27 @@ def test_a_day_at_an_end_of_the_prices_is_forgotten_in_minutes(
     assert abs(controller.price - price) > 0.5
 
 
+@pytest.mark.parametrize(("reports", "highest"), [(True, 0.5), (False, 1.0)])
+def test_a_controller_begins_at_the_price_of_its_budget(reports: bool, highest: float) -> None:
+    def first(price: float) -> float:
+        held = Budget(0.3, price, Costs())
+        return LoadController(Routing(0.0, held.band(price, reports), budget=held)).price
+
+    for price in (0.0, 0.001, 0.2, 0.25, highest):
+        assert first(price) == pytest.approx(price, abs=1e-12)
+    assert first(1.5 * highest) == highest
+
+
+def test_each_frame_moves_the_log_odds_of_the_price_by_its_step() -> None:
+    held = Budget(load=0.3, price=0.25, costs=Costs())  # in the middle of the prices: odds of 0
+    routing = Routing(0.0, Band(0.25, 0.75), Logistic(1.0, 0.0, {"sound": Signal(3.0)}), held)
+    controller = LoadController(routing)
+    assert controller.decide(0.5) == "ask"
+    assert controller.price == pytest.approx(0.5 / (1 + math.exp(-0.05 * 0.7)), abs=1e-7)
+    assert controller.decide(0.5, {"sound": 0.99}) == "report"
+    assert controller.price == pytest.approx(0.5 / (1 + math.exp(-0.05 * 0.4)), abs=1e-7)
+
+
 def test_a_controller_without_a_budget_is_refused() -> None:
-    with pytest.raises(ValueError, match="budget"):
+    with pytest.raises(ValueError, match=r"^expected a routing with a budget$"):
         LoadController(Routing())
