@@ -15,6 +15,9 @@ from dat_runtime import manifest
 DOWNLOADS = ".cache/huggingface/download"
 """Where `hf download --local-dir` notes the commit and the hub's name of each file's content."""
 
+MOST_CHARACTERS = 200
+"""Of a line of such a note."""
+
 
 def difference(folder: Path, name: str, revision: str) -> str | None:
     """Why a folder is not the base `name` at `revision`, in words; None where it is.
@@ -45,7 +48,10 @@ def difference(folder: Path, name: str, revision: str) -> str | None:
 def _noted(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
     """File name and the hub's name of its content, as noted at the download."""
     for path in (folder / DOWNLOADS).glob("*.metadata"):
-        at, oid, *_ = [*path.read_text("utf-8", "replace").split("\n"), "", ""]
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8", errors="replace") as file:
+            at, oid = (file.readline(MOST_CHARACTERS).rstrip("\n") for _ in range(2))
         if at == commit:
             yield path.name.removesuffix(".metadata"), oid
 
@@ -66,5 +72,8 @@ def _oid(path: Path, like: str) -> str:
     """The hub's name of a file's content: git's of small files, else the sha256."""
     if len(like) == 64:
         return manifest.digest(path)
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    named = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            named.update(part)
+    return named.hexdigest()

@@ -1,6 +1,7 @@
 """Two folders with one model are one base, two models in one folder are not."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,12 @@ def test_the_cache_is_where_the_hub_keeps_it(base: Path, home: str, monkeypatch)
 def test_a_note_that_is_no_text_notes_nothing(base: Path) -> None:
     note_download(base)
     (base / DOWNLOADS / "torn.metadata").write_bytes(b"\xff\xfe")
+    os.mkfifo(base / DOWNLOADS / "pipe.metadata")  # opened, it would never end
+    (base / DOWNLOADS / "zero.metadata").symlink_to("/dev/zero")
+    (base / DOWNLOADS / "folder.metadata").mkdir()
     assert difference(base, NAME, COMMIT) is None
-    for note in (base / DOWNLOADS).iterdir():
-        note.write_bytes(b"\xff")
+    for file in FILES:
+        (base / DOWNLOADS / f"{file}.metadata").write_bytes(b"\xff")
     assert difference(base, NAME, COMMIT) == (
         f"nothing here tells what its files are at that commit: `hf download {NAME} --revision "
         f"{COMMIT} --local-dir {base}` compares them, and fetches only what differs"
