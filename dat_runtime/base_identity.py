@@ -71,7 +71,7 @@ def _cached(folder: Path, name: str, commit: str) -> Iterator[tuple[str, str]]:
 def _oid(path: Path, like: str) -> str:
     """The hub's name of a file's content: git's of small files, else the sha256."""
     if len(like) == 64:
-        return manifest.digest(path)
+        return manifest.weights_digest(path)
     named = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while part := file.read(1 << 20):

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ MODEL_FILE = re.compile(
     r"merges\.txt|vocab\.txt|tokenizer\.model|chat_template\.jinja"
 )
 """Names of the files that make a folder that model: weights, configuration, tokenizer."""
+
+LARGE = 1 << 26
+"""Bytes from which on a file of a model takes long to hash."""
 
 _FIELDS = {
     "kind": fields.TEXT,
@@ -127,21 +131,41 @@ def digest(path: Path, kind: str | None = None) -> str:
         kind: of the folder, as `how_to_make` takes it.
     """
     if path.is_file():
-        try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+        return _file_digest(path)
     if not path.is_dir():
         advice = f": {how_to_make(path, kind)}" if kind in _MADE_BY else ""
         raise ManifestError(f"{path}: no such file or folder{advice}")
     if (path / NAME).is_file():
         outputs = read(path).outputs
     elif kind in MODELS:
-        outputs = {file.name: digest(file) for file in path.iterdir() if decides(file)}
+        outputs = {file.name: weights_digest(file) for file in path.iterdir() if decides(file)}
     else:
         outputs = file_digests(path)
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def weights_digest(path: Path) -> str:
+    """sha256 of a file in a model's folder; a large one that stays as it is is read only once.
+
+    A command compares its base more than once, and the 7B's weights are 15 GB.
+    """
+    state = path.stat()
+    if state.st_size < LARGE:
+        return _file_digest(path)
+    return _remembered_digest(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache
+def _remembered_digest(path: Path, *_: int) -> str:
+    return _file_digest(path)
 
 
 def decides(path: Path) -> bool:

@@ -18,6 +18,20 @@ FILES = {
 }
 
 
+def test_large_weights_are_read_once_as_long_as_they_stay(base: Path) -> None:
+    weights = base / "model.safetensors"
+    with weights.open("wb") as file:
+        file.truncate(manifest.LARGE)
+    first = manifest.digest(base, "base")
+    known = weights.stat()
+    with weights.open("r+b") as file:
+        file.write(b"other")
+    os.utime(weights, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert manifest.digest(base, "base") == first  # nothing but its content tells
+    os.utime(weights, ns=(known.st_atime_ns, known.st_mtime_ns + 1))
+    assert manifest.digest(base, "base") != first
+
+
 def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 

@@ -409,6 +409,10 @@ def test_where_tokens_are_needed_the_page_asks_for_one(visit: Any, tmp_path: Pat
         page.wait_for_selector("#sign-in:visible")
 
 
+UNFIT = "never <img src=x onerror=alert(1)> does as well"
+"""A bundle may say anything of itself."""
+
+
 def test_nodes_and_cameras_that_are_away_are_told(receiver: Running, visit: Any) -> None:
     status = {
         "schema": 1,
@@ -417,6 +421,7 @@ def test_nodes_and_cameras_that_are_away_are_told(receiver: Running, visit: Any)
         "uplink": {"bytes_per_s": 48_000, "round_trip_s": 0.08},
         "waiting": {"alerts": 0, "visuals": 3},
         "dropped": {"visuals: expired": 12},
+        "not_fit": UNFIT,
     }
     assert receiver.client.put("/v1/nodes/n1", json=status).status_code == 204
     page = visit()
@@ -425,6 +430,8 @@ def test_nodes_and_cameras_that_are_away_are_told(receiver: Running, visit: Any)
     text = page.locator("#nodes").inner_text()
     for words in ("n1", "online", "48 kB/s, 80 ms", "3 pictures", "expired 12", "south silent"):
         assert words in text
+    assert UNFIT in text
+    assert page.locator("#nodes img").count() == 0
 
 
 def test_the_page_needs_nothing_inline_and_is_asked_for_anew(receiver: Running) -> None:
