@@ -84,9 +84,10 @@ FORM_SET ?=
 OFFLOAD_SET ?=
 # Tiny models on rendered scenes are a rehearsal in any case: what is not fit for use says so.
 ACCEPT_UNTRAINED ?= $(if $(SOURCE),,$(if $(filter smoke,$(PROFILE)),1))
-ACCEPT = $(if $(ACCEPT_UNTRAINED),--accept-untrained)
+# Only 1 is a yes: RESTART=0 replaces nothing.
+ACCEPT = $(if $(filter 1,$(ACCEPT_UNTRAINED)),--accept-untrained)
 RESTART ?=
-AGAIN = $(if $(RESTART),--restart)
+AGAIN = $(if $(filter 1,$(RESTART)),--restart)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
