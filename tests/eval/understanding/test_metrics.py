@@ -102,6 +102,37 @@ def test_numbers_beyond_any_float_do_not_break_the_metrics() -> None:
     found = values([frame((RIGHT, "severe"))], [json.dumps(huge)])
     assert found["recall_50"] == 1
     assert found["viol"] == 1
+    # These are floats, and the area of a box of such sides is none.
+    huge["accidents"][0]["bbox"] = [-1e300, -1e300, 1e300, 1e300]
+    assert values([frame((RIGHT, "severe"))], [json.dumps(huge)])["recall_50"] == 1
+
+
+def test_no_frames_have_no_measures() -> None:
+    m = metrics.measure([], [])
+    assert (len(m), m.verdicts.shape, m.iou.shape) == (0, (0, 4), (0,))
+    assert {m.verdicts.dtype, m.missing.dtype} == {np.dtype(bool)}
+    assert m.severity.dtype == m.box_frame.dtype == np.int64
+    assert metrics.measure([frame()], [answer()]).count_error.dtype == np.float64
+
+
+def test_a_subset_holds_its_frames_and_their_boxes() -> None:
+    frames = [frame((LEFT, "severe"), (RIGHT, "moderate")), frame(), frame((LEFT, "moderate"))]
+    texts: list[str | None] = [answer((LEFT, "severe")), None, answer((LEFT, "moderate"))]
+    m = metrics.measure(frames, texts)
+    for members in ([True, False, True], [False, True, True], [False, False, False]):
+        kept = [i for i, member in enumerate(members) if member]
+        expected = metrics.measure([frames[i] for i in kept], [texts[i] for i in kept])
+        part = metrics.subset(m, np.array(members))
+        for name, column in vars(expected).items():
+            np.testing.assert_array_equal(getattr(part, name), column, err_msg=name)
+
+
+def test_the_metrics_of_many_sums_are_those_of_each() -> None:
+    m = metrics.measure(*noisy(12, 6, 0.6))
+    sums = np.array([metrics.per_frame(m)[i:].sum(axis=0) for i in range(5)])
+    together = metrics.from_sums(sums)
+    for i, row in enumerate(sums):
+        assert {n: v[i] for n, v in together.items()} == metrics.from_sums(row)
 
 
 def test_the_matching_is_the_best_not_the_greedy_one() -> None:
@@ -125,7 +156,7 @@ def measures_of(true: list[int], said: list[int]) -> Measures:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=30))
 def test_severity_scores_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     from sklearn.metrics import accuracy_score, f1_score
@@ -176,6 +207,9 @@ def test_blocks_of_frames_give_the_same_interval() -> None:
 def test_the_bootstrap_is_reproducible() -> None:
     m = metrics.measure(*noisy(60, 2, 0.7))
     assert metrics.score(m) == metrics.score(m)
+    other = metrics.measure(*noisy(60, 2, 0.4))
+    once = [metrics.score(m, resamples=1), metrics.difference(m, other, resamples=1)]
+    assert all(found.low == found.high for one in once for found in one.values())
 
 
 def test_pairing_tells_apart_what_overlapping_intervals_would_not() -> None:
@@ -201,11 +235,32 @@ def test_a_row_cannot_be_told_from_itself() -> None:
 
 
 def test_rows_on_other_frames_are_not_paired() -> None:
-    with pytest.raises(ValueError, match="same frames"):
-        metrics.difference(
-            metrics.measure([frame()], [answer()]),
-            metrics.measure([frame((LEFT, "severe"))], [answer()]),
-        )
+    one = metrics.measure([frame((LEFT, "severe"))], [answer()])
+    for other in (frame(), frame((LEFT, "severe"), (RIGHT, "severe")), frame((LEFT, "moderate"))):
+        with pytest.raises(ValueError, match=r"^a paired comparison needs both rows on the same"):
+            metrics.difference(one, metrics.measure([other], [answer()]))
+
+
+@pytest.mark.parametrize(
+    ("found", "more", "less"),
+    [
+        ((0.2, 0.1, 0.3), "better", "worse"),
+        ((-0.2, -0.3, -0.1), "worse", "better"),
+        ((0.2, 0.0, 0.3), "same", "same"),
+        ((-0.2, -0.3, 0.0), "same", "same"),
+        ((2.0, 0.5, 3.0), "better", "worse"),
+        ((0.0, 0.1, 0.2), "worse", "better"),
+        ((None, 0.1, 0.2), "", ""),
+        ((0.1, None, 0.2), "", ""),
+        ((0.1, 0.1, None), "", ""),
+    ],
+)
+def test_a_difference_tells_which_is_better_by_its_whole_interval(
+    found: Any, more: str, less: str
+) -> None:
+    interval = bootstrap.Interval(*found)
+    assert metrics.verdict("recall_50", interval) == more
+    assert {metrics.verdict(name, interval) for name in metrics.LOWER_IS_BETTER} == {less}
 
 
 @pytest.mark.parametrize("name", OVERALL)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dat_runtime.answer import dump, target
+from dat_runtime.errors import ManifestError
 from dat_runtime.prompt import task_prompt
 from dat_runtime.stage import Stage
 from dat_runtime.truth import Frame
@@ -38,6 +39,7 @@ def test_the_commonest_accidents_lie_at_the_median_of_their_places() -> None:
     quiet, moderate = frame(SMALL), frame(SMALL, accident((0, 0, 9, 9), SMALL, "moderate"))
     [(box, severity)] = trivial.commonest([*[quiet] * 5, moderate, moderate, *THREE])
     assert (box.tolist(), severity) == (pytest.approx([0.2, 0.1, 0.4, 0.5]), "severe")
+    assert [s for _, s in trivial.commonest([*[moderate] * 4, *THREE])] == ["moderate"]
     assert trivial.commonest([quiet]) == trivial.commonest([]) == []
 
 
@@ -103,6 +105,10 @@ def test_only_a_manifest_tells_whose_boxes_they_are(tmp_path: Path) -> None:
     (made / "manifest.json").write_text(json.dumps(manifest))
     assert trivial.gate_of(made) == "f" * 64
     assert list(trivial.answers(made, [], "test")) == ["never", "gate"]
+    manifest["kind"] = "data"
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match="instructions"):
+        trivial.gate_of(made)
 
 
 def test_a_row_is_marked_by_the_best_trivial_one_of_each_metric() -> None:
