@@ -33,6 +33,8 @@ LENGTH = "length"
 MOST_DIFFERENCES = 6
 """That a refusal names."""
 
+CODE_CHANGED = "code is that of DAT itself, which an update changes"
+
 BAD_INPUT = (ConfigError, DataError, ManifestError)
 """What a stage raises about its input: with the same input it would fail the same way again."""
 
@@ -121,7 +123,7 @@ class Stage:
         self.resumable = resumable
         self.partial = out.with_name(out.name + ".partial")
         self._restart = restart
-        self._reasons = reasons or {}
+        self._reasons = {"code": CODE_CHANGED, **(reasons or {})}
         self._inputs = list(inputs.values())
         self._lock = Lock(out)
         self._resumed = False

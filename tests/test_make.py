@@ -37,6 +37,13 @@ def test_the_paper_profile_gives_every_row_the_pinned_base() -> None:
     assert all("--revision cc594898137f460bfe9f0759e9844b3ce807cfb5" in row for row in rows)
 
 
+@pytest.mark.parametrize("said", ["", "0", "1"])
+def test_only_a_1_replaces_work_or_ships_what_is_not_fit(said: str) -> None:
+    words = (f"RESTART={said}", f"ACCEPT_UNTRAINED={said}")
+    commands = make("-n", "export", *words).stdout
+    assert ("--restart" in commands) == ("--accept-untrained" in commands) == (said == "1")
+
+
 @pytest.mark.parametrize("words", ["--detections labels", "--detections=labels"])
 def test_detections_of_the_labels_take_no_gate(words: str) -> None:
     def instruct(*options: str) -> str:

@@ -103,6 +103,8 @@ def test_finished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: Pa
     why = {"n": "n counts from the start"}
     with pytest.raises(ConfigError, match=r"1 → 2; n counts from the start\. --restart"):
         stage(out, restart=False, config={"n": 2}, reasons=why).up_to_date()
+    with pytest.raises(ConfigError, match=r"code: .*; code is that of DAT itself, .*\. --restart"):
+        stage(out, restart=False, code=[__file__]).up_to_date()
     change(out)
     with pytest.raises(ConfigError, match=r"b\.txt changed since it was written.*--restart"):
         stage(out, restart=False).up_to_date()
