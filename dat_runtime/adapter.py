@@ -154,6 +154,8 @@ def read_adapter(folder: Path) -> Adapter:
     config = _read_config(folder / CONFIG)
     rank = config["r"]
     path = folder / WEIGHTS
+    if path.is_fifo() or path.is_char_device():
+        raise ModelError("is not a plain file, and might never end", path)
     try:
         with path.open("rb") as file:
             tensors = read_header(file, path.stat().st_size)

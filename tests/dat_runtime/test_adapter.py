@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -199,6 +200,14 @@ def test_a_target_names_a_module_by_its_end_as_in_peft(tmp_path: Path, target: s
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"adapter_config\.json: cannot be read"):
         read_adapter(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_weights_is_not_opened(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, file_of(HEADER))
+    (folder / "adapter_model.safetensors").unlink()
+    os.mkfifo(folder / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="is not a plain file, and might never end"):
+        read_adapter(folder)
 
 
 def test_reading_a_header_leaves_the_file_at_its_data() -> None:
