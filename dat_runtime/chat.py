@@ -199,7 +199,11 @@ def _versions(value: dict[str, Any]) -> dict[str, str]:
     if not isinstance(stated, dict):
         return {}
     found = {name: stated.get(name) for name in _VERSIONS}
-    return {name: text[:200] for name, text in found.items() if isinstance(text, str)}
+    return {
+        name: text[:200]
+        for name, text in found.items()
+        if isinstance(text, str) and text.isprintable()  # half a character cannot be written
+    }
 
 
 def _kind(status: int) -> Kind:

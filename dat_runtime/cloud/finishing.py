@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -128,15 +128,32 @@ class Finishing:
                 task.result()  # only a defect, or a store that keeps nothing
         if time.monotonic() >= self._not_before and len(self._running) < AT_ONCE:
             waiting = await self._store.read(partial(uploads.questions, count=LOOKED_AT))
-            # Those that failed go behind: a question on which the server hangs stops no other.
-            for row in sorted(waiting, key=lambda row: self._tries[row.key]):
-                if row.key not in self._running and len(self._running) < AT_ONCE:
-                    self._running[row.key] = asyncio.create_task(self._finish(row))
+            if len(waiting) < LOOKED_AT:  # these are all: what else was tried is gone
+                self._tries = Counter({row.key: self._tries[row.key] for row in waiting})
+            while len(self._running) < AT_ONCE and (row := self._next(waiting)) is not None:
+                self._running[row.key] = asyncio.create_task(self._finish(row), name=row.node)
         return LOOK_EVERY
+
+    def _next(self, waiting: Sequence[Row[Any]]) -> Row[Any] | None:
+        """The question that is asked next: of a node of which fewest are under way.
+
+        Of its questions those that failed go behind: one on which the server hangs stops no other.
+        """
+        busy = Counter(task.get_name() for task in self._running.values())
+        rest = [row for row in waiting if row.key not in self._running]
+        return min(
+            rest,
+            key=lambda row: (busy[row.node], self._tries[row.key], -row.priority, -row.written_at),
+            default=None,
+        )
 
     async def _finish(self, row: Row[Any]) -> None:
         """One question, until its answer is kept or it is known that there will be none."""
         said = alert.read_alert(json.loads(row.content))
+        self._tries[row.key] += 1
+        if said.source != "gate":  # an MLLM has answered: nothing is told in its place
+            await self._keep(row, None, "refused")
+            return
         try:
             asked = await self._asked(row, said)
             reply = await self._servers[row.kind].reply(asked.body(self._model))
@@ -146,7 +163,6 @@ class Finishing:
             await self._keep(row, _unanswered(said, why), "refused")
             return
         except AssessmentError as error:
-            self._tries[row.key] += 1
             self._failed(error)
             return
         self._failures = 0
@@ -158,10 +174,8 @@ class Finishing:
         """The question of a row.
 
         Raises:
-            NotAsked: it is gone or broken, of another release, or about what was answered already.
+            NotAsked: it is gone or broken, or of another release.
         """
-        if said.source != "gate":
-            raise NotAsked("its alert is not the gate's")
         stated = said.origin.versions.get("prompt", PROMPT_VERSION)
         if stated != PROMPT_VERSION:
             raise NotAsked(f"the node has prompt {stated}, the receiver {PROMPT_VERSION}")
@@ -173,13 +187,15 @@ class Finishing:
         except ValueError as error:
             raise NotAsked(f"it {error}") from None
 
-    async def _keep(self, row: Row[Any], told: Alert, outcome: str) -> None:
-        """Keep the revision and let the question go, both or neither."""
-        one = alerts.received(files.parse(alert.dump(told).decode()), time.time())
+    async def _keep(self, row: Row[Any], told: Alert | None, outcome: str) -> None:
+        """Keep the revision, where there is one, and let the question go, both or neither."""
+        news = []
+        if told is not None:
+            news = [alerts.received(files.parse(alert.dump(told).decode()), time.time())]
 
         def work(connection: Connection) -> int:
             uploads.remove(connection, row.key)
-            return alerts.record(connection, [one], self._told)[0]
+            return next(iter(alerts.record(connection, news, self._told)), alerts.CREATED)
 
         status = await self._store.write(work)
         del self._tries[row.key]

@@ -17,6 +17,9 @@ from dat_runtime.offload import PATCH, unpack
 from dat_runtime.prompt import SYSTEM, detections_in, task_prompt
 from dat_runtime.types import Detection, Size
 
+MOST_PIXELS = 12_845_056
+"""As a bundle may state: the most that Qwen2.5-VL's own processor takes."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -52,6 +55,9 @@ def read_question(kind: str, content: bytes, told: Mapping[str, str]) -> Asked:
         ValueError: says in what it is none.
     """
     frame = _code_frame(content) if kind == "code" else _picture_size(content)
+    # A megabyte may state a picture of 200 million pixels, which a server would make room for.
+    if frame.pixels > MOST_PIXELS:
+        raise ValueError(f"is of {frame.width} x {frame.height} pixels, more than a model sees")
     prompt = told["prompt"]
     detections = detections_in(prompt, frame)
     # Whatever else a node writes there would be read to the model as ours.

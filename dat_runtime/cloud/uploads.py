@@ -234,19 +234,23 @@ def complete(connection: Connection, key: str) -> Sequence[str]:
 
 
 def questions(connection: Connection, count: int) -> Sequence[Row[Any]]:
-    """Questions that wait, those of the most urgent events first, the newest of equals.
+    """Questions that wait: each node's best one, then each one's second best, and so on.
 
-    Each with `content` and `node` of the alert that it is about.
+    Of a node those of the most urgent events come first, the newest of equals; of several nodes the
+    most urgent. So one that asks without end hides nobody. Each with `content` and `node` of the
+    alert that it is about.
     """
+    urgent = events.c.priority.desc(), uploads.c.written_at.desc()
+    turn = func.row_number().over(partition_by=uploads.c.node, order_by=urgent)
     query = (
-        select(uploads, revisions.c.content)
+        select(uploads, events.c.priority, revisions.c.content)
         .join(events, events.c.number == uploads.c.event)
         .join(
             revisions,
             (revisions.c.event == uploads.c.event) & (revisions.c.revision == uploads.c.revision),
         )
         .where(uploads.c.complete, uploads.c.kind.in_(QUESTIONS))
-        .order_by(events.c.priority.desc(), uploads.c.written_at.desc())
+        .order_by(turn, *urgent)
         .limit(count)
     )
     return connection.execute(query).all()
