@@ -1,11 +1,20 @@
 """Fitted thresholds in a world whose probabilities are known."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from dat_runtime.cascade import LoadController
+from dat_runtime.cascade import (
+    PAPER,
+    Band,
+    Budget,
+    Costs,
+    LoadController,
+    Logistic,
+    Routing,
+    Signal,
+)
 from dat_runtime.errors import ConfigError
 from eval.routing import fitting, probabilities, thresholds
 from eval.routing.fitting import Wanted
@@ -89,3 +98,110 @@ def test_probabilities_of_test_frames_come_from_a_fit_to_validation_frames_alone
     stated = fitting.calibrated(validation, test, "platt")
     p = probabilities.fit("platt", validation)(test.score, test.signals)
     assert stated["test"] == asdict(probabilities.reliability(p, test.accident))
+
+
+SIX = Scored(
+    score=np.array([0.9, 0.8, 0.6, 0.4, 0.2, 0.1]),
+    accident=np.array([True, False, True, True, False, False]),
+    severe=np.array([True, False, False, True, False, False]),
+    signals={"sound": np.array([0.5, 0.01, 0.5, 0.5, 0.5, 0.99])},
+    mllm_reports=np.array([True, False, True, True, False, True]),
+)
+
+
+def test_the_rates_of_six_frames_by_hand() -> None:
+    # Reported, reported, asked, and three dropped.
+    routing = Routing(0.25, Band(0.5, 0.7))
+    found = fitting.rates(routing, SIX, None)
+    assert found == pytest.approx((1 / 6, 1 / 3, 1 / 2, 1 / 2, 2 / 3, 2 / 3, 5 / 6))
+    rare = fitting.rates(routing, SIX, 0.25)  # a frame with an accident weighs 1/12, others 1/4
+    assert rare == pytest.approx((1 / 12, 1 / 3, 1 / 4, *found[3:]))
+    # What the gate reports alone: from the band on, or what costs less to report.
+    costs = Budget(0.1, 0.1, Costs(miss=3.0, false_alarm=1.0))
+    for other in (replace(routing, band=Band(0.4, 0.7)), replace(routing, budget=costs)):
+        assert fitting.rates(other, SIX, None).gate_alone == pytest.approx(5 / 6)
+
+
+def test_a_frame_at_an_end_of_the_band_or_at_the_gates_threshold_counts_as_inside() -> None:
+    def shares(keep: float, low: float, high: float) -> tuple[float, float]:
+        return fitting.rates(Routing(keep, Band(low, high)), SIX, None)[:2]
+
+    assert shares(0.25, 0.8, 0.8) == pytest.approx((0, 1 / 3))
+    assert shares(0.8, 0.6, 0.7) == pytest.approx((1 / 6, 1 / 3))
+    assert shares(0.81, 0.6, 0.7) == pytest.approx((1 / 3, 1 / 6))  # nothing to report in 0.8
+
+
+def test_rates_are_of_calibrated_probabilities_and_signals() -> None:
+    fused = Logistic(1.0, 0.0, {"sound": Signal(1.0)})  # 0.8 becomes 0.04, 0.1 becomes 0.92
+    found = fitting.rates(Routing(0.25, Band(0.5, 0.7), fused), SIX, None)
+    # Reported, dropped, asked, dropped, dropped, and asked: no detection to report.
+    assert found[:5] == pytest.approx((1 / 3, 1 / 6, 1, 1 / 2, (2 / 3 + 2 / 3) / 2))
+
+
+def test_rates_of_what_is_not_there_are_undefined() -> None:
+    bare = replace(SIX, severe=np.zeros(6, bool), mllm_reports=None)
+    found = fitting.rates(Routing(), bare, None)
+    undefined = [name for name, value in zip(fitting.RATES, found, strict=True) if np.isnan(value)]
+    assert undefined == ["report_precision", "missed_severe", "balanced_accuracy", "mllm_alone"]
+    assert fitting.mllm_error(Wanted(), bare) == 0.0
+
+
+def test_what_is_wanted_gives_the_share_and_the_costs() -> None:
+    assert Wanted().share(SIX) == 0.5
+    assert Wanted(accident_share=0.1).share(SIX) == 0.1
+    assert Wanted("entropy", miss_cost=3.0).costs(0.1, 0.2) == Costs(1.0, 1.0, 0.2)
+    assert Wanted("band", miss_cost=3.0).costs(0.1, 0.2) == Costs(3.0, 1.0, 0.2)
+    assert Wanted("band").costs(0.2, 0.1) == Costs(2.5, 0.625, 0.1)
+    assert fitting.fitted(0.3, SIX, "platt", Wanted(), 0.0) == Routing(0.3, PAPER)
+
+
+def test_only_a_fitted_routing_has_a_gap_to_a_grid() -> None:
+    for routing in (
+        Routing(),
+        Routing(calibration=Logistic(1.0)),
+        Routing(budget=Budget(1, 0, Costs())),
+    ):
+        with pytest.raises(ValueError, match=r"^expected a fitted routing$"):
+            fitting.grid_gap(routing, SIX, None)
+    same = Logistic(1.0)
+    for band, reports in ((Band(0.3, 0.7), True), (Band(0.3, None), False)):
+        routing = Routing(0.25, band, same, Budget(1.0, 0.3, Costs(2.0), low_at_most=0.1))
+        weight = thresholds.weights(SIX.accident, 0.2)
+        expected = thresholds.grid_gap(SIX.score, weight, routing.budget, reports)
+        assert fitting.grid_gap(routing, SIX, 0.2) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_report_of_a_calibration_compares_both_parts_and_the_bare_scores() -> None:
+    validation, test = world(400), world(400, seed=1, spread=3.0)
+    stated = fitting.calibrated(validation, test, "platt")
+    crossed = probabilities.cross_fitted("platt", validation)
+    assert stated["method"] == "platt"
+    assert stated["val"] == asdict(probabilities.reliability(crossed, validation.accident))
+    bare = probabilities.reliability(test.score, test.accident)
+    assert stated["test_uncalibrated"] == asdict(bare)
+
+
+def test_measured_rates_lie_in_intervals_of_the_binomials_width() -> None:
+    frames, test = world(300), world(400, seed=1)
+    routing = Routing(0.25)
+    measured = fitting.measured(routing, frames, test, "platt", Wanted())
+    values = fitting.rates(routing, test, None)._asdict()
+    assert list(measured) == [
+        *(name for name in fitting.RATES if not np.isnan(values[name])),
+        *("resamples", "refused"),
+    ]
+    assert (measured["resamples"], measured["refused"]) == (fitting.RESAMPLES, 0)
+    assert {name: measured[name]["value"] for name in values if name in measured} == {
+        name: value for name, value in values.items() if name in measured
+    }
+    load = measured["load"]
+    assert load["low"] < load["value"] < load["high"]
+    spread = 2 * 1.96 * (load["value"] * (1 - load["value"]) / 400) ** 0.5
+    assert 0.6 * spread < load["high"] - load["low"] <= 1.2 * spread  # both kinds are kept
+
+
+def test_where_nothing_can_be_fitted_the_interval_is_the_value_and_says_so() -> None:
+    few = SIX.take(np.array([0, 1, 2, 3]))
+    measured = fitting.measured(Routing(0.25), few, SIX, "platt", Wanted("band", 0.3))
+    assert (measured["resamples"], measured["refused"]) == (0, fitting.RESAMPLES)
+    assert measured["load"] == {"value": 4 / 6, "low": 4 / 6, "high": 4 / 6}

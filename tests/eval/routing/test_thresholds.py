@@ -33,9 +33,9 @@ def test_frames_weigh_what_makes_the_share_of_accidents() -> None:
 
 def test_balanced_costs_and_the_benefit_of_a_call_by_hand() -> None:
     assert thresholds.balanced_costs(0.2, 0.1) == Costs(2.5, 0.625, 0.1)
-    p, costs = np.array([0.2, 0.8]), Costs(2.0, 1.0, 0.1)  # the MLLM's mistakes: 0.12, 0.18
-    assert thresholds.benefit(p, costs, True) == pytest.approx([0.4 - 0.12, 0.2 - 0.18])
-    assert thresholds.benefit(p, costs, False) == pytest.approx([0.4 - 0.12, 1.6 - 0.18])
+    p, costs = np.array([0.2, 0.8]), Costs(2.0, 0.5, 0.1)  # the MLLM's mistakes: 0.08, 0.17
+    assert thresholds.benefit(p, costs, True) == pytest.approx([0.4 - 0.08, 0.1 - 0.17])
+    assert thresholds.benefit(p, costs, False) == pytest.approx([0.4 - 0.08, 1.6 - 0.17])
     assert [thresholds.reports(policy) for policy in thresholds.POLICIES] == [False, True, True]
 
 
@@ -84,6 +84,9 @@ def test_the_cost_of_a_band_and_its_gap_to_a_grid_by_hand() -> None:
     gap = thresholds.grid_gap(p, weight, Budget(1.0, 0.1, costs), steps=1)
     ours, grid = 0.5 * 0.22 + 0.3 * 0.25 + 0.2 * 0.1, 0.5 * 0.22 + 0.3 * 0.25 + 0.2 * 0.29
     assert gap == pytest.approx(ours / grid - 1)
+    assert thresholds.grid_gap(p, weight, Budget(1.0, 0.1, costs), steps=10) == 0  # 0.1 and 0.8
+    dear = Budget(1.0, 0.5, costs)  # no call pays: dropped below a third, reported from there on
+    assert thresholds.grid_gap(p, weight, dear, steps=3) == 0
     bound = Budget(1.0, 0.5, costs, low_at_most=0.0)  # its band asks about all, and so does a grid
     assert thresholds.grid_gap(p, weight, bound, reports=False, steps=4) == 0
     free = Budget(1.0, 0.0, Costs())
