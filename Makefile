@@ -186,11 +186,11 @@ instructions: train-gate  ## boxed images, and raw ones for raw ROWS, with promp
 	  $(if $(findstring --detections labels,$(subst =, ,$(INSTRUCT_SET))),,--gate $(OUT)/gate) \
 	  --inputs boxed $(if $(RAW_ROWS),raw) --max-pixels $(MAX_PIXELS) $(INSTRUCT_SET)
 
-rehearse: data $(BASE_STAGE)  ## memory, speed and hours of the LoRA run by a few steps of random weights
+rehearse: data $(BASE_STAGE)  ## memory, speed and hours of gate and LoRA by a few steps of random weights
 	@$(PY) -m data.prep.instruct --data $(OUT)/data --detections labels --inputs boxed \
 	  --max-pixels $(MAX_PIXELS) --out $(OUT)/rehearsal-instructions $(AGAIN)
 	@$(PY) -m train.rehearse --config $(LORA_CONFIG_boxed) --instructions $(OUT)/rehearsal-instructions \
-	  --base $(BASE) --out $(OUT)/rehearsal $(LORA_SET)
+	  --base $(BASE) --gate "$(GATE_CONFIG) $(GATE_SET)" --data $(OUT)/data --out $(OUT)/rehearsal $(LORA_SET)
 
 primer: setup
 	@$(PY) -m data.prep.primer --out $(OUT)/primer

@@ -8,8 +8,6 @@ more than the base's config.json. How long the samples are is not known yet: `tr
 memory once more when they are.
 """
 
-import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from train.mllm import preflight, resources
 from train.mllm.memory import weight_bytes
 from train.mllm.refused_keys import demand_keys
 from train.mllm.run_settings import RunSettings, read_settings
-from train.recipe.config_file import read_config
+from train.recipe.config_file import read_config, words
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
 MOST_SAMPLES = 100_000
@@ -31,8 +29,8 @@ MOST_SAMPLES = 100_000
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("train.check", __doc__)
     add = parser.add_argument
-    add("--gate", type=_words, help="a gate's configuration and its key=value, in one word")
-    add("--tuning", type=_words, action="append", default=[], help="the same of an MLLM; again")
+    add("--gate", type=words, help="a gate's configuration and its key=value, in one word")
+    add("--tuning", type=words, action="append", default=[], help="the same of an MLLM; again")
     add("--base", help="folder or hub name of the base (default: not looked at)")
     add("--out", type=Path, default=Path("runs"), help="where the run will write (runs)")
     args = parser.parse_args(argv)
@@ -54,13 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         looked_at.append(file)
     print(f"[check] keys and weights are in order: {', '.join(looked_at)}", flush=True)
     return 0
-
-
-def _words(text: str) -> list[str]:
-    words = shlex.split(text)
-    if not words:
-        raise argparse.ArgumentTypeError("names no configuration")
-    return words
 
 
 def _base(settings: RunSettings, out: Path) -> str:

@@ -1,44 +1,41 @@
-"""A few steps of a LoRA run before it is paid for: memory, speed and hours on this machine.
+"""A few steps of the trainings before they are paid for: memory, speed and hours on this machine.
 
     python -m train.rehearse --config configs/lora/boxed.yaml --dataset boxed_train \\
-        --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/rehearsal
+        --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/rehearsal \\
+        --gate "configs/yolo/gate_2cls.yaml" --data OUT/data
 
 Nothing of the base is downloaded but its configuration and tokenizer: the weights are random, of
 its sizes. Two steps of the longest samples show the peak of memory, then --steps steps of samples
-drawn at random the speed. The adapter is held to what a node and a server take. Writes
+drawn at random the speed. The adapter is held to what a node and a server take. With --gate so
+many batches of train.gate come too, of random weights, with the user's own pictures. Writes
 rehearsal.json and rehearsal.html. Without a gate, make the instructions with --detections labels.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.command import command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import write_atomically, write_json
 from dat_runtime.stage import Stage
+from train.detector import ultralytics_config
+from train.detector.dataset import count_boxes, demand_classes
 from train.mllm import lengths, preflight, resources, tuning
 from train.mllm.projection import project
 from train.mllm.refused_keys import demand_keys
 from train.mllm.rehearsal import rehearse
 from train.mllm.run_settings import read_settings
-from train.recipe.config_file import read_config
+from train.recipe.config_file import read_config, words
+from train.recipe.projecting import Rows, page
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = command("train.rehearse", __doc__)
-    parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
-    parser.add_argument("--dataset", default="boxed_train", help="as of train.lora (boxed_train)")
-    parser.add_argument("--instructions", type=Path, required=True, help="by data.prep.instruct")
-    parser.add_argument("--base", required=True, help="folder or hub name of the base model")
-    parser.add_argument("--steps", type=int, default=8, help="of samples drawn at random (8)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
-    args = parser.parse_args(argv)
-    if args.steps < 3:
-        raise ConfigError(f"--steps {args.steps}: an interval needs at least 3")
+    args = _arguments(argv)
     config = read_config(args.config, args.override)
     if config.get("finetuning_type") != "lora":
         raise ConfigError(f"{args.config}: expected finetuning_type: lora")
@@ -56,23 +53,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = resources.model_sizes(settings)
     manifest.read(args.instructions, "instructions")
     lengths.samples_files(args.instructions, args.dataset)
-    stage = Stage(
-        args.out,
-        kind="rehearsal",
-        inputs={"instructions": args.instructions},
-        config={**tuning.recipe(config, length={}), "steps": args.steps},
-        code=[__file__],
-    )
+    gate = _gate_config(args)
+    inputs = {"instructions": args.instructions, **({"data": args.data} if gate else {})}
+    recipe = {**tuning.recipe(config, length={}), "steps": args.steps, "gate": gate}
+    stage = Stage(args.out, kind="rehearsal", inputs=inputs, config=recipe, code=[__file__])
     with stage as folder:  # each time: it tells of this machine at this hour
         rehearsed = rehearse(folder, config, settings, args.steps)
         projection = project(rehearsed, settings, sizes)
         told = {**projection.as_json(), "measured": rehearsed.measured}
+        tables: dict[str, Rows] = {f"LoRA, {args.config.name}": projection.rows()}
+        if gate:  # last: it leaves this process its memory on a card
+            from train.detector.rehearsal import rehearse as rehearse_gate
+
+            boxes = count_boxes(args.data)
+            trained = rehearse_gate(folder, args.data, gate, boxes, args.steps)
+            told["gate"] = vars(trained)
+            tables[f"Gate, {Path(args.gate[0]).name}"] = trained.rows()
         write_json(folder / "rehearsal.json", told)
-        page = projection.page(f"Rehearsal of {args.config.name} with {args.base}")
-        write_atomically(folder / "rehearsal.html", page)
-    for what, much in projection.rows():
-        print(f"[{args.out.name}] {what:<24} {much}", flush=True)
+        write_atomically(folder / "rehearsal.html", page(f"Rehearsal with {args.base}", tables))
+    for heading, rows in tables.items():
+        print(f"[{args.out.name}] {heading}", flush=True)
+        for what, much in rows:
+            print(f"[{args.out.name}]   {what:<24} {much}", flush=True)
     return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = command("train.rehearse", __doc__)
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
+    add("--dataset", default="boxed_train", help="as of train.lora (boxed_train)")
+    add("--instructions", type=Path, required=True, help="by data.prep.instruct")
+    add("--base", required=True, help="folder or hub name of the base model")
+    add("--gate", type=words, help="a gate's configuration and its key=value, in one word")
+    add("--data", type=Path, help="the gate's, by data.prep.build")
+    add("--steps", type=int, default=8, help="of samples drawn at random, batches of the gate (8)")
+    add("--out", type=Path, required=True, help="folder to make")
+    add("override", nargs="*", metavar="key=value", help="of the configuration")
+    args = parser.parse_args(argv)
+    if args.steps < 3:
+        raise ConfigError(f"--steps {args.steps}: an interval needs at least 3")
+    if (args.gate is None) != (args.data is None):
+        raise ConfigError("--gate and --data go together: its configuration and its pictures")
+    return args
+
+
+def _gate_config(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The gate's keys, looked at before the MLLM's minutes."""
+    if args.gate is None:
+        return None
+    config = ultralytics_config.read_config(Path(args.gate[0]), args.gate[1:])
+    demand_classes(args.data, config)
+    ultralytics_config.demand_device(config)
+    return config
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-"""From a rehearsal's few steps to the whole run: hours with an interval, memory, disk, the page."""
+"""From a rehearsal's few steps to the whole run: hours with an interval, memory, disk."""
 
-import html
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +10,8 @@ from train.mllm.memory import CUDA_CONTEXT
 from train.mllm.model_sizes import Text, Vision
 from train.mllm.rehearsal import LONGEST_STEPS, Rehearsed
 from train.mllm.run_settings import RunSettings
+from train.recipe.projecting import Rows, in_hours, seconds_each
 
-LEVEL = 0.95
 MOST_BATCH = 64
 
 
@@ -40,16 +38,15 @@ class Projection:
     largest_batch: int | None
     disk: int
 
-    def rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> Rows:
         """Of the page: what, and how much."""
-        hours, low, high = (value / 3600 for value in self.seconds)
         where = "of the process, libraries with it: no card"
         if self.card is not None:
             where = f"of {self.card.memory / 1e9:.1f} GB, {self.card.name}"
         largest = "no card" if self.largest_batch is None else str(self.largest_batch)
         return [
             ("steps", f"{self.steps}"),
-            ("to the end", f"{hours:.2f} hours, 95 % interval {low:.2f} to {high:.2f}"),
+            ("to the end", in_hours(self.seconds)),
             ("speed", f"{self.tokens_a_second:,.0f} tokens/s"),
             ("peak memory, measured", f"{self.peak / 1e9:.2f} GB {where}"),
             ("peak memory, estimated", f"{self.estimated_peak / 1e9:.2f} GB"),
@@ -63,19 +60,6 @@ class Projection:
     def as_json(self) -> dict[str, Any]:
         values = {name: value for name, value in vars(self).items() if name != "card"}
         return {**values, "card": None if self.card is None else self.card.name}
-
-    def page(self, title: str) -> str:
-        """The rows as a page of HTML that stands alone."""
-        cells = "".join(
-            f"<tr><th>{html.escape(what)}</th><td>{html.escape(much)}</td></tr>"
-            for what, much in self.rows()
-        )
-        style = "body{font:16px sans-serif;margin:2em}th{text-align:left;padding-right:2em}"
-        return (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
-            f'</title><meta name="viewport" content="width=device-width"><style>{style}</style>'
-            f"<h1>{html.escape(title)}</h1><table>{cells}</table></html>\n"
-        )
 
 
 def project(rehearsed: Rehearsed, settings: RunSettings, sizes: tuple[Text, Vision]) -> Projection:
@@ -114,21 +98,13 @@ def _steps_seconds(
     """Seconds of all steps with their interval, and tokens a second.
 
     A step takes as long as it has tokens, so the whole run's tokens are divided by the speed of the
-    steps drawn at random; the interval is Student's, of a ratio of means.
+    steps drawn at random.
     """
-    from scipy.stats import t
-
-    seconds = np.array(rehearsed.measured["step_seconds"][LONGEST_STEPS:])
-    tokens = np.array(rehearsed.step_tokens[LONGEST_STEPS:])
-    per_token = seconds.sum() / tokens.sum()
-    residuals = seconds - per_token * tokens
-    n = len(seconds)
-    error = math.sqrt((residuals**2).sum() / (n - 1) / n) / tokens.mean()
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    seconds = rehearsed.measured["step_seconds"][LONGEST_STEPS:]
+    each = seconds_each(seconds, rehearsed.step_tokens[LONGEST_STEPS:])
     whole = steps * settings.samples_a_step(processes=1) * float(np.mean(rehearsed.samples.tokens))
-    bounds = (per_token, max(0.0, per_token - half), per_token + half)
-    value, low, high = (float(whole * rate) for rate in bounds)
-    return (value, low, high), float(1 / per_token)
+    value, low, high = (whole * bound for bound in each)
+    return (value, low, high), 1 / each[0]
 
 
 def _largest(

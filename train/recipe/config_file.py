@@ -1,6 +1,8 @@
 """Configurations of trainings: YAML in the upstream's own keys, and `key=value` overrides."""
 
+import argparse
 import contextlib
+import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +44,14 @@ def _value(text: str) -> Any:
         with contextlib.suppress(ValueError):
             return number(text)
     return yaml.safe_load(text)
+
+
+def words(text: str) -> list[str]:
+    """A configuration and its overrides that come in one word: the type of such an option."""
+    found = shlex.split(text)
+    if not found:
+        raise argparse.ArgumentTypeError("names no configuration")
+    return found
 
 
 def versions(*tools: str) -> dict[str, str]:

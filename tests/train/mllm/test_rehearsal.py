@@ -11,6 +11,7 @@ from train.mllm.lengths import Lengths
 from train.mllm.model_sizes import SEVEN_B, read_model
 from train.mllm.rehearsal import Rehearsed, chosen
 from train.mllm.run_settings import RunSettings
+from train.recipe.projecting import page
 
 MEASURED = {
     "step_seconds": [30.0, 9.0, 1.9, 2.1, 2.0],
@@ -45,9 +46,9 @@ def test_the_whole_run_takes_its_tokens_by_the_speed_of_the_drawn_steps() -> Non
     # 10 steps of 200 tokens at 0.01 s; Student's t for two degrees of freedom is 4.3027.
     assert found.seconds == pytest.approx((20 + 1.5, 17.5158 + 1.5, 22.4842 + 1.5), abs=1e-3)
     assert found.largest_batch is None
-    page = found.page("A <b>")
-    assert "A &lt;b&gt;" in page
-    assert "<th>speed</th><td>100 tokens/s</td>" in page
+    told = page("A <b>", {"LoRA": found.rows()})
+    assert "A &lt;b&gt;" in told
+    assert "<th>speed</th><td>100 tokens/s</td>" in told
 
 
 def test_the_largest_batch_keeps_the_margin_and_follows_the_measured_peak(monkeypatch) -> None:
