@@ -12,6 +12,9 @@ frames without an answer, which count as failed. Decoding is greedy, and free un
 by the answer's schema, or by its rules too (`--constrained rules`; then a byte counts as a token of
 the limit).
 
+Give --base with a server of your own: one that makes pictures smaller answers in other pixels,
+which its prompt tokens alone betray, and the run stops.
+
 A run that was cut off continues without asking about a frame twice. A complete run is not repeated;
 --ask-missing asks again about its missing answers, and about nothing else. Several --endpoint share
 the frames. --shard asks about one part of the frames, and eval.merge puts the parts together.
@@ -68,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     finished = stage.up_to_date()
     if finished and not (args.ask_missing and usage.read(args.out).missing):
         return 0
-    if not args.endpoint:
-        demand_there(args.model, args.revision)
+    if args.base or not args.endpoint:
+        demand_there(args.base or args.model, args.revision)
+    if args.endpoint and not args.base:
+        print(f"[{args.out.name}] pictures may be resized unnoticed: --base compares", flush=True)
     if args.adapter:
         verify_adapter(args.adapter)
     manifest.verify(args.instructions, "instructions")
@@ -81,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         revision=args.revision,
         adapter=args.adapter,
         endpoints=args.endpoint or (),
+        base=args.base,
         batch_size=args.batch_size,
         max_new_tokens=limit,
         constrained=args.constrained,
@@ -112,6 +118,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--adapter", type=Path, help="LoRA adapter folder (train.lora)")
     add("--endpoint", action="append", metavar="URL", help="OpenAI-compatible server, such as "
         "http://host:8000/v1; give it again for each replica")  # fmt: skip
+    add("--base", help="folder or hub name of the base that the endpoint serves: stop where it "
+        "takes a question in other prompt tokens")  # fmt: skip
     add("--settings", type=Path, help="YAML of the endpoint: request fields, prices")
     add("--batch-size", type=int, default=16, help="frames at once, at each endpoint (16)")
     add("--max-new-tokens", type=int, help="most tokens of an answer (default: as many as the "
@@ -126,6 +134,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.endpoint and args.adapter:
         raise ConfigError("--endpoint serves its own adapter: name it with --model")
+    if args.base and not args.endpoint:
+        raise ConfigError("--base is what an endpoint serves: name a model here with --model")
     if args.settings and not args.endpoint:
         raise ConfigError("--settings belong to an endpoint: name it with --endpoint")
     if args.endpoint and args.constrained == "rules":

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from dat_runtime.errors import ModelError
 from eval.answers.asks import Answer, Ask
 from eval.answers.constrained import AnswerConstraint
 from eval.answers.model import Loaded, encode, ends_of
@@ -21,6 +22,9 @@ def generate(
     Args:
         constrained: only tokens that lead to an answer of the published schema are chosen, or to
             one that keeps the rules too.
+
+    Raises:
+        ModelError: the batch does not fit the card's memory.
     """
     import torch
 
@@ -32,10 +36,15 @@ def generate(
         options["logits_processor"] = [RuleConstraint(loaded, batch, max_new_tokens)]
     started = time.monotonic()
     encoded = encode(loaded.processor, batch).to(loaded.model.device)
-    with torch.inference_mode():
-        tokens = loaded.model.generate(
-            **encoded, max_new_tokens=max_new_tokens, do_sample=False, **options
-        )
+    try:
+        with torch.inference_mode():
+            tokens = loaded.model.generate(
+                **encoded, max_new_tokens=max_new_tokens, do_sample=False, **options
+            )
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"{len(batch)} frames at once do not fit the card's memory: a smaller --batch-size"
+        ) from None
     prompt_length = encoded["input_ids"].shape[1]
     new_tokens = tokens[:, prompt_length:]
     texts = loaded.processor.batch_decode(new_tokens, skip_special_tokens=True)

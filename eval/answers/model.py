@@ -176,7 +176,7 @@ def encode(processor: Any, batch: Sequence[Ask]) -> Any:
 
     images = [Image.open(ask.image).convert("RGB") for ask in batch]
     texts = [
-        processor.apply_chat_template(_chat(ask), tokenize=False, add_generation_prompt=True)
+        processor.apply_chat_template(chat(ask), tokenize=False, add_generation_prompt=True)
         for ask in batch
     ]
     encoded = processor(images=images, text=texts, padding=True, return_tensors="pt")
@@ -190,7 +190,7 @@ def encode(processor: Any, batch: Sequence[Ask]) -> Any:
     return encoded
 
 
-def _chat(ask: Ask) -> list[dict[str, Any]]:
+def chat(ask: Ask) -> list[dict[str, Any]]:
     """The messages of one question, the image before the text as in training."""
     system = {"type": "text", "text": ask.system}
     prompt = {"type": "text", "text": ask.prompt}

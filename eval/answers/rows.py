@@ -14,7 +14,7 @@ from typing import Any
 from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.files import write_json_lines
 from dat_runtime.schema import judge
-from eval.answers import endpoint, local, model, usage
+from eval.answers import endpoint, local, model, sizes, usage
 from eval.answers.asks import Ask, record
 from eval.answers.endpoint import Settings
 from eval.answers.usage import Usage
@@ -34,6 +34,7 @@ class Row:
         name: begins each line of progress.
         model: folder, hub id, or name at the endpoints.
         endpoints: addresses of servers; empty for a model in this process.
+        base: what the servers serve, if their prompts are to be compared with its own.
         batch_size: frames asked at once, of each endpoint.
     """
 
@@ -42,6 +43,7 @@ class Row:
     revision: str | None
     adapter: Path | None
     endpoints: Sequence[str]
+    base: str | None
     batch_size: int
     max_new_tokens: int
     constrained: local.Constrained
@@ -49,26 +51,45 @@ class Row:
 
 def ask_local(row: Row, asks: Sequence[Ask], path: Path) -> Usage:
     """Answers of a model in this process, each batch on disk before the next."""
-    records = kept_records(path)
-    # Whole batches only, so that the batches are those of a run that was not cut off.
-    whole = len(records) // row.batch_size * row.batch_size
-    records = records[:whole]
-    write_json_lines(path, records)
-    progress = _Progress(row.name, len(records), len(asks))
+    kept = {r["image_id"]: r for r in kept_records(path)}
     loaded = model.load(row.model, row.revision, row.adapter)
     model.demand_room(loaded, asks, row.max_new_tokens)
+    batches = _batches(row, loaded, asks)
+    # Whole batches only, so that the batches are those of a run that was not cut off.
+    whole = [batch for batch in batches if all(ask.id in kept for ask in batch)]
+    records = {ask.id: kept[ask.id] for batch in whole for ask in batch}
+    write_json_lines(path, records.values())
+    progress = _Progress(row.name, len(records), len(asks))
     with path.open("a", encoding="utf-8") as file:
-        for start in range(len(records), len(asks), row.batch_size):
-            batch = asks[start : start + row.batch_size]
+        for batch in batches:
+            if batch[0].id in records:
+                continue
             answers = local.generate(loaded, batch, row.max_new_tokens, row.constrained)
             for ask, answer in zip(batch, answers, strict=True):
-                records.append(record(ask, answer))
-                file.write(_line(records[-1]))
+                records[ask.id] = record(ask, answer)
+                file.write(_line(records[ask.id]))
             file.flush()
             progress.show(len(records))
+    ordered = [records[ask.id] for ask in asks]
+    write_json_lines(path, ordered)
     # Each frame states its batch's whole time, so one frame of each batch counts.
-    busy = sum(r["latency_s"] for r in records[:: row.batch_size])
-    return usage.of(records, missing={}, prices={}, generation_s=busy)
+    busy = sum(records[batch[0].id]["latency_s"] for batch in batches)
+    return usage.of(ordered, missing={}, prices={}, generation_s=busy)
+
+
+def _batches(row: Row, loaded: model.Loaded, asks: Sequence[Ask]) -> list[list[Ask]]:
+    """Questions of like length together, so that little is padding.
+
+    The longest come first: what does not fit the memory fails before anything is answered.
+    """
+    tokens = {ask.id: sizes.prompt_tokens(loaded.processor, ask) for ask in asks}
+    longest = max(tokens.values()) + row.max_new_tokens
+    free = sizes.free_memory()
+    cache = sizes.demand_cache(loaded.model, longest, min(row.batch_size, len(asks)), free)
+    print(f"[{row.name}] keys and values of a batch: {cache / 1e9:.2f} GB at most", flush=True)
+    ordered = sorted(asks, key=lambda ask: -tokens[ask.id])
+    starts = range(0, len(ordered), row.batch_size)
+    return [ordered[start : start + row.batch_size] for start in starts]
 
 
 def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path) -> Usage:
@@ -76,7 +97,12 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
     records = {r["image_id"]: r for r in kept_records(path)}
     write_json_lines(path, records.values())
     left = [ask for ask in asks if ask.id not in records]
+    demand_same = sizes.comparison(row.base, row.revision) if row.base else None
     missing = {id: records.pop(id)[REFUSED] for id in list(records) if REFUSED in records[id]}
+    if demand_same:
+        for ask in asks:
+            if ask.id in records:
+                demand_same(ask, records[ask.id]["prompt_tokens"], records[ask.id]["endpoint"])
     progress = _Progress(row.name, len(records), len(asks))
     key = os.environ.get("OPENAI_API_KEY")
     servers = endpoint.servers(row.endpoints, row.model, key, _request(row, settings))
@@ -90,6 +116,8 @@ def ask_endpoints(row: Row, settings: Settings, asks: Sequence[Ask], path: Path)
                     file.write(_line({"image_id": image_id, REFUSED: outcome.reason}))
                     file.flush()
                 continue
+            if demand_same:
+                demand_same(outcome.ask, outcome.answer.prompt_tokens, outcome.url)
             if row.constrained:
                 _demand_constrained(outcome)
             answered = record(outcome.ask, outcome.answer)

@@ -23,7 +23,7 @@ import yaml
 
 from dat_runtime import answer, schema
 from dat_runtime.draw import encode_png
-from dat_runtime.errors import ModelError
+from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.event import question
 from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.stage import Stage
@@ -231,17 +231,23 @@ def test_the_bases_own_defaults_would_change_every_answer(instructions: Path, mo
     assert not set(misled) & set(right)
 
 
-def test_a_row_that_was_cut_off_goes_on_at_the_last_whole_batch(
-    instructions: Path, model: Path, capsys: pytest.CaptureFixture[str]
+def test_a_row_that_was_cut_off_goes_on_with_its_batches_of_like_length(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = row(instructions, "cut", "--model", str(model))
-    out = instructions.parent / "predictions" / "cut"
+    """Of four questions the three longest are the first batch, whatever their order."""
+    cameras = {"s": Size(30, 30), "a": Size(640, 640), "b": Size(640, 640), "c": Size(640, 640)}
+    write_noise(tmp_path / "instructions", cameras, SENT.pixels)
+    whole = row(tmp_path / "instructions", "cut", "--model", str(model))
+    assert [line["image_id"] for line in whole] == list(cameras)
+    assert len({line["latency_s"] for line in whole[1:]}) == 1
+    out = tmp_path / "predictions" / "cut"
     partial = out.rename(out.with_name("cut.partial"))
-    kept = [json.dumps({**line, "latency_s": 99.0}) + "\n" for line in whole[:3]]
-    (partial / "predictions.jsonl").write_text("".join(kept) + '{"image_id": "p3", "te')
-    again = row(instructions, "cut", "--model", str(model))
+    # As they were written, and the last batch of one was cut off.
+    kept = [json.dumps({**line, "latency_s": 99.0}) + "\n" for line in whole[1:]]
+    (partial / "predictions.jsonl").write_text("".join(kept) + '{"image_id": "s", "te')
+    again = row(tmp_path / "instructions", "cut", "--model", str(model))
     assert "3 answers were there already" in capsys.readouterr().out
-    assert [line["latency_s"] == 99 for line in again] == [True, True, True, False]
+    assert [line["latency_s"] == 99 for line in again] == [False, True, True, True]
     assert [line["text"] for line in again] == [line["text"] for line in whole]
 
 
@@ -249,22 +255,20 @@ def test_a_server_gives_the_answers_of_the_model_in_this_process(
     instructions: Path, model: Path, served: str
 ) -> None:
     here = row(instructions, "here", "--model", str(model))
-    there = row(instructions, "there", "--model", "tiny", "--endpoint", served)
+    tiny = ("--model", "tiny", "--endpoint", served, "--base", str(model))
+    there = row(instructions, "there", *tiny)
     for name in ("image_id", "model_text", "text", "prompt_tokens", "completion_tokens"):
         assert [line[name] for line in there] == [line[name] for line in here], name
 
 
-def test_a_server_sees_square_wide_and_tiny_images_as_the_model_in_this_process(
-    model: Path, served: str, tmp_path: Path
-) -> None:
-    """A resized image has other tokens, another prompt length and gives another answer."""
-    cameras = {"square": Size(640, 640), "wide": Size(1280, 360), "tiny": Size(30, 30)}
+def write_noise(out: Path, cameras: dict[str, Size], most_pixels: int) -> list[dict[str, Any]]:
+    """A raw sample of noise by each camera, named as it is."""
     random = np.random.default_rng(0)
-    with Stage(tmp_path / "instructions", kind="instructions", inputs={}, config={}) as folder:
+    with Stage(out, kind="instructions", inputs={}, config={}) as folder:
         samples = []
         for name, camera in cameras.items():
             image = random.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
-            asked = question(image, None, SENT.pixels)
+            asked = question(image, None, most_pixels)
             (folder / f"{name}.png").write_bytes(asked.png)
             samples.append(
                 {
@@ -277,14 +281,56 @@ def test_a_server_sees_square_wide_and_tiny_images_as_the_model_in_this_process(
                 }
             )
         (folder / "raw_test.json").write_text(json.dumps(samples))
+    return samples
+
+
+def test_a_server_sees_square_wide_and_tiny_images_as_the_model_in_this_process(
+    model: Path, served: str, tmp_path: Path
+) -> None:
+    """A resized image has other tokens, another prompt length and gives another answer."""
+    cameras = {"tiny": Size(30, 30), "wide": Size(1280, 360), "square": Size(640, 640)}
+    samples = write_noise(tmp_path / "instructions", cameras, SENT.pixels)
     here = row(tmp_path / "instructions", "here", "--model", str(model))
-    there = row(tmp_path / "instructions", "there", "--model", "tiny", "--endpoint", served)
+    tiny = ("--model", "tiny", "--endpoint", served, "--base", str(model))
+    there = row(tmp_path / "instructions", "there", *tiny)
     for name in ("image_id", "model_text", "text", "prompt_tokens"):
         assert [line[name] for line in there] == [line[name] for line in here], name
     assert len({line["prompt_tokens"] for line in here}) == len(cameras)
     for line, sample in zip(here, samples, strict=True):
         sizes = Size(*sample["frame"]), cameras[line["image_id"]]
         assert line["text"] == answer.in_frame(line["model_text"], *sizes)
+
+
+def test_a_server_that_makes_pictures_smaller_is_found_by_its_prompt_tokens(
+    model: Path, served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_noise(tmp_path / "instructions", {"large": Size(640, 640)}, 2 * SENT.pixels)
+    given = ["--instructions", str(tmp_path / "instructions"), "--inputs", "raw"]
+    given += ["--out", str(tmp_path / "row"), "--model", "tiny", "--endpoint", served]
+    assert predict.main([*given, "--base", str(model)]) == 1
+    told = capsys.readouterr().err
+    found = re.search(r"took large in (\d+) prompt tokens, .* makes (\d+) of it: .*140 x 140", told)
+    assert found is not None, told
+    assert int(found[2]) - int(found[1]) == (140**2 - 112**2) / 28**2
+    assert not (tmp_path / "row").exists()
+
+
+def test_what_does_not_fit_fails_before_anything_is_answered(model: Path) -> None:
+    """The longest questions are asked first, and the cache is as large as it is said to be."""
+    import torch
+
+    from eval.answers import sizes
+    from eval.answers.model import load
+
+    net = load(str(model), None, None).model
+    tokens = torch.full((3, 20), 5)
+    with torch.inference_mode():
+        cache = net(input_ids=tokens, use_cache=True).past_key_values
+    kept = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    expected = sum(tensor.nbytes for tensor in kept)
+    assert sizes.demand_cache(net, 20, 3, free=expected) == expected
+    with pytest.raises(ConfigError, match="--batch-size 2"):
+        sizes.demand_cache(net, 20, 3, free=expected - 1)
 
 
 def test_constrained_decoding_leaves_right_answers_alone(instructions: Path, model: Path) -> None:
