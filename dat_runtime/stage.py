@@ -211,7 +211,8 @@ class Stage:
             changes = [f"{name}: {change}" for name, change in found.items()]
             more = len(changes) - MOST_DIFFERENCES
             changes[MOST_DIFFERENCES:] = [f"and {more} more"] if more > 0 else []
-            changes += [why for name, why in self._reasons.items() if name in found]
+            # Two names may have one reason.
+            changes += dict.fromkeys(why for name, why in self._reasons.items() if name in found)
             told = f"{folder} holds {work} of another recipe: {'; '.join(changes)}"
         return (
             f"{told}. --restart (of make: RESTART=1) replaces it, another --out (of make: OUT) "

@@ -100,9 +100,9 @@ def test_finished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: Pa
         stage(out, restart=False, **OTHER).up_to_date()
     with pytest.raises(ConfigError, match=r"inputs\.given: nothing → [0-9a-f]{12}\. --restart"):
         stage(out, restart=False, inputs={"given": given}).up_to_date()
-    why = {"n": "n counts from the start"}
+    why = {"n": "n counts from the start", "m": "n counts from the start"}
     with pytest.raises(ConfigError, match=r"1 → 2; n counts from the start\. --restart"):
-        stage(out, restart=False, config={"n": 2}, reasons=why).up_to_date()
+        stage(out, restart=False, config={"n": 2, "m": 1}, reasons=why).up_to_date()
     with pytest.raises(ConfigError, match=r"code: .*; code is that of DAT itself, .*\. --restart"):
         stage(out, restart=False, code=[__file__]).up_to_date()
     change(out)

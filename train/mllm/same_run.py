@@ -41,14 +41,17 @@ def length(config: Mapping[str, Any]) -> dict[str, float]:
 
     A warm-up that is a share of all steps makes the schedule depend on the end too.
     """
-    warmup = config.get("warmup_ratio") or config.get("warmup_steps") or 0
-    depends_on_end = config.get("lr_scheduler_type", "linear") not in ENDLESS or 0 < warmup < 1
     keeps_none = config.get("save_strategy") == "no" or config.get("save_only_model")
-    if depends_on_end or keeps_none:
+    if _depends_on_end(config) or keeps_none:
         return {}
     if config.get("max_steps", -1) > 0:
         return {"max_steps": config["max_steps"]}
     return {"num_train_epochs": config.get("num_train_epochs", 3.0)}
+
+
+def _depends_on_end(config: Mapping[str, Any]) -> bool:
+    warmup = config.get("warmup_ratio") or config.get("warmup_steps") or 0
+    return config.get("lr_scheduler_type", "linear") not in ENDLESS or 0 < warmup < 1
 
 
 def reasons(config: Mapping[str, Any]) -> dict[str, str]:
@@ -56,10 +59,15 @@ def reasons(config: Mapping[str, Any]) -> dict[str, str]:
     schedule = config.get("lr_scheduler_type", "linear")
     why = (
         f"the learning rate ({schedule}) runs to its end at the last step, so a longer run differs "
-        "from the first steps on: to be able to prolong one, train with lr_scheduler_type=constant "
-        "or constant_with_warmup, warmup_steps in whole steps, and checkpoints"
+        "from the first steps on"
+        if _depends_on_end(config)
+        else "of a run without checkpoints there is nothing to go on from"
     )
-    return {f"llamafactory.{key}": why for key in LENGTH}
+    advice = (
+        "to be able to prolong one, train with lr_scheduler_type=constant or constant_with_warmup, "
+        "warmup_steps in whole steps, and checkpoints"
+    )
+    return {f"llamafactory.{key}": f"{why}: {advice}" for key in LENGTH}
 
 
 def is_done(state: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

@@ -35,3 +35,8 @@ def test_a_run_can_be_prolonged_where_its_steps_do_not_depend_on_the_last(change
 def test_upstreams_schedule_where_none_is_stated_depends_on_the_end():
     assert same_run.length({"max_steps": 200}) == {}
     assert "(linear) runs to its end" in same_run.reasons({})["llamafactory.max_steps"]
+
+
+def test_a_constant_rate_is_not_blamed_where_checkpoints_are_missing():
+    why = same_run.reasons({**CONSTANT, "save_strategy": "no"})["llamafactory.max_steps"]
+    assert why.startswith("of a run without checkpoints there is nothing to go on from: ")
