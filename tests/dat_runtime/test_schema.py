@@ -205,7 +205,10 @@ def test_each_verdict_is_judged_on_its_own(answer: object, expected: str) -> Non
         (1.0, 1, "PSR"),
         (0.49, 1, "PS"),
         (0.49, 0, "PSR"),
+        (0.0, 0, "PSR"),
         (0.5, 0, "PS"),
+        (1.01, 1, "PSV"),
+        (-0.01, 0, "PSV"),
     ],
 )
 def test_gamma_parts_the_scores_of_the_levels(score: float, level: int, expected: str) -> None:
@@ -221,6 +224,34 @@ def test_gamma_parts_the_scores_of_the_levels(score: float, level: int, expected
     }
     assert verdicts(answer) == expected
     assert verdicts(" " + json.dumps(answer)) == expected  # white space: past the quick look
+
+
+def words(answer: object) -> tuple[str, ...]:
+    return check(json.dumps(answer), WIDTH, HEIGHT).problems
+
+
+def test_what_is_wrong_is_told_in_these_words() -> None:
+    assert words({**GOOD, "count": 1, "severity": "none", "level": 0, "score": 0.5}) == (
+        "rule: count is not the number of accidents",
+        "rule: severity is not none exactly when there are no accidents",
+        "rule: score is not in [0, 0.5) at level 0",
+    )
+    assert words({**GOOD, "severity": "moderate", "score": 0.49}) == (
+        "rule: severity is not the highest of the accidents'",
+        "rule: level is not 1 exactly when severity is severe",
+        "rule: score is not in [0.5, 1] at level 1",
+    )
+    outside = changed(("accidents", 1, "bbox"), [0, 0, 641, 480])
+    assert words({**outside, "count": -1, "score": 1.5})[2:] == (
+        "bounds: score outside [0, 1]",
+        "bounds: negative count",
+        "bounds: accidents[1] is not a box inside 640 x 480",
+    )
+    assert words([])[1:] == ("rule: it has none of the answer's fields",)
+    [broken] = words(changed(("accidents", 1, "severity"), "minor"))
+    assert broken.startswith("schema: accidents[1]: severity is 'minor', expected ")
+    [long] = check("x" * (MAX_CHARACTERS + 1), WIDTH, HEIGHT).problems
+    assert long == "parse: 8,000,001 characters, at most 8,000,000 are read"
 
 
 @pytest.mark.parametrize(("length", "expected"), [(200, "PSR"), (201, "PR")])

@@ -321,6 +321,86 @@ def test_a_queue_that_never_empties_does_not_pass_for_a_longer_way():
     assert link.longest_wait(since=50.0) < 0.08
 
 
+def test_a_rate_is_what_arrived_over_the_time_since_the_sample_began():
+    path = Path(100e3)
+    path.sent(0.0, 9_000)
+    path.acknowledged(0.1, 3_000)  # the first sample began while nothing waited: it may only raise
+    assert path.rate == 100e3
+    path.acknowledged(0.2, 3_000)
+    assert path.rate == pytest.approx(30e3)
+    path.acknowledged(0.3, 3_000)  # 9,000 bytes that took 0.3 s: 10 ms of them are their own
+    assert path.rate == pytest.approx(30e3)
+    assert path.round_trip == pytest.approx(0.29)
+    assert path.delay == pytest.approx(0.145)
+
+
+def test_acknowledgements_closer_than_the_shortest_sample_are_no_rate_and_none_is_below_the_least():
+    path = Path(1_000)
+    path.sent(0.0, 9_000)
+    path.acknowledged(0.049, 4_000)
+    assert path.rate == 1_000
+    path.acknowledged(0.05, 1_000)
+    assert path.rate == pytest.approx(100e3)
+    slow = Path(1_000)
+    slow.sent(0.0, 9_000)
+    slow.acknowledged(1.0, 1)
+    slow.acknowledged(2.0, 1)
+    assert slow.rate == 100.0
+
+
+def test_room_is_what_has_drained_as_far_as_the_window_goes():
+    def path_after(size):
+        path = Path(100e3)  # 2,000 bytes may wait
+        path.acknowledged(0.0, 0, round_trip=0.1)  # and 10,000 lie in the wires
+        path.sent(0.0, size)
+        return path
+
+    assert path_after(2_000).room(0.0) == 0
+    assert path_after(2_000).room(0.0095) == 0  # 969 of them have drained: less than half
+    assert path_after(2_000).room(0.01) == 1_020
+    assert path_after(2_000).room(0.1) == 2_000
+    assert path_after(11_000).room(0.2) == 1_000
+    assert path_after(11_001).room(0.2) == 0
+
+
+def test_after_a_round_trip_without_a_queue_a_quarter_more_is_tried():
+    path = Path(100e3)
+    path.acknowledged(0.0, 0, round_trip=0.1)
+    path.sent(0.0, 2_000)
+    path.sent(0.05, 2_000)
+    path.acknowledged(0.1, 2_000)
+    path.acknowledged(0.151, 2_000)
+    assert path.rate == 100e3
+    path.sent(0.16, 2_000)
+    assert path.room(0.17) == 1_275
+    path.sent(0.17, 11_500)
+    assert path.room(0.5) == 1_000
+
+
+def test_of_a_lane_of_several_connections_those_that_are_left_still_count():
+    path = Path(50e3)
+    path.sent(0.0, 1_000, "visuals")
+    path.lost("visuals", left=400)
+    assert path.in_flight == 400
+    path.acknowledged(0.3, 1_000, lane="visuals")
+    assert path.in_flight == 0
+    assert path.round_trip == 0.0  # when it was written is not known
+
+
+def test_a_round_trip_that_is_told_counts_once_and_only_if_it_is_one():
+    path = Path(50e3)
+    for told in (-0.1, math.nan, math.inf):
+        path.acknowledged(0.0, 0, round_trip=told)
+        assert path.round_trip == 0.0
+    path.acknowledged(0.0, 0, round_trip=0.2)
+    path.acknowledged(0.0, 0, round_trip=0.1)
+    path.acknowledged(0.0, 0, round_trip=0.3)
+    assert (path.round_trip, path.delay) == (0.1, 0.05)
+    path = Path(50e3)
+    path.acknowledged(0.0, 0, round_trip=0.0)
+    assert path.round_trip == 0.0
+
+
 @pytest.mark.parametrize("initial", [0, -1, math.nan, math.inf])
 def test_a_first_belief_that_is_none_is_refused(initial):
     with pytest.raises(ValueError, match="initial"):
