@@ -150,7 +150,10 @@ def test_a_run_that_was_killed_and_prolonged_with_other_idle_keys_is_that_of_one
 def test_the_best_checkpoint_is_kept_and_the_training_ends_when_it_gets_no_better(
     tiny_base, instructions, once, tmp_path
 ):
-    """Its answers are worth nothing yet, so the first of equals is kept: that of five steps."""
+    """Its answers are worth nothing yet, so the first of equals is kept: that of five steps.
+
+    It is killed once patience has ended it, and does no step too many after that.
+    """
     with Stage(tmp_path / "both", kind="instructions", inputs={}, config={}) as folder:
         shutil.copytree(instructions, folder, dirs_exist_ok=True)
         samples = json.loads((folder / "boxed_train.json").read_text())[:5]
@@ -158,7 +161,14 @@ def test_the_best_checkpoint_is_kept_and_the_training_ends_when_it_gets_no_bette
         (folder / "boxed_val.json").write_text(json.dumps(sized))
     keys = (*RUN, "max_steps=40", "save_steps=5")
     run = arguments(tiny_base, tmp_path / "both", tmp_path / "lora", *keys)
-    assert lora.main(["--best-of", "3", "--patience", "1", *run]) == 0
+    given = ["--best-of", "3", "--patience", "1", *run]
+    history = tmp_path / "lora.partial" / "best" / "validation.json"
+    with subprocess.Popen([sys.executable, "-m", "train.lora", *given]) as running:
+        while not (history.is_file() and "10" in json.loads(history.read_text())):
+            assert running.poll() is None
+            time.sleep(0.02)
+        running.kill()
+    assert lora.main(given) == 0
     report = json.loads((tmp_path / "lora" / "run.json").read_text())
     assert report["validation"] == {"sev_f1": {"5": 0.0, "10": 0.0}, "best_step": 5}
     assert report["steps"] == 10

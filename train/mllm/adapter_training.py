@@ -43,6 +43,7 @@ def make_adapter(
     chosen = folder / best.FOLDER
     if best_of:
         chosen.mkdir(exist_ok=True)
+        best.forget_end(chosen, work, patience)
         options += [upstream.BEST, str(chosen.absolute()), str(best_of), str(patience)]
     report = tuning.run(config, work, folder, name, preflight=options)
     for file in (WEIGHTS, CONFIG):

@@ -63,6 +63,20 @@ def read_history(folder: Path) -> dict[int, float]:
     return {}
 
 
+def write_history(folder: Path, history: Mapping[int, float]) -> None:
+    write_json(folder / HISTORY, {str(step): value for step, value in history.items()})
+
+
+def forget_end(folder: Path, work: Path, patience: int) -> None:
+    """Let a training that was cut off once it had ended do its last steps again.
+
+    Resumed at the checkpoint where patience ended it, Transformers would go on.
+    """
+    history = read_history(folder)
+    if history and choose(history, patience)[1]:
+        shutil.rmtree(work / f"checkpoint-{max(history)}", ignore_errors=True)
+
+
 def callback(folder: Path, settings: RunSettings, count: int, patience: int) -> Any:
     """Of Transformers: asks and scores at every checkpoint, and keeps the best in `folder`."""
     from transformers import TrainerCallback
@@ -74,7 +88,11 @@ def callback(folder: Path, settings: RunSettings, count: int, patience: int) -> 
 
     class Best(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            if state.global_step and state.global_step not in read_history(folder):
+            at, found = int(state.global_step), read_history(folder)
+            # Later steps are done again, and may end the training no sooner than they come.
+            history = {step: value for step, value in found.items() if step <= at}
+            write_history(folder, history)
+            if at and at not in history:
                 self.on_save(args, state, control, **given)
 
         def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -85,7 +103,7 @@ def callback(folder: Path, settings: RunSettings, count: int, patience: int) -> 
             if best == step:
                 keep(Path(args.output_dir, f"checkpoint-{step}"), folder)
             # Last: a start after a kill before this line asks again.
-            write_json(folder / HISTORY, {str(key): value for key, value in history.items()})
+            write_history(folder, history)
             took = time.monotonic() - started
             line = f"[best] step {step}: {METRIC} {history[step]:.4f}, best at {best}, {took:.1f} s"
             print(line, flush=True)

@@ -42,3 +42,17 @@ def test_samples_are_spread_over_the_validation_part_of_the_training_set(tmp_pat
     (tmp_path / "raw_val.json").write_text(json.dumps(list(range(10))))
     assert best.validation_samples(tmp_path, "raw_train,boxed_train", 4) == [0, 2, 5, 7]
     assert best.validation_samples(tmp_path, "raw_train", 40) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("history", "left"), [({5: 0.2, 10: 0.1}, [5]), ({5: 0.1, 10: 0.2}, [5, 10])]
+)
+def test_the_checkpoint_at_which_patience_ended_is_made_again(
+    tmp_path: Path, history, left
+) -> None:
+    for step in history:
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    best.write_history(tmp_path, history)
+    best.forget_end(tmp_path, tmp_path, patience=1)
+    kept = [step for step in history if (tmp_path / f"checkpoint-{step}").is_dir()]
+    assert kept == left
