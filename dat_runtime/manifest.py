@@ -41,6 +41,8 @@ _MADE_BY = {
     "gating": "eval.gating",
     "cascade": "eval.cascade",
     "predictions": "eval.predict",
+    "answers": "eval.predict",
+    "proof": "eval.proof",
     "bundle": "export.bundle",
 }
 """Command by the kind of folder that it makes, or by the name of an input."""

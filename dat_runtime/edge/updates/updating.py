@@ -9,7 +9,7 @@ follows by itself, a stopped one starts with the new version.
 import time
 from pathlib import Path
 
-from dat_runtime.edge.bundle import open_bundle
+from dat_runtime.edge.bundle import Bundle, open_bundle
 from dat_runtime.edge.node_file import read_node
 from dat_runtime.edge.node_settings import NodeSettings
 from dat_runtime.edge.updates import compatibility, switch
@@ -76,13 +76,18 @@ def rollback(node: Path) -> int:
     state = versions.state()
     if state.current is None or state.previous is None:
         raise ConfigError("there is no previous version to return to", versions.folder)
-    open_bundle(versions.folder_of(state.previous))
+    _warn_unfit(state.previous, open_bundle(versions.folder_of(state.previous)))
     try:
         state = versions.change(lambda now: switch.returned(now, "rolled back by hand"))
     except ValueError as error:  # a running node was quicker
         raise ConfigError(str(error), versions.folder) from None
     say(f"current   {state.current}: a running node takes it within seconds")
     return 0
+
+
+def _warn_unfit(version: str, bundle: Bundle) -> None:
+    if bundle.not_fit is not None:
+        say(f"warning   {version} is NOT FIT FOR USE: {bundle.not_fit}")
 
 
 def _unblock(versions: Versions, version: str) -> None:
@@ -124,8 +129,7 @@ def _checked(settings: NodeSettings, versions: Versions, coming: Coming) -> str 
         bundle = open_bundle(coming.folder)
     except (ManifestError, ModelError) as error:
         raise _blocked(versions, version, str(error)) from None
-    if bundle.not_fit is not None:
-        say(f"warning   {version} is NOT FIT FOR USE: {bundle.not_fit}")
+    _warn_unfit(version, bundle)
     words = None
     if coming.offer is not None:
         words = compatibility.broken_promise(coming.offer.terms, bundle)

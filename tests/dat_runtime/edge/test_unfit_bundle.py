@@ -73,6 +73,15 @@ def test_it_is_said_at_installation(
     assert SAID in capsys.readouterr().out
 
 
+def test_it_is_said_when_a_node_returns_to_it(
+    unfit: Path, bundle_folder: Path, node: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["install", node, "--from", str(bundle_folder)]) == 0
+    capsys.readouterr()
+    assert main(["rollback", node]) == 0
+    assert f"{version_of(unfit)} is {SAID}" in capsys.readouterr().out
+
+
 def test_a_node_that_starts_with_it_warns_and_tells_it_of_itself(
     node: str, caplog: pytest.LogCaptureFixture
 ) -> None:
