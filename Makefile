@@ -298,10 +298,10 @@ aggregate: setup  ## the increments in INBOX into the next adapter, scored besid
 
 FORM = --base $(BASE) --adapter $(OUT)/lora-boxed --instructions $(OUT)/instructions $(FORM_SET)
 export-merged: lora-boxed  ## the base with the adapter in its weights, held to it: FORM_SET="--require 'sev_f1>=0.9'"
-	@$(PY) -m export.merged $(FORM) --out $(OUT)/merged
+	@$(PY) -m export.merged $(FORM) --out $(OUT)/merged $(AGAIN)
 
 export-quantised: export-merged  ## the merged model in FP8, half the size, held to the adapter
-	@$(PY) -m export.quantised --merged $(OUT)/merged $(FORM) --out $(OUT)/fp8
+	@$(PY) -m export.quantised --merged $(OUT)/merged $(FORM) --out $(OUT)/fp8 $(AGAIN)
 
 edge-check: setup  ## the wheel alone in an empty environment plans a batch and verifies the bundle
 	@test -d $(OUT)/bundle || { echo "no $(OUT)/bundle: make export$(AS_GIVEN) first" >&2; exit 1; }

@@ -10,6 +10,7 @@ from typing import Any
 
 from dat_runtime.adapter import Adapter, read_adapter
 from dat_runtime.base_identity import difference
+from dat_runtime.command import add_restart
 from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.files import read_json, write_atomically, write_json
 from dat_runtime.stage import Stage
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="publish it there, private")
+    add_restart(parser)
 
 
 def make_form(
@@ -61,7 +63,8 @@ def make_form(
     Raises:
         ModelError: the form is not the adapter on its base, or its answers score less than
             required; its weights are kept beside `out`.
-        ConfigError: the adapter has another base, or the form cannot be published.
+        ConfigError: the adapter has another base, the form cannot be published, or `out` holds
+            that of another adapter.
     """
     if args.push_to_hub:
         hub.demand_access(args.push_to_hub)
@@ -79,6 +82,7 @@ def make_form(
         },
         code=[code],
         resumable=True,
+        restart=args.restart,
     )
 
     def say(line: str) -> None:

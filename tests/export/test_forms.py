@@ -73,6 +73,23 @@ def test_a_cut_off_merge_goes_on_and_a_made_one_is_kept(root: Path, capsys) -> N
     assert "up to date" in capsys.readouterr().out
 
 
+def test_a_form_of_other_settings_made_or_begun_is_replaced_when_told_alone(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(root, "merged")
+    given[given.index("--samples") + 1] = str(SAMPLES - 1)
+    assert merged.main(given) == 1
+    assert f"samples: {SAMPLES} → {SAMPLES - 1}. --restart" in capsys.readouterr().err
+    begun = root / "begun.partial"
+    shutil.copytree(root / "merged", begun)
+    given[given.index("--out") + 1] = str(root / "begun")
+    stated = json.loads((begun / "manifest.json").read_text())
+    (begun / "manifest.json").write_text(json.dumps(stated | {"outputs": {}}))
+    assert merged.main(given) == 1
+    assert "holds unfinished work of another recipe" in capsys.readouterr().err
+    assert (begun / "model.safetensors").is_file()
+
+
 def test_scores_that_are_required_and_not_reached_are_refused(root: Path, capsys) -> None:
     assert merged.main(arguments(root, "merged", "--require", "sev_f1>=1.1")) == 1
     assert "required, but not met: sev_f1 is" in capsys.readouterr().err
