@@ -32,6 +32,9 @@ MODEL_GRID = 36
 SMALL_GRID = 23
 """The same for samples with fewer tokens in all: 529 tokens, 644 x 644 pixels."""
 
+ANSWER = 150
+"""Learnt tokens of the card's samples: an answer with one accident has about as many."""
+
 IMAGE, VIDEO, VISION_START, VISION_END = 5, 6, 7, 8
 """Token ids of the special words in the random inputs; words are from `FIRST_WORD` on."""
 
@@ -47,6 +50,7 @@ class Case:
         size: samples of the batch.
         words: tokens of a sample besides those of its image.
         grid: image tokens of a row and of a column.
+        answer: tokens of a sample that are learnt, at its end; 0 for all.
         bare: run like `llamafactory-cli train`, without `train.mllm.upstream`.
         flash: LLaMA-Factory's `flash_attn`.
     """
@@ -59,6 +63,7 @@ class Case:
     checkpointing: bool = True
     bf16: bool = False
     dropout: float = 0.0
+    answer: int = 0
     bare: bool = False
     flash: str = "sdpa"
 
@@ -84,7 +89,9 @@ class Case:
     def batch(self) -> memory.Batch:
         image = self.grid[0] * self.grid[1]
         tokens = memory.padded(image + self.words)
-        return memory.Batch(self.size, tokens, self.size * image)
+        # Bare LLaMA-Factory computes the logits of all tokens.
+        with_logits = tokens if self.bare else self.answer or tokens
+        return memory.Batch(self.size, tokens, self.size * image, self.size * with_logits)
 
     def estimated(self, cuda: bool) -> memory.Estimate:
         """The estimate of what PyTorch allocates; the measurements do not see the CUDA context."""
@@ -118,6 +125,7 @@ def cpu_cases() -> Iterator[Case]:
     first = Case("wide loss", wide, size=2, words=400, grid=(14, 14))
     yield first
     yield replace(first, name="wide loss, batch 4", size=4)
+    yield replace(first, name="wide loss, answer alone", answer=100)
     yield replace(first, name="wide loss, bf16", bf16=True, dropout=0.05)
     second = Case("deep", deep, size=2, words=500, grid=(14, 14))
     yield second
@@ -150,6 +158,7 @@ def cuda_cases(tokens: Sequence[int]) -> Iterator[Case]:
                     grid=(side, side),
                     bf16=True,
                     dropout=0.05,
+                    answer=ANSWER,
                     flash=flash,
                 )
     yield Case(
@@ -200,7 +209,7 @@ def line(case: Case, device: str) -> str:
     estimated = case.estimated(device == "cuda").peak
     begin = f"{case.name:<34}{estimated / 1e6:>7.0f} MB"
     try:
-        with tower_as_in(case):
+        with forward_as_in(case):
             measured = measure(case, device)
     except torch.cuda.OutOfMemoryError:
         return f"{begin}  out of memory under the cap"
@@ -302,19 +311,23 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
 
 
 @contextlib.contextmanager
-def tower_as_in(case: Case) -> Iterator[None]:
-    """The vision tower's forward as train.lora runs it, or as LLaMA-Factory alone does."""
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-        Qwen2_5_VisionTransformerPretrainedModel as Tower,
-    )
+def forward_as_in(case: Case) -> Iterator[None]:
+    """Tower and logits as train.lora runs them, or as LLaMA-Factory alone does."""
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 
-    before = Tower.forward
+    changed = (
+        modeling.Qwen2_5_VisionTransformerPretrainedModel,
+        modeling.Qwen2_5_VLForConditionalGeneration,
+    )
+    before = [one.forward for one in changed]
     if not case.bare:
         upstream.leave_out_frozen_towers()
+        upstream.leave_out_unlearnt_logits()
     try:
         yield
     finally:
-        Tower.forward = before
+        for one, forward in zip(changed, before, strict=True):
+            one.forward = forward
 
 
 def _hyperparameters(case: Case, device: str) -> tuple[Any, Any]:
@@ -366,12 +379,15 @@ def inputs(case: Case, device: str) -> dict[str, Any]:
     attended = torch.ones_like(ids)
     if batch.size > 1:
         attended[0, -1] = 0
+    labels = ids.clone()
+    if case.answer:
+        labels[:, : -case.answer] = upstream.UNLEARNT
     # A token of the image stands for 2 x 2 patches.
     patches = 4 * batch.image_tokens
     tensors = {
         "input_ids": ids,
         "attention_mask": attended,
-        "labels": ids.clone(),
+        "labels": labels,
         "mm_token_type_ids": (ids == IMAGE).int(),
         "image_grid_thw": torch.tensor([[1, 2 * case.grid[0], 2 * case.grid[1]]] * batch.size),
         "pixel_values": torch.randn(patches, model_sizes.PATCH_VALUES),

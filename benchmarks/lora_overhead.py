@@ -4,9 +4,10 @@
         --base OUT/base [--rounds 3] [--steps 40]
 
 train.lora checks every sample, the base, the card and the disk before the training and the adapter
-after it, and writes manifests. Both train the tiny model of the smoke job; the adapters must be
-equal, bit for bit. Printed: the seconds of both in each round, the part of ours that does not grow
-with the training (the median difference), and the ratio that follows for a training of an hour.
+after it, and writes manifests. Both train the tiny model of the smoke job; the losses must be
+equal but for rounding, since train.lora computes the logits of learnt tokens alone. Printed: the
+seconds of both in each round, the part of ours that does not grow with the training (the median
+difference), and the ratio that follows for a training of an hour.
 """
 
 import argparse
@@ -21,14 +22,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 
-from dat_runtime import manifest
-from dat_runtime.adapter import WEIGHTS
+from numpy import allclose
+
 from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
-from dat_runtime.files import read_json, write_yaml
+from dat_runtime.files import read_json, read_json_lines, write_yaml
+from train.mllm.tuning import STEPS
 from train.recipe.config_file import read_config
 
 HOUR = 3600
+
+ROUNDING = 0.01
+"""Relative: by so much rounding moves a loss of the tiny model, which learns at a high rate."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,8 @@ def one_round(args: argparse.Namespace, folder: Path, ours_first: bool) -> Round
     seconds, cpu = {}, {}
     for kind in ("ours", "bare") if ours_first else ("bare", "ours"):
         seconds[kind], cpu[kind] = timed(commands[kind], folder / f"{kind}.log")
-    digests = {manifest.digest(folder / kind / WEIGHTS) for kind in ("ours", "bare")}
-    if len(digests) != 1:
-        raise DatError("the two adapters differ: the comparison is not of the same work")
+    if not allclose(*(losses(folder / kind) for kind in ("ours", "bare")), rtol=ROUNDING):
+        raise DatError("the losses differ: the comparison is not of the same work")
     report = read_json(folder / "ours" / "run.json")
     return Round(
         bare=seconds["bare"],
@@ -110,6 +114,12 @@ def one_round(args: argparse.Namespace, folder: Path, ours_first: bool) -> Round
         preflight=report["preflight_seconds"],
         process=report["seconds"],
     )
+
+
+def losses(folder: Path) -> list[float]:
+    """Of each logged step."""
+    lines = (entry for _, entry in read_json_lines(folder / STEPS))
+    return [entry["loss"] for entry in lines if "loss" in entry]
 
 
 def ours(args: argparse.Namespace, out: Path) -> list[str]:

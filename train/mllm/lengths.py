@@ -13,6 +13,9 @@ from train.mllm.run_settings import RunSettings
 
 PLOT = "lengths.png"
 
+ANSWER_END = "<|im_end|>\n"
+"""Learnt with an answer: how LLaMA-Factory's template ends it."""
+
 BINS = 8
 """Of the histogram in run.json."""
 
@@ -27,12 +30,14 @@ class Lengths:
     Attributes:
         tokens: image, prompt and answer together, per sample.
         image_tokens: of its images alone.
+        answer_tokens: of its answer alone, which is what is learnt.
         cutoff: the most that LLaMA-Factory leaves whole.
     """
 
     tokens: tuple[int, ...]
     cutoff: int
     image_tokens: tuple[int, ...] = ()
+    answer_tokens: tuple[int, ...] = ()
 
     @property
     def cut(self) -> int:
@@ -147,7 +152,7 @@ def measure(settings: RunSettings, report_progress: Callable[[str], None]) -> Le
     instructions, dataset = Path(settings.dataset_dir), settings.dataset
     samples = read_samples(instructions, dataset)
     processor = load_processor(settings.model_name_or_path, settings.model_revision)
-    tokens, image_tokens = [], []
+    tokens, image_tokens, answer_tokens = [], [], []
     for number, sample in enumerate(samples, start=1):
         sizes = [image_size(instructions / image) for image in sample["images"]]
         for size in sizes:
@@ -156,9 +161,12 @@ def measure(settings: RunSettings, report_progress: Callable[[str], None]) -> Le
                 raise DataError(f"sample {sample['image_id']!r} of {dataset}: {problem}")
         tokens.append(count_tokens(sample, sizes, processor))
         image_tokens.append(sum(_image_tokens(size, processor) for size in sizes))
+        answer_tokens.append(count_answer(sample, processor))
         if number % PROGRESS_EVERY == 0:
             report_progress(f"{number}/{len(samples)} samples checked")
-    measured = Lengths(tuple(tokens), settings.cutoff_len, tuple(image_tokens))
+    measured = Lengths(
+        tuple(tokens), settings.cutoff_len, tuple(image_tokens), tuple(answer_tokens)
+    )
     _demand_none_cut(measured, samples, dataset)
     return measured
 
@@ -236,6 +244,12 @@ def count_tokens(sample: Mapping[str, Any], sizes: Sequence[Size], processor: An
     # The template writes one placeholder for an image; the processor repeats it.
     repeated = sum(_image_tokens(size, processor) - 1 for size in sizes)
     return len(processor.tokenizer(text)["input_ids"]) + repeated
+
+
+def count_answer(sample: Mapping[str, Any], processor: Any) -> int:
+    """Tokens of one ShareGPT sample that have a label."""
+    _, assistant = sample["messages"]
+    return len(processor.tokenizer(assistant["content"] + ANSWER_END)["input_ids"])
 
 
 def _image_tokens(size: Size, processor: Any) -> int:

@@ -51,11 +51,13 @@ class Batch:
         size: samples.
         tokens: of each, padded to the longest.
         image_tokens: of all images of the batch.
+        learnt: tokens that have a label, of all answers of the batch: logits are computed for them.
     """
 
     size: int
     tokens: int
     image_tokens: int
+    learnt: int
 
     @property
     def all_tokens(self) -> int:
@@ -72,16 +74,15 @@ def padded(tokens: int) -> int:
     return -(-tokens // PAD_TO) * PAD_TO
 
 
-def worst_batch(samples: Sequence[tuple[int, int]], size: int) -> Batch:
-    """The longest samples in one batch, and the largest images.
+def worst_batch(samples: Sequence[tuple[int, int, int]], size: int) -> Batch:
+    """The longest samples in one batch, the largest images, the longest answers.
 
     Args:
-        samples: (tokens, image tokens) of each sample.
+        samples: (tokens, image tokens, learnt tokens) of each sample.
     """
     size = min(size, len(samples))
-    longest = max(tokens for tokens, _ in samples)
-    largest_images = sorted((image for _, image in samples), reverse=True)[:size]
-    return Batch(size, padded(longest), sum(largest_images))
+    tokens, images, learnt = (sorted(column, reverse=True) for column in zip(*samples, strict=True))
+    return Batch(size, padded(tokens[0]), sum(images[:size]), sum(learnt[:size]))
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def estimate(
     }
     moments = {
         "vision tower": patches * tower_working_set(vision, settings),
-        "loss": loss_bytes(text) * tokens,
+        "loss": loss_bytes(text) * batch.learnt,
         "backward of a layer": layer_backward(text, settings, batch) * tokens
         + gathered_layer(text, settings),
     }
@@ -293,7 +294,7 @@ def last_norm_and_angles(text: Text, settings: RunSettings) -> int:
 
 
 def loss_bytes(text: Text) -> int:
-    """Bytes per token of the loss, which is computed in float32 over the whole vocabulary.
+    """Bytes per learnt token of the loss, in float32 over the whole vocabulary.
 
     Three tensors of that size are there at once: the log-softmax, its gradient and the gradient of
     the logits (`ForCausalLMLoss`).

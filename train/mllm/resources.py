@@ -112,7 +112,8 @@ def estimated(
 
     Without a card here it is still that of a card, unless the run is meant for the CPU.
     """
-    samples = list(zip(lengths.tokens, lengths.image_tokens, strict=True))
+    learnt = lengths.tokens if settings.needs_all_logits else lengths.answer_tokens
+    samples = list(zip(lengths.tokens, lengths.image_tokens, learnt, strict=True))
     batch = worst_batch(samples, settings.per_device_train_batch_size)
     return estimate(sizes, settings, batch, processes=card.count if card else 1)
 

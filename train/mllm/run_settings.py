@@ -42,6 +42,7 @@ class RunSettings:
     dataset: str = ""
     dataset_dir: str = "data"
     cutoff_len: int = 2048
+    train_on_prompt: bool = False
 
     # LLaMA-Factory's finetuning_args.py
     finetuning_type: str = "lora"
@@ -51,6 +52,8 @@ class RunSettings:
     lora_target: tuple[str, ...] = ("all",)
     freeze_vision_tower: bool = True
     freeze_multi_modal_projector: bool = True
+    use_dft_loss: bool = False
+    use_eaft_loss: bool = False
 
     # Transformers' training_args.py
     per_device_train_batch_size: int = 8
@@ -63,6 +66,7 @@ class RunSettings:
     optim: str = "adamw_torch_fused"
     bf16: bool = False
     use_cpu: bool = False
+    label_smoothing_factor: float = 0.0
     learning_rate: float = 5e-5
     seed: int = 42
     resume_from_checkpoint: str | None = None
@@ -78,6 +82,12 @@ class RunSettings:
     def checkpointing(self) -> bool:
         """Whether layers are computed again in the backward pass instead of being kept."""
         return not self.disable_gradient_checkpointing
+
+    @property
+    def needs_all_logits(self) -> bool:
+        """Whether every token is learnt, or a loss of another kind is computed from all logits."""
+        other_loss = self.use_dft_loss or self.use_eaft_loss or self.label_smoothing_factor > 0
+        return self.train_on_prompt or other_loss
 
     @property
     def activation_bytes(self) -> int:
@@ -170,6 +180,7 @@ _READ_AS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "dataset": _TEXT,
     "dataset_dir": _TEXT,
     "cutoff_len": _WHOLE,
+    "train_on_prompt": _FLAG,
     "finetuning_type": _TEXT,
     "lora_rank": _WHOLE,
     "lora_alpha": _WHOLE_OR_NONE,
@@ -177,6 +188,8 @@ _READ_AS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "lora_target": (_words, "names of modules between commas, or all"),
     "freeze_vision_tower": _FLAG,
     "freeze_multi_modal_projector": _FLAG,
+    "use_dft_loss": _FLAG,
+    "use_eaft_loss": _FLAG,
     "per_device_train_batch_size": _WHOLE,
     "gradient_accumulation_steps": _WHOLE,
     "num_train_epochs": _NUMBER,
@@ -187,6 +200,7 @@ _READ_AS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "optim": _TEXT,
     "bf16": _FLAG,
     "use_cpu": _FLAG,
+    "label_smoothing_factor": _NUMBER,
     "learning_rate": _NUMBER,
     "seed": _WHOLE,
     "resume_from_checkpoint": _PATH,

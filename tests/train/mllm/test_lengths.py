@@ -39,8 +39,27 @@ def test_tokens_are_counted_as_llama_factory_and_transformers_count_them(setting
     assert measured.tokens[0] == encoded["input_ids"].shape[1]
     assert (encoded["input_ids"] == processor.image_token_id).sum() == 16
     assert measured.image_tokens == (16,) * 16
+    assert measured.answer_tokens[0] == learnt_by_llama_factory(settings, sample, processor)
     assert "16 samples" in measured.summary()
     assert "none cut" in measured.summary()
+
+
+def learnt_by_llama_factory(settings, sample, processor) -> int:
+    """Labels of a sample, in LLaMA-Factory's own template and masking."""
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
+    from llamafactory.hparams import DataArguments
+
+    given = DataArguments(template="qwen2_vl", cutoff_len=1024)
+    template = get_template_and_fix_tokenizer(processor.tokenizer, given)
+    encoder = SupervisedDatasetProcessor(template, processor.tokenizer, processor, given)
+    user, assistant = sample["messages"]
+    _, labels = encoder._encode_data_example(
+        prompt=[{"role": "user", "content": user["content"].replace("<image>", "")}],
+        response=[{"role": "assistant", "content": assistant["content"]}],
+        system=sample["system"], tools=None, images=[], videos=[], audios=[],
+    )  # fmt: skip
+    return sum(label != -100 for label in labels)
 
 
 def test_a_sample_that_would_be_cut_is_refused_by_name(settings):

@@ -1,4 +1,4 @@
-"""That a frozen vision tower is left out of the backward pass, and nothing else changes."""
+"""That a frozen tower and unlearnt logits are left out, and losses and gradients stay."""
 
 import contextlib
 import os
@@ -77,6 +77,72 @@ def test_a_tower_with_a_trained_weight_keeps_its_gradients(tiny_base, tower_clas
     model(**batch(model)).loss.backward()
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
+
+
+@pytest.fixture
+def model_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from transformers import Qwen2_5_VLForConditionalGeneration as found
+
+    monkeypatch.setattr(found, "forward", found.forward)
+    return found
+
+
+def ragged_batch(model: Any) -> dict[str, Any]:
+    """Three samples with an image; answers of 5, 2 and no tokens, padding after two of them."""
+    import torch
+
+    one = batch(model)
+    given = {name: one[name].repeat(3, 1) for name in ("input_ids", "mm_token_type_ids")}
+    given |= {name: one[name].repeat(3, 1) for name in ("pixel_values", "image_grid_thw")}
+    given["labels"] = torch.full_like(given["input_ids"], upstream.UNLEARNT)
+    given["attention_mask"] = torch.ones_like(given["input_ids"])
+    for row, (answer, end) in enumerate(((5, 24), (2, 22), (0, 20))):
+        given["labels"][row, end - answer : end] = given["input_ids"][row, end - answer : end]
+        given["attention_mask"][row, end:] = 0
+    return given
+
+
+@pytest.mark.parametrize("items", [None, 11])
+def test_logits_of_learnt_tokens_alone_give_the_same_loss_and_gradients(
+    tiny_base, model_class, items
+) -> None:
+    """`items`: learnt tokens of all batches of an accumulated step, as Transformers counts them."""
+    import torch
+
+    model = frozen_model(tiny_base)
+    given = ragged_batch(model) | ({"num_items_in_batch": torch.tensor(items)} if items else {})
+    sizes: list[int] = []
+    model.lm_head.register_forward_hook(
+        lambda _, inputs, logits: sizes.append(logits.shape[:-1].numel())
+    )
+    found = []
+    for _ in range(2):
+        model.zero_grad()
+        loss = model(**given).loss
+        loss.backward()
+        grads = [p.grad.clone() for p in model.model.language_model.parameters()]
+        found.append([loss.detach(), *grads])
+        upstream.leave_out_unlearnt_logits()
+    assert sizes == [3 * 24, 7]
+    assert found[0][0] > 1
+    for whole, learnt in zip(*found, strict=True):
+        torch.testing.assert_close(learnt, whole, rtol=1e-5, atol=1e-7)
+
+
+def test_answers_and_validation_still_get_every_logit(tiny_base, model_class) -> None:
+    import torch
+
+    model = frozen_model(tiny_base)
+    given = ragged_batch(model)
+    asked = {name: value for name, value in given.items() if name != "labels"}
+    with torch.no_grad():
+        model.eval()
+        before = model(**given)
+        upstream.leave_out_unlearnt_logits()
+        after = model(**given)
+        assert torch.equal(after.logits, before.logits)
+        assert torch.equal(after.loss, before.loss)
+        assert model.train()(**asked).logits.shape == before.logits.shape
 
 
 @pytest.mark.slow
