@@ -217,11 +217,11 @@ def line(case: Case, device: str) -> str:
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
-    text = f"{begin}{measured.peak / 1e6:>7.0f} MB  {measured.peak / estimated:.3f}"
-    if device == "cuda":
-        tokens_per_second = case.batch.all_tokens / measured.seconds
-        text += f"  {measured.seconds:.2f} s a step, {tokens_per_second:.0f} tokens/s"
-    return text
+    tokens_per_second = case.batch.all_tokens / measured.seconds
+    return (
+        f"{begin}{measured.peak / 1e6:>7.0f} MB  {measured.peak / estimated:.3f}"
+        f"  {measured.seconds:.2f} s a step, {tokens_per_second:.0f} tokens/s"
+    )
 
 
 @dataclass(frozen=True)

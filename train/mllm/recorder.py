@@ -50,6 +50,7 @@ def record(path: Path, started: float) -> Any:
                 "step_seconds": self.steps,
                 "checkpoint_seconds": self.checkpoints,
                 "peak_card_bytes": torch.cuda.max_memory_allocated() if on_card else None,
+                "reserved_card_bytes": torch.cuda.max_memory_reserved() if on_card else None,
                 "peak_process_bytes": peak_memory_bytes(),
             }
             write_atomically(path, json.dumps(measured))
