@@ -107,6 +107,26 @@ def test_sizes_too_large_to_add_exactly_in_floats_are_added_exactly():
     assert planned[-1].done_at == 60 * (2**52 + 1) / 2.0**58
 
 
+def test_alerts_and_visuals_that_are_too_large_together_are_added_exactly_too():
+    events = [event(f"e{i}", json=2**46 + 1, box=2**46 + 1) for i in range(70)]
+    totals = [unit.done_at * 2.0**58 for unit in plan(events, 2.0**58)]
+    assert totals == [float(i * (2**46 + 1)) for i in range(1, 141)]
+
+
+def test_whole_bytes_stay_whole_and_parts_of_them_parts_in_plans_of_many_too():
+    for size, kind in ((3, int), (3.0, int), (2.5, float)):
+        planned = plan([event(f"e{i}", json=size) for i in range(60)], 1e6)
+        assert {(unit.size, type(unit.size)) for unit in planned[:60]} == {(size, kind)}
+    mixed = plan([event(f"e{i}", 1.0, json=2 + i / 2) for i in range(60)], 1e6)
+    assert [unit.size for unit in mixed] == [2 + i / 2 for i in range(60)]
+
+
+def test_a_code_among_many_events_is_sent():
+    events = [event(f"e{i}", json=10) for i in range(60)]
+    events[7] = replace(events[7], code_bytes=30)
+    assert sent(plan(events, 1e6))[60:] == [("e7", "code")]
+
+
 @pytest.mark.parametrize("policy", ["dat", "dat_plus"])
 @settings(max_examples=40)
 @given(instance=instances(most=15))

@@ -55,6 +55,12 @@ def test_chunks_are_brief_on_a_slow_link():
     slow = queue(rate=200_000)
     slow.add(event("a", json_sent=True))
     assert slow.next_chunk(0.0).size == 1_400
+    middling = queue(rate=400_000)
+    middling.add(event("a", json_sent=True))
+    assert middling.next_chunk(0.0).size == 2_000  # 5 ms
+    fine = queue(chunk=500)
+    fine.add(event("a", json_sent=True))
+    assert fine.next_chunk(0.0).size == 500
 
 
 @given(
@@ -126,10 +132,58 @@ def test_the_bandwidth_follows_what_was_really_sent():
     assert math.isclose(bandwidth.estimate, 200_000, rel_tol=1e-6)
 
 
-@pytest.mark.parametrize("initial", [0, -1, math.nan, math.inf])
-def test_a_bandwidth_that_is_none_is_refused(initial):
-    with pytest.raises(ValueError, match="initial"):
-        Bandwidth(initial)
+def test_old_bytes_and_old_seconds_fade_alike():
+    bandwidth = Bandwidth(1e6, memory=2.0)
+    bandwidth.sent(100_000, 1.0)
+    kept = math.exp(-1 / 2)
+    assert bandwidth.rate == pytest.approx((kept * 2e6 + 1e5) / (kept * 2 + 1))
+    before = bandwidth.rate
+    bandwidth.sent(-1, 1.0)
+    assert bandwidth.rate == bandwidth.estimate == before
+    bandwidth.sent(0, 1.0)
+    assert bandwidth.rate < before
+    one = Bandwidth(1e6)  # a second, unless something else is said
+    one.sent(100_000, 1.0)
+    assert one.rate == pytest.approx((1e6 / math.e + 1e5) / (1 / math.e + 1))
+
+
+@pytest.mark.parametrize("number", [0, -1, math.nan, math.inf])
+def test_a_bandwidth_that_is_none_is_refused(number):
+    with pytest.raises(ValueError, match=r"^initial must be finite and not negative, got"):
+        Bandwidth(number)
+    with pytest.raises(ValueError, match=r"^memory must be finite and not negative, got"):
+        Bandwidth(1.0, memory=number)
+
+
+def test_what_makes_no_queue_is_refused_by_its_name():
+    for name, bad in (("chunk", 0), ("first_layer", 0.0), ("first_layer", 1.1)):
+        with pytest.raises(ValueError, match=rf"^{name} must be .* got {bad}$"):
+            queue(**{name: bad})
+    for name in ("offset", "code_offset"):
+        with pytest.raises(ValueError, match=rf"^{name} of event 'a' must be .* got -1$"):
+            queue().add(event("a"), **{name: -1})
+    assert queue(chunk=1, first_layer=1.0).next_chunk(0.0) is None
+
+
+def test_a_first_layer_is_rounded_up_to_a_byte():
+    waiting = queue(first_layer=0.25)
+    waiting.add(event("a", visual=10_001, json_sent=True))
+    waiting.add(event("one", 0.0, visual=1, json_sent=True))
+    first = [(c.event_id, c.size, c.last) for _, c in drained(waiting)]
+    assert first[:2] == [("a", 2_501, True), ("one", 1, True)]
+    assert sum(size for name, size, _ in first if name == "a") == 10_001
+
+
+def test_all_that_waits_is_counted():
+    waiting = queue(first_layer=0.25)
+    for name in ("a", "b"):
+        waiting.add(replace(event(name, visual=4_000), code_bytes=10))
+    assert (waiting.alerts_waiting, waiting.codes_waiting, waiting.visuals_waiting) == (2, 2, 2)
+    assert len(waiting) == 6
+    while (chunk := waiting.next_chunk(0.0)).kind != "roi":
+        waiting.sent(chunk)
+    waiting.sent(chunk)  # its first layer: the rest waits
+    assert (waiting.alerts_waiting, waiting.codes_waiting, waiting.visuals_waiting) == (0, 0, 2)
 
 
 def test_a_bad_event_is_refused_by_the_name_of_its_field():

@@ -89,6 +89,11 @@ def test_each_refusal_names_field_event_and_number(bad: float) -> None:
         assert str(refused.value) == expected
 
 
+def test_what_stands_behind_a_visual_that_is_missing_is_looked_at_too() -> None:
+    with pytest.raises(ValueError, match="box_bytes of event 'a'"):
+        require_valid([replace(EVENT, roi_bytes=None, box_bytes=-1)])
+
+
 def test_times_may_be_negative_and_no_more() -> None:
     require_valid([replace(EVENT, captured_at=-1.0, priority=0, json_bytes=0, code_bytes=0)])
     with pytest.raises(ValueError) as refused:  # noqa: PT011
