@@ -26,18 +26,20 @@ def record(path: Path, started: float) -> Any:
     class Recorder(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.steps: list[float] = []
+            self.cpu: list[float] = []
             self.checkpoints: list[float] = []
-            self.began = self.at = self.ended = 0.0
+            self.began = self.at = self.ended = self.cpu_at = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.began = now()
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.at = now()
+            self.at, self.cpu_at = now(), time.process_time()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.ended = now()
             self.steps.append(self.ended - self.at)
+            self.cpu.append(time.process_time() - self.cpu_at)
 
         def on_save(self, *_: Any, **__: Any) -> None:
             # Called when the checkpoint is whole; between the two lies little but its writing.
@@ -48,6 +50,7 @@ def record(path: Path, started: float) -> Any:
             measured = {
                 "start_seconds": self.began - started,
                 "step_seconds": self.steps,
+                "step_cpu_seconds": self.cpu,
                 "checkpoint_seconds": self.checkpoints,
                 "peak_card_bytes": torch.cuda.max_memory_allocated() if on_card else None,
                 "reserved_card_bytes": torch.cuda.max_memory_reserved() if on_card else None,
