@@ -4,12 +4,15 @@ import importlib.util
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from dat_runtime import manifest
+from dat_runtime.codec_folder import read_description
+from dat_runtime.edge.bundle import KIND as BUNDLE
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.cameras.settings import CameraSettings
 from dat_runtime.edge.counts import Counts
@@ -82,6 +85,8 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     mllm, offload = settings.mllm, settings.offload
     if offload is not None:
         yield _tried("offload", lambda: _offload(offload))
+        yield from _unlike_bundle(settings, offload)
+        yield from _metered(settings.uplinks)
         return
     if mllm is None:
         yield Finding("note", "mllm", "none: every alert is made from the gate alone")
@@ -99,10 +104,16 @@ def _tried(about: str, look: Callable[[], str | Finding]) -> Finding:
         return Finding("WRONG", about, str(error))
 
 
-def _bundle(settings: NodeSettings) -> Finding:
+def _current(settings: NodeSettings) -> tuple[Path, str | None]:
+    """The folder of the bundle that the node would run, and its version where one is installed."""
     versions = Versions(settings.bundle)
     current = versions.state().current
-    bundle = open_bundle(settings.bundle if current is None else versions.folder_of(current))
+    return (settings.bundle if current is None else versions.folder_of(current)), current
+
+
+def _bundle(settings: NodeSettings) -> Finding:
+    folder, current = _current(settings)
+    bundle = open_bundle(folder)
     gate = bundle.detector.settings
     words = f"{' and '.join(gate.names)} at {gate.imgsz} px, adapter for {bundle.adapter.base}"
     if current is not None:
@@ -197,6 +208,42 @@ def _offload(offload: OffloadSettings) -> str:
         f"codec {codec.description.id} for {stated['base']}, pictures of {sizes}; "
         f"{len(rows)} ways to answer"
     )
+
+
+def _unlike_bundle(settings: NodeSettings, offload: OffloadSettings) -> Iterator[Finding]:
+    """A note where the codec belongs to another base or adapter than the bundle.
+
+    Its codes are answered by the model of the codec, which a newer bundle may have replaced.
+    """
+    try:
+        stated = read_description(offload.codec).fields
+        bundle = manifest.read(_current(settings)[0], BUNDLE)
+    except (DatError, OSError):
+        return  # said already
+    of_bundle = {
+        "base": f"{bundle.config.get('base')}@{bundle.config.get('revision')}",
+        "adapter": bundle.inputs.get("adapter"),
+    }
+    of_codec = {"base": f"{stated['base']}@{stated['revision']}", "adapter": stated["adapter"]}
+    for name, value in of_codec.items():
+        if value != of_bundle[name]:
+            yield Finding(
+                "note",
+                "offload",
+                f"the codec is for {name} {value}, the bundle has {of_bundle[name]}: codes are "
+                "answered by the codec's; train a codec for the bundle's (train.offload)",
+            )
+
+
+def _metered(uplinks: Sequence[UplinkSettings]) -> Iterator[Finding]:
+    """A note where questions wait, and in the end expire."""
+    metered = sum(uplink.metered for uplink in uplinks)
+    if metered:
+        words = (
+            f"{metered} of {len(uplinks)} ways metered: no question goes there, and one that waits "
+            "ten minutes is dropped"
+        )
+        yield Finding("note", "offload", words)
 
 
 def _mllm(mllm: MllmSettings) -> str:

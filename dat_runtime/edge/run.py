@@ -67,6 +67,7 @@ class Assembly:
             "uplink": {
                 "url": link.url,
                 "connected": link.connected,
+                "metered": link.metered,
                 "problem": link.problem,
                 "bytes_per_s": link.bytes_per_s,
                 "round_trip_s": link.round_trip_s,
@@ -160,9 +161,11 @@ def offloading_of(
     codec = open_codec(offload.codec)
     rows = usable_rows(offload.table, codec)
 
-    def keep(question: Question) -> None:
-        if spool.put_question(question):
+    def keep(question: Question) -> bool:
+        kept = spool.put_question(question)
+        if kept:
             uplink.ask(question)
+        return kept
 
     initial = settings.uplinks[0].initial_bytes_per_s
     controller = Controller(

@@ -104,6 +104,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     link = told["uplink"]
     way = "connected" if link["connected"] else "NOT CONNECTED, events wait in the spool"
     yield f"uplink    {link['url']}: {way}"
+    if link.get("metered"):
+        yield "          metered: only alerts go, visuals and questions wait for another way"
     if link["problem"]:
         yield f"          {link['problem']}"
     if link["connected"] and link["bytes_per_s"]:  # else it is what node.yaml says, or long past

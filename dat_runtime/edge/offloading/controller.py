@@ -27,9 +27,11 @@ def usable_rows(path: Path, codec: NodeCodec) -> tuple[Row, ...]:
             f"is of codec {table.codec}, the node has {stated.id}: make it with this codec", path
         )
     for row in table.rows:
-        if row.channels is not None and row.channels > stated.channels[-1]:
+        if row.channels is not None and row.channels not in stated.channels:
             raise ConfigError(
-                f"row {row.name} has {row.channels} channels, the codec {stated.channels[-1]}", path
+                f"row {row.name} has {row.channels} channels, the codec "
+                + ", ".join(map(str, stated.channels)),
+                path,
             )
     return table.rows
 
@@ -61,8 +63,9 @@ class Controller:
         state = self._state()
         if not state.connected and not state.problem:
             return  # nothing was tried yet
+        goes = state.connected and not state.metered  # over a metered way no question does
         with self._lock:
-            self._recent.add(state.bytes_per_s if state.connected else 0.0)
+            self._recent.add(state.bytes_per_s if goes else 0.0)
 
     @property
     def bandwidth(self) -> float:

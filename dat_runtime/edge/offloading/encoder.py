@@ -24,8 +24,8 @@ START_SECONDS = 120.0
 PAUSE, MAX_PAUSE = 1.0, 60.0
 """Seconds before another start after one that failed; doubled each time."""
 
-LEAST_SECONDS = 5.0
-"""For a picture, on a machine that has other work too."""
+LEAST_SECONDS, MOST_SECONDS = 5.0, 60.0
+"""For a picture: on a machine that has other work too, and whatever a table says."""
 
 THREADS = 1
 
@@ -35,7 +35,7 @@ log = logging.getLogger("dat_runtime.edge")
 def patience(rows: Sequence[Row]) -> float:
     """Seconds that an encoder may take for a picture: several times what the table measured."""
     measured = max(row.edge_s + row.encode_s for row in rows if row.kind == "code")
-    return max(LEAST_SECONDS, 4 * measured)
+    return min(max(LEAST_SECONDS, 4 * measured), MOST_SECONDS)
 
 
 class Encoder:

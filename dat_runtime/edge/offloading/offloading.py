@@ -67,14 +67,15 @@ class Offloading:
 
     Args:
         encoder: used by that thread only.
-        keep: puts a question into the spool and hands it to the uplink.
+        keep: puts a question into the spool and hands it to the uplink; False where there is no
+            room for it, which is counted there.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         controller: Controller,
-        keep: Callable[[Question], None],
+        keep: Callable[[Question], bool],
         counts: Counts,
     ):
         self._encoder, self._controller = encoder, controller
@@ -145,8 +146,8 @@ class Offloading:
     def _send(self, frame: Frame) -> None:
         try:
             question = self._made(frame)
-            self._keep(question)
-            self._counts.add("questions_kept", kind=question.kind)
+            if self._keep(question):
+                self._counts.add("questions_kept", kind=question.kind)
         except (ModelError, ValueError, SpoolError) as error:
             log.warning("event %s: nothing follows its alert: %s", frame.event.id, error)
             self._counts.add("questions_dropped", reason="cannot be made")

@@ -36,6 +36,7 @@ class UplinkState:
         bytes_per_s, round_trip_s: what the path carries and its shortest round trip, as measured.
         last_acknowledged_at: seconds since 1970, for people; `None` before the first.
         problem: why nothing goes, in words; empty while all is well.
+        metered: whether only alerts may go over the way in use.
     """
 
     url: str
@@ -47,3 +48,4 @@ class UplinkState:
     last_acknowledged_at: float | None
     problem: str = ""
     questions_waiting: int = 0
+    metered: bool = False

@@ -138,6 +138,7 @@ class Uplink:
         path, health = self._paths[used], self._healths[used]
         return UplinkState(
             url=self._settings[used].url,
+            metered=self._settings[used].metered,
             connected=health.connected,
             bytes_per_s=path.rate,
             round_trip_s=path.round_trip or None,

@@ -126,6 +126,21 @@ def test_a_weak_nodes_codec_and_table_are_verified_and_its_graphs_loaded(
     code, told = checked(offload=offload)
     assert code == 0
     assert f"ok    offload: codec {id} for tiny, pictures of 56 x 56; 3 ways" in told
+    # Of another model than the bundle: the node can start, and the operator is told.
+    bundle = json.loads((tmp_path / "bundle/manifest.json").read_text())
+    own = f"{bundle['config']['base']}@{bundle['config']['revision']}"
+    assert f"note  offload: the codec is for base tiny@{'0' * 40}, the bundle has {own}: " in told
+    assert "note  offload: the codec is for adapter None, the bundle has " in told
+    assert "metered" not in told
+    code, told = checked(offload=offload, uplink={"url": "http://127.0.0.1:9", "metered": True})
+    assert (code, "note  offload: 1 of 1 ways metered: no question goes" in told) == (0, True)
+    base, revision = bundle["config"]["base"], bundle["config"]["revision"]
+    stated = {"base": base, "revision": revision, "adapter": bundle["inputs"]["adapter"]}
+    write_codec(tmp_path / "same", **stated)
+    same = json.loads((tmp_path / "same/codec.json").read_text())["id"]
+    files.write_json(tmp_path / "same.json", Table("m", "n", tuple(rows), same).as_json())
+    code, told = checked(offload=offload | {"codec": "same", "table": "same.json"})
+    assert (code, "the codec is for" in told) == (0, False)
     (codec / "encoder-4x4.onnx").write_bytes(b"changed")
     code, told = checked(offload=offload)
     assert (code, "WRONG offload: " in told, "encoder-4x4.onnx" in told) == (1, True, True)

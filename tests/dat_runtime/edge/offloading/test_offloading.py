@@ -13,7 +13,7 @@ import pytest
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node_settings import OffloadSettings
 from dat_runtime.edge.offloading.controller import Controller, usable_rows
-from dat_runtime.edge.offloading.encoder import Encoder
+from dat_runtime.edge.offloading.encoder import Encoder, patience
 from dat_runtime.edge.offloading.node_codec import open_codec
 from dat_runtime.edge.offloading.offloading import Frame, Offloading
 from dat_runtime.edge.question import Question
@@ -57,7 +57,12 @@ class Rig:
             rows, settings, 1_000.0, lambda: self.state, lambda: self.ahead
         )
         encoder = Encoder(folder / "codec", codec, 20.0, self.counts)
-        self.offloading = Offloading(encoder, self.controller, self.kept.append, self.counts)
+        self.has_room = True
+        self.offloading = Offloading(encoder, self.controller, self._keep, self.counts)
+
+    def _keep(self, question: Question) -> bool:
+        self.kept.append(question)
+        return self.has_room
 
     def ask(self, row: Row) -> Question:
         event = event_of("e", IMAGE, FOUND, None, CAMERA, 1.0, degraded="x")
@@ -104,6 +109,29 @@ def test_the_row_is_the_most_accurate_that_the_link_carries_behind_what_waits(
     assert choose(CAMERA, SEEN.pixels) == EDGE
 
 
+def test_over_a_metered_way_nothing_is_promised_that_will_not_go(rig: Callable[..., Rig]) -> None:
+    made = rig(state=replace(LINK, metered=True))
+    made.controller.look()
+    assert made.controller.bandwidth == 0
+    assert made.offloading.choose(CAMERA, SEEN.pixels) == EDGE
+
+
+def test_a_question_that_the_spool_has_no_room_for_does_not_count_as_kept(
+    rig: Callable[..., Rig],
+) -> None:
+    made = rig()
+    made.has_room = False
+    made.ask(WEBP)
+    made.offloading.stop()
+    assert made.counts.of("questions_kept", kind="question") == 0
+
+
+def test_no_table_lets_an_encoder_hang_for_hours() -> None:
+    assert patience([CODE, EDGE]) == 5
+    assert patience([replace(CODE, edge_s=3.0, encode_s=1.0), EDGE]) == 16
+    assert patience([replace(CODE, edge_s=3600.0), EDGE]) == 60
+
+
 def test_a_code_has_the_rows_channels_and_the_prompt_of_the_frame(rig: Callable[..., Rig]) -> None:
     question = rig().ask(CODE)
     assert (question.kind, question.revision, question.id) == ("code", 0, "e")
@@ -142,5 +170,5 @@ def test_a_table_of_another_codec_or_of_more_channels_is_refused(tmp_path: Path)
     with pytest.raises(ConfigError, match="is of codec 0000000000000000, the node has"):
         usable_rows(table(tmp_path / "t.json", "0" * 16, EDGE, WEBP, CODE), codec)
     more = replace(CODE, channels=9)
-    with pytest.raises(ConfigError, match="row code has 9 channels, the codec 8"):
+    with pytest.raises(ConfigError, match="row code has 9 channels, the codec 2, 8"):
         usable_rows(table(tmp_path / "u.json", codec.description.id, EDGE, WEBP, more), codec)
