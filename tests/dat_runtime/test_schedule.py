@@ -115,8 +115,9 @@ def test_alerts_and_visuals_that_are_too_large_together_are_added_exactly_too():
 
 def test_whole_bytes_stay_whole_and_parts_of_them_parts_in_plans_of_many_too():
     for size, kind in ((3, int), (3.0, int), (2.5, float)):
-        planned = plan([event(f"e{i}", json=size) for i in range(60)], 1e6)
-        assert {(unit.size, type(unit.size)) for unit in planned[:60]} == {(size, kind)}
+        for now in (None, 0.0):
+            planned = plan([event(f"e{i}", json=size) for i in range(60)], 1e6, now=now)
+            assert {(unit.size, type(unit.size)) for unit in planned} == {(size, kind)}
     mixed = plan([event(f"e{i}", 1.0, json=2 + i / 2) for i in range(60)], 1e6)
     assert [unit.size for unit in mixed] == [2 + i / 2 for i in range(60)]
 
@@ -387,6 +388,20 @@ def test_the_last_of_many_rounds_fills_the_capacity_to_the_byte(planner, now, la
     scored = [(100 - place) * size for place, size in enumerate(sizes)]
     events = [event(f"e{i}", scored[i], json=size) for i, size in enumerate(sizes)]
     planned = planner(events, Limits(1000, 1000, 1.5, now))
+    assert sum(unit.event_id == "e24" for unit in planned) == taken
+    assert len(planned) == 12 + taken
+
+
+@pytest.mark.parametrize("planner", [scalar_plan, vectorised_plan])
+@pytest.mark.parametrize(("now", "last", "taken"), [(None, 100, 1), (None, 101, 0), (1.0, 100, 1)])
+def test_the_last_of_many_rounds_is_in_time_to_the_byte(planner, now, last, taken):
+    # As above with visuals, where the deadline is what ends each round: 1,000 bytes are in time.
+    sizes = [size for i in range(12) for size in (75, 1000 - 75 * i)] + [last]
+    scored = [(100 - place) * size for place, size in enumerate(sizes)]
+    events = [
+        event(f"e{i}", scored[i], box=size, at=0.5, json_sent=True) for i, size in enumerate(sizes)
+    ]
+    planned = planner(events, Limits(1000, 10_000, 1.0 if now is None else 1.5, now))
     assert sum(unit.event_id == "e24" for unit in planned) == taken
     assert len(planned) == 12 + taken
 
