@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             told["gate"] = vars(trained)
             tables[f"Gate, {Path(args.gate[0]).name}"] = trained.rows()
         write_json(folder / "rehearsal.json", told)
-        write_atomically(folder / "rehearsal.html", page(f"Rehearsal with {args.base}", tables))
+        base = Path(args.base).name if Path(args.base).is_dir() else args.base
+        write_atomically(folder / "rehearsal.html", page(f"Rehearsal with {base}", tables))
     for heading, rows in tables.items():
         print(f"[{args.out.name}] {heading}", flush=True)
         for what, much in rows:
