@@ -420,11 +420,12 @@ def test_what_cannot_be_done_is_refused(
     assert not asking.out.exists()
 
 
-def test_settings_without_endpoint_are_refused(
-    asking: Asking, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", [("--settings", "x.yaml"), ("--base", "x")])
+def test_what_belongs_to_an_endpoint_is_refused_without_one(
+    asking: Asking, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
 ) -> None:
-    assert asking(more=("--settings", "x.yaml")) == 1
-    assert "name it with --endpoint" in capsys.readouterr().err
+    assert asking(more=option) == 1
+    assert "endpoint" in capsys.readouterr().err
 
 
 def shards(asking: Asking, url: str, parts: int = 3) -> list[Path]:

@@ -29,6 +29,7 @@ from dat_runtime.prompt import SYSTEM, task_prompt
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Size
 from eval import predict
+from eval.answers import sizes
 from eval.answers.asks import read_asks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -313,13 +314,15 @@ def test_a_server_that_makes_pictures_smaller_is_found_by_its_prompt_tokens(
     assert found is not None, told
     assert int(found[2]) - int(found[1]) == (140**2 - 112**2) / 28**2
     assert not (tmp_path / "row").exists()
+    (ask,) = read_asks(tmp_path / "instructions", "raw")
+    with pytest.raises(ModelError, match=r"states no prompt tokens, .*: leave --base out"):
+        sizes.comparison(str(model), None)(ask, None, served)
 
 
 def test_what_does_not_fit_fails_before_anything_is_answered(model: Path) -> None:
     """The longest questions are asked first, and the cache is as large as it is said to be."""
     import torch
 
-    from eval.answers import sizes
     from eval.answers.model import load
 
     net = load(str(model), None, None).model
