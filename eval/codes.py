@@ -129,7 +129,7 @@ def _report(args: argparse.Namespace, asks: Sequence[Ask], folder: Path) -> dict
         "rows": rows,
         "picture": picture_matters(measures[WHOLE], measures[listed[0].name]),
         "goal": goal(rows, measures, args.goal_bytes),
-        "milliseconds": milliseconds(loaded, description, codec, args.codec, asks[0]),
+        "milliseconds": milliseconds(loaded, description, codec, args.codec, asks[0], limit),
     }
 
 

@@ -6,7 +6,6 @@ An answer of the gate alone is scored like the others: on the same frames, by th
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from dat_runtime import fields, manifest
@@ -15,6 +14,7 @@ from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, read_json_lines
 from dat_runtime.offload_table import PICTURES, Row, Table
 from eval.offloading.accuracy import METRICS
+from eval.offloading.ways import CAMERA_SIZE
 from eval.understanding import trivial
 from eval.understanding.metrics import measure
 from eval.understanding.records import read_truth
@@ -23,8 +23,16 @@ from eval.understanding.scores import scores_of
 MEASURE = "count_em"
 """What the node's table calls accuracy; the controller's targets are in it."""
 
-_PARTS = ("head", "encoder", "decoder", "tail")
-_REPORT = {"codec": fields.NAME, "rows": fields.LIST, "milliseconds": fields.OBJECT}
+SEEN = "merger_error"
+"""How far what the language model sees is from that of the boxed picture; less is better."""
+
+_PARTS = ("head", "encoder", "decoder", "tail", "answer")
+_REPORT = {
+    "codec": fields.NAME,
+    "rows": fields.LIST,
+    "picture": fields.OBJECT,
+    "milliseconds": fields.OBJECT,
+}
 _ROW = {
     "name": fields.NAME,
     "kind": fields.NAME,
@@ -33,6 +41,7 @@ _ROW = {
     "channels": fields.optional(fields.whole(1)),
     "quality": fields.optional(fields.whole(0, 100)),
     "n": fields.whole(1),
+    SEEN: fields.number(0),
     **dict.fromkeys(METRICS, fields.OBJECT),
 }
 _INTERVAL = dict.fromkeys(("value", "low", "high"), fields.optional(fields.SHARE))
@@ -47,12 +56,14 @@ class Curve:
         rows: of accuracy.json, the gate alone before them.
         seconds: of head, encoder, decoder, tail and of the language model's answers.
         goal: of accuracy.json, codes against pictures by paired bootstrap; None without one.
+        picture_matters: whether answers depend on the picture; else they tell no way from another.
     """
 
     rows: list[dict[str, Any]]
     codec: Description
     seconds: Mapping[str, float]
     goal: Mapping[str, Any] | None
+    picture_matters: bool
 
     @property
     def frames(self) -> int:
@@ -76,6 +87,7 @@ def read_curve(codes: Path, codec: Path, instructions: Path) -> Curve:
     try:
         fields.checked(report, _REPORT, "", further_keys=True)
         fields.checked(report["milliseconds"], _MILLISECONDS, "milliseconds", further_keys=True)
+        fields.checked(report["picture"], {"matters": fields.FLAG}, "picture", further_keys=True)
         for i, row in enumerate(report["rows"]):
             fields.checked(row, _ROW, f"rows[{i}]", further_keys=True)
             for metric in METRICS:
@@ -90,14 +102,13 @@ def read_curve(codes: Path, codec: Path, instructions: Path) -> Curve:
     ]
     if not answers:
         raise DataError("holds no answers", codes / "answers")
-    # A server answers in batches, and one is no faster alone: the median batch's seconds.
-    seconds["answer"] = median(line["latency_s"] for line in answers)
     asked = {line["image_id"] for line in answers}
     return Curve(
         rows=[_gate(instructions, asked), *report["rows"]],
         codec=read_description(codec),
         seconds=seconds,
         goal=report.get("goal"),
+        picture_matters=report["picture"]["matters"],
     )
 
 
@@ -112,7 +123,7 @@ def _gate(instructions: Path, asked: Collection[str]) -> dict[str, Any]:
     scores = scores_of(measure(frames, told))
     row = {"name": "gate alone", "kind": "gate", "bytes": 0, "bytes_max": 0}
     figures = {metric: scores[metric] for metric in METRICS}
-    return row | {"channels": None, "quality": None, "n": scores["n"]} | figures
+    return row | {"channels": None, "quality": None, "n": scores["n"], SEEN: None} | figures
 
 
 def table_of(curve: Curve, measured_on: str) -> Table:
@@ -129,7 +140,9 @@ def table_of(curve: Curve, measured_on: str) -> Table:
 
 
 def _row(measured: Mapping[str, Any], curve: Curve) -> Row | None:
-    """A row of the table; None for what no node sends (floats, unlearned bits, lossless)."""
+    """A row of the table; None for what no node sends: floats, unlearned bits, the camera's size,
+    lossless.
+    """
     seconds = curve.seconds
     name, accuracy = measured["name"], measured[MEASURE]["value"]
     if measured["kind"] == "gate":
@@ -149,7 +162,7 @@ def _row(measured: Mapping[str, Any], curve: Curve) -> Row | None:
             spatial=curve.codec.spatial,
             channels=measured["channels"],
         )
-    if measured["kind"] in PICTURES:
+    if measured["kind"] in PICTURES and not name.endswith(CAMERA_SIZE):
         whole = seconds["head"] + seconds["tail"] + seconds["answer"]
         kind, quality = measured["kind"], measured["quality"]
         return Row(name, kind, size, accuracy, server_s=whole, quality=quality)
@@ -170,14 +183,21 @@ class Lead:
     best: Mapping[str, Any]
 
 
+def _value(row: Mapping[str, Any], metric: str) -> float | None:
+    found = row[metric]
+    return found["value"] if isinstance(found, Mapping) else found
+
+
 def leads(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Lead]:
     """Whether a code or a JPEG or WebP leads, by the bytes that there are, up to the next lead."""
-    known = [row for row in rows if row[metric]["value"] is not None]
+    known = [row for row in rows if _value(row, metric) is not None]
     codes = [row for row in known if row["kind"] == "code"]
     pictures = [row for row in known if row["kind"] in PICTURES]
 
     def worth(row: Mapping[str, Any]) -> tuple[float, float]:
-        return row[metric]["value"], -row["bytes"]
+        value = _value(row, metric)
+        assert value is not None
+        return (-value if metric == SEEN else value), -row["bytes"]
 
     found: list[Lead] = []
     for size in sorted({row["bytes"] for row in codes + pictures}):

@@ -4,10 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dat_runtime.offload_table import Table, select
+from eval.offloading.curve import SEEN
 from eval.offloading.scenarios import MBPS
 from eval.offloading.sections import Grid, Section
 
 Results = Mapping[str, Any]
+
+NOT_LOOKING = (
+    "This model answers about a grey picture as well as about the whole one: it goes by the gate's "
+    "boxes in its prompt. So no accuracy here tells one way from another, and the node's table "
+    "prefers the fastest of them. What tells them apart is the error of what the language model "
+    "sees."
+)
 
 NAMES = {"count_em": "Count EM", "sev_f1": "SevF1", "bbox_miou": "BBox mIoU"}
 
@@ -27,17 +35,35 @@ def _measured(curve: Results) -> Section:
     rows = []
     for row in curve["rows"]:
         figures = [_interval(row[metric]) for metric in NAMES]
-        rows.append([row["name"], f"{row['bytes']:,.0f}", *figures])
+        seen = "-" if row[SEEN] is None else f"{row[SEEN]:.3f}"
+        rows.append([row["name"], f"{row['bytes']:,.0f}", seen, *figures])
     says = (
         "What answers are worth by the bytes that leave the node beyond the alert, on "
-        f"{curve['frames']} test frames, with 95 % intervals. {_led(curve['leads'], 'count_em')}"
+        f"{curve['frames']} test frames, with 95 % intervals. "
     )
-    others = [metric for metric in ("sev_f1", "bbox_miou") if curve["leads"][metric]]
-    remarks = [_led(curve["leads"], metric) for metric in others]
+    if curve["picture_matters"]:
+        remarks = [_led(curve["leads"], metric) for metric in NAMES if curve["leads"][metric]]
+    else:
+        says += NOT_LOOKING
+        remarks = []
+    remarks.append(_seen(curve["leads"][SEEN]))
     remarks.append(_gate(curve["rows"][0]))
     remarks += _goal(curve["goal"])
-    grid = Grid(["Way", "Bytes", *NAMES.values()], rows)
+    grid = Grid(["Way", "Bytes", "Error of what is seen", *NAMES.values()], rows)
     return Section("Our own accuracy by bytes", says, "curve", remarks, [grid])
+
+
+def _seen(leads: Sequence[Results]) -> str:
+    """At which bytes the language model sees a picture better than a code."""
+    parts = [
+        f"from {lead['from_bytes']:,.0f} bytes a {lead['kind']} (best: {lead['best']['name']}, "
+        f"{lead['best']['bytes']:,.0f} bytes, {lead['best'][SEEN]:.3f})"
+        for lead in leads
+    ]
+    return (
+        "Error of what is seen, as a share of the variance of the vision tower's output (less is "
+        f"better), the best that fits: {'; '.join(parts)}."
+    )
 
 
 def _interval(score: Results) -> str:

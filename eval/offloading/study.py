@@ -6,7 +6,7 @@ from typing import Any
 
 from eval.offloading import behaviour, pareto, scenarios, shapes
 from eval.offloading.accuracy import METRICS
-from eval.offloading.curve import Curve, leads
+from eval.offloading.curve import SEEN, Curve, leads
 from eval.offloading.printed import Model, models
 from eval.offloading.shapes import Checked
 from eval.uplink.trace import Rates
@@ -87,6 +87,7 @@ def of_curve(curve: Curve) -> Results:
         "codec": curve.codec.id,
         "seconds": dict(curve.seconds),
         "rows": curve.rows,
-        "leads": {m: [asdict(lead) for lead in leads(curve.rows, m)] for m in METRICS},
+        "leads": {m: [asdict(lead) for lead in leads(curve.rows, m)] for m in (*METRICS, SEEN)},
         "goal": curve.goal,
+        "picture_matters": curve.picture_matters,
     }

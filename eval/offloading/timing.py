@@ -1,4 +1,7 @@
-"""Milliseconds of the parts that a picture goes through, on this machine, one picture at a time."""
+"""Milliseconds of the parts that a picture goes through, on this machine, one picture at a time.
+
+As a server is asked by a weak node: a batch of sixteen pictures takes several times as long.
+"""
 
 import os
 import platform
@@ -9,19 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from eval.answers import local
 from eval.answers.asks import Ask
 from eval.answers.model import Loaded, encode
 
 REPEATS = 20
 
+ANSWERS = 5
+"""Of the language model: each is many steps."""
+
 
 def milliseconds(
-    loaded: Loaded, description: Any, codec: Any, folder: Path, ask: Ask
+    loaded: Loaded, description: Any, codec: Any, folder: Path, ask: Ask, limit: int
 ) -> dict[str, Any]:
     """Medians of head, encoder, decoder and tail in torch, and of the node's graph (both first).
 
+    `answer` is what the whole answer takes beyond head and tail.
+
     Args:
         folder: of the codec.
+        limit: most tokens of an answer.
     """
     import onnxruntime
     import torch
@@ -47,6 +57,8 @@ def milliseconds(
             "decoder": _median(lambda: codec.decode(signs, grid)),
             "tail": _median(lambda: tail(tower, features, grids, block)),
         }
+    whole = _median(lambda: local.generate(loaded, [ask], limit), ANSWERS)
+    found["answer"] = round(max(0.0, whole - found["head"] - found["tail"]), 3)
     path = folder / encoder_file(grid)
     if path.is_file():
         graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -56,12 +68,12 @@ def milliseconds(
     return {**found, "grid": list(grid), "threads": torch.get_num_threads(), **machine}
 
 
-def _median(work: Callable[[], Any]) -> float:
+def _median(work: Callable[[], Any], repeats: int = REPEATS) -> float:
     import torch
 
     work()
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         started = time.perf_counter()
         work()
         if torch.cuda.is_available():

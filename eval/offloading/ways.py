@@ -21,6 +21,10 @@ from eval.answers.asks import Ask
 
 Kind = Literal["code", "float", "sign", "jpeg", "webp", "png", "boxes"]
 
+CAMERA_SIZE = "camera's size"
+"""Ends the name of a picture that was made smaller after it was sent: no node sends such a one,
+since the prompt's boxes are in pixels of what the model sees."""
+
 Change = Callable[[Any, Any], Any]
 """As `train.offloading.tower.cut` takes it: features and their grid -> features."""
 
@@ -132,7 +136,7 @@ def frame_picture(
         return resize(seen, ask.frame), size
 
     name = kind if quality is None else f"{kind} q{quality}"
-    return Way(f"{name}, camera's size", kind, quality=quality, show=show)
+    return Way(f"{name}, {CAMERA_SIZE}", kind, quality=quality, show=show)
 
 
 def nothing() -> Way:

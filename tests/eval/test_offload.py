@@ -62,8 +62,8 @@ def test_the_words_say_at_which_bytes_codes_beat_pictures(folder: Path) -> None:
     assert (
         "Count EM, the best that fits: from 88 bytes a code (best: code, 8 channels, 88 bytes, "
         "0.400); from 250 bytes a picture (best: webp q1, 250 bytes, 0.500); from 280 bytes a code "
-        "(best: code, 32 channels, 280 bytes, 0.700); from 3,000 bytes a picture (best: webp q50, "
-        "3,000 bytes, 0.800)."
+        "(best: code, 32 channels, 280 bytes, 0.700); from 3,000 bytes a picture (best: webp "
+        "q9, camera's size, 9,000 bytes, 0.950)."
     ) in text
     assert "The gate alone, which sends no byte more: Count EM 0.750" in text
     assert "BBox mIoU, the best" not in text  # the truth of these rows has no box

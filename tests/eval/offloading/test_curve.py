@@ -6,6 +6,7 @@ import pytest
 
 from dat_runtime.errors import DataError, ManifestError
 from dat_runtime.offload_table import Row
+from eval.offloading import curve_report, study
 from eval.offloading.curve import leads, read_curve, table_of
 from tests.eval.offloading import measured
 
@@ -25,8 +26,9 @@ def test_a_code_leads_only_where_no_picture_of_so_many_bytes_is_as_good() -> Non
         ("code", 88, "code, 8 channels"),
         ("picture", 250, "webp q1"),
         ("code", 280, "code, 32 channels"),
-        ("picture", 3_000, "webp q50"),
+        ("picture", 3_000, "webp q9, camera's size"),
     ]
+    assert leads(rows, "merger_error") == leads(rows, "count_em")  # less is better there
 
 
 def test_of_equally_good_ones_the_picture_leads_and_the_smaller_is_named() -> None:
@@ -103,11 +105,22 @@ def test_boxes_of_the_labels_are_no_gate(tmp_path: Path) -> None:
         read_curve(codes, **folders)
 
 
+def test_answers_that_a_grey_picture_gives_too_praise_no_way(tmp_path: Path) -> None:
+    curve = read_curve(**made(tmp_path, picture={"matters": False}))
+    section, _ = curve_report.of_curve(study.of_curve(curve), table_of(curve, "tiny model"))
+    words = "\n".join([section.says, *section.remarks])
+    assert "answers about a grey picture as well as about the whole one" in section.says
+    assert "Count EM, the best that fits" not in words
+    assert "is better), the best that fits: from 88 bytes a code (best: code, 8 channels" in words
+    assert "from 250 bytes a picture (best: webp q1, 250 bytes, 0.500)" in words
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"rows": 3}, "rows is 3, expected a list"),
         ({"milliseconds": {}}, "milliseconds: head is missing"),
+        ({"picture": {}}, "picture: matters is missing"),
         ({"rows": [{"name": "x"}]}, r"rows\[0\]: kind is missing"),
         (
             {"rows": [measured.row("webp q1", "webp", 10, 0.5) | {"sev_f1": {"value": 2}}]},
