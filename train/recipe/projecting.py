@@ -49,8 +49,8 @@ def page(title: str, tables: Mapping[str, Rows]) -> str:
         parts.append(f"<h2>{html.escape(heading)}</h2><table>{cells}</table>")
     style = (
         "body{font:16px sans-serif;margin:1em}h1{font-size:1.4em}h2{font-size:1.1em}"
-        "table{border-collapse:collapse}th{text-align:left;font-weight:normal}th,td{padding:.3em 1em .3em 0;vertical-align:top;"
-        "border-bottom:1px solid #ddd}"
+        "table{border-collapse:collapse}th{text-align:left;font-weight:normal}"
+        "th,td{padding:.3em 1em .3em 0;vertical-align:top;border-bottom:1px solid #ddd}"
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
