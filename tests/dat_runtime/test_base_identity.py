@@ -18,6 +18,15 @@ FILES = {
 }
 
 
+def test_an_adapter_of_a_release_that_counted_every_file_keeps_its_base(base: Path) -> None:
+    (base / "README.md").write_bytes(b"card")
+    digest = manifest.digest(base)
+    assert digest != manifest.digest(base, "base")
+    assert difference(base, "base", digest) is None
+    (base / "tokenizer.json").write_bytes(b"{ }")
+    assert "it has the digest" in str(difference(base, "base", digest))
+
+
 def test_large_weights_are_read_once_as_long_as_they_stay(base: Path) -> None:
     weights = base / "model.safetensors"
     with weights.open("wb") as file:
