@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dat_runtime.planning.algorithm1 import scalar_plan, vectorised_plan
+from dat_runtime.planning.ontime import INSERTION_UP_TO
 from dat_runtime.planning.pending import Limits
 from dat_runtime.schedule import PendingEvent, Transmission, plan
 
@@ -248,6 +249,13 @@ def test_among_thousands_that_are_late_dat_plus_still_brings_what_algorithm_1_br
     ]
     planned = plan(late + fitting, 1000, now=0.0, policy="dat_plus")
     assert visuals(planned) == [("a", "box"), ("c", "box")]  # 1,000 of 1,000 bytes
+
+
+def test_among_thousands_dat_live_sends_what_can_be_in_time_first():
+    late = event("late", 1.0, box=1, at=-9.0, json_sent=True)
+    others = [event(f"e{i}", box=1, json_sent=True) for i in range(INSERTION_UP_TO)]
+    order = [unit.event_id for unit in plan([late, *others], 1e6, now=0.0, policy="dat_live")]
+    assert order == [*(f"e{i}" for i in range(INSERTION_UP_TO)), "late"]
 
 
 def test_dat_plus_sends_the_visual_that_would_expire_before_the_denser_one():

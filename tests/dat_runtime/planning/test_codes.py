@@ -220,11 +220,16 @@ def test_dat_plus_selects_for_the_room_that_codes_leave():
     assert sent(plan(units, 10_000, policy="dat_plus")) == [("great", "code"), ("good", "roi")]
 
 
-def test_dat_plus_is_algorithm_1_where_a_code_that_is_called_forward_costs_more():
+@pytest.mark.parametrize("kind", ["roi", "box"])
+def test_dat_plus_is_algorithm_1_where_a_code_that_is_called_forward_costs_more(kind):
     """`low` would go first, for its due bytes, and its code would keep `high` out."""
-    high = event("high", 0.3, 0, roi=2, json_sent=True)
-    low = event("low", 0.1, 0, roi=6, code=3, json_sent=True)
-    assert sent(plan([high, low], 10, policy="dat_plus")) == [("high", "roi"), ("low", "code")]
+
+    def shown(name, priority, size, code):
+        bare = event(name, priority, 0, code=code, json_sent=True)
+        return replace(bare, **{f"{kind}_bytes": size})
+
+    events = [shown("high", 0.3, 2, None), shown("low", 0.1, 6, 3)]
+    assert sent(plan(events, 10, policy="dat_plus")) == [("high", kind), ("low", "code")]
 
 
 def test_dat_live_sends_codes_before_late_visuals_that_matter_more():
