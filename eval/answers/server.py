@@ -52,12 +52,26 @@ def application(config: dict[str, Any], codec: Path | None = None) -> Any:
         demand_whole(adapter, dict(chat.engine.model.named_modules()))
     served = create_app(chat)
     served.add_middleware(TakesWebp)
+    refuse_broken_pictures(served)
     if codec is not None:
         engine, (adapter, *_) = chat.engine, (*adapters_in(config), None)
         base = str(config["model_name_or_path"])
         codes = CodeAnswers(engine.model, engine.processor, codec, base, adapter)
         add_codes(served, engine, codes)
     return served
+
+
+def refuse_broken_pictures(served: Any) -> None:
+    """Let an application say 422 where Pillow cannot read a picture.
+
+    A 500 says that the server failed, and whoever asked would ask the same again, all day.
+    """
+    from fastapi.responses import JSONResponse
+
+    async def refuse(request: Any, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": f"a picture that cannot be read: {error}"}, 422)
+
+    served.add_exception_handler(OSError, refuse)
 
 
 class TakesWebp:
