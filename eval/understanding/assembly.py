@@ -65,7 +65,7 @@ def assemble(
         "table_1": _beside_paper(scores, printed.table(1), tiny),
         "table_2": _beside_paper(scores, printed.table(2), tiny),
         "table_3": table_3,
-        "notes": remarks.notes(scores) + remarks.trivial_notes(marks or {}),
+        "notes": remarks.notes(scores) + remarks.trivial_notes(marks or {}, trivial or {}),
     }
     for row in tables["table_1"]:
         row["marks"] = list((marks or {}).get(row["row"], {}))

@@ -1,6 +1,6 @@
 """Sentences beside Tables 1-2: how to read the figures, and how the rows compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,15 @@ def gate_notes(frames: Sequence[Frame], boxed: Path) -> list[str]:
     ]
 
 
-def trivial_notes(marks: Mapping[str, Marks]) -> list[str]:
-    """What the mark at a figure means, and which rows bear it in which metrics."""
+def trivial_notes(marks: Mapping[str, Marks], trivial: Iterable[str]) -> list[str]:
+    """What the mark at a figure means, and which rows bear it in which metrics.
+
+    Args:
+        trivial: the trivial rows that there are.
+    """
     if not marks:
         return []
-    names = ", ".join(NAMES.values())
+    names = ", ".join(NAMES[name] for name in trivial)
     notes = [
         f"{MARK}: no better than the best row that needs no MLLM ({names}): the 95 % interval of "
         "the paired difference does not lie on the better side."

@@ -374,6 +374,12 @@ def test_only_figures_that_a_constant_answer_reaches_too_are_marked(evaluation: 
     assert marks == ["count_em", "count_mae", "recall_50"]  # every frame has one accident there
 
 
+def test_the_note_on_the_mark_names_the_trivial_rows_that_there_are(evaluation: Evaluation) -> None:
+    evaluation.run()
+    (note,) = [note for note in evaluation.tables["notes"] if note.startswith("†")]
+    assert "needs no MLLM (Never an alert): " in note
+
+
 def test_boxes_of_the_labels_are_no_gate(evaluation: Evaluation) -> None:
     gate_boxes(evaluation, lambda i: [Detection(box(i), severity(i), 1.0)])
     assert "gate" in trivial.answers(evaluation.instructions, [], "test")
