@@ -226,7 +226,7 @@ def line(case: Case, device: str) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """A training step: its peak in bytes and its seconds."""
+    """A training step: its peak in bytes and its seconds, on a CPU those of this process alone."""
 
     peak: int
     seconds: float
@@ -254,9 +254,9 @@ def measure(case: Case, device: str) -> Measured:
     for state in optimizer.state.values():
         there += state.values()
     resident = sum(tensor.numel() * tensor.element_size() for tensor in there)
-    started = time.perf_counter()
+    started = time.process_time()
     activations = allocated_peak(lambda: step(model, batch))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return Measured(resident + activations, seconds)
 
 

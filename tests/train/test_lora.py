@@ -58,6 +58,9 @@ def test_zeros_in_bfloat16_are_found_too(make_lora):
         ("freeze_vision_tower=false", "vLLM leaves out .*: freeze_vision_tower=true"),
         ("freeze_multi_modal_projector=false", ": freeze_multi_modal_projector=true"),
         ("template=qwen3_vl", "template is 'qwen3_vl'.*: template=qwen2_vl"),
+        ("packing=true", "the picture and the answer of the one before it: leave it out"),
+        ("neat_packing=true", "positions to fewer tokens than a row has: leave it out"),
+        ("use_asft_loss=true", "needs the logits of all tokens.*: leave it out"),
         ("flash_attn=fa2", "LLaMA-Factory#10610.*: flash_attn=sdpa"),
     ],
 )

@@ -19,6 +19,12 @@ FROZEN = {
 }
 """What an adapter leaves alone, by the key that says so."""
 
+PACKING = {
+    "packing": "a sample would see the picture and the answer of the one before it",
+    "neat_packing": "LLaMA-Factory 0.9.5 gives positions to fewer tokens than a row has",
+}
+"""Samples put into one row, and why that fails."""
+
 BROKEN_FLASH = "5.6.0"
 """Of Transformers: its call of flash attention 2 takes a tensor that Qwen2.5-VL does not have
 (hiyouga/LLaMA-Factory#10610); the versions before and after it do not."""
@@ -41,6 +47,13 @@ def demand_keys(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"flash_attn is fa2, which fails in the first step with transformers {BROKEN_FLASH} "
             "(hiyouga/LLaMA-Factory#10610): flash_attn=sdpa"
+        )
+    for key, why in PACKING.items():
+        if config.get(key):
+            raise ConfigError(f"{key} is true, but {why}: leave it out")
+    if config.get("use_asft_loss"):
+        raise ConfigError(
+            "use_asft_loss needs the logits of all tokens, and here are none: leave it out"
         )
     if config.get("finetuning_type") == "lora":
         _demand_plain_lora(config)
