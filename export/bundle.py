@@ -12,6 +12,7 @@ verdict that they are fit for use nothing is made, unless --accept-untrained is 
 then states that it is not fit for use, and every command that shows or installs it says so.
 """
 
+import html
 import re
 import shutil
 from collections.abc import Sequence
@@ -285,7 +286,8 @@ def _readme(base: Base, max_pixels: int, model: str, not_fit: str | None) -> str
         versions=versions,
         max_pixels=f"{max_pixels:,}",
         model=" and ".join(f"`{name}`" for name in model_files(model)),
-        warning="" if not_fit is None else f"**Not fit for use**: {not_fit}.\n\n",
+        # What quotes a model's answer is no markup of ours.
+        warning=f"**Not fit for use**: {html.escape(not_fit, quote=False)}.\n\n" if not_fit else "",
     )
 
 

@@ -64,9 +64,10 @@ def test_what_is_not_proved_fit_makes_no_bundle_but_a_rehearsal(
         assert main([*changed, "--accept-untrained"]) == 0
         assert words.partition(": ")[2] in (open_bundle(out).not_fit or "")
         shutil.rmtree(out)
-    quoted = proof(gate_folder, lora, tmp_path / "quoted", "an answer is '\u4e8b\u6545'")
+    quoted = proof(gate_folder, lora, tmp_path / "quoted", "an answer is '<b>\u4e8b\u6545'")
     assert main([*given[:at], "--proof", str(quoted), *given[at + 2 :], "--accept-untrained"]) == 0
-    assert open_bundle(out).not_fit == r"an answer is '\u4e8b\u6545'"
+    assert open_bundle(out).not_fit == r"an answer is '<b>\u4e8b\u6545'"
+    assert "an answer is '&lt;b>" in (out / "README.md").read_text().replace("&gt;", ">")
     shutil.rmtree(out)
     assert main([*given, "--accept-untrained"]) == 0
     assert open_bundle(out).not_fit is None
