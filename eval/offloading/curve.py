@@ -185,7 +185,8 @@ class Lead:
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
     found = row[metric]
-    return found["value"] if isinstance(found, Mapping) else found
+    value: float | None = found["value"] if isinstance(found, Mapping) else found
+    return value
 
 
 def leads(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Lead]:
