@@ -12,15 +12,13 @@
 `docs/node.md` explains each key. Paths count from the file's own folder.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from dat_runtime import fields
-from dat_runtime.alert import NAME
+from dat_runtime.edge import node_rules
 from dat_runtime.edge.cameras.settings import CameraSettings
 from dat_runtime.edge.node_settings import (
     FPS,
@@ -31,106 +29,13 @@ from dat_runtime.edge.node_settings import (
     SpoolSettings,
     UpdateSettings,
 )
-from dat_runtime.edge.spool import LEAST_BYTES
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
-from dat_runtime.fields import Rule, Rules
+from dat_runtime.fields import Rules
 from dat_runtime.files import parse, read_text
 
 MAX_BYTES = 1 << 18
 """Of node.yaml: a hundred cameras take a twentieth of it."""
-
-
-def _is_address(value: object, schemes: tuple[str, ...]) -> bool:
-    if not isinstance(value, str) or not value.isprintable() or " " in value:
-        return False
-    try:
-        parts = urlsplit(value)
-        host = (parts.hostname or "").encode("idna")
-        return parts.scheme in schemes and bool(host) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address, a name that is too long
-        return False
-
-
-def _address(*schemes: str) -> Rule:
-    examples = " or ".join(f"{scheme}://" for scheme in schemes)
-    return Rule(lambda v: _is_address(v, schemes), f"an address that begins with {examples}")
-
-
-def _listens(value: object) -> bool:
-    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
-    return found is not None and int(found[2]) < 65536
-
-
-_LISTEN = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
-"""A name, an IPv4 address or an IPv6 address in brackets; a port."""
-
-_PATH = Rule(
-    lambda v: isinstance(v, str) and v != "" and v.isprintable(), "a path of printable characters"
-)
-_MODEL = Rule(
-    # An alert states it: a receiver would refuse every one with a longer name.
-    lambda v: isinstance(v, str) and 1 <= len(v) <= 200 and v.isprintable(),
-    "a name of at most 200 printable characters",
-)
-
-_TOP: Rules = {
-    "node": NAME,
-    "bundle": _PATH,
-    "cameras": fields.list_of(fields.OBJECT, 1, 1000),
-    "mllm": fields.OBJECT,
-    "offload": fields.OBJECT,
-    "uplink": Rule(
-        lambda v: isinstance(v, dict | list) and bool(v), "an object, or a list of them"
-    ),
-    "spool": fields.OBJECT,
-    "metrics": fields.OBJECT,
-    "updates": fields.OBJECT,
-}
-_CAMERA: Rules = {
-    "name": NAME,
-    "source": _PATH,
-    "fps": fields.above(0, 240),
-    "loop": fields.FLAG,
-}
-_MLLM: Rules = {
-    "url": _address("http", "https"),
-    "model": _MODEL,
-    "concurrency": fields.whole(1, 1024),
-    "timeout": fields.above(0, 600),
-    "recorded": _PATH,
-    "key_file": _PATH,
-    "restart": fields.list_of(_PATH, 1, 64),
-}
-_OFFLOAD: Rules = {
-    "codec": _PATH,
-    "table": _PATH,
-    "max_latency": fields.above(0, 3600),
-    "min_accuracy": fields.SHARE,
-}
-_UPLINK: Rules = {
-    "url": _address("http", "https", "mqtt", "mqtts"),
-    "token_file": _PATH,
-    "initial_bytes_per_s": fields.above(0, 1e12),
-    "metered": fields.FLAG,
-    "certificate": _PATH,
-    "authorities": _PATH,
-}
-_SPOOL: Rules = {
-    "path": _PATH,
-    "max_bytes": fields.whole(LEAST_BYTES),
-    "alert_reserve_bytes": fields.whole(0),
-}
-_METRICS: Rules = {"listen": Rule(_listens, "host:port, such as 127.0.0.1:9108")}
-_UPDATES: Rules = {
-    "url": _address("http", "https"),
-    "root": _PATH,
-    "bundle": NAME,
-    "canary": _PATH,
-    "bytes_per_s": fields.above(0, 1e12),
-    "probation_minutes": fields.number(0, 100_000),
-    "probation_frames": fields.whole(0),
-}
 
 
 @dataclass
@@ -183,7 +88,7 @@ def examine_node(path: Path) -> tuple[NodeSettings | None, list[str]]:
     value = _read(path)
     reader = _Reader(path.parent)
     optional = ("mllm", "offload", "metrics", "updates")
-    top = reader.part(value, _TOP, "", optional)
+    top = reader.part(value, node_rules.TOP, "", optional)
     if not isinstance(value, dict):
         return None, reader.problems
     cameras = list(_cameras(reader, value.get("cameras")))
@@ -253,7 +158,7 @@ def _cameras(reader: _Reader, value: object) -> Iterator[CameraSettings]:
     names = set()
     for i, camera in enumerate(value if isinstance(value, list) else ()):
         where = f"cameras[{i}]"
-        part = reader.part(camera, _CAMERA, where, ("fps", "loop"))
+        part = reader.part(camera, node_rules.CAMERA, where, ("fps", "loop"))
         if part is None:
             continue
         if part["name"] in names:
@@ -277,8 +182,8 @@ def _uplinks(reader: _Reader, value: object) -> Iterator[UplinkSettings]:
     several = isinstance(value, list)
     for i, uplink in enumerate(value if isinstance(value, list) else [value]):
         where = f"uplink[{i}]" if several else "uplink"
-        optional = tuple(name for name in _UPLINK if name != "url")
-        part = reader.part(uplink, _UPLINK, where, optional)
+        optional = tuple(name for name in node_rules.UPLINK if name != "url")
+        part = reader.part(uplink, node_rules.UPLINK, where, optional)
         if part is None:
             continue
         part = {"token_file": None, "initial_bytes_per_s": INITIAL_BYTES_PER_S} | part
@@ -286,7 +191,7 @@ def _uplinks(reader: _Reader, value: object) -> Iterator[UplinkSettings]:
 
 
 def _spool(reader: _Reader, value: object) -> SpoolSettings | None:
-    part = reader.part(value, _SPOOL, "spool", ("max_bytes", "alert_reserve_bytes"))
+    part = reader.part(value, node_rules.SPOOL, "spool", ("max_bytes", "alert_reserve_bytes"))
     if part is None:
         return None
     settings = SpoolSettings(**reader.paths(part, "path"))
@@ -299,7 +204,7 @@ def _spool(reader: _Reader, value: object) -> SpoolSettings | None:
 
 
 def _mllm(reader: _Reader, value: object) -> MllmSettings | None:
-    part = reader.part(value, _MLLM, "mllm", tuple(_MLLM))
+    part = reader.part(value, node_rules.MLLM, "mllm", tuple(node_rules.MLLM))
     if part is None:
         return None
     if "recorded" in part:
@@ -315,7 +220,7 @@ def _mllm(reader: _Reader, value: object) -> MllmSettings | None:
 
 
 def _offload(reader: _Reader, value: object) -> OffloadSettings | None:
-    part = reader.part(value, _OFFLOAD, "offload", ("max_latency", "min_accuracy"))
+    part = reader.part(value, node_rules.OFFLOAD, "offload", ("max_latency", "min_accuracy"))
     if part is None:
         return None
     if ("max_latency" in part) == ("min_accuracy" in part):
@@ -324,13 +229,13 @@ def _offload(reader: _Reader, value: object) -> OffloadSettings | None:
 
 
 def _updates(reader: _Reader, value: object) -> UpdateSettings | None:
-    optional = tuple(name for name in _UPDATES if name not in ("url", "root"))
-    part = reader.part(value, _UPDATES, "updates", optional)
+    optional = tuple(name for name in node_rules.UPDATES if name not in ("url", "root"))
+    part = reader.part(value, node_rules.UPDATES, "updates", optional)
     return None if part is None else UpdateSettings(**reader.paths(part, "root", "canary"))
 
 
 def _metrics(reader: _Reader, value: object) -> tuple[str, int] | None:
-    part = reader.part(value, _METRICS, "metrics", ())
+    part = reader.part(value, node_rules.METRICS, "metrics", ())
     if part is None:
         return None
     host, _, port = part["listen"].rpartition(":")

@@ -50,10 +50,12 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finishing, "LOOK_EVERY", 0.02)
 
 
-def answers(value: Any) -> Callable[[Hook, BaseHTTPRequestHandler, dict[str, Any]], None]:
+def answers(
+    value: Any, versions: Any = VERSIONS
+) -> Callable[[Hook, BaseHTTPRequestHandler, dict[str, Any]], None]:
     text = value if isinstance(value, str) else json.dumps(value)
     message = {"role": "assistant", "content": text}
-    body = json.dumps({"choices": [{"message": message}], "versions": VERSIONS}).encode()
+    body = json.dumps({"choices": [{"message": message}], "versions": versions}).encode()
 
     def answer(hook: Hook, request: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
         request.send_response(200)
@@ -349,17 +351,8 @@ def test_a_node_that_asks_without_end_keeps_no_other_from_being_answered(
     "versions", [{"codec": "\ud800"}, {"base": "a\nb"}, {"adapter": 3}, ["codec"], None]
 )
 def test_versions_that_no_alert_can_state_are_left_out(tmp_path: Path, versions: Any) -> None:
-    message = {"role": "assistant", "content": json.dumps(SEVERE)}
-    body = json.dumps({"choices": [{"message": message}], "versions": versions}).encode()
-
-    def answer(hook: Hook, request: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
     with (
-        listening(answer) as server,
+        listening(answers(SEVERE, versions)) as server,
         finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
     ):
         receiver.post(gate_alert())
