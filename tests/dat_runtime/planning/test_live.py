@@ -125,6 +125,30 @@ def test_with_fairness_a_quiet_camera_is_served_before_the_rest_of_a_busy_one():
     assert order(fair=True).index("quiet") == 1
 
 
+@pytest.mark.parametrize("at", [0.0, -9.0])
+def test_with_fairness_the_nth_in_a_row_counts_an_nth_part_late_or_not(at):
+    waiting = queue(fair=True)
+    for camera, priority, count in (("busy", 0.9, 4), ("quiet", 0.35, 2)):
+        for i in range(count):
+            new = event(f"{camera} {i}", priority, visual=1_000, at=at, json_sent=True)
+            waiting.add(new, camera)
+    assert [c.event_id for _, c in drained(waiting)] == [
+        *("busy 0", "busy 1"),  # 0.9, 0.45
+        "quiet 0",  # 0.35
+        *("busy 2", "busy 3"),  # 0.3, 0.225
+        "quiet 1",  # 0.175
+    ]
+
+
+def test_a_boxed_image_is_removed_by_its_kind():
+    waiting = queue()
+    waiting.add(replace(event("a", visual=None), box_bytes=500))
+    waiting.remove("a", "roi")
+    assert len(waiting) == 2
+    waiting.remove("a", "box")
+    assert [c.kind for _, c in drained(waiting)] == ["json"]
+
+
 def test_the_bandwidth_follows_what_was_really_sent():
     bandwidth = Bandwidth(initial=1e6)
     for _ in range(1_000):
