@@ -18,7 +18,17 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.adapter import MODEL_NAME, REVISION
 from dat_runtime.errors import ModelError
-from dat_runtime.fields import FLAG, Rule, checked, list_of, number, optional, text_like, whole
+from dat_runtime.fields import (
+    FLAG,
+    Rule,
+    above,
+    checked,
+    list_of,
+    number,
+    optional,
+    text_like,
+    whole,
+)
 from dat_runtime.files import read_json
 from dat_runtime.offload import CODEC_BYTES, MAX_SIDE
 
@@ -46,7 +56,7 @@ RULES = {
     "images": list_of(list_of(whole(1), 2, 2), 1, 64),
     "patch": whole(1, 1 << 10),
     "mean": list_of(number(), 3, 3),
-    "std": list_of(number(), 3, 3),
+    "std": list_of(above(0), 3, 3),
 }
 """Fields of codec.json. `images` are width and height in pixels of each of `grids`, which are rows
 and columns in patches; `mean` and `std` are those of the processor, of colours from 0 to 1."""

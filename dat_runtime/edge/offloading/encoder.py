@@ -13,7 +13,7 @@ from pathlib import Path
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.offloading.child import ANSWER, HEAD
 from dat_runtime.edge.offloading.node_codec import NodeCodec
-from dat_runtime.errors import ModelError, OffloadError
+from dat_runtime.errors import ModelError, OffloadError, printable
 from dat_runtime.offload import MAX_BYTES, unpack
 from dat_runtime.offload_table import Row
 from dat_runtime.types import Size
@@ -125,7 +125,9 @@ class Encoder:
                 self._failed("no start")
             else:
                 self._counts.add("encoder_failed", reason="refused")
-            raise ModelError(f"the encoder: {content.decode('utf-8', 'replace')}")
+            # Words that a graph may have chosen, on their way to a log: in one line.
+            words = " ".join(content.decode("utf-8", "replace").split())
+            raise ModelError(f"the encoder: {printable(words)}")
         return content
 
     def _write(self, content: bytes, deadline: float) -> None:
