@@ -150,7 +150,7 @@ def test_a_codec_that_was_changed_or_is_of_another_prompt_is_refused_by_name(
         open_codec(write_codec(tmp_path / "prompt", prompt=7))
     with pytest.raises(ModelError, match="is missing"):
         open_codec(write_codec(tmp_path / "grids", grids=[[4, 4], [2, 2]]))
-    with pytest.raises(ModelError, match="std is .*a number above 0"):
+    with pytest.raises(ModelError, match=r"std is .*a number above 0"):
         open_codec(write_codec(tmp_path / "std", std=[0.2, 0.0, 0.2]))
     (tmp_path / "prompt" / "codec.json").write_text(json.dumps(codec | {"id": "0" * 16}))
     stated = json.loads((tmp_path / "prompt" / manifest.NAME).read_text())
