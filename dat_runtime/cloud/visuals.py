@@ -1,4 +1,4 @@
-"""`/v1/visuals`: pictures come in, resumable (tus 1.0.0); `/v1/events/ID/visuals/KIND` shows them.
+"""`/v1/visuals`: pictures come in, resumable (tus 1.0.0); `pictures` shows them.
 
 What came of a request is kept however it ended, so that a link that breaks every few seconds gets
 a picture through. `docs/wire.md` is the contract.
@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import FileResponse
 from sqlalchemy import Connection, Row
 from starlette.requests import ClientDisconnect
 
@@ -21,7 +20,6 @@ from dat_runtime.cloud.body import CLOSE, content_type
 from dat_runtime.cloud.events import event_row
 from dat_runtime.cloud.upload_files import Uploads, Writing
 from dat_runtime.cloud.uploads import KEPT_SECONDS, UploadError
-from dat_runtime.fields import shown
 
 if TYPE_CHECKING:
     from dat_runtime.cloud.receiver import Receiver
@@ -50,32 +48,15 @@ MAX_AT_ONCE = 256
 def router(receiver: "Receiver") -> APIRouter:
     """The routes of this module."""
     visuals = Visuals(receiver)
-    receiver.details.append(details)
-    routes = APIRouter()
-    tus_routes = APIRouter(route_class=tus.TusRoute)
-    add = tus_routes.add_api_route
+    routes = APIRouter(route_class=tus.TusRoute)
+    add = routes.add_api_route
     add("/v1/visuals", visuals.options, methods=["OPTIONS"])
     add("/v1/visuals", visuals.create, methods=["POST"])
     add("/v1/visuals/{key}", visuals.options, methods=["OPTIONS"])
     add("/v1/visuals/{key}", visuals.head, methods=["HEAD"])
     add("/v1/visuals/{key}", visuals.patch, methods=["PATCH"])
     add("/v1/visuals/{key}", visuals.patch_by_post, methods=["POST"])
-    routes.include_router(tus_routes)
-    routes.add_api_route("/v1/events/{id}/visuals/{kind}", visuals.show, methods=["GET", "HEAD"])
     return routes
-
-
-def details(connection: Connection, event: Row[Any]) -> dict[str, Any]:
-    """Which revision of the event each visual shows, and each question that waits is about.
-
-    The boxes of another may not fit it.
-    """
-
-    def of(kinds: tuple[str, ...]) -> dict[str, int]:
-        found = {kind: uploads.shown(connection, event.number, kind) for kind in kinds}
-        return {kind: row.revision for kind, row in found.items() if row}
-
-    return {"visual_revisions": of(tus.KINDS), "question_revisions": of(tus.QUESTIONS)}
 
 
 class Visuals:
@@ -149,27 +130,6 @@ class Visuals:
         if request.headers.get("x-http-method-override", "").upper() != "PATCH":
             raise HTTPException(405, "expected PATCH", {"Allow": "HEAD, PATCH, OPTIONS"} | CLOSE)
         return await self.patch(request, key)
-
-    async def show(self, request: Request, id: str, kind: str) -> Response:
-        """The picture: that of the latest revision, or of the one that `?revision=` names."""
-        who = self._receiver.access.who(request)
-        node = who.node or request.query_params.get("node")
-        revision = _revision(request.query_params.get("revision"))
-
-        def work(connection: Connection) -> Row[Any] | None:
-            event = event_row(connection, id, node)
-            if kind not in tus.KINDS:
-                return None
-            return uploads.shown(connection, event.number, kind, revision)
-
-        row = await self._receiver.store.read(work)
-        path = None if row is None else self._uploads.files.path(row.key)
-        if row is None or path is None or not path.is_file():
-            raise HTTPException(404, f"no visual {shown(kind)} of this event")
-        headers = _picture_headers(row, revision)
-        if headers["ETag"] in request.headers.get("if-none-match", ""):
-            return Response(None, 304, headers)
-        return FileResponse(path, headers=headers, media_type="image/jpeg")
 
     async def _row(self, request: Request, key: str) -> Row[Any]:
         """The upload that a request names, if it is the sender's own."""
@@ -293,23 +253,3 @@ def _require_fitting(request: Request, room: int) -> None:
     stated = request.headers.get("content-length", "0")
     if len(stated) > 15 or int(stated) > room:
         raise HTTPException(413, f"this upload takes {room:,} bytes more", CLOSE)
-
-
-def _revision(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 8):
-        raise HTTPException(400, "revision: expected a whole number")
-    return int(text)
-
-
-def _picture_headers(row: Row[Any], revision: int | None) -> dict[str, str]:
-    """A picture of a stated revision never changes; the latest one has to be asked for."""
-    kept = "private, no-cache" if revision is None else "private, max-age=31536000, immutable"
-    return {
-        "Cache-Control": kept,
-        "ETag": f'"{row.key}"',
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Content-Disposition": "inline",
-    }
