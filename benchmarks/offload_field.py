@@ -7,6 +7,9 @@ The real node (gate, encoder's process, spool, uplink), the real receiver with -
 `eval.serve --codec`, the link between them emulated for the kernel's own TCP. Each frame is shown
 as a camera of its own; codes of all channels and WebP of quality 10 take turns as the only way that
 the table allows. Delays run from capture to the receiver's commit, for frames whose answer came.
+Ways are measured one after the other, and the model's answer takes several times as long while the
+machine has other work: --link-only leaves the model out, and what is left is node, link and
+receiver.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,11 @@ WARM_UP = 2
 QUALITY = 10
 WAYS = ("code", "webp")
 
+AT_ONCE = {"count": 1, "severity": "severe", "level": 1, "score": 0.75, "summary": "A car."} | {
+    "accidents": [{"bbox": [14, 14, 28, 28], "severity": "severe"}]
+}
+"""What is answered with --link-only: no gate says worse, so that it stands."""
+
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.way is not None:
         _node(args)
         return 0
+    if args.answer_at is not None:
+        _answer_at_once(args.answer_at)
     reason = not_permitted()
     if reason is not None:
         print(f"skipped: {reason}")
@@ -78,6 +89,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--number", type=int, default=12, help="of frames that count (12)")
     add("--rates", type=int, nargs="+", default=[6, 50, 250], help="kB/s")
     add("--round-trip", type=int, default=50, help="ms (50)")
+    add("--link-only", action="store_true", help="a server that answers at once, and no model")
+    add("--answer-at", type=int, help=argparse.SUPPRESS)
     add("--way", choices=WAYS, help=argparse.SUPPRESS)
     add("--rate", type=int, help=argparse.SUPPRESS)
     add("--folder", type=Path, help=argparse.SUPPRESS)
@@ -102,7 +115,9 @@ def _serving(args: argparse.Namespace, link: EmulatedLink, folder: Path) -> Iter
     config = folder / "serve.yaml"
     config.write_text(yaml.safe_dump(keys))
     port, log = free_port(), folder / "serve.log"
-    line = ("-m", "eval.serve", str(config), "--codec", str(args.codec), "--port", str(port))
+    line = ["-m", "eval.serve", str(config), "--codec", str(args.codec), "--port", str(port)]
+    if args.link_only:
+        line = ["-m", "benchmarks.offload_field", *sys.argv[1:], "--answer-at", str(port)]
     with log.open("wb") as out:
         server = subprocess.Popen(
             link.at_receiver(sys.executable, *line),
@@ -124,6 +139,24 @@ def _serving(args: argparse.Namespace, link: EmulatedLink, folder: Path) -> Iter
     finally:
         server.terminate()
         server.wait(30)
+
+
+def _answer_at_once(port: int) -> None:
+    """The server of --link-only; it ends with its parent's signal."""
+
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            message = {"role": "assistant", "content": json.dumps(AT_ONCE)}
+            body = json.dumps({"choices": [{"message": message}]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    ThreadingHTTPServer(("127.0.0.1", port), Answers).serve_forever()
 
 
 def _run(
