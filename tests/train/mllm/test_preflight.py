@@ -104,9 +104,7 @@ def test_going_on_from_an_adapter_of_another_base_is_refused_by_name(tmp_path, t
     preflight.demand_same_base(replace(hub, model_revision=COMMIT))
 
 
-def test_going_on_from_an_adapter_that_would_not_load_whole_is_refused(
-    settings, tmp_path
-) -> None:
+def test_going_on_from_an_adapter_that_would_not_load_whole_is_refused(settings, tmp_path) -> None:
     earlier = tmp_path / "earlier"
     earlier.mkdir()
     (earlier / "adapter_model.safetensors").write_bytes(safetensors(lora_tensors()))
