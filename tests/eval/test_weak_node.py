@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +189,11 @@ def test_the_gate_tells_at_once_and_the_receiver_finishes_from_codes_also_after_
     port = processes.free_port()
     listen = f"127.0.0.1:{port}"
     path = weak_node(f"http://{listen}", max_latency=2.0)
-    with processes.running("edge", "run", path) as node:
-        with receiver(store, *tokens, listen=listen) as first, operator(first.url) as client:
+    with ExitStack() as running:
+        # Before the node: over a link that is down it counts on the gate alone.
+        first = running.enter_context(receiver(store, *tokens, listen=listen))
+        node = running.enter_context(processes.running("edge", "run", path))
+        with operator(first.url) as client:
             (event,) = until(lambda: client.get("/v1/events").json()["events"], 60)
             data = event["data"]
             assert (data["source"], data["degraded"]) == ("gate", "the cloud finishes")
@@ -199,10 +202,9 @@ def test_the_gate_tells_at_once_and_the_receiver_finishes_from_codes_also_after_
             first.kill()  # the code is acknowledged, and nobody has finished
         (stored,) = [p for p in (tmp_path / "visuals").rglob("*") if _is_code(p)]
         unit = stored.read_bytes()
-        with (
-            receiver(store, *tokens, "--finish", server, listen=listen) as second,
-            operator(second.url) as client,
-        ):
+        finishing = receiver(store, *tokens, "--finish", server, listen=listen)
+        second = running.enter_context(finishing)
+        with operator(second.url) as client:
             told = until(lambda: _finished(client, event), 60)
             node.wait(30)
     data = told["data"]

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +80,7 @@ def leave_out_unlearnt_logits() -> None:
 
     original_forward = Model.forward
 
+    @wraps(original_forward)  # Transformers reads its parameters' names before it generates
     def forward(self: Any, *args: Any, labels: Any = None, **kwargs: Any) -> Any:
         if labels is None or not self.training:
             return original_forward(self, *args, labels=labels, **kwargs)
