@@ -28,10 +28,10 @@ from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
 from dat_runtime.files import read_json_lines, write_json
 from train.mllm import rehearsal, resources, tuning, upstream
+from train.mllm.lora_config import read_lora_config
 from train.mllm.memory import CUDA_CONTEXT
 from train.mllm.rehearsal import LONGEST_STEPS, Rehearsed
 from train.mllm.run_settings import RunSettings, read_settings
-from train.recipe.config_file import read_config
 
 NOISE = 0.02
 """Relative: by so much a step's loss differs under bf16 at the same samples and weights."""
@@ -130,13 +130,10 @@ def _temporary() -> Iterator[Path]:
 
 def run_all(args: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
     """Each variant's outcome, printed as it comes; the first one is always run."""
-    config = read_config(args.config, args.override) | {
-        "model_name_or_path": args.base,
-        "dataset_dir": str(args.instructions),
-        "media_dir": str(args.instructions),
-        "dataset": args.dataset,
-        "output_dir": str(folder),
-    }
+    config = read_lora_config(
+        args.config, args.override, args.base, args.instructions, args.dataset
+    )
+    config["output_dir"] = str(folder)
     started, longest = time.monotonic(), 0.0
     first: Outcome | None = None
     for number, variant in enumerate(VARIANTS):

@@ -22,8 +22,8 @@ from dat_runtime.errors import DatError, reports_errors
 from dat_runtime.files import read_json
 from train import rehearse
 from train.mllm import tuning, upstream
+from train.mllm.lora_config import read_lora_config
 from train.mllm.rehearsal import LONGEST_STEPS, MEASURED
-from train.recipe.config_file import read_config
 
 MOST = 0.10
 KINDS = ("step_seconds", "step_cpu_seconds")
@@ -60,12 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole run as `train.lora` has it, and what the recorder measured of it."""
-    config = read_config(Path(args.config), args.override) | {
-        "model_name_or_path": args.base,
-        "dataset_dir": args.instructions,
-        "media_dir": args.instructions,
-        "dataset": args.dataset,
-    }
+    config = read_lora_config(
+        Path(args.config), args.override, args.base, Path(args.instructions), args.dataset
+    )
     folder.mkdir()
     options = [upstream.REHEARSE, str(folder / MEASURED)]
     tuning.run(config, folder / "work", folder, "lora", preflight=options)

@@ -23,10 +23,8 @@ from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
 from train.mllm import best, lengths, preflight, resources, same_run, tuning
 from train.mllm.adapter_training import make_adapter, prolong
-from train.mllm.refused_keys import demand_keys
+from train.mllm.lora_config import read_lora_config
 from train.mllm.run_settings import RunSettings, read_settings
-from train.recipe.config_file import read_config
-from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
 
 @reports_errors
@@ -60,17 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
 
-    config = read_config(args.config, args.override)
-    if config.get("finetuning_type") != "lora":
-        raise ConfigError(f"{args.config}: expected finetuning_type: lora")
-    demand_keys(config)
-    config |= {
-        "model_name_or_path": args.base,
-        "dataset_dir": str(args.instructions),
-        "media_dir": str(args.instructions),
-        "dataset": args.dataset,
-    }
-    demand_known(config, llamafactory_keys(), "LLaMA-Factory")
+    config = read_lora_config(
+        args.config, args.override, args.base, args.instructions, args.dataset
+    )
     settings = read_settings(config)
     choice = _choice(args, config, settings)
     base = preflight.base_folder(settings)

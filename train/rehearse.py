@@ -24,29 +24,20 @@ from dat_runtime.stage import Stage
 from train.detector import ultralytics_config
 from train.detector.dataset import count_boxes, demand_classes
 from train.mllm import lengths, preflight, resources, tuning
+from train.mllm.lora_config import read_lora_config
 from train.mllm.projection import project
-from train.mllm.refused_keys import demand_keys
 from train.mllm.rehearsal import rehearse
 from train.mllm.run_settings import read_settings
-from train.recipe.config_file import read_config, words
+from train.recipe.config_file import words
 from train.recipe.projecting import Rows, page
-from train.recipe.upstream_keys import demand_known, llamafactory_keys
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
-    config = read_config(args.config, args.override)
-    if config.get("finetuning_type") != "lora":
-        raise ConfigError(f"{args.config}: expected finetuning_type: lora")
-    demand_keys(config)
-    config |= {
-        "model_name_or_path": args.base,
-        "dataset_dir": str(args.instructions),
-        "media_dir": str(args.instructions),
-        "dataset": args.dataset,
-    }
-    demand_known(config, llamafactory_keys(), "LLaMA-Factory")
+    config = read_lora_config(
+        args.config, args.override, args.base, args.instructions, args.dataset
+    )
     settings = read_settings(config)
     preflight.base_folder(settings)
     resources.demand_card(settings)
