@@ -52,6 +52,15 @@ def tower_output(model: Any, given: dict[str, Any]) -> Any:
     return model.model.visual(given["pixel_values"], given["image_grid_thw"]).pooler_output
 
 
+def loss_and_gradients(model: Any, given: dict[str, Any]) -> list[Any]:
+    """Of one step; the gradients are those of the language model's weights."""
+    model.zero_grad()
+    loss = model(**given).loss
+    loss.backward()
+    grads = [p.grad.clone() for p in model.model.language_model.parameters()]
+    return [loss.detach(), *grads]
+
+
 def test_a_frozen_tower_leaves_the_backward_pass_and_gradients_stay(tiny_base, tower_class) -> None:
     import torch
 
@@ -60,11 +69,7 @@ def test_a_frozen_tower_leaves_the_backward_pass_and_gradients_stay(tiny_base, t
     assert tower_output(model, given).requires_grad  # upstream's waste
     found = []
     for _ in range(2):
-        model.zero_grad()
-        loss = model(**given).loss
-        loss.backward()
-        grads = [p.grad.clone() for p in model.model.language_model.parameters()]
-        found.append([loss.detach(), *grads])
+        found.append(loss_and_gradients(model, given))
         upstream.leave_out_frozen_towers()
     assert not tower_output(model, given).requires_grad
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -117,11 +122,7 @@ def test_logits_of_learnt_tokens_alone_give_the_same_loss_and_gradients(
     )
     found = []
     for _ in range(2):
-        model.zero_grad()
-        loss = model(**given).loss
-        loss.backward()
-        grads = [p.grad.clone() for p in model.model.language_model.parameters()]
-        found.append([loss.detach(), *grads])
+        found.append(loss_and_gradients(model, given))
         upstream.leave_out_unlearnt_logits()
     assert sizes == [3 * 24, 7]
     assert found[0][0] > 1
