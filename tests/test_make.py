@@ -44,6 +44,15 @@ def test_only_a_1_replaces_work_or_ships_what_is_not_fit(said: str) -> None:
     assert ("--restart" in commands) == ("--accept-untrained" in commands) == (said == "1")
 
 
+def test_every_proof_of_a_rehearsal_takes_answers_off_the_schema() -> None:
+    """A model that had 20 steps may write anything: no later proof ends what an earlier one let go on."""
+    given = ("SOURCE=/data/dat", "ACCEPT_UNTRAINED=1")
+    commands = make("-n", "train-lora", "export", *given).stdout.replace("\\\n", " ").splitlines()
+    proofs = [command for command in commands if "eval.proof" in command]
+    assert len(proofs) == 3  # the boxed adapter, the raw one, that of the bundle
+    assert all("--accept-untrained" in command for command in proofs)
+
+
 @pytest.mark.parametrize("words", ["--detections labels", "--detections=labels"])
 def test_detections_of_the_labels_take_no_gate(words: str) -> None:
     def instruct(*options: str) -> str:
