@@ -45,7 +45,7 @@ def test_only_a_1_replaces_work_or_ships_what_is_not_fit(said: str) -> None:
 
 
 def test_every_proof_of_a_rehearsal_takes_answers_off_the_schema() -> None:
-    """A model that had 20 steps may write anything: no later proof ends what an earlier one let go on."""
+    """After 20 steps a model may write anything, and no proof may end what another let pass."""
     given = ("SOURCE=/data/dat", "ACCEPT_UNTRAINED=1")
     commands = make("-n", "train-lora", "export", *given).stdout.replace("\\\n", " ").splitlines()
     proofs = [command for command in commands if "eval.proof" in command]
