@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dat_runtime.family import QWEN2_5_VL
 from dat_runtime.types import Detection, Severity, Size
 
 DRAWING_VERSION = 2
@@ -25,14 +26,14 @@ COLOURS: dict[Severity | None, tuple[int, int, int]] = {
 }
 """BGR: orange, red, and magenta for an unknown severity; the prompt names them."""
 
-PATCH = 28
-"""Qwen2.5-VL's vision unit: 14-pixel patches merged 2 x 2."""
+PATCH = QWEN2_5_VL.unit
+"""Side of the unit of an image that one token stands for, pixels."""
 
 MAX_PIXELS = 1003520
 """Default pixel limit of a model image (1,280 units of 28 x 28)."""
 
-MIN_PIXELS = 3136
-"""Qwen2.5-VL's own lower limit (4 units): its processor enlarges a smaller image."""
+MIN_PIXELS = QWEN2_5_VL.least_pixels
+"""The least of a model image."""
 
 
 SEEN_QUALITY = 95
@@ -46,33 +47,38 @@ def size_of(image: Image) -> Size:
     return Size(width=image.shape[1], height=image.shape[0])
 
 
-def model_frame(frame: Size, max_pixels: int = MAX_PIXELS, min_pixels: int = MIN_PIXELS) -> Size:
-    """The size at which Qwen2.5-VL sees a frame: sides are multiples of 28 within the pixel limits.
+def model_frame(
+    frame: Size,
+    max_pixels: int = MAX_PIXELS,
+    min_pixels: int = MIN_PIXELS,
+    unit: int = PATCH,
+) -> Size:
+    """The size at which a model sees a frame: sides are multiples of its unit within the limits.
 
     After `smart_resize` of the Qwen2-VL image processor in Transformers.
 
     An image stored at this size is left alone by LLaMA-Factory, Transformers and servers, so an
-    answer's boxes are in pixels of the image that was sent (`docs/decisions/002-model-frame.md`).
+    answer's boxes are on the image that was sent (`docs/decisions/002-model-frame.md`).
 
     Raises:
         ValueError: the limits leave no room for one unit, or a side ratio is above 20.
     """
-    if max_pixels < PATCH * PATCH or min_pixels > max_pixels:
+    if max_pixels < unit * unit or min_pixels > max_pixels:
         raise ValueError(
-            f"no {PATCH}-pixel unit fits min_pixels={min_pixels}, max_pixels={max_pixels}"
+            f"no {unit}-pixel unit fits min_pixels={min_pixels}, max_pixels={max_pixels}"
         )
     if is_too_long(frame):
         raise ValueError(f"side ratio above {MAX_SIDE_RATIO}: {frame.width} x {frame.height}")
-    width = max(PATCH, round(frame.width / PATCH) * PATCH)
-    height = max(PATCH, round(frame.height / PATCH) * PATCH)
+    width = max(unit, round(frame.width / unit) * unit)
+    height = max(unit, round(frame.height / unit) * unit)
     if width * height > max_pixels:
         scale = math.sqrt(max_pixels / frame.pixels)
-        width = max(PATCH, math.floor(frame.width * scale / PATCH) * PATCH)
-        height = max(PATCH, math.floor(frame.height * scale / PATCH) * PATCH)
+        width = max(unit, math.floor(frame.width * scale / unit) * unit)
+        height = max(unit, math.floor(frame.height * scale / unit) * unit)
     elif width * height < min_pixels:
         scale = math.sqrt(min_pixels / frame.pixels)
-        width = math.ceil(frame.width * scale / PATCH) * PATCH
-        height = math.ceil(frame.height * scale / PATCH) * PATCH
+        width = math.ceil(frame.width * scale / unit) * unit
+        height = math.ceil(frame.height * scale / unit) * unit
     return Size(width, height)
 
 

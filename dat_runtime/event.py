@@ -21,9 +21,10 @@ from dat_runtime.draw import (
     seen_as_png,
     size_of,
 )
+from dat_runtime.family import QWEN2_5_VL, Family
 from dat_runtime.gate import HIGH_THRESHOLD
 from dat_runtime.priority import semantic_priority
-from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.prompt import system_message, task_prompt
 from dat_runtime.schedule import PendingEvent
 from dat_runtime.schema import MAX_ACCIDENTS, Check, check
 from dat_runtime.types import Accident, Assessment, Detection, Size, highest_severity
@@ -42,7 +43,7 @@ class Question:
         png: the image at its model frame, boxed or raw, PNG.
         system: the system message; never changes.
         prompt: the user message that follows the image.
-        frame: the size of the image that is sent; the answer's boxes are in its pixels.
+        frame: in which prompt and answer count, for Qwen2.5-VL the size of the image.
     """
 
     png: bytes
@@ -103,25 +104,34 @@ class Event:
 
 
 def question(
-    image: Image, detections: Sequence[Detection] | None, max_pixels: int = MAX_PIXELS
+    image: Image,
+    detections: Sequence[Detection] | None,
+    max_pixels: int = MAX_PIXELS,
+    family: Family = QWEN2_5_VL,
 ) -> Question:
     """What to ask about a frame: boxed with the kept detections D⁺, or raw (`None`, Table 1)."""
-    seen, frame = seen_image(image, detections, max_pixels)
-    return Question(seen_as_png(seen), SYSTEM, task_prompt(frame, detections), frame)
+    seen, frame = seen_image(image, detections, max_pixels, family)
+    prompt = task_prompt(frame, detections)
+    return Question(seen_as_png(seen), system_message(family), prompt, frame)
 
 
 def seen_image(
-    image: Image, detections: Sequence[Detection] | None, max_pixels: int = MAX_PIXELS
+    image: Image,
+    detections: Sequence[Detection] | None,
+    max_pixels: int = MAX_PIXELS,
+    family: Family = QWEN2_5_VL,
 ) -> tuple[bytes, Size]:
-    """The image of a question as the JPEG that training stores, and its size.
+    """The image of a question as the JPEG that training stores, and the frame of its coordinates.
 
     The frame is resized first and the boxes are drawn after, so that their lines keep their width.
+    Here alone it is decided in which frame prompt and answer count; whoever reads an answer is told
+    it (`answer.in_frame`, `event_of`).
 
     Raises:
         ValueError: the sides of the frame are too unequal for the model.
     """
-    frame = model_frame(size_of(image), max_pixels)
-    return encode_seen(boxed_at(image, frame, detections or ())), frame
+    size = model_frame(size_of(image), max_pixels, family.least_pixels, family.unit)
+    return encode_seen(boxed_at(image, size, detections or ())), family.frame_of(size)
 
 
 def event_of(
@@ -148,8 +158,8 @@ def event_of(
         id: unique at this node.
         image: the original frame.
         detections: D⁺, in any frame of the picture.
-        answer: the text of the MLLM, boxes in pixels of `frame`; `None` when none came.
-        frame: the size of the image that was sent.
+        answer: the text of the MLLM, boxes in `frame`; `None` when none came.
+        frame: of the question, in which it counts.
         captured_at: seconds since 1970, the caller's clock.
         degraded: why there is no answer, when there should be one. An answer that is not compliant
             is a reason of its own.
@@ -211,7 +221,7 @@ def finished(
 
     Args:
         detections: D⁺, as the question stated them.
-        answer: the MLLM's text, boxes in pixels of `frame`; `None` when none will come.
+        answer: the MLLM's text, boxes in `frame`; `None` when none will come.
         versions: what answered, beside the versions that the alert states.
         degraded: why there is no answer.
     """

@@ -4,7 +4,8 @@
     inputs    name -> sha256 of each input's content
     config    the resolved configuration
     code      sha256 of the source that wrote it, with all that it imports from this repository
-    versions  of those of prompt, schema and drawing that the content depends on
+    versions  of those of prompt, schema and drawing that the content depends on, and of the prompts
+              of a family other than Qwen2.5-VL, by its name
     outputs   relative path -> sha256
 
 It holds no time and no path of the machine, so the same work gives the same manifest. `stage` makes
@@ -23,12 +24,18 @@ from typing import Any
 from dat_runtime import fields
 from dat_runtime.draw import DRAWING_VERSION
 from dat_runtime.errors import ManifestError
+from dat_runtime.family import FAMILIES, QWEN2_5_VL, Family
 from dat_runtime.files import read_json, write_json
-from dat_runtime.prompt import PROMPT_VERSION
+from dat_runtime.prompt import PROMPT_VERSION, prompt_version
 from dat_runtime.schema import SCHEMA_VERSION
 
 NAME = "manifest.json"
 VERSIONS = {"prompt": PROMPT_VERSION, "schema": SCHEMA_VERSION, "drawing": DRAWING_VERSION}
+"""What every folder of questions depends on."""
+
+OTHERS = [family for family in FAMILIES.values() if family is not QWEN2_5_VL]
+KNOWN = VERSIONS | {family.name: prompt_version(family) for family in OTHERS}
+"""With those of the families whose prompts differ from Qwen2.5-VL's."""
 
 _MADE_BY = {
     "data": "data.prep.build",
@@ -81,6 +88,11 @@ class Manifest:
     code: str
     versions: dict[str, int]
     outputs: dict[str, str]
+
+    @property
+    def family(self) -> Family:
+        """The family of models whose prompts it depends on; Qwen2.5-VL where none is stated."""
+        return next((family for family in OTHERS if family.name in self.versions), QWEN2_5_VL)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -207,8 +219,8 @@ def verify(folder: Path, kind: str | None = None) -> Manifest:
             (of prompt, schema, drawing) that differ from this library's.
     """
     manifest = read(folder, kind)
-    if others := {k: v for k, v in manifest.versions.items() if VERSIONS.get(k) != v}:
-        ours = {name: VERSIONS.get(name) for name in others}
+    if others := {k: v for k, v in manifest.versions.items() if KNOWN.get(k) != v}:
+        ours = {name: KNOWN.get(name) for name in others}
         raise ManifestError(
             f"{folder} was made with versions {others}, this library has {ours}: "
             "make it again, or use the library it was made with"

@@ -20,7 +20,7 @@ from typing import Any
 
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError, is_disk_full
-from dat_runtime.manifest import NAME, VERSIONS, Manifest, digest, file_digests
+from dat_runtime.manifest import KNOWN, NAME, Manifest, digest, file_digests
 from dat_runtime.output_folder import Lock, replace_folder
 from dat_runtime.sources import sources
 
@@ -65,7 +65,7 @@ def _versions(own: Iterable[str], inputs: Iterable[Path]) -> dict[str, int]:
     for path in inputs:
         if (path / NAME).is_file():
             names |= manifest.read(path).versions.keys()
-    return {name: version for name, version in VERSIONS.items() if name in names}
+    return {name: version for name, version in KNOWN.items() if name in names}
 
 
 class Stage:
@@ -95,7 +95,7 @@ class Stage:
     Args:
         code: the module that does the work; all that it imports from this repository counts too.
             A file that is not Python counts alone.
-        versions: names of those that the work itself depends on (`manifest.VERSIONS`). Those of its
+        versions: names of those that the work itself depends on (`manifest.KNOWN`). Those of its
             inputs count too: an adapter belongs to the prompts that it was tuned with.
         restart: whether to replace the work of another recipe; None for what takes seconds.
         length: how long the work goes on, of which less is the beginning of more: steps of a

@@ -6,7 +6,7 @@
         --endpoint https://host/v1 --out OUT/predictions/gpt-5        (key in OPENAI_API_KEY)
 
 Writes predictions.jsonl: image_id, text (boxes in original-frame pixels), latency_s (for each frame
-the time of its whole batch), model_text (as generated, boxes in pixels of the image sent),
+the time of its whole batch), model_text (as generated, boxes as the model counts them),
 prompt_tokens and completion_tokens. Writes usage.json: the sums of tokens, what they cost, and the
 frames without an answer, which count as failed. Decoding is greedy, and free unless --constrained:
 by the answer's schema, or by its rules too (`--constrained rules`; then a byte counts as a token of
@@ -34,7 +34,7 @@ from dat_runtime.stage import Stage
 from eval.answers import usage
 from eval.answers.asks import longest_answer, read_asks
 from eval.answers.endpoint import Settings, read_settings
-from eval.answers.model import demand_there, verify_adapter
+from eval.answers.model import demand_family, verify_adapter
 from eval.answers.rows import Row, ask_endpoints, ask_local
 from eval.answers.rules import room_for
 from eval.answers.shards import parse_shard
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if finished and not (args.ask_missing and usage.read(args.out).missing):
         return 0
     if args.base or not args.endpoint:
-        demand_there(args.base or args.model, args.revision)
+        demand_family(args.instructions, args.base or args.model, args.revision)
     if args.endpoint and not args.base:
         print(f"[{args.out.name}] pictures may be resized unnoticed: --base compares", flush=True)
     if args.adapter:

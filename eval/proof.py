@@ -33,7 +33,7 @@ from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.files import read_json, write_json
 from dat_runtime.stage import Stage
 from eval.answers.likelihood import read_questions, spread
-from eval.answers.model import demand_base, load, verify_adapter
+from eval.answers.model import demand_base, demand_family, load, verify_adapter
 from eval.proving import forms
 from eval.proving.fitness import demand_answers_of, demand_fit, fitness
 from eval.proving.forms import answers_in, demand_scores
@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     say = _sayer(args.out.name)
     revision = demand_base(args.base, None, args.adapter)
+    demand_family(args.instructions, args.base, revision)
     everything = read_questions(args.instructions, args.inputs, PART)
     judged = None
     if args.answers is not None:  # before a model is loaded, which may take minutes

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     choice = _choice(args, config, settings)
     base = preflight.base_folder(settings)
     preflight.demand_same_base(settings)
+    preflight.demand_prompts(settings)
 
     inputs = {"instructions": args.instructions}
     if base is not None:

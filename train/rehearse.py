@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     settings = read_settings(config)
     preflight.base_folder(settings)
+    preflight.demand_prompts(settings)
     resources.demand_card(settings)
     sizes = resources.model_sizes(settings)
     manifest.read(args.instructions, "instructions")

@@ -15,10 +15,11 @@ from dat_runtime.demo.recording import FRAME, WAITING, Recording, read_recording
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.assess import Assessor, EndpointAssessor, RecordedAssessor
 from dat_runtime.edge.bundle import open_bundle
-from dat_runtime.edge.source import read_frame
+from dat_runtime.edge.source import header_size, read_frame
 from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import ConfigError, printable
 from dat_runtime.event import Event, Question, event_of, question
+from dat_runtime.family import QWEN2_5_VL, Family
 from dat_runtime.files import write_atomically
 from dat_runtime.priority import BETA
 from dat_runtime.schedule import VISUAL_DEADLINE, PendingEvent, plan
@@ -56,12 +57,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate detected in the frame, how the frame is routed, and the MLLM's pixel limit."""
+    """What the gate detected, how the frame is routed, the MLLM's pixel limit and its family."""
 
     name: str
     detections: tuple[Detection, ...]
     routing: Routing
     max_pixels: int
+    family: Family = QWEN2_5_VL
 
     @property
     def kept(self) -> tuple[Detection, ...]:
@@ -88,7 +90,7 @@ def show(choices: Choices) -> Iterator[str]:
     if look.decision == "drop":
         return
     if look.decision == "ask":
-        asked = question(image, look.kept, look.max_pixels)
+        asked = question(image, look.kept, look.max_pixels, look.family)
         yield from _said("2 boxed     Eq.2", _question_words(asked, look))
         event, words = _ask(image, look, asked, choices, recording)
         yield from _said("3 MLLM      Eq.3", words)
@@ -132,7 +134,8 @@ def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
         bundle = open_bundle(choices.bundle)
         detections = bundle.detector.detect(image)
         settings = bundle.detector.settings
-        return Gate(settings.model, detections, settings.routing, bundle.max_pixels)
+        shown = bundle.max_pixels, bundle.family
+        return Gate(settings.model, detections, settings.routing, *shown)
     if recording is None:
         raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")
     keep = recording.threshold
@@ -160,9 +163,10 @@ def _gate_words(look: Gate) -> str:
 
 
 def _question_words(asked: Question, look: Gate) -> str:
+    size = header_size(asked.png)
     return (
-        f"{len(look.kept)} boxes drawn on the frame at {asked.frame.width} x "
-        f"{asked.frame.height}, {_kb(len(asked.png))} PNG for the MLLM; the prompt lists them too"
+        f"{len(look.kept)} boxes drawn on the frame at {size.width} x {size.height}, "
+        f"{_kb(len(asked.png))} PNG for the MLLM; the prompt lists them too"
     )
 
 

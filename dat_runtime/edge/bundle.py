@@ -20,6 +20,7 @@ from dat_runtime.edge.engines import model_files
 from dat_runtime.edge.gate_model.trial import Trial, check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.errors import ManifestError
+from dat_runtime.family import Family
 from dat_runtime.fields import Rule, checked, text_like, whole
 
 KIND = "bundle"
@@ -85,6 +86,11 @@ class Bundle:
     max_pixels: int
     sizes: dict[str, int]
     not_fit: str | None = None
+
+    @property
+    def family(self) -> Family:
+        """The family of the adapter's base: how the MLLM is asked, and in what it counts."""
+        return self.manifest.family
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -32,6 +32,7 @@ from dat_runtime.edge.updates.probation import Tally, is_compliant
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ModelError
 from dat_runtime.event import Event, event_of, question
+from dat_runtime.family import QWEN2_5_VL, Family
 from dat_runtime.offload_table import Row
 from dat_runtime.types import Detection
 
@@ -68,6 +69,7 @@ class Gate:
     Attributes:
         versions: of the bundle and its parts, as alerts state them.
         max_pixels: the pixel limit of the images that the MLLM is shown.
+        family: of the MLLM.
         tally: measures this version at work.
     """
 
@@ -75,6 +77,7 @@ class Gate:
     routing: Routing
     versions: dict[str, str | int | None]
     max_pixels: int
+    family: Family = QWEN2_5_VL
     tally: Tally = field(default_factory=Tally)
 
 
@@ -289,7 +292,10 @@ class Node:
             _measure(work.gate.tally, outcome, time.monotonic() - began)
             self._build(work, outcome, release=not outcome.late)
 
-        asking.ask(lambda: question(work.frame.image, work.kept, work.gate.max_pixels), done)
+        looked = work.gate
+        asking.ask(
+            lambda: question(work.frame.image, work.kept, looked.max_pixels, looked.family), done
+        )
 
     def _build(self, work: _Work, outcome: Outcome | None, release: bool) -> None:
         """Have an event made; the caller's thread has other things to do."""

@@ -5,12 +5,15 @@
         --fold-gate OUT/gate-fold-1 --fold-gate OUT/gate-fold-2 --out OUT/instructions
     python -m data.prep.instruct --data OUT/data --detections labels --out OUT/instructions
     python -m data.prep.instruct --data OUT/data --inputs raw --out OUT/raw
+    python -m data.prep.instruct --data OUT/data --gate OUT/gate --family qwen2_5_vl \\
+        --out OUT/instructions
 
 Writes LLaMA-Factory's ShareGPT form with its dataset_info.json: {boxed,raw}_{train,val,test}.json
 and images/{boxed,raw}/{train,val,test}/<id>.jpg, each image in the size and with the pixels that
 the model sees (`docs/decisions/021-what-the-model-sees.md`). Prompts and answers count pixels of
-that image. truth.jsonl is the test part, in pixels of the original frames. detections.json states
-how often the detections are wrong in each part.
+that image, or as the model's --family does (`docs/decisions/031-families.md`). truth.jsonl is the
+test part, in pixels of the original frames. detections.json states how often the detections are
+wrong in each part.
 """
 
 import argparse
@@ -19,8 +22,9 @@ from pathlib import Path
 
 from dat_runtime import manifest
 from dat_runtime.command import add_restart, command
-from dat_runtime.draw import MAX_PIXELS, PATCH
+from dat_runtime.draw import MAX_PIXELS
 from dat_runtime.errors import ConfigError, reports_errors
+from dat_runtime.family import FAMILIES, QWEN2_5_VL
 from dat_runtime.stage import Stage
 from data.prep.instructions.guides import ORIGINS, Gates
 from data.prep.instructions.sharegpt import INPUTS, write_samples
@@ -38,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
         help="gate that left a fold out (train.gate --fold); again for each fold")  # fmt: skip
     add("--out", type=Path, required=True, help="folder to make")
     add("--max-pixels", type=int, default=MAX_PIXELS, help=f"of a model image ({MAX_PIXELS})")
+    add("--family", choices=FAMILIES, default=QWEN2_5_VL.name,
+        help=f"of the model, as its config.json states model_type ({QWEN2_5_VL.name})")  # fmt: skip
     add_restart(parser)
     return parser
 
@@ -45,8 +51,10 @@ def parser() -> argparse.ArgumentParser:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if args.max_pixels < PATCH * PATCH:
-        raise ConfigError(f"--max-pixels must be at least {PATCH * PATCH}, got {args.max_pixels}")
+    family = FAMILIES[args.family]
+    least = family.unit**2
+    if args.max_pixels < least:
+        raise ConfigError(f"--max-pixels must be at least {least}, got {args.max_pixels}")
     inputs = [kind for kind in INPUTS if kind in args.inputs]
     gates = _gates(args)
     gate_folders = {} if gates is None else gates.inputs
@@ -59,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs={"data": args.data, **gate_folders},
         config=config,
         code=[__file__],
-        versions=manifest.VERSIONS,
+        versions=(*manifest.VERSIONS, family.name),
         restart=args.restart,
     )
     if not stage.up_to_date():
@@ -67,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for gate in gate_folders.values():
             manifest.read(gate, "gate")
         with stage as folder:
-            write_samples(folder, args.data, gates, inputs, args.max_pixels)
+            write_samples(folder, args.data, gates, inputs, args.max_pixels, family)
     return 0
 
 

@@ -16,8 +16,8 @@ class Ask:
     """One frame as the model is asked about it.
 
     Attributes:
-        image: JPEG or PNG of exactly `frame`'s size.
-        frame: size of the image sent; the boxes of an answer are in its pixels.
+        image: JPEG or PNG, sent as it is.
+        frame: in which prompt and answer count; for Qwen2.5-VL the size of the image.
         original: size of the camera's frame.
         truth: the true answer, as the model would have to give it; empty where none is known.
     """
@@ -29,6 +29,18 @@ class Ask:
     frame: Size
     original: Size
     truth: str = ""
+
+    @property
+    def size(self) -> Size:
+        """Of the image, pixels, as its header states it.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no picture.
+        """
+        from dat_runtime.edge.source import header_size
+
+        return header_size(self.image.read_bytes())
 
     def png(self) -> bytes:
         """The image's pixels for an endpoint, whichever decoder that has.
@@ -98,8 +110,8 @@ def longest_answer(asks: Sequence[Ask]) -> int:
 def record(ask: Ask, answer: Answer) -> dict[str, Any]:
     """A line of predictions.jsonl.
 
-    Boxes of `text` are in pixels of the camera's frame, those of `model_text` in pixels of the
-    image sent. `latency_s` is the time from question to answer; frames of a batch share its time.
+    Boxes of `text` are in pixels of the camera's frame, those of `model_text` as the model counts
+    them. `latency_s` is the time from question to answer; frames of a batch share its time.
     An answer that was cut says so.
     """
     cut = {"cut": True} if answer.cut else {}

@@ -17,7 +17,7 @@ from eval.answers.model import Loaded, encode
 
 Array = NDArray[np.float64]
 END = "<|im_end|>"
-"""Qwen2.5's chat template ends every message with it."""
+"""Qwen's chat template ends every message with it."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Question:
     """A sample of the instruction data with its true answer.
 
     Attributes:
-        answer: the training target, boxes in pixels of the image sent.
-        truth: the same answer as the frame of a truth file, in the same pixels.
+        answer: the training target, boxes as the model counts them.
+        truth: the same answer as the frame of a truth file, in the same coordinates.
     """
 
     ask: Ask

@@ -9,10 +9,9 @@ from dat_runtime.adapter import read_adapter
 from dat_runtime.adapter_place import demand_whole
 from dat_runtime.base_identity import difference
 from dat_runtime.errors import ConfigError, ModelError
+from dat_runtime.family import FAMILIES
+from dat_runtime.files import read_json
 from eval.answers.asks import Ask
-
-PATCH = 14
-"""Side of a patch of Qwen2.5-VL's vision tower, pixels."""
 
 
 class Loaded(NamedTuple):
@@ -22,8 +21,8 @@ class Loaded(NamedTuple):
     processor: Any
 
 
-def demand_there(name: str, revision: str | None) -> None:
-    """Refuse a model that cannot be had, before the libraries are loaded that take seconds.
+def demand_there(name: str, revision: str | None) -> Path:
+    """The config.json of a model; one that cannot be had is refused before seconds of imports.
 
     Raises:
         ConfigError: there is no such folder, and no such model in the cache or on the hub.
@@ -32,14 +31,31 @@ def demand_there(name: str, revision: str | None) -> None:
     from huggingface_hub import hf_hub_download
 
     if (Path(name) / "config.json").is_file():
-        return
+        return Path(name) / "config.json"
     if Path(name).is_dir():
         raise ConfigError(f"{name} holds no model (no config.json)")
     try:
-        hf_hub_download(name, "config.json", revision=revision)
+        return Path(hf_hub_download(name, "config.json", revision=revision))
     except (OSError, ValueError, HTTPError) as error:
         why = str(error).strip().partition("\n")[0]
         raise ConfigError(f"cannot load {name}: no such folder, and of the hub: {why}") from None
+
+
+def demand_family(instructions: Path, name: str, revision: str | None) -> None:
+    """Refuse to ask a model in the words and coordinates of another family.
+
+    A model of another architecture than those in `dat_runtime.family` is asked as it is.
+
+    Raises:
+        ConfigError: says with which instructions it can be asked, or that it cannot be had.
+    """
+    of_model = FAMILIES.get(read_json(demand_there(name, revision), ConfigError).get("model_type"))
+    asked = manifest.read(instructions, "instructions").family
+    if of_model not in (None, asked):
+        raise ConfigError(
+            f"{name} is a {of_model.title}, {instructions} asks as {asked.title} is asked, in "
+            f"other coordinates: data.prep.instruct --family {of_model.name} makes its own"
+        )
 
 
 def load(name: str, revision: str | None, adapter: Path | None) -> Loaded:
@@ -180,11 +196,14 @@ def encode(processor: Any, batch: Sequence[Ask]) -> Any:
         for ask in batch
     ]
     encoded = processor(images=images, text=texts, padding=True, return_tensors="pt")
-    for ask, (_, rows, columns) in zip(batch, encoded["image_grid_thw"].tolist(), strict=True):
-        if (columns * PATCH, rows * PATCH) != (ask.frame.width, ask.frame.height):
+    patch = processor.image_processor.patch_size
+    grids = encoded["image_grid_thw"].tolist()
+    for ask, image, (_, rows, columns) in zip(batch, images, grids, strict=True):
+        seen = (columns * patch, rows * patch)
+        if seen != image.size:
             raise ConfigError(
-                f"{ask.image} is {ask.frame.width} x {ask.frame.height}, the model's processor "
-                f"makes it {columns * PATCH} x {rows * PATCH}: make the instruction data with a "
+                f"{ask.image} is {image.width} x {image.height}, the model's processor "
+                f"makes it {seen[0]} x {seen[1]}: make the instruction data with a "
                 "smaller --max-pixels, or raise the processor's pixel limit"
             )
     return encoded

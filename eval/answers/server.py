@@ -2,7 +2,7 @@
 
 The defaults of decoding that the model's own generation_config.json holds are set aside.
 
-With Transformers 5.6, LLaMA-Factory 0.9.5 does not give Qwen2.5-VL `mm_token_type_ids` at inference
+With Transformers 5.6, LLaMA-Factory 0.9.5 does not give Qwen-VL `mm_token_type_ids` at inference
 (in training it does). The picture then gets the positions of text, and the boxes are wrong.
 """
 
@@ -13,22 +13,22 @@ from typing import Any
 
 from dat_runtime.adapter_place import demand_whole
 from dat_runtime.errors import ConfigError
+from dat_runtime.family import BY_TEMPLATE
 from dat_runtime.files import read_yaml
 from eval.answers.codes import CodeAnswers, add_codes
 from eval.answers.model import without_defaults
-
-TEMPLATE = "qwen2_vl"
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """LLaMA-Factory's keys.
 
     Raises:
-        ConfigError: the file cannot be read, or its template is not Qwen2-VL's.
+        ConfigError: the file cannot be read, or its template is that of no family.
     """
     config = read_yaml(path)
-    if not isinstance(config, dict) or config.get("template") != TEMPLATE:
-        raise ConfigError(f"expected LLaMA-Factory's keys, with template: {TEMPLATE}", path)
+    if not isinstance(config, dict) or config.get("template") not in BY_TEMPLATE:
+        known = " or ".join(BY_TEMPLATE)
+        raise ConfigError(f"expected LLaMA-Factory's keys, with template: {known}", path)
     return config
 
 
@@ -42,7 +42,7 @@ def application(config: dict[str, Any], codec: Path | None = None) -> Any:
     from llamafactory.chat import ChatModel
     from llamafactory.data.template import TEMPLATES
 
-    template = TEMPLATES[TEMPLATE]
+    template = TEMPLATES[config["template"]]
     template.mm_plugin = _with_token_types(template.mm_plugin)
     chat = ChatModel(config)
     model = chat.engine.model

@@ -27,7 +27,7 @@ def prompt_tokens(processor: Any, ask: Ask) -> int:
     text = processor.apply_chat_template(chat(ask), tokenize=False, add_generation_prompt=True)
     images = processor.image_processor
     # The template writes one placeholder for the picture, the processor one for each token of it.
-    picture = ask.frame.pixels // (images.patch_size * images.merge_size) ** 2
+    picture = ask.size.pixels // (images.patch_size * images.merge_size) ** 2
     return len(processor.tokenizer(text)["input_ids"]) - 1 + int(picture)
 
 
@@ -50,7 +50,7 @@ def comparison(base: str, revision: str | None) -> Callable[[Ask, int | None, st
         if stated != wanted:
             raise ModelError(
                 f"{url} took {ask.id} in {stated} prompt tokens, {base} makes {wanted} of it: it "
-                f"resizes pictures (this one has {ask.frame.width} x {ask.frame.height} pixels; "
+                f"resizes pictures (this one has {ask.size.width} x {ask.size.height} pixels; "
                 "raise image_max_pixels of LLaMA-Factory, max_pixels of vLLM's "
                 "--mm-processor-kwargs), has another chat template, or serves another base"
             )

@@ -92,8 +92,7 @@ def demand_form(misfit: str | None, adapter: Path) -> None:
     """
     if misfit is not None:
         raise ModelError(
-            f"{adapter}: {misfit}: train longer, and check that the template is that of the base "
-            "(qwen2_vl)"
+            f"{adapter}: {misfit}: train longer, and check that the template is that of the base"
         )
 
 

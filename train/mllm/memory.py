@@ -1,20 +1,20 @@
-"""Peak memory of a training of Qwen2.5-VL, from its settings and the samples' lengths.
+"""Peak memory of a training, from its settings and the samples' lengths.
 
 Pure arithmetic over tensors that can be counted by hand: what is resident (weights, adapter,
 gradients, optimizer), what the forward pass keeps for the backward pass, and what the three moments
 need that can be the peak: the vision tower, the loss, the backward pass of one layer. The formulas
-follow the code of Transformers 5.6 (`modeling_qwen2_5_vl.py`, `loss_utils.py`), PEFT 0.18
+follow the code of Transformers 5.6 (Qwen2.5-VL's modeling file, `loss_utils.py`), PEFT 0.18
 (`tuners/lora/layer.py`) and LLaMA-Factory 0.9.5 (`model_utils/checkpointing.py`).
 `benchmarks/lora_memory.py` compares them with measurements; docs/lora.md holds the result.
 
-Letters: h, i and k are the widths of a layer, of its MLP and of its keys; d and i those of the
-vision tower; b the bytes of an activation (2 under bf16, else 4); r the rank of LoRA.
+Letters: h, i, q and k are the widths of a layer, its MLP, its queries and its keys; d and i those
+of the vision tower; b the bytes of an activation (2 under bf16, else 4); r the rank of LoRA.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from train.mllm.model_sizes import PATCH_VALUES, Text, Vision
+from train.mllm.model_sizes import Text, Vision
 from train.mllm.run_settings import RunSettings
 
 FLOAT = 4
@@ -137,7 +137,7 @@ def estimate(
     text, vision = model
     tokens = batch.all_tokens
     patches = batch.image_tokens * vision.merge**2
-    pixels = FLOAT * PATCH_VALUES * patches
+    pixels = FLOAT * vision.patch_values * patches
     kept = {
         "pixels, ids, mask": pixels + mask_bytes(batch) + TOKEN_BYTES * tokens,
         "layers": text.layers * layer_kept(text, settings, batch) * tokens,
@@ -242,16 +242,16 @@ def layer_kept(text: Text, settings: RunSettings, batch: Batch) -> int:
 def layer_saved(text: Text, settings: RunSettings, batch: Batch) -> int:
     """Bytes per token that autograd saves of one decoder layer.
 
-    - each RMSNorm: its input as float32, 4h;
+    - each RMSNorm: its input as float32, 4h, and what attention norms;
     - attention (`sdpa`): queries, keys, values and output; in a padded batch, keys and values are
       repeated to all heads (`repeat_kv`); the log-sum-exp, 4 per head;
     - MLP: SiLU's input, and both factors of the product, 3bi;
     - each LoRA module: `linear_saved`.
     """
-    h, b = text.hidden, settings.activation_bytes
-    norms = 2 * FLOAT * h
-    keys = h if batch.is_padded else text.keys
-    attention = b * (2 * h + 2 * keys) + FLOAT * text.heads
+    h, q, b = text.hidden, text.queries, settings.activation_bytes
+    norms = 2 * FLOAT * h + FLOAT * text.normed
+    keys = q if batch.is_padded else text.keys
+    attention = b * (2 * q + 2 * keys) + FLOAT * text.heads
     mlp = 3 * b * text.inner
     return norms + attention + mlp + linear_saved(text, settings)
 
@@ -266,9 +266,9 @@ def linear_saved(text: Text, settings: RunSettings) -> int:
     b, h = settings.activation_bytes, text.hidden
     if settings.full:
         # A trained weight saves what it multiplies: the inputs of queries, keys and values and of
-        # the MLP (2h), of the output projection (h), of the down projection (i), and, in the two
-        # norms, the normalised input (2h).
-        return b * (2 * h + h + text.inner + 2 * h)
+        # the MLP (2h), of the output projection (q), of the down projection (i), and, in the
+        # norms, the normalised input.
+        return b * (2 * h + text.queries + text.inner + 2 * h + text.normed)
     inputs = [module_inputs for module_inputs, _ in target_modules(text, settings).values()]
     # Queries, keys and values share one input, gate and up projection another; attention saved the
     # output projection's already.
@@ -289,7 +289,7 @@ def last_norm_and_angles(text: Text, settings: RunSettings) -> int:
     the mix of the three that a layer applies (`apply_multimodal_rotary_pos_emb`).
     """
     last_norm = FLOAT * text.hidden
-    angles = 2 * 4 * settings.activation_bytes * text.hidden // text.heads
+    angles = 2 * 4 * settings.activation_bytes * text.head
     return last_norm + angles
 
 
@@ -335,12 +335,15 @@ def tower_saved(vision: Vision, settings: RunSettings, tower_kept: bool) -> int:
     tower_frozen = settings.freeze_vision_tower
     if tower_frozen and not tower_kept:
         # A trained projector alone needs what the merger saves.
-        return 0 if settings.freeze_multi_modal_projector else merger_saved(vision, settings)
+        if settings.freeze_multi_modal_projector:
+            return 0
+        return vision.mergers * merger_saved(vision, settings)
     if not tower_frozen and settings.checkpointing:
         # One block at a time is computed again from its input.
         block_inputs = vision.depth * settings.activation_bytes * vision.hidden
         return block_inputs + block_saved(vision, settings)
-    return vision.depth * block_saved(vision, settings) + merger_saved(vision, settings)
+    merged = vision.mergers * merger_saved(vision, settings)
+    return vision.depth * block_saved(vision, settings) + merged
 
 
 def block_saved(vision: Vision, settings: RunSettings) -> int:
@@ -351,7 +354,7 @@ def block_saved(vision: Vision, settings: RunSettings) -> int:
     b, d = settings.activation_bytes, vision.hidden
     norms = 2 * FLOAT * d
     attention = b * 6 * d + FLOAT * vision.heads
-    mlp = 3 * b * vision.inner
+    mlp = b * vision.mlp_saved
     trained = 0 if settings.freeze_vision_tower else b * (3 * d + vision.inner)
     return norms + attention + mlp + trained
 

@@ -24,9 +24,6 @@ from train.mllm.lengths import Lengths
 from train.mllm.memory import Estimate
 from train.mllm.run_settings import RunSettings
 
-MODEL_TYPE = "qwen2_5_vl"
-"""Qwen2.5-VL's, in config.json."""
-
 EARLIER = ("adapter_name_or_path", "resume_from_checkpoint")
 """LLaMA-Factory's keys that name an adapter to go on from."""
 
@@ -122,14 +119,14 @@ def base_folder(settings: RunSettings) -> Path | None:
     """The folder of a local base model; `None` where the base is a hub name.
 
     Raises:
-        ModelError: the folder does not hold a Qwen2.5-VL.
+        ModelError: the folder does not hold a model of the template's family.
         ConfigError: the base is neither, the hub name comes without a pinned revision, or it cannot
             be downloaded and the cache holds other revisions only.
     """
     name = settings.model_name_or_path
     folder = Path(name)
     if folder.is_dir():
-        demand_model_type(folder / "config.json")
+        resources.config_of(settings, folder / "config.json")
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ConfigError(f"{name} is neither a folder nor a model's hub name")
@@ -159,12 +156,19 @@ def demand_cached_or_online(name: str, revision: str) -> None:
         )
 
 
-def demand_model_type(path: Path) -> None:
-    """Refuse a folder whose config.json describes another architecture."""
-    config = read_json(path, ModelError)
-    model_type = config.get("model_type") if isinstance(config, dict) else None
-    if model_type != MODEL_TYPE:
-        raise ModelError(f"model_type is {model_type!r}, expected {MODEL_TYPE!r}", path)
+def demand_prompts(settings: RunSettings) -> None:
+    """Refuse instructions in the words and coordinates of another family than the base's.
+
+    Raises:
+        ConfigError: says how they are made for this one.
+    """
+    stated = manifest.read(Path(settings.dataset_dir), "instructions").family
+    if stated is not settings.family:
+        raise ConfigError(
+            f"{settings.dataset_dir} asks as {stated.title} is asked, template "
+            f"{settings.template} is that of {settings.family.title}, which counts coordinates "
+            f"otherwise: data.prep.instruct --family {settings.family.name}"
+        )
 
 
 def demand_same_base(settings: RunSettings) -> None:

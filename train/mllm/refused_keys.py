@@ -5,10 +5,8 @@ from importlib.metadata import version
 from typing import Any
 
 from dat_runtime.errors import ConfigError
+from dat_runtime.family import BY_TEMPLATE, FAMILIES
 from dat_runtime.fields import shown
-
-TEMPLATE = "qwen2_vl"
-"""LLaMA-Factory's, of Qwen2.5-VL too."""
 
 NOT_SHIPPED = ("use_dora", "pissa_init", "additional_target", "resize_vocab")
 """With one of these an adapter holds or needs more than Eq. 5."""
@@ -31,17 +29,18 @@ BROKEN_FLASH = "5.6.0"
 
 
 def demand_keys(config: Mapping[str, Any]) -> None:
-    """Refuse keys with which a training of Qwen2.5-VL cannot end well.
+    """Refuse keys with which a training cannot end well.
 
     Raises:
         ConfigError: names the key, what would come of it, and what to write instead.
     """
     template = config.get("template")
-    if template != TEMPLATE:
+    if template not in BY_TEMPLATE:
+        known = [f"template={family.template} for {family.title}" for family in FAMILIES.values()]
         raise ConfigError(
-            f"template is {shown(template)}: Qwen2.5-VL would be trained on another way of writing "
-            f"chats and pictures than it is asked in, and no answer could be read: template="
-            f"{TEMPLATE}"
+            f"template is {shown(template)}: the base would be trained on another way of writing "
+            "chats and pictures than it is asked in, and no answer could be read: "
+            f"{' or '.join(known)}"
         )
     if config.get("flash_attn") == "fa2" and version("transformers") == BROKEN_FLASH:
         raise ConfigError(

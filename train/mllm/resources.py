@@ -82,13 +82,31 @@ def model_sizes(settings: RunSettings) -> tuple[Text, Vision]:
     """The sizes of the base model, from its config.json in its folder or on the hub.
 
     Raises:
-        ModelError: there is no such file.
+        ModelError: there is no such file, or it is of another family than the template.
     """
     name = settings.model_name_or_path
     path = Path(name) / "config.json"
     if not Path(name).is_dir():
         path = _from_hub(name, settings.model_revision)
-    return read_model(read_json(path, ModelError))
+    return read_model(config_of(settings, path))
+
+
+def config_of(settings: RunSettings, path: Path) -> dict[str, Any]:
+    """What a base's config.json holds.
+
+    Raises:
+        ModelError: it describes another family of models than the template belongs to.
+    """
+    config = read_json(path, ModelError)
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    family = settings.family
+    if model_type != family.name:
+        raise ModelError(
+            f"model_type is {model_type!r}, expected {family.name!r}: the template of this "
+            f"configuration is that of {family.title}",
+            path,
+        )
+    return dict(config)
 
 
 def _from_hub(name: str, revision: str) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.errors import ConfigError
+from dat_runtime.family import BY_TEMPLATE, QWEN2_5_VL, Family
 from dat_runtime.fields import shown
 from dat_runtime.files import read_json
 
@@ -39,6 +40,7 @@ class RunSettings:
     disable_gradient_checkpointing: bool = False
 
     # LLaMA-Factory's data_args.py
+    template: str | None = None
     dataset: str = ""
     dataset_dir: str = "data"
     cutoff_len: int = 2048
@@ -72,6 +74,11 @@ class RunSettings:
     resume_from_checkpoint: str | None = None
 
     zero_stage: int = 0
+
+    @property
+    def family(self) -> Family:
+        """Of the base, as its chat template tells it; `refused_keys` lets no other template by."""
+        return BY_TEMPLATE.get(self.template or "", QWEN2_5_VL)
 
     @property
     def full(self) -> bool:
@@ -164,6 +171,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 _TEXT = (_text, "a text")
 _PATH = (_path, "a path")
+_NAME = (_path, "a name")
 _WHOLE = (int, "a whole number")
 _WHOLE_OR_NONE = (_whole_or_none, "a whole number, or null")
 _NUMBER = (float, "a number")
@@ -177,6 +185,7 @@ _READ_AS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "image_min_pixels": _WHOLE,
     "quantization_bit": _WHOLE_OR_NONE,
     "disable_gradient_checkpointing": _FLAG,
+    "template": _NAME,
     "dataset": _TEXT,
     "dataset_dir": _TEXT,
     "cutoff_len": _WHOLE,

@@ -23,9 +23,10 @@ import subprocess
 import sys
 import time
 from functools import partial, wraps
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 PREFLIGHT = "--preflight"
 IGNORE_MEMORY = "--ignore-memory"
@@ -50,12 +51,43 @@ PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2): the signal that a process is sent when its parent ends."""
 
 
+class Classes(NamedTuple):
+    """Names of Transformers' classes of one family."""
+
+    tower: str
+    model: str
+    output: str
+
+
+CLASSES = {
+    "qwen2_5_vl": Classes(
+        tower="Qwen2_5_VisionTransformerPretrainedModel",
+        model="Qwen2_5_VLForConditionalGeneration",
+        output="Qwen2_5_VLCausalLMOutputWithPast",
+    ),
+}
+"""By the name of the family (`dat_runtime.family`)."""
+
+
 def leave_out_frozen_towers() -> None:
-    """Let Qwen2.5-VL's vision tower run without autograd while all of its weights are frozen."""
+    """Let the vision towers run without autograd while all of their weights are frozen."""
+    for family, classes in CLASSES.items():
+        _leave_out_frozen(getattr(_modeling(family), classes.tower))
+
+
+def leave_out_unlearnt_logits() -> None:
+    """Let the models compute, in training, the logits of those tokens alone that have a label."""
+    for family, classes in CLASSES.items():
+        modeling = _modeling(family)
+        _leave_out_unlearnt(getattr(modeling, classes.model), getattr(modeling, classes.output))
+
+
+def _modeling(family: str) -> Any:
+    return import_module(f"transformers.models.{family}.modeling_{family}")
+
+
+def _leave_out_frozen(Tower: Any) -> None:
     import torch
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-        Qwen2_5_VisionTransformerPretrainedModel as Tower,
-    )
 
     original_forward = Tower.forward
 
@@ -68,15 +100,8 @@ def leave_out_frozen_towers() -> None:
     Tower.forward = forward
 
 
-def leave_out_unlearnt_logits() -> None:
-    """Let Qwen2.5-VL compute, in training, the logits of those tokens alone that have a label."""
+def _leave_out_unlearnt(Model: Any, Output: Any) -> None:
     from torch.nn.functional import pad
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-        Qwen2_5_VLCausalLMOutputWithPast as Output,
-    )
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-        Qwen2_5_VLForConditionalGeneration as Model,
-    )
 
     original_forward = Model.forward
 

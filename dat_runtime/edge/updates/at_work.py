@@ -13,7 +13,9 @@ from dat_runtime.edge.updates.adapters import adapter_of, name_of
 from dat_runtime.edge.updates.switch import MOST_STARTS, State
 from dat_runtime.edge.updates.versions import Versions, VersionsError, version_of
 from dat_runtime.errors import ConfigError, DatError
+from dat_runtime.family import QWEN2_5_VL
 from dat_runtime.files import read_text
+from dat_runtime.manifest import VERSIONS
 
 log = logging.getLogger("dat_runtime.edge")
 
@@ -49,6 +51,11 @@ def open_version(folder: Path, settings: NodeSettings, state: State) -> AtWork:
     adapter = adapter_of(bundle.manifest)
     mllm = settings.mllm
     version = version_of(folder)
+    if settings.offload is not None and bundle.family is not QWEN2_5_VL:
+        raise ConfigError(
+            f"{folder} is for {bundle.family.title}; what a weak node sends (offload) is asked in "
+            f"{QWEN2_5_VL.title}'s coordinates: name an MLLM beside the node (mllm)"
+        )
     not_fit = bundle.not_fit
     if not_fit is not None:
         log.warning("version %s is NOT FIT FOR USE: %s", version, not_fit)
@@ -83,11 +90,12 @@ def given(gate: Gate, settings: NodeSettings) -> AtWork:
 
 def gate_of(bundle: Bundle, version: str, mllm: MllmSettings | None, model: str | None) -> Gate:
     """The gate of a bundle, and the versions that alerts state."""
-    versions: dict[str, str | int | None] = {"bundle": version, **bundle.manifest.versions}
+    stated = bundle.manifest.versions
+    versions: dict[str, str | int | None] = {"bundle": version, **{k: stated[k] for k in VERSIONS}}
     if mllm is not None:
         versions["mllm"] = model or "recorded"
     routing = bundle.detector.settings.routing
-    return Gate(bundle.detector, routing, versions, bundle.max_pixels)
+    return Gate(bundle.detector, routing, versions, bundle.max_pixels, bundle.family)
 
 
 def assessor(mllm: MllmSettings, model: str | None) -> Assessor:

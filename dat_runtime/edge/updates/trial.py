@@ -36,6 +36,7 @@ from dat_runtime.edge.updates.probation import (
 from dat_runtime.endpoint import AssessmentError
 from dat_runtime.errors import ConfigError, DatError
 from dat_runtime.event import question
+from dat_runtime.family import Family
 from dat_runtime.fields import OBJECT, checked, whole
 from dat_runtime.files import parse, read_text
 
@@ -230,7 +231,8 @@ def _bound(parent: int) -> None:
 def _try(bundle: Path, frames: Sequence[Image], mllm: dict[str, Any] | None) -> Tried:
     """Whoever asks for the trial has opened the bundle before, with all that is checked then."""
     detector = YoloDetector.load(bundle / "gate")
-    max_pixels = manifest.read(bundle, KIND).config["max_pixels"]
+    stated = manifest.read(bundle, KIND)
+    shown = stated.config["max_pixels"], stated.family
     assessor = None
     if mllm is not None:
         assessor = EndpointAssessor(
@@ -240,12 +242,16 @@ def _try(bundle: Path, frames: Sequence[Image], mllm: dict[str, Any] | None) -> 
     detector.detect(frames[0])  # an engine's first look takes longer than all others
     for number, frame in enumerate(frames):
         asked = assessor if number < MOST_QUESTIONS else None
-        seen += _look(detector, frame, max_pixels, tally, asked)
+        seen += _look(detector, frame, shown, tally, asked)
     return Tried(tally.measured(), seen)
 
 
 def _look(
-    detector: YoloDetector, frame: Image, max_pixels: int, tally: Tally, assessor: Assessor | None
+    detector: YoloDetector,
+    frame: Image,
+    shown: tuple[int, Family],
+    tally: Tally,
+    assessor: Assessor | None,
 ) -> bool:
     """Whether the gate would not drop the frame."""
     settings = detector.settings
@@ -257,7 +263,7 @@ def _look(
         return False
     tally.looked(time.monotonic() - began)
     if assessor is not None and not is_too_long(size_of(frame)):
-        asked = question(frame, gate.kept(detections, settings.keep), max_pixels)
+        asked = question(frame, gate.kept(detections, settings.keep), *shown)
         began = time.monotonic()
         tally.asked()
         try:

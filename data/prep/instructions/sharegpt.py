@@ -1,7 +1,8 @@
 """Samples in LLaMA-Factory's ShareGPT form, and the files of an instruction set.
 
 A frame gives a sample for each kind of input: boxed (the kept detections drawn into the image and
-listed in the prompt) and raw. Prompts and answers count pixels of the image that the model sees.
+listed in the prompt) and raw. Prompts and answers count as the model's family does: pixels of the
+image that it sees, for Qwen2.5-VL.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from dat_runtime.draw import Image
 from dat_runtime.edge.source import read_frame
 from dat_runtime.errors import DataError
 from dat_runtime.event import seen_image
+from dat_runtime.family import QWEN2_5_VL, Family
 from dat_runtime.files import write_json
-from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.prompt import system_message, task_prompt
 from dat_runtime.truth import SPLITS, Frame, read_split
 from dat_runtime.types import Accident, Detection, Size
 from data.prep.instructions.dataset_info import dataset_info
@@ -27,12 +29,18 @@ INPUTS: tuple[Inputs, ...] = ("boxed", "raw")
 
 
 def write_samples(
-    folder: Path, data: Path, gates: Gates | None, inputs: Sequence[Inputs], max_pixels: int
+    folder: Path,
+    data: Path,
+    gates: Gates | None,
+    inputs: Sequence[Inputs],
+    max_pixels: int,
+    family: Family = QWEN2_5_VL,
 ) -> None:
     """Fill the output folder with the samples of a prepared set.
 
     Args:
         gates: None where all inputs are raw.
+        family: of the models that will be tuned or asked.
 
     Raises:
         DataError: a frame cannot be read, or its sides are too unequal for the model.
@@ -41,7 +49,8 @@ def write_samples(
     guides = dict.fromkeys(SPLITS) if gates is None else gates.guides(data)
     tallies = {}
     for split in SPLITS:
-        tallies[split] = write_split(data, split, guides[split], folder, inputs, max_pixels)
+        guide = guides[split]
+        tallies[split] = write_split(data, split, guide, folder, inputs, max_pixels, family)
     if gates is not None:
         write_tallies(gates.origin, tallies, folder)
     names = [f"{kind}_{split}" for kind in inputs for split in SPLITS]
@@ -56,6 +65,7 @@ def write_split(
     folder: Path,
     inputs: Sequence[Inputs],
     max_pixels: int,
+    family: Family = QWEN2_5_VL,
 ) -> Tally:
     """Write one split's images and a ShareGPT file for each kind of input, on all cores.
 
@@ -65,7 +75,7 @@ def write_split(
     frames = read_split(data, split)
     for kind in inputs:
         (folder / "images" / kind / split).mkdir(parents=True)
-    job = _Job(data, folder, split, guide, tuple(inputs), max_pixels)
+    job = _Job(data, folder, split, guide, tuple(inputs), max_pixels, family)
     samples: dict[Inputs, list[dict[str, Any]]] = {kind: [] for kind in inputs}
     tally = Tally()
     results = over_all(partial(_written, job), frames, f"instructions, {split}")
@@ -89,6 +99,7 @@ class _Job(NamedTuple):
     guide: Guide | None
     inputs: tuple[Inputs, ...]
     max_pixels: int
+    family: Family
 
 
 def _written(job: _Job, frame: Frame) -> tuple[Sequence[Detection], dict[Inputs, dict[str, Any]]]:
@@ -101,36 +112,40 @@ def _written(job: _Job, frame: Frame) -> tuple[Sequence[Detection], dict[Inputs,
         shown = detections if kind == "boxed" else None
         path = f"images/{kind}/{job.split}/{frame.image_id}.jpg"
         try:
-            size = _write_image(job.folder / path, image, shown, job.max_pixels)
+            counted = _write_image(job, job.folder / path, image, shown)
         except ValueError as error:
             raise DataError(f"no image for the model: {error}", picture) from None
-        made[kind] = sample(frame, task_prompt(size, shown), size, path)
+        made[kind] = sample(frame, task_prompt(counted, shown), counted, path, job.family)
     return detections, made
 
 
 def _write_image(
-    path: Path, image: Image, detections: Sequence[Detection] | None, max_pixels: int
+    job: _Job, path: Path, image: Image, detections: Sequence[Detection] | None
 ) -> Size:
-    seen, size = seen_image(image, detections, max_pixels)
+    """The frame in which prompt and answer about it count."""
+    seen, counted = seen_image(image, detections, job.max_pixels, job.family)
     path.write_bytes(seen)
-    return size
+    return counted
 
 
-def sample(frame: Frame, prompt: str, size: Size, path: str) -> dict[str, Any]:
+def sample(
+    frame: Frame, prompt: str, counted: Size, path: str, family: Family = QWEN2_5_VL
+) -> dict[str, Any]:
     """One ShareGPT sample: the question about a frame, and the answer that follows from its labels.
 
     Args:
-        size, path: of the question's image; the path is relative to the folder.
+        counted: the frame in which prompt and answer count.
+        path: of the question's image, relative to the folder.
     """
-    accidents = [Accident(a.box.to(size), a.severity) for a in frame.accidents]
+    accidents = [Accident(a.box.to(counted), a.severity) for a in frame.accidents]
     return {
         "image_id": frame.image_id,
-        "system": SYSTEM,
+        "system": system_message(family),
         "messages": [
             {"role": "user", "content": f"<image>{prompt}"},
             {"role": "assistant", "content": answer.dump(answer.target(accidents))},
         ],
         "images": [path],
-        "frame": [size.width, size.height],
+        "frame": [counted.width, counted.height],
         "original": [frame.size.width, frame.size.height],
     }
