@@ -84,6 +84,30 @@ def test_what_is_no_clip_is_refused(tmp_path: Path) -> None:
         list(ClipFrames(tmp_path / "b.mp4", 2.0))
 
 
+def test_a_clip_without_one_whole_frame_is_refused(tmp_path: Path) -> None:
+    path = render(tmp_path / "a.mp4", 10, 10)
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    for start, size in packets:
+        content[start : start + size] = b"\xff" * size
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.mp4: gives no frame: get the clip anew"):
+        list(ClipFrames(path, 2.0))
+
+
+def test_a_clip_of_frames_that_are_too_large_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 65_502, 2, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((2, 65_502, 3), np.uint8), format="bgr24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(DataError, match="frames of 65502 x 2 pixels are too large"):
+        list(ClipFrames(path, 2.0))
+
+
 def test_a_list_of_addresses_that_is_named_like_a_clip_is_not_followed(tmp_path: Path) -> None:
     other = render(tmp_path / "other.mp4", 10, 10)
     listing = tmp_path / "a.mp4"
