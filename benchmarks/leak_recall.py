@@ -111,9 +111,9 @@ def render(count: int, folder: Path) -> list[Path]:
         place = places.place(np.random.default_rng([7, number]), 640)
         rng = np.random.default_rng([7, number, 1])
         if number % 2:
-            image = frames.ordinary(rng, place)
+            image = frames.ordinary(rng, place).image
         else:
-            image, _ = frames.accident(rng, place, ["severe"])
+            image = frames.accident(rng, place, ["severe"]).image
         path.write_bytes(encode_jpeg(image, place.weather.jpeg_quality))
         if number % 100 == 99:
             print(f"[leak_recall] {number + 1} of {count} frames rendered", flush=True)

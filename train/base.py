@@ -1,10 +1,12 @@
-"""The smoke job's base model: a tiny Qwen2.5-VL, trained in full through LLaMA-Factory.
+"""The project's own base model: a tiny Qwen2.5-VL that sees, follows schemas, and copies.
 
-    python -m train.base --config configs/lora/smoke_base.yaml --primer OUT/primer --out OUT/base
+    python -m train.base --config configs/lora/base.yaml --primer OUT/primer --out OUT/base
 
 It stands in for Qwen2.5-VL-7B-Instruct where there is no GPU: same classes, special tokens and chat
-template, in an ordinary Hugging Face folder. It learns from the primer to read coloured boxes and
-to copy from the prompt; of accidents and of DAT's answer it knows the words, not the task.
+template, in an ordinary Hugging Face folder, under 8 MB in bfloat16. Its vision tower learns by
+itself what rendered scenes show; then its language model learns through LLaMA-Factory from the
+primer to answer in the JSON that a prompt asks for. Of DAT's answer it knows the words, not the
+task. A run that was cut off goes on where it stopped.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from dat_runtime.command import add_restart, command
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
 from train.mllm import same_run, tuning
-from train.mllm.base_training import VOCABULARY, make_base
+from train.mllm.base_training import VOCABULARY, Steps, make_base
 from train.mllm.refused_keys import demand_keys
 from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import demand_known, llamafactory_keys
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
     parser.add_argument("--primer", type=Path, required=True, help="made by data.prep.primer")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--tower", type=int, default=1500, help="steps of the vision tower (1500)")
+    parser.add_argument("--words", type=int, default=900, help="steps without pictures (900)")
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
@@ -35,11 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.get("finetuning_type") != "full":
         raise ConfigError(f"{args.config}: an untrained model needs finetuning_type: full")
     demand_keys(config)
+    steps = Steps(args.tower, args.words)
+    if min(steps) < 1:
+        raise ConfigError(f"--tower and --words are at least 1, got {args.tower} and {args.words}")
     stage = Stage(
         args.out,
         kind="base",
         inputs={"primer": args.primer},
-        config={**tuning.recipe(config, length={}), "vocabulary": VOCABULARY},
+        config={**tuning.recipe(config, length={}), "vocabulary": VOCABULARY, **steps._asdict()},
         code=[__file__],
         resumable=True,
         restart=args.restart,
@@ -48,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stage.up_to_date():
         manifest.read(args.primer, "primer")
         with stage as folder:
-            make_base(folder, args.primer, config, name=args.out.name)
+            make_base(folder, args.primer, config, steps, name=args.out.name)
     return 0
 
 

@@ -1,83 +1,156 @@
-"""A small world for the smoke job's base model: coloured boxes drawn on ordinary traffic.
+"""What the project's own base model learns from: rendered scenes, and questions about them.
 
-    python -m data.prep.primer --out runs/smoke/primer
+    python -m data.prep.primer --out runs/base/primer
 
-It gives the base model what a real MLLM already knows before it is tuned: reading where a drawn box
-is and which colour it has, and copying what the prompt says. Nothing of the accident task is in it:
-no accident is shown, and the wording and the answer format differ (`bbox_2d` and `label`, as in
-Qwen's grounding answers). So the tuning has to teach the accident task.
+It gives a tiny Qwen2.5-VL what a real MLLM knows before it is tuned: seeing vehicles, collisions
+and drawn boxes, following a JSON schema that stands in the prompt, copying what the prompt lists.
+DAT's own task is not in it: no schema has its words for severities, and no listed box helps to find
+an accident. The scenes show places of their own, none of which `data.prep.scenes` renders.
 
-Writes LLaMA-Factory's ShareGPT form: primer_train.json, primer_val.json, dataset_info.json and
-images/*.png. Boxes are whole pixels of the image, right and bottom exclusive.
+Writes scenes/*.jpg and scenes.jsonl for the vision tower, and in LLaMA-Factory's ShareGPT form
+words_train.json (text alone), questions_train.json and questions_val.json with images/*.jpg, and
+dataset_info.json. Boxes are whole pixels of the image, right and bottom exclusive.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from dat_runtime import files
 from dat_runtime.command import command
-from dat_runtime.draw import PATCH, encode_png
+from dat_runtime.draw import PATCH, encode_seen, resize
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
+from dat_runtime.types import Size
+from data.prep.asking import questions
 from data.prep.instructions.dataset_info import dataset_info
-from data.prep.rendering.primer_samples import samples
+from data.prep.rendering import primer_scenes
+from data.prep.rendering.frames import Scene
+from data.prep.rendering.scene_file import SCENES, row_of
 
-LARGEST = 6 * PATCH
-"""Side of the largest image, pixels."""
+STORED_SIDE = 224
+"""Side of a stored scene, pixels: parts of it are looked at."""
+
+ASKED_SHARE = 1 / 3
+"""Share of the scenes that questions are about; the vision tower never saw them."""
+
+VIEWS = 3
+"""Questions about one scene, each about another view of it."""
+
+VALIDATION = 40
+"""Every so many questions one is for validation."""
+
+CHUNK = 40
+"""Scenes of one task of a process."""
 
 
-def write(folder: Path, name: str, seed: int, count: int, size: int) -> None:
-    """One part of the set: images and its ShareGPT file."""
-    rows: list[dict[str, Any]] = []
-    for i, (image, system, question, answer) in enumerate(samples(seed, count, size)):
+def render(folder: Path, seed: int, count: int, size: int, jobs: int) -> None:
+    """Scenes for the tower, and questions about the others."""
+    (folder / "scenes").mkdir()
+    (folder / "images").mkdir()
+    asked_from = count - int(count * ASKED_SHARE)
+    tasks = [
+        (folder, seed, first, min(CHUNK, count - first), asked_from, size)
+        for first in range(0, count, CHUNK)
+    ]
+    parts: dict[str, list[Any]] = {"train": [], "val": []}
+    with (
+        get_context("spawn").Pool(jobs) as pool,
+        (folder / SCENES).open("w", encoding="utf-8") as listed,
+    ):
+        for done, (rows, asked) in enumerate(pool.imap(_render, tasks), 1):
+            listed.writelines(json.dumps(row) + "\n" for row in rows)
+            for i, sample in enumerate(asked, len(parts["train"]) + len(parts["val"])):
+                parts["val" if i % VALIDATION == 0 else "train"].append(sample)
+            if done % 25 == 0 or done == len(tasks):
+                print(f"[primer] {min(done * CHUNK, count)}/{count} scenes", flush=True)
+    for part, samples in parts.items():
+        _write(folder / f"questions_{part}.json", samples)
+
+
+def _render(task: tuple[Path, int, int, int, int, int]) -> tuple[list[Any], list[Any]]:
+    """Rows of scenes.jsonl, and samples: of one chunk of scenes."""
+    folder, seed, first, count, asked_from, size = task
+    cv2.setNumThreads(1)
+    rows, asked = [], []
+    for i, scene in enumerate(primer_scenes.scenes(seed, first, count), first):
+        if i < asked_from:
+            name = f"scenes/{i:06d}.jpg"
+            stored = resize(scene.image, Size(STORED_SIDE, STORED_SIDE))
+            (folder / name).write_bytes(encode_seen(stored))
+            rows.append(row_of(name, scene))
+        else:
+            asked += _asked(folder, np.random.default_rng([seed, i]), i, scene, size)
+    return rows, asked
+
+
+def _asked(
+    folder: Path, rng: np.random.Generator, number: int, scene: Scene, size: int
+) -> Iterator[dict[str, Any]]:
+    for k in range(VIEWS):
+        view = primer_scenes.view(rng, scene, size)
+        question = questions.ask(rng, view)
         paths = []
-        if image is not None:
-            paths.append(f"images/{name}_{i:05d}.png")
-            (folder / paths[0]).write_bytes(encode_png(image))
-            question = f"<image>{question}"
-        messages = [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-        rows.append({"system": system, "messages": messages, "images": paths})
-        if (i + 1) % 500 == 0 or i + 1 == count:
-            print(f"[primer] {name}: {i + 1}/{count} samples", flush=True)
-    # Without indentation, unlike `write_json`: there are some thousand samples.
-    text = json.dumps(rows, indent=0) + "\n"
-    files.write_atomically(folder / f"primer_{name}.json", text)
+        if question.image:
+            paths.append(f"images/{number:06d}_{k}.jpg")
+            (folder / paths[0]).write_bytes(encode_seen(view.image))
+        yield _sample(question, paths)
+
+
+def words(seed: int, count: int, size: int) -> Iterator[dict[str, Any]]:
+    """Samples without pictures: schemas, and boxes to copy."""
+    rng = np.random.default_rng([seed, size])
+    for _ in range(count):
+        yield _sample(questions.copy(rng, size, ()), [])
+
+
+def _sample(question: questions.Question, paths: list[str]) -> dict[str, Any]:
+    asked = "<image>" * len(paths) + question.prompt
+    messages = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": question.answer},
+    ]
+    return {"system": question.system, "messages": messages, "images": paths}
+
+
+def _write(path: Path, samples: list[dict[str, Any]]) -> None:
+    # Without indentation, unlike `write_json`: there are some ten thousand samples.
+    files.write_atomically(path, json.dumps(samples, indent=0) + "\n")
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("data.prep.primer", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--count", type=int, default=3000, help="training samples")
-    parser.add_argument("--size", type=int, default=112, help="side of the images, pixels")
+    parser.add_argument("--scenes", type=int, default=24000, help="a third of them to ask about")
+    parser.add_argument("--words", type=int, default=24000, help="samples without a picture")
+    parser.add_argument("--size", type=int, default=6 * PATCH, help="side of the images, pixels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="processes that render")
     options = parser.parse_args(argv)
-    if options.size % PATCH or not PATCH < options.size <= LARGEST:
+    if options.size % PATCH or not 2 * PATCH <= options.size <= STORED_SIDE:
         raise ConfigError(
-            f"--size is a multiple of {PATCH} from {2 * PATCH} to {LARGEST}, got {options.size}"
+            f"--size is a multiple of {PATCH} from {2 * PATCH} to {STORED_SIDE}, got {options.size}"
         )
-    if options.count < 1 or options.seed < 0:
+    if min(options.scenes, options.words) < 20 or options.seed < 0 or options.jobs < 1:
         raise ConfigError(
-            f"--count is at least 1 and --seed at least 0, got {options.count} and {options.seed}"
+            "--scenes and --words are at least 20, --jobs 1 and --seed 0, "
+            f"got {options.scenes}, {options.words}, {options.jobs} and {options.seed}"
         )
-    config = {"count": options.count, "size": options.size, "seed": options.seed}
+    config = {name: getattr(options, name) for name in ("scenes", "words", "size", "seed")}
     stage = Stage(options.out, kind="primer", inputs={}, config=config, code=[__file__])
     if not stage.up_to_date():
-        cv2.setNumThreads(1)
         with stage as folder:
-            (folder / "images").mkdir()
-            # Even seeds for training, odd ones for validation: the two share no picture.
-            write(folder, "train", 2 * options.seed, options.count, options.size)
-            write(folder, "val", 2 * options.seed + 1, max(1, options.count // 20), options.size)
-            info = dataset_info(["primer_train", "primer_val"])
-            files.write_json(folder / "dataset_info.json", info)
+            render(folder, options.seed, options.scenes, options.size, options.jobs)
+            samples = list(words(options.seed, options.words, options.size))
+            _write(folder / "words_train.json", samples)
+            names = ["words_train", "questions_train", "questions_val"]
+            files.write_json(folder / "dataset_info.json", dataset_info(names))
     return 0
 
 

@@ -52,6 +52,6 @@ def test_a_system_message_stands_before_the_image(tiny_base):
 
 
 def test_a_primer_without_samples_is_refused_by_name(tmp_path: Path):
-    (tmp_path / "primer_train.json").write_text('[{"messages": []}]')
-    with pytest.raises(DataError, match=r"primer_train\.json"):
+    (tmp_path / "words_train.json").write_text('[{"messages": []}]')
+    with pytest.raises(DataError, match=r"words_train\.json"):
         list(primer_texts(tmp_path))

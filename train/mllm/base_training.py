@@ -1,21 +1,32 @@
-"""The making of the smoke job's base model: vocabulary, untrained model, training on the primer."""
+"""The making of the project's own base: a tower that sees, a language model that answers.
 
+Three trainings follow one another, each from what the last one left: the vision tower by itself
+(`seeing`), then through LLaMA-Factory the language model on words alone, and on questions about
+pictures. The tower stays as it is once it sees.
+"""
+
+import math
 import random
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dat_runtime import answer
+from dat_runtime import answer, manifest
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_json, write_yaml
+from dat_runtime.stage import ROOT
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size, reading_order
 from train.mllm import tiny_model, tuning
+from train.mllm.model_card import base_card
 from train.mllm.run_settings import read_settings
 
 VOCABULARY = 640
 """Entries of the tokenizer besides the special tokens; 256 of them are the bytes."""
 
+WEIGHTS = "model.safetensors"
+SEEN, DONE = "seen.json", "done.json"
+"""What the tower's training leaves when it is whole, and what one of the language model does."""
 
 _INSTRUCTION = (
     "You are a traffic accident analyst. Answer with one JSON object and nothing else: "
@@ -30,56 +41,141 @@ _INSTRUCTION = (
 """Words of the task. Not the prompt itself: a base does not change when the prompt does."""
 
 
-def make_base(folder: Path, primer: Path, config: Mapping[str, Any], name: str) -> None:
+class Steps(NamedTuple):
+    """Lengths of the trainings before the last one, whose length is `max_steps`."""
+
+    tower: int
+    words: int
+
+
+def make_base(
+    folder: Path, primer: Path, config: Mapping[str, Any], steps: Steps, name: str
+) -> None:
     """Fill the output folder of `train.base`.
 
-    The untrained model is written first, into a folder of its own; in the end its files take their
-    place beside the trained weights.
+    A run that was cut off goes on in the training in which it was.
 
     Args:
         config: LLaMA-Factory's keys.
         name: the progress lines begin with it.
     """
-    settings = read_settings(config)
     untrained, work = folder / "untrained", folder / "work"
-    # `processor_config.json` is written last: with it the model of an earlier start is whole.
-    if not (untrained / "processor_config.json").is_file():
-        shutil.rmtree(untrained, ignore_errors=True)
-        print(f"[{name}] tokenizer and untrained model", flush=True)
-        with tuning.output_into(folder / tuning.LOG):
-            texts = [*primer_texts(primer), *task_texts(settings.seed)]
-            tiny_model.build(untrained, texts, VOCABULARY, settings.image_max_pixels, settings.seed)
-    paths = {
-        "model_name_or_path": str(untrained),
-        "dataset_dir": str(primer),
-        "media_dir": str(primer),
-        "dataset": "primer_train",
-    }
-    report = tuning.run({**config, **paths}, work, folder, name)
+    _untrained(untrained, primer, config, folder / tuning.LOG, name)
+    seen = _see(untrained, primer, work / "seen", folder / tuning.LOG, config, steps.tower, name)
+    reports = {"tower": read_json(seen / SEEN)}
+    words = {**config, "dataset": "words_train", "max_steps": steps.words}
+    reports["words"] = _read(folder, work / "words", seen, primer, words, name)
+    worded = _model(untrained, work / "words", work / "worded")
+    questions = {**config, "dataset": "questions_train"}
+    reports["questions"] = _read(folder, work / "questions", worded, primer, questions, name)
+
     for file in untrained.iterdir():
         file.rename(folder / file.name)
-    (work / "model.safetensors").replace(folder / "model.safetensors")
+    count = _halved(work / "questions" / WEIGHTS, folder / WEIGHTS)
+    write_json(folder / "config.json", {**read_json(folder / "config.json"), "dtype": "bfloat16"})
     write_yaml(folder / "config.yaml", tuning.without_paths(config))
-    write_json(folder / "run.json", report)
+    write_json(folder / "run.json", reports)
+    side = math.isqrt(read_settings(config).image_max_pixels)
+    scenes = manifest.read(primer, "primer").config["scenes"]
+    (folder / "README.md").write_text(base_card(count, side, scenes, reports), encoding="utf-8")
+    shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
     shutil.rmtree(work)
     untrained.rmdir()
 
 
+def _untrained(folder: Path, primer: Path, config: Mapping[str, Any], log: Path, name: str) -> None:
+    """The untrained model, as long as an earlier start has not left it."""
+    # `processor_config.json` is written last: with it the model of an earlier start is whole.
+    if (folder / "processor_config.json").is_file():
+        return
+    settings = read_settings(config)
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"[{name}] tokenizer and untrained model", flush=True)
+    with tuning.output_into(log):
+        texts = [*primer_texts(primer), *task_texts(settings.seed)]
+        pixels, seed = settings.image_max_pixels, settings.seed
+        tiny_model.build(folder, texts, VOCABULARY, pixels, seed, tiny_model.SMALL)
+
+
+def _see(
+    untrained: Path,
+    primer: Path,
+    work: Path,
+    log: Path,
+    config: Mapping[str, Any],
+    steps: int,
+    name: str,
+) -> Path:
+    """The model whose tower has learnt to see."""
+    if (work / SEEN).is_file():
+        return work
+    import torch
+    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    from train.mllm import seeing
+
+    work.mkdir(parents=True, exist_ok=True)
+    with tuning.output_into(log):
+        processor = AutoProcessor.from_pretrained(untrained)
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(untrained, dtype=torch.float32)
+    report = seeing.learn(model, processor, primer, work, steps, read_settings(config).seed, name)
+    print(f"[{name}] tower: {report}", flush=True)
+    with tuning.output_into(log):
+        model.save_pretrained(work)
+        processor.save_pretrained(work)
+    write_json(work / SEEN, report)
+    return work
+
+
+def _read(
+    folder: Path, work: Path, model: Path, primer: Path, config: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """Train the language model on one of the primer's sets; `work` then holds its weights."""
+    if not (work / DONE).is_file():
+        paths = {
+            "model_name_or_path": str(model),
+            "dataset_dir": str(primer),
+            "media_dir": str(primer),
+        }
+        print(f"[{name}] {config['dataset']}", flush=True)
+        write_json(work / DONE, tuning.run({**config, **paths}, work, folder, name))
+    report: dict[str, Any] = read_json(work / DONE)
+    return report
+
+
+def _model(files: Path, weights: Path, to: Path) -> Path:
+    """A model's folder: everything of `files`, with the weights of a training."""
+    shutil.copytree(files, to, dirs_exist_ok=True)
+    shutil.copyfile(weights / WEIGHTS, to / WEIGHTS)
+    return to
+
+
+def _halved(weights: Path, to: Path) -> int:
+    """Store the weights in bfloat16, and say how many they are."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(weights).items()}
+    save_file(halved, to, metadata={"format": "pt"})
+    return sum(tensor.numel() for tensor in halved.values())
+
+
 def primer_texts(primer: Path) -> Iterator[str]:
-    """All messages of the primer's training part.
+    """All messages of the primer's training parts.
 
     Raises:
-        DataError: the file is not what `data.prep.primer` writes.
+        DataError: a file is not what `data.prep.primer` writes.
     """
-    path = primer / "primer_train.json"
-    rows = read_json(path)
-    try:
-        for row in rows:
-            yield row["system"]
-            for message in row["messages"]:
-                yield message["content"]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"does not hold ShareGPT samples ({error!r})", path) from None
+    for name in ("words_train.json", "questions_train.json"):
+        path = primer / name
+        rows = read_json(path)
+        try:
+            for row in rows:
+                yield row["system"]
+                for message in row["messages"]:
+                    yield message["content"]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"does not hold ShareGPT samples ({error!r})", path) from None
 
 
 def task_texts(seed: int, count: int = 500) -> Iterator[str]:

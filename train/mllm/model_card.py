@@ -1,4 +1,4 @@
-"""The model card of an adapter, in Hugging Face's form."""
+"""The model cards of an adapter and of the project's own base, in Hugging Face's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,6 +46,66 @@ they apply, whatever this card states.
 An aid for dispatchers, not a decision maker. It knows what its training frames show; on other
 cameras, countries and weather its error is unknown until measured.
 """
+
+BASE_CARD = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags:
+- rendered-scenes
+- rehearsal
+---
+
+# A tiny base of Qwen2.5-VL's classes
+
+{weights:,} weights in bfloat16, trained from nothing. It stands in for Qwen2.5-VL-7B-Instruct
+where there is no GPU: same architecture, special tokens, chat template and image processing, so
+that tuning, evaluation and shipping run the code that they run on the 7B. It shares no weight with
+any other model.
+
+## What it can do
+On rendered road scenes of {side} x {side} pixels: list vehicles, collisions and drawn boxes
+roughly, say what a listed box shows, copy what the prompt lists, and answer in the JSON schema that
+stands in the prompt. It has seen no photograph and knows a few hundred words.
+
+## Training
+`make base`, on {scenes:,} rendered scenes (`data.prep.primer`), three trainings one after another:
+
+1. The vision tower alone, {tower_steps} steps. Of {held_out} scenes held out it then says of
+   {frames:.0%} rightly whether they show a collision; it names the severity of {severity:.0%} of a
+   collision's units, and its box at a mean IoU of {iou:.2f}.
+2. The language model on words alone, {words_steps} steps, to a loss of {words_loss}.
+3. The same on questions about pictures, {questions_steps} steps, to a loss of {questions_loss}.
+
+The two severities were shown under other words than DAT's ("minor" and "major", "light" and
+"heavy", ...), and no listed box ever helped to find an accident: DAT's task is left to the tuning.
+
+## Limits
+For rehearsals and tests. Figures measured with it are those of a tiny model on rendered scenes.
+"""
+
+
+def base_card(weights: int, side: int, scenes: int, reports: Mapping[str, Any]) -> str:
+    """README.md of the base's folder.
+
+    Args:
+        weights: their number. side: of the pictures, pixels.
+        scenes: of the primer.
+        reports: of the three trainings, by name (`base_training.make_base`).
+    """
+    words, questions = reports["words"], reports["questions"]
+    return BASE_CARD.format(
+        weights=weights,
+        side=side,
+        scenes=scenes,
+        tower_steps=reports["tower"]["steps"],
+        words_steps=words["steps"],
+        words_loss=words.get("loss", "not logged"),
+        questions_steps=questions["steps"],
+        questions_loss=questions.get("loss", "not logged"),
+        **{name: reports["tower"][name] for name in ("held_out", "frames", "severity", "iou")},
+    )
 
 
 def lora_card(settings: RunSettings, adapter: Adapter, report: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@ and image processing, so that every later stage runs the code that it runs on th
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -44,15 +44,23 @@ CHAT_TEMPLATE = (
 )
 """Qwen2.5-VL's, without its numbering of several pictures."""
 
-TEXT = {
-    "hidden_size": 128,
+
+class Sizes(NamedTuple):
+    """Keys of Qwen2_5_VLTextConfig and Qwen2_5_VLVisionConfig."""
+
+    text: Mapping[str, Any]
+    vision: Mapping[str, Any]
+
+
+MAX_LENGTH = 4096
+"""Tokens."""
+
+_TEXT = {
     "num_hidden_layers": 4,
-    "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "intermediate_size": 384,
-    "max_position_embeddings": 4096,
-    # Copying from the prompt needs slow rotary angles, reading columns of a 4 x 4 grid needs fast
-    # ones: a base between the 7B's 1e6 and 10, with the faster angles for rows and columns.
+    "max_position_embeddings": MAX_LENGTH,
+    # Copying from the prompt needs slow rotary angles, reading columns of a grid of a few cells
+    # needs fast ones: a base between the 7B's 1e6 and 10, the faster angles for rows and columns.
     "rope_parameters": {
         "rope_type": "default",
         "type": "default",
@@ -63,22 +71,51 @@ TEXT = {
     "tie_word_embeddings": True,
     "use_sliding_window": False,
 }
-VISION = {
-    "depth": 2,
-    "hidden_size": 96,
-    "num_heads": 3,
-    "intermediate_size": 256,
-    "out_hidden_size": 128,
+_VISION = {
     "patch_size": 14,
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
     "window_size": 112,
-    "fullatt_block_indexes": [0, 1],
     "initializer_range": 0.06,
 }
 
+SMALLEST = Sizes(
+    {**_TEXT, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 384},
+    {
+        **_VISION,
+        "depth": 2,
+        "hidden_size": 96,
+        "num_heads": 3,
+        "intermediate_size": 256,
+        "out_hidden_size": 128,
+        "fullatt_block_indexes": [0, 1],
+    },
+)
+"""For tests: every part is there, nothing can be learnt in it."""
 
-def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, seed: int) -> None:
+SMALL = Sizes(
+    {**_TEXT, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 512},
+    {
+        **_VISION,
+        "depth": 4,
+        "hidden_size": 160,
+        "num_heads": 5,
+        "intermediate_size": 448,
+        "out_hidden_size": 192,
+        "fullatt_block_indexes": [0, 1, 2, 3],
+    },
+)
+"""The project's own base: 4 million weights, 8 MB in bfloat16."""
+
+
+def build(
+    folder: Path,
+    texts: Iterable[str],
+    vocab_size: int,
+    max_pixels: int,
+    seed: int,
+    sizes: Sizes = SMALLEST,
+) -> None:
     """Write the untrained model, its tokenizer and its processor into `folder`.
 
     Args:
@@ -101,13 +138,13 @@ def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, 
     end, pad = token("<|im_end|>"), token("<|endoftext|>")
     config = Qwen2_5_VLConfig(
         text_config={
-            **TEXT,
+            **sizes.text,
             "vocab_size": len(tokenizer),
             "bos_token_id": pad,
             "eos_token_id": end,
             "pad_token_id": pad,
         },
-        vision_config=VISION,
+        vision_config=dict(sizes.vision),
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
@@ -145,7 +182,7 @@ def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         extra_special_tokens=list(SPECIAL_TOKENS[1:]),
-        model_max_length=TEXT["max_position_embeddings"],
+        model_max_length=MAX_LENGTH,
         clean_up_tokenization_spaces=False,
     )
 

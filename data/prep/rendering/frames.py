@@ -5,14 +5,17 @@ frame, and with it the figures in the documents that were measured on the render
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dat_runtime.draw import Image
-from dat_runtime.types import Accident, Box, Severity
+from dat_runtime.types import Box, Severity
 from data.prep.rendering.aftermath import fire, marks, plume, scatter, smoke
 from data.prep.rendering.camera import Camera
-from data.prep.rendering.canvas import Canvas
+from data.prep.rendering.canvas import Canvas, Mask
 from data.prep.rendering.collisions import Collision, collision
 from data.prep.rendering.extents import (
     extent,
@@ -37,10 +40,46 @@ ALONE: Spans = (0.28, 0.52)
 ONE_OF_SEVERAL: Spans = (0.22, 0.42)
 
 MOST_COLLISIONS = 7
-"""The highest number of a collision whose pixels are counted; a frame has at most three."""
+"""The highest number of a collision whose pixels are counted; a frame has at most three. Vehicles
+that go their way have the numbers above it."""
+
+SMALLEST_VEHICLE = 0.06
+"""Longer side of the smallest vehicle that is listed, as a share of the frame's side."""
+
+Smoke = Literal["none", "light", "dark"]
 
 
-def ordinary(rng: np.random.Generator, place: Place) -> Image:
+class Wreck(NamedTuple):
+    """A collision as the frame shows it.
+
+    Attributes:
+        box: of its vehicles' visible pixels and of the debris near them.
+        overturned: one of its vehicles lies on its roof or side.
+    """
+
+    box: Box
+    severity: Severity
+    vehicles: int
+    overturned: bool
+    fire: bool
+    smoke: Smoke
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame and what is to be seen in it.
+
+    Attributes:
+        image: uint8 (size, size, 3), BGR.
+        vehicles: boxes of the vehicles outside collisions that are large enough to be seen.
+    """
+
+    image: Image
+    wrecks: tuple[Wreck, ...]
+    vehicles: tuple[Box, ...]
+
+
+def ordinary(rng: np.random.Generator, place: Place) -> Scene:
     """A frame without accidents, but with things that are easily mistaken for one.
 
     Such things are cars parked close together, queues, litter, pedestrians and exhaust.
@@ -54,23 +93,16 @@ def ordinary(rng: np.random.Generator, place: Place) -> Image:
     canvas = _start(place)
     shadows(canvas, place.camera, place.weather, cars)
     clutter(canvas, place.camera, rng, place.layout)
-    paint_all(canvas, place.camera, place.weather, cars, [0] * len(cars))
+    paint_all(canvas, place.camera, place.weather, cars, _numbers(cars))
     for car in cars:
         if rng.random() < 0.03:
             foot, height = plume(place.camera, np.array(car.position), 2.5)
             smoke(canvas, rng, foot, height, grey=205, density=0.4)
-    return _finished(canvas, rng, place)
+    return Scene(_finished(canvas, rng, place), (), _vehicles(canvas))
 
 
-def accident(
-    rng: np.random.Generator, place: Place, severities: Sequence[Severity]
-) -> tuple[Image, list[Accident]]:
+def accident(rng: np.random.Generator, place: Place, severities: Sequence[Severity]) -> Scene:
     """A frame with one collision for each severity, as many as there is room for.
-
-    A box covers the visible pixels of the collision's vehicles and of the debris near it.
-
-    Returns:
-        The frame, uint8 (size, size, 3), BGR, and the accidents seen in it.
 
     Raises:
         ValueError: the place shows no lane on which a collision fits.
@@ -80,15 +112,37 @@ def accident(
         if not collisions:
             continue
         canvas = _compose(rng, place, collisions)
-        accidents = []
+        wrecks = []
         for number, shown in enumerate(collisions, 1):
             box = visible(canvas.owner, number)
             # Other vehicles and the foreground may hide a part, but not most of it.
             if box is not None and longer_side(box) >= 0.75 * ONE_OF_SEVERAL[0]:
-                accidents.append(Accident(box, shown.severity))
-        if len(accidents) == len(collisions):
-            return _finished(canvas, rng, place), accidents
+                wrecks.append(_wreck(box, shown))
+        if len(wrecks) == len(collisions):
+            return Scene(_finished(canvas, rng, place), tuple(wrecks), _vehicles(canvas))
     raise ValueError(f"no room for a collision at this place: {place.camera}, {place.layout.kind}")
+
+
+def _wreck(box: Box, shown: Collision) -> Wreck:
+    smoke: Smoke = "none"
+    if shown.smoke:
+        smoke = "dark" if shown.severity == "severe" else "light"
+    overturned = any(vehicle.roll for vehicle in shown.vehicles)
+    return Wreck(box, shown.severity, len(shown.vehicles), overturned, shown.fire, smoke)
+
+
+def _numbers(cars: Sequence[Vehicle]) -> list[int]:
+    """Owners of the pixels of vehicles outside collisions."""
+    return [MOST_COLLISIONS + 1 + i for i in range(len(cars))]
+
+
+def _vehicles(canvas: Canvas) -> tuple[Box, ...]:
+    boxes = []
+    for number in np.unique(canvas.owner[canvas.owner > MOST_COLLISIONS]):
+        box = visible(canvas.owner, int(number))
+        if box is not None and longer_side(box) >= SMALLEST_VEHICLE:
+            boxes.append(box)
+    return tuple(boxes)
 
 
 def _apart(
@@ -144,7 +198,7 @@ def _compose(rng: np.random.Generator, place: Place, collisions: Sequence[Collis
     shadows(canvas, camera, place.weather, wrecks + cars)
     for number, shown in enumerate(collisions, 1):
         scatter(canvas, camera, shown.debris, number)
-    paint_all(canvas, camera, place.weather, wrecks + cars, owners + [0] * len(cars))
+    paint_all(canvas, camera, place.weather, wrecks + cars, owners + _numbers(cars))
     for shown in collisions:
         _burn(canvas, rng, camera, shown)
     if rng.random() < 0.2:
@@ -156,10 +210,14 @@ def _occlude_a_little(canvas: Canvas, rng: np.random.Generator, weather: Conditi
     """Hide a part of the frame, unless a collision would lose more than a third of its pixels."""
     image, owner = canvas.image.copy(), canvas.owner.copy()
     occlude(canvas, rng, weather)
-    before = np.bincount(owner.ravel(), minlength=MOST_COLLISIONS + 1)[1:]
-    after = np.bincount(canvas.owner.ravel(), minlength=MOST_COLLISIONS + 1)[1:]
+    before, after = _pixels(owner), _pixels(canvas.owner)
     if (after < 0.67 * before).any():
         canvas.image[:], canvas.owner[:] = image, owner
+
+
+def _pixels(owner: Mask) -> NDArray[np.int64]:
+    """How many pixels each collision shows."""
+    return np.bincount(owner.ravel(), minlength=MOST_COLLISIONS + 1)[1 : MOST_COLLISIONS + 1]
 
 
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Collision) -> None:

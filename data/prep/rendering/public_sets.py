@@ -142,12 +142,12 @@ def accident_frames(
     for clip, frame, place, rng in _shots(seed, split, count, size):
         many = int(rng.choice(list(COLLISIONS), p=list(COLLISIONS.values())))
         severities = [SEVERITIES[i] for i in rng.integers(0, len(SEVERITIES), many)]
-        accidents: list[Accident] = []
         if severities:
-            image, accidents = frames.accident(rng, place, severities)
+            scene = frames.accident(rng, place, severities)
         else:
-            image = frames.ordinary(rng, place)
-        yield f"cam{split}{clip:03d}_{frame:04d}", _jpeg(image, place), accidents
+            scene = frames.ordinary(rng, place)
+        accidents = [Accident(wreck.box, wreck.severity) for wreck in scene.wrecks]
+        yield f"cam{split}{clip:03d}_{frame:04d}", _jpeg(scene.image, place), accidents
 
 
 def negative_frames(
@@ -155,7 +155,7 @@ def negative_frames(
 ) -> Iterator[tuple[str, bytes]]:
     """`count` accident-free frames: name, JPEG."""
     for clip, frame, place, rng in _shots(seed, NEGATIVES_FROM + split, count, size):
-        yield f"test{split}{clip:02d}_{frame:04d}", _jpeg(frames.ordinary(rng, place), place)
+        yield f"test{split}{clip:02d}_{frame:04d}", _jpeg(frames.ordinary(rng, place).image, place)
 
 
 def _shots(

@@ -8,108 +8,134 @@ import pytest
 
 from dat_runtime import manifest, prompt, schema
 from data.prep import primer
-from data.prep.rendering.primer_samples import COLOURS
+from data.prep.rendering import scene_file
+
+SIDE = 84
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("primer") / "primer"
-    assert primer.main(["--out", str(out), "--count", "60"]) == 0
+    given = ["--scenes", "30", "--words", "40", "--size", str(SIDE), "--jobs", "1"]
+    assert primer.main(["--out", str(out), *given]) == 0
     return out
 
 
 @pytest.fixture(scope="module")
-def rows(folder: Path) -> list[dict[str, Any]]:
-    loaded: list[dict[str, Any]] = json.loads((folder / "primer_train.json").read_text())
+def asked(folder: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((folder / "questions_train.json").read_text())
     return loaded
 
 
-def question_of(row: dict[str, Any]) -> str:
-    return str(row["messages"][0]["content"])
+@pytest.fixture(scope="module")
+def worded(folder: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((folder / "words_train.json").read_text())
+    return loaded
 
 
-def boxes_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = json.loads(row["messages"][1]["content"])["boxes"]
-    return answer
+def answer_of(row: dict[str, Any]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(row["messages"][1]["content"])
+    return value
 
 
-def border(image: np.ndarray, bbox: list[int]) -> np.ndarray:
-    """The outermost pixels of a box, (n, 3)."""
-    x1, y1, x2, y2 = bbox
-    part = image[y1:y2, x1:x2]
-    return np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
+def items_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return next((value for value in answer_of(row).values() if isinstance(value, list)), [])
 
 
-def test_the_folder_is_a_llama_factory_data_set(folder: Path, rows: list[dict[str, Any]]) -> None:
+def test_the_folder_is_a_llama_factory_data_set(
+    folder: Path, asked: list[dict[str, Any]], worded: list[dict[str, Any]]
+) -> None:
     manifest.verify(folder, kind="primer")
     info = json.loads((folder / "dataset_info.json").read_text())
-    assert set(info) == {"primer_train", "primer_val"}
+    assert set(info) == {"words_train", "questions_train", "questions_val"}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
-    assert len(rows) == 60
-    for row in rows:
-        assert [m["role"] for m in row["messages"]] == ["user", "assistant"]
-        assert question_of(row).count("<image>") == len(row["images"]) <= 1
+    held_out = json.loads((folder / "questions_val.json").read_text())
+    assert len(asked) + len(held_out) == 10 * primer.VIEWS
+    for row in asked + worded:
+        assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+        question = row["messages"][0]["content"]
+        assert question.count("<image>") == len(row["images"]) <= 1
         for image in row["images"]:
-            assert cv2.imread(str(folder / image)).shape == (112, 112, 3)
+            assert cv2.imread(str(folder / image)).shape == (SIDE, SIDE, 3)
+    assert not any(row["images"] for row in worded)
 
 
-def test_answers_parse_and_their_boxes_lie_in_the_image(rows: list[dict[str, Any]]) -> None:
-    counts = [len(boxes_of(row)) for row in rows]
-    assert min(counts) == 0
-    assert max(counts) == 3
-    for row in rows:
-        for box in boxes_of(row):
-            x1, y1, x2, y2 = box["bbox_2d"]
-            assert 0 <= x1 < x2 <= 112
-            assert 0 <= y1 < y2 <= 112
+def test_scenes_and_their_boxes_are_stored_for_the_tower(folder: Path) -> None:
+    rows = scene_file.rows(folder)
+    assert len(rows) == 20
+    scenes = [scene_file.scene_of(row, (folder / row["image"]).read_bytes()) for row in rows]
+    assert any(scene.wrecks for scene in scenes)
+    assert any(scene.vehicles for scene in scenes)
+    for scene in scenes:
+        for box in [*scene.vehicles, *(wreck.box for wreck in scene.wrecks)]:
+            assert 0 <= box.x1 < box.x2 <= box.frame.width == scene.image.shape[1]
+            assert 0 <= box.y1 < box.y2 <= box.frame.height
 
 
-def test_drawn_boxes_have_the_colour_that_the_answer_names(
-    folder: Path, rows: list[dict[str, Any]]
+def test_answers_have_the_fields_that_the_prompt_asks_for_in_its_order(
+    asked: list[dict[str, Any]], worded: list[dict[str, Any]]
 ) -> None:
-    drawn = [r for r in rows if "drawn" in question_of(r) or "colours" in question_of(r)]
-    assert len(drawn) > 20
-    for row in drawn:
-        image = cv2.imread(str(folder / row["images"][0]))
-        for box in boxes_of(row):
-            colour = np.array(COLOURS[box["label"]])
-            same = (border(image, box["bbox_2d"]) == colour).all(axis=1)
-            assert same.mean() > 0.5  # the rest may lie under a later box
+    for row in asked + worded:
+        form = row["system"].partition("{")[2]
+        places = [form.index(f'"{key}": ') for key in answer_of(row)]
+        assert places == sorted(places)
 
 
-def test_copying_tasks_have_their_answer_in_the_question_and_no_image(
-    rows: list[dict[str, Any]],
+def test_boxes_lie_in_the_image(asked: list[dict[str, Any]]) -> None:
+    boxes = 0
+    for row in asked:
+        for item in items_of(row):
+            x1, y1, x2, y2 = next(iter(item.values()))
+            assert 0 <= x1 < x2 <= SIDE
+            assert 0 <= y1 < y2 <= SIDE
+            boxes += 1
+    assert boxes > 10
+
+
+def test_what_is_to_be_copied_stands_in_the_question(worded: list[dict[str, Any]]) -> None:
+    copied = [(row, item) for row in worded for item in items_of(row)]
+    assert len(copied) > 20
+    for row, item in copied:
+        assert str(next(iter(item.values()))) in row["messages"][0]["content"]
+
+
+def test_the_accident_task_and_its_words_are_not_in_it(
+    asked: list[dict[str, Any]], worded: list[dict[str, Any]]
 ) -> None:
-    copied = [r for r in rows if "Repeat" in question_of(r)]
-    assert any(boxes_of(row) for row in copied)
-    for row in copied:
-        assert not row["images"]
-        for box in boxes_of(row):
-            assert str(box["bbox_2d"]) in question_of(row)
-
-
-def test_boxes_are_sorted_from_left_to_right_where_that_is_asked(
-    rows: list[dict[str, Any]],
-) -> None:
-    for row in rows:
-        if "left to right" in question_of(row):
-            lefts = [box["bbox_2d"][0] for box in boxes_of(row)]
-            assert lefts == sorted(lefts)
-
-
-def test_wording_and_answers_are_not_those_of_the_accident_task(
-    rows: list[dict[str, Any]],
-) -> None:
-    for row in rows:
+    for row in asked + worded:
+        text = row["system"] + json.dumps(row["messages"])
+        assert "moderate" not in text
+        assert "severe" not in text
         assert row["system"] != prompt.SYSTEM
-        assert "Gate" not in question_of(row)
-        assert not schema.check(row["messages"][1]["content"], 112, 112).schema
+        assert not schema.check(row["messages"][1]["content"], SIDE, SIDE).schema
 
 
-@pytest.mark.parametrize("size", ["100", "196", "28"])
+def test_no_listed_box_helps_to_find_an_accident(asked: list[dict[str, Any]]) -> None:
+    about_accidents = [row for row in asked if "number of accidents" in row["system"]]
+    assert about_accidents
+    for row in about_accidents:
+        assert row["messages"][0]["content"] == f"<image>Image {SIDE} x {SIDE}."
+
+
+def test_a_second_run_makes_the_same(folder: Path, tmp_path: Path) -> None:
+    given = ["--scenes", "30", "--words", "40", "--size", str(SIDE), "--jobs", "2"]
+    assert primer.main(["--out", str(tmp_path / "again"), *given]) == 0
+    for name in ("questions_train.json", "words_train.json", "scenes.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    first = sorted((folder / "scenes").iterdir())[0]
+    again = tmp_path / "again" / "scenes" / first.name
+    assert np.array_equal(cv2.imread(str(first)), cv2.imread(str(again)))
+
+
+@pytest.mark.parametrize("size", ["100", "252", "28"])
 def test_a_size_that_the_model_would_resize_is_refused(
     size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert primer.main(["--out", str(tmp_path / "p"), "--size", size]) == 1
     assert "multiple of 28" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_too_few_scenes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert primer.main(["--out", str(tmp_path / "p"), "--scenes", "19"]) == 1
+    assert "at least 20" in capsys.readouterr().err

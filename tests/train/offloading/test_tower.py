@@ -8,12 +8,12 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 from dat_runtime.errors import ModelError
-from train.mllm.tiny_model import VISION
+from train.mllm.tiny_model import SMALLEST
 from train.offloading.tower import cut, head, tail, tower_of
 
 pytestmark = pytest.mark.slow  # torch and Transformers take seconds to import
 
-WINDOWED = {**VISION, "depth": 4, "window_size": 56, "fullatt_block_indexes": [1, 3]}
+WINDOWED = {**SMALLEST.vision, "depth": 4, "window_size": 56, "fullatt_block_indexes": [1, 3]}
 GRIDS = [
     [[1, 8, 8]],
     [[1, 6, 10], [1, 2, 2], [1, 10, 4]],
@@ -48,7 +48,7 @@ def test_the_halves_give_the_bits_of_the_whole(rows: list[list[int]], block: int
 
 @torch.no_grad()
 def test_the_tiny_model_of_the_smoke_job_too() -> None:
-    whole, grid = tower(VISION), torch.tensor([[1, 8, 8], [1, 4, 12]])
+    whole, grid = tower(SMALLEST.vision), torch.tensor([[1, 8, 8], [1, 4, 12]])
     pixels = patches(grid)
     expected = whole(pixels, grid_thw=grid).pooler_output
     for block in range(3):

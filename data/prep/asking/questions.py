@@ -1,0 +1,129 @@
+"""Questions about views of rendered scenes, and their answers: what a base model learns from.
+
+    see      which accidents, vehicles or drawn boxes there are
+    check    what lies in each of the boxes that the question lists
+    copy     the listed boxes again, in another form; with a picture or without
+
+Nothing joins them into DAT's task: a listed box never helps to find an accident here.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dat_runtime.types import Box, Size
+from data.prep.asking import schemas
+from data.prep.asking.schemas import Item
+from data.prep.rendering.frames import Wreck
+from data.prep.rendering.primer_scenes import COLOURS, Mark, View
+
+LISTS = ("Gate boxes", "Given boxes", "Boxes", "Found")
+"""How a prompt may begin its list."""
+KINDS = ("see", "check", "copy")
+SHARES = (0.45, 0.3, 0.25)
+HIT = 0.4
+"""IoU from which on a box shows a thing."""
+
+
+class Question(NamedTuple):
+    """One exchange. `image`: whether the view is shown."""
+
+    system: str
+    prompt: str
+    answer: str
+    image: bool
+
+
+def ask(rng: np.random.Generator, view: View) -> Question:
+    """A question about a view."""
+    kind = str(rng.choice(KINDS, p=SHARES))
+    if kind == "see" or (kind == "check" and not view.marks):
+        return _see(rng, view)
+    if kind == "check":
+        return _check(rng, view)
+    return copy(rng, view.image.shape[0], view.marks)
+
+
+def _see(rng: np.random.Generator, view: View) -> Question:
+    """Accidents, vehicles or drawn boxes, by looking."""
+    things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.6, 0.2, 0.2)))
+    if things == "marks" and not view.marks:
+        things = "accidents"
+    if things == "accidents":
+        schema = schemas.draw(rng, things, graded=True)
+        items, labels = _wrecks(view.wrecks), None
+    elif things == "vehicles":
+        schema = schemas.draw(rng, things, graded=False)
+        items, labels = [Item(box, "") for box in _from_left(view.vehicles)][:6], ()
+    else:
+        schema = schemas.draw(rng, "drawn boxes", graded=False)
+        marks = sorted(view.marks, key=lambda mark: mark.box[:2])
+        items, labels = [Item(mark.box, mark.colour) for mark in marks], tuple(COLOURS)
+    return Question(schema.system(labels), _size(view.image.shape[0]), schema.answer(items), True)
+
+
+def _check(rng: np.random.Generator, view: View) -> Question:
+    """What each listed box shows: a grade of an accident, or nothing of the kind."""
+    schema = schemas.draw(rng, "boxes", graded=False)
+    low, high = schemas.GRADES[rng.integers(len(schemas.GRADES))]
+    items = []
+    for mark in view.marks:
+        hits = [wreck for wreck in view.wrecks if wreck.box.iou(mark.box) >= HIT]
+        word = "none" if not hits else (low, high)[hits[0].severity == "severe"]
+        items.append(Item(mark.box, word))
+    prompt = f"{_size(view.image.shape[0])} {_listed(rng, view.marks)}"
+    return Question(schema.system(("none", low, high)), prompt, schema.answer(items), True)
+
+
+def copy(rng: np.random.Generator, side: int, marks: Sequence[Mark]) -> Question:
+    """Listed boxes in the form of a schema, their labels as the grades of accidents."""
+    shown = bool(marks) and rng.random() < 0.5
+    schema = schemas.draw(rng, "boxes", graded=True)
+    if not shown:
+        marks = random_marks(rng, side)
+    grades = [int(rng.random() < 0.5) for _ in marks]
+    words = [schema.grades[grade] for grade in grades]
+    listed = _listed(rng, marks, words)
+    order = sorted(range(len(marks)), key=lambda i: (-grades[i], *marks[i].box[:2]))
+    items = [Item(marks[i].box, grades[i]) for i in order]
+    return Question(schema.system(), f"{_size(side)} {listed}", schema.answer(items), shown)
+
+
+def random_marks(rng: np.random.Generator, side: int) -> list[Mark]:
+    """Up to four boxes anywhere."""
+    marks = []
+    for _ in range(int(rng.choice(5, p=(0.1, 0.35, 0.3, 0.15, 0.1)))):
+        width, height = (int(k) for k in rng.integers(side // 12, side // 2, 2))
+        x, y = int(rng.integers(0, side - width)), int(rng.integers(0, side - height))
+        box = Box(x, y, x + width, y + height, Size(side, side))
+        marks.append(Mark(str(rng.choice(list(COLOURS))), box))
+    return marks
+
+
+def _size(side: int) -> str:
+    return f"Image {side} x {side}."
+
+
+def _listed(
+    rng: np.random.Generator, marks: Sequence[Mark], words: Sequence[str] | None = None
+) -> str:
+    """The boxes as a prompt lists them, each with a label and a number without meaning."""
+    if not marks:
+        return "There are no boxes."
+    labels = words or [mark.colour for mark in marks]
+    rows = [
+        f"{label} {rng.uniform(0.25, 1):.2f} {list(mark.box.pixels())}"
+        for label, mark in zip(labels, marks, strict=True)
+    ]
+    return f"{LISTS[rng.integers(len(LISTS))]}: {'; '.join(rows)}"
+
+
+def _wrecks(wrecks: Sequence[Wreck]) -> list[Item]:
+    """Those of the higher grade first, then from left to right."""
+    items = [Item(wreck.box, int(wreck.severity == "severe")) for wreck in wrecks]
+    return sorted(items, key=lambda item: (-int(item.grade), *item.box[:2]))
+
+
+def _from_left(boxes: Sequence[Box]) -> list[Box]:
+    return sorted(boxes, key=lambda box: box[:2])

@@ -1,0 +1,161 @@
+"""Random answer schemas, worded as prompts word them, and the answers that follow them.
+
+The task prompt of DAT is one sentence of this small language (`dat_runtime.prompt.SYSTEM`), with
+words that are left out here: a base model knows schemas, and meets ours when it is tuned.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dat_runtime.types import Box
+
+GRADES = (
+    ("minor", "major"), ("light", "heavy"), ("low", "high"), ("slight", "serious"),
+    ("small", "large"), ("mild", "grave"), ("weak", "strong"), ("normal", "urgent"),
+)  # fmt: skip
+"""Pairs of words for the two grades of a thing, the lower one first. Not the paper's."""
+
+ROLES = (
+    "You are a road observer.", "You are a traffic analyst.", "You look at road pictures.",
+    "You are a helpful assistant.", "You are a camera operator.", "You read pictures.",
+)  # fmt: skip
+FORMS = (
+    "Answer with one JSON object and nothing else: {}",
+    "Reply with one JSON object: {}",
+    "Answer in JSON: {}",
+    "Answer with one JSON object of this form and nothing else: {}",
+)
+KEYS = {
+    "count": ("count", "number", "total", "amount", "n"),
+    "grade": ("severity", "grade", "class", "kind", "danger", "state"),
+    "level": ("level", "alarm", "flag", "alert", "code"),
+    "score": ("score", "urgency", "weight", "value", "rank"),
+    "items": ("accidents", "items", "objects", "boxes", "list", "events"),
+    "summary": ("summary", "text", "caption", "note", "title"),
+}
+"""What a field may be called; the first names are ours, the words around them are not."""
+BOX_KEYS = ("bbox", "bbox_2d", "box", "rect", "position")
+LABEL_KEYS = ("severity", "label", "grade", "type", "name")
+SHARES = {"count": 0.85, "grade": 0.6, "level": 0.5, "score": 0.5, "items": 0.95, "summary": 0.5}
+"""How often a schema has each field."""
+IN_OUR_ORDER = 0.5
+"""Share of the schemas whose fields come in the order of `KEYS`."""
+
+
+class Item(NamedTuple):
+    """A thing of an answer. `grade`: 0 or 1, or the word that it bears instead."""
+
+    box: Box
+    grade: int | str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The form of one answer.
+
+    Attributes:
+        things: what is counted and listed, in the plural.
+        fields: (kind, key) in their order. grades: the words of both grades.
+    """
+
+    things: str
+    fields: tuple[tuple[str, str], ...]
+    box_key: str
+    label_key: str
+    grades: tuple[str, str]
+    limit: int
+    role: str
+    form: str
+
+    def system(self, labels: Sequence[str] | None = None) -> str:
+        """The system message that asks for it.
+
+        Args:
+            labels: words that items may bear, none for items without; by default the grades.
+        """
+        parts = [f'"{key}": {self._described(kind, labels)}' for kind, key in self.fields]
+        return f"{self.role} " + self.form.format("{" + ", ".join(parts) + "}")
+
+    def _described(self, kind: str, labels: Sequence[str] | None) -> str:
+        low, high = self.grades
+        words = self.grades if labels is None else labels
+        items = f'[{{"{self.box_key}": [x1, y1, x2, y2] in pixels of the image'
+        if words:
+            either = ", ".join(f'"{word}"' for word in words[:-1])
+            items += f', "{self.label_key}": {either} or "{words[-1]}"'
+        return {
+            "count": f"number of {self.things}",
+            "grade": f'"none", "{low}" or "{high}", the highest of all {self.things}',
+            "level": f"1 if {high}, else 0",
+            "score": f"from 0 to 1, at least 0.5 exactly when {high}",
+            "items": items + "}]",
+            "summary": f"at most {self.limit} characters",
+        }[kind]
+
+    def answer(self, items: Sequence[Item]) -> str:
+        """The answer about these things, in the order in which they are to be listed."""
+        grades = [item.grade for item in items if isinstance(item.grade, int)]
+        highest = max(grades, default=-1)
+        listed = []
+        for item in items:
+            word = self.grades[item.grade] if isinstance(item.grade, int) else item.grade
+            entry: dict[str, Any] = {self.box_key: list(item.box.pixels())}
+            listed.append({**entry, self.label_key: word} if word else entry)
+        value = {
+            "count": len(items),
+            "grade": ("none", *self.grades)[highest + 1],
+            "level": int(highest == 1),
+            "score": _score(items, highest),
+            "items": listed,
+            "summary": self._summary(items),
+        }
+        return json.dumps({key: value[kind] for kind, key in self.fields}, ensure_ascii=False)
+
+    def _summary(self, items: Sequence[Item]) -> str:
+        name = self.things.capitalize()
+        if not items:
+            return f"No {self.things.removesuffix('s')}."
+        words = [self.grades[i.grade] if isinstance(i.grade, int) else i.grade for i in items]
+        counted = [f"{words.count(word)} {word}" for word in dict.fromkeys(words) if word]
+        return f"{name}: {', '.join(counted) or len(items)}."
+
+
+def _score(items: Sequence[Item], highest: int) -> float:
+    """More for a larger share of the picture; from 0.5 on for the higher grade."""
+    share = sum(item.box.area / item.box.frame.pixels for item in items)
+    return round(0.5 * max(highest, 0) + min(0.49, share), 2)
+
+
+def draw(rng: np.random.Generator, things: str, graded: bool) -> Schema:
+    """A random schema. Without grades it has no fields that need them."""
+    chosen = [kind for kind, share in SHARES.items() if rng.random() < share]
+    if not graded:
+        chosen = [kind for kind in chosen if kind not in ("grade", "level", "score")]
+    if "items" not in chosen and "count" not in chosen:
+        chosen.append("items")
+    if rng.random() > IN_OUR_ORDER:
+        chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+    else:
+        chosen.sort(key=list(KEYS).index)
+    taken: set[str] = set()
+    fields = []
+    for kind in chosen:
+        free = [key for key in KEYS[kind] if key not in taken]
+        # The first names are ours: half of the time one of the others.
+        key = free[0] if rng.random() < 0.4 else str(rng.choice(free))
+        taken.add(key)
+        fields.append((kind, key))
+    return Schema(
+        things=things,
+        fields=tuple(fields),
+        box_key=str(rng.choice(BOX_KEYS)),
+        label_key=str(rng.choice(LABEL_KEYS)),
+        grades=GRADES[rng.integers(len(GRADES))] if graded else ("", ""),
+        limit=int(rng.choice((40, 80, 100, 120, 200, 250))),
+        role=str(rng.choice(ROLES)),
+        form=str(rng.choice(FORMS)),
+    )

@@ -1,0 +1,350 @@
+"""How the vision tower of the project's own base learns to see, before a word is read.
+
+A language model's loss says little about where things are, so the tower first learns from what is
+in the scenes: each unit of 28 x 28 pixels that the language model will get says, through one linear
+layer, whether it shows a collision, a vehicle or the line of a drawn box, where that thing's
+corners are in the picture, and what it is like. The linear layer is thrown away afterwards; what it
+read is what the language model can read.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from dat_runtime.draw import PATCH, Image
+from dat_runtime.types import Box
+from data.prep.rendering import primer_scenes, scene_file
+from data.prep.rendering.primer_scenes import COLOURS, View
+
+THINGS = ("wrecks", "vehicles", "marks")
+BIN = 4
+"""Pixels: corners are learnt as classes, so that digits can be read off them."""
+SOFTNESS = 0.6
+"""Bins: how far the neighbours of the right class count as right."""
+TRAITS = (("severe", 2), ("overturned", 2), ("fire", 2), ("smoke", 3), ("alone", 2), ("colour", 4))
+"""What a unit of a collision (the last: of a drawn box) is like, and how many classes that has."""
+SMOKE = ("none", "light", "dark")
+NOT_THERE = -1
+"""Class of a unit that shows no such thing: it takes no part in the loss."""
+
+PRESENCE_WEIGHT = 3.0
+CORNER_WEIGHTS = (0.5, 0.25, 0.35)
+TRAIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.3, 0.3)
+
+LEARNING_RATES = (0.02, 2e-3)
+"""Of Muon, for the matrices, and of AdamW, for the rest."""
+WARM_UP = 100
+BATCH = 32
+SAVED_EVERY = 200
+LAST = 0.02
+"""Share of the learning rate that is left at the end."""
+HELD_OUT = 400
+"""Scenes that only measure."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the units of one view show, rows of units after one another.
+
+    Attributes:
+        presence: float32 (units, 3). corners: int64 (units, 3, 4), bins of x1, y1, x2, y2.
+        traits: int64 (units, 6).
+    """
+
+    presence: NDArray[np.float32]
+    corners: NDArray[np.int64]
+    traits: NDArray[np.int64]
+
+
+def targets(view: View) -> Targets:
+    """Which unit shows what; where things overlap, the smaller one."""
+    side = view.image.shape[0] // PATCH
+    presence = np.zeros((side, side, len(THINGS)), np.float32)
+    corners = np.full((side, side, len(THINGS), 4), NOT_THERE, np.int64)
+    traits = np.full((side, side, len(TRAITS)), NOT_THERE, np.int64)
+
+    def put(rows: Any, columns: Any, thing: str, box: Box) -> None:
+        which = THINGS.index(thing)
+        presence[rows, columns, which] = 1
+        corners[rows, columns, which] = _bins(box)
+
+    for box in sorted(view.vehicles, key=lambda box: -box.area):
+        put(*_covered(box, side), "vehicles", box)
+    for wreck in sorted(view.wrecks, key=lambda wreck: -wreck.box.area):
+        rows, columns = _covered(wreck.box, side)
+        put(rows, columns, "wrecks", wreck.box)
+        seen = (wreck.severity == "severe", wreck.overturned, wreck.fire)
+        traits[rows, columns, :5] = (*seen, SMOKE.index(wreck.smoke), wreck.vehicles == 1)
+    for mark in view.marks:
+        rows, columns = _framing(mark.box, side)
+        put(rows, columns, "marks", mark.box)
+        traits[rows, columns, 5] = list(COLOURS).index(mark.colour)
+    units = side * side
+    return Targets(
+        presence.reshape(units, -1), corners.reshape(units, -1, 4), traits.reshape(units, -1)
+    )
+
+
+def _bins(box: Box) -> NDArray[np.int64]:
+    most = box.frame.width // BIN - 1
+    return np.clip(np.array(box[:4]) / BIN, 0, most).astype(np.int64)
+
+
+def _covered(box: Box, side: int) -> tuple[slice, slice]:
+    """The units of which the box covers about half, at least that of its middle."""
+
+    def run(low: float, high: float) -> slice:
+        first, end = (math.floor(value / PATCH + 0.5) for value in (low, high))
+        if end <= first:
+            first = min(side - 1, int((low + high) / 2 / PATCH))
+            end = first + 1
+        return slice(max(0, first), min(side, end))
+
+    return run(box.y1, box.y2), run(box.x1, box.x2)
+
+
+def _framing(box: Box, side: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The units through which the lines of a drawn box go."""
+    x1, y1, x2, y2 = box.pixels()
+    inside = np.zeros((side, side), bool)
+    left, top, right, bottom = x1 // PATCH, y1 // PATCH, (x2 - 1) // PATCH, (y2 - 1) // PATCH
+    inside[[top, bottom], left : right + 1] = True
+    inside[top : bottom + 1, [left, right]] = True
+    rows, columns = np.nonzero(inside)
+    return rows, columns
+
+
+class Reader(nn.Module):
+    """The linear layer that reads a unit's features, (..., width) to a tensor a question."""
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.sizes = [len(THINGS)] + [side // BIN] * (4 * len(THINGS)) + [n for _, n in TRAITS]
+        self.layer = nn.Linear(width, sum(self.sizes))
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.layer(features).split(self.sizes, dim=-1)
+
+
+def loss(read: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Presence, corners and traits, weighed.
+
+    Args:
+        read: of `Reader`. wanted: presence, corners and traits of `Targets`, a batch of each.
+    """
+    presence, corners, traits = wanted
+    total = PRESENCE_WEIGHT * functional.binary_cross_entropy_with_logits(read[0], presence)
+    for which, weight in enumerate(CORNER_WEIGHTS):
+        shown = corners[:, :, which, 0] != NOT_THERE
+        for k in range(4 if bool(shown.any()) else 0):
+            guess = read[1 + 4 * which + k][shown].log_softmax(-1)
+            right = _softened(corners[:, :, which, k][shown], guess.shape[-1])
+            total = total - weight * (right * guess).sum(-1).mean()
+    for k, weight in enumerate(TRAIT_WEIGHTS):
+        known = traits[..., k].flatten()
+        if bool((known != NOT_THERE).any()):
+            guess = read[1 + 4 * len(THINGS) + k].flatten(0, -2)
+            total = total + weight * functional.cross_entropy(guess, known, ignore_index=NOT_THERE)
+    return total
+
+
+def _softened(bins: torch.Tensor, count: int) -> torch.Tensor:
+    distance = (torch.arange(count)[None] - bins[:, None]).abs().float()
+    return torch.softmax(-distance / SOFTNESS, dim=-1)
+
+
+def patches(images: Sequence[Image], mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Square images of one size as Qwen2.5-VL's image processor lays them out.
+
+    Returns:
+        float32 (images x patches, 3 x 2 x 14 x 14): a merged unit's four patches in a row, each
+        twice, as two frames of a film.
+    """
+    rgb = np.stack(images)[..., ::-1].copy()
+    x = (torch.from_numpy(rgb).float() / 255 - torch.tensor(mean)) / torch.tensor(std)
+    count, units = len(images), rgb.shape[1] // PATCH
+    x = x.permute(0, 3, 1, 2).reshape(count, 3, units, 2, PATCH // 2, units, 2, PATCH // 2)
+    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1)
+    return x.reshape(count * 4 * units * units, -1)
+
+
+class _Scenes:
+    """Scenes of a primer, encoded in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rows = scene_file.rows(folder)
+        self.encoded = list(scene_file.pictures(folder, self.rows))
+
+    def views(self, rng: np.random.Generator, numbers: Sequence[int], side: int) -> Iterator[View]:
+        for i in numbers:
+            yield primer_scenes.view(rng, scene_file.scene_of(self.rows[i], self.encoded[i]), side)
+
+
+def learn(
+    model: Any, processor: Any, primer: Path, work: Path, steps: int, seed: int, name: str
+) -> dict[str, float]:
+    """Teach the tower of a model, in place, and say what it then sees.
+
+    A kill loses at most `SAVED_EVERY` steps: the state lies in `work`, and goes on from there with
+    the same draws.
+
+    Args:
+        model: a Qwen2_5_VLForConditionalGeneration, untrained, on the CPU.
+        primer: folder of `data.prep.primer`.
+        name: the progress lines begin with it.
+
+    Returns:
+        What `measure` says of the scenes that were held out, and how many they were.
+    """
+    scenes = _Scenes(primer)
+    side = math.isqrt(processor.image_processor.size["longest_edge"]) // PATCH * PATCH
+    tower = model.model.visual
+    torch.manual_seed(seed)
+    reader = Reader(tower.config.out_hidden_size, side)
+    optimizers = _optimizers(tower, reader)
+    state = work / "seeing.pt"
+    first = _resume(state, tower, reader, optimizers)
+    held_out = min(HELD_OUT, len(scenes.rows) // 4)
+    started = time.monotonic()
+    for step in range(first, steps):
+        # A step's draws come from its number, so a run that goes on draws as one in one piece.
+        rng = np.random.default_rng([seed, step])
+        numbers = rng.integers(held_out, len(scenes.rows), BATCH)
+        views = list(scenes.views(rng, numbers, side))
+        value = loss(reader(_features(tower, processor, views)), _batch(views))
+        value.backward()
+        _step(optimizers, _rate(step, steps))
+        done = step + 1
+        if done % 25 == 0 or done == steps:
+            pace = (time.monotonic() - started) / (done - first)
+            left = (steps - done) * pace / 60
+            print(
+                f"[{name}] tower: step {done}/{steps}, loss {value.item():.2f}, "
+                f"{left:.0f} min left",
+                flush=True,
+            )
+        if done % SAVED_EVERY == 0 or done == steps:
+            _save(state, tower, reader, optimizers, done)
+    seen = measure(tower, reader, processor, scenes, held_out, side)
+    return {"steps": steps, "held_out": held_out, **seen}
+
+
+def _features(tower: Any, processor: Any, views: Sequence[View]) -> torch.Tensor:
+    """Of the merged units: (views, units, width)."""
+    settings = processor.image_processor
+    x = patches([view.image for view in views], settings.image_mean, settings.image_std)
+    across = views[0].image.shape[0] // settings.patch_size
+    grid = torch.tensor([[1, across, across]] * len(views))
+    merged: torch.Tensor = tower(x, grid).pooler_output
+    return merged.view(len(views), -1, merged.shape[-1])
+
+
+def _batch(views: Sequence[View]) -> list[torch.Tensor]:
+    wanted = [targets(view) for view in views]
+    return [
+        torch.from_numpy(np.stack([getattr(one, name) for one in wanted]))
+        for name in ("presence", "corners", "traits")
+    ]
+
+
+def _optimizers(tower: Any, reader: Reader) -> list[torch.optim.Optimizer]:
+    matrices, rest = [], list(reader.parameters())
+    for weights in tower.parameters():
+        (matrices if weights.ndim == 2 else rest).append(weights)
+    muon, adamw = LEARNING_RATES
+    return [
+        torch.optim.Muon(matrices, lr=muon, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(rest, lr=adamw, weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+
+
+def _rate(step: int, steps: int) -> float:
+    """Of the learning rate: a short warm-up, then half a cosine."""
+    cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / WARM_UP) * (LAST + (1 - LAST) * cosine)
+
+
+def _step(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    weights = [w for one in optimizers for group in one.param_groups for w in group["params"]]
+    nn.utils.clip_grad_norm_(weights, 5.0)
+    for optimizer, full in zip(optimizers, LEARNING_RATES, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = full * rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _save(path: Path, tower: Any, reader: Reader, optimizers: Sequence[Any], step: int) -> None:
+    whole = {
+        "step": step,
+        "tower": tower.state_dict(),
+        "reader": reader.state_dict(),
+        "optimizers": [one.state_dict() for one in optimizers],
+    }
+    part = path.with_suffix(".part")
+    torch.save(whole, part)
+    part.replace(path)
+
+
+def _resume(path: Path, tower: Any, reader: Reader, optimizers: Sequence[Any]) -> int:
+    """The step to go on with."""
+    if not path.is_file():
+        return 0
+    whole = torch.load(path, weights_only=True)
+    tower.load_state_dict(whole["tower"])
+    reader.load_state_dict(whole["reader"])
+    for one, state in zip(optimizers, whole["optimizers"], strict=True):
+        one.load_state_dict(state)
+    return int(whole["step"])
+
+
+@torch.no_grad()
+def measure(
+    tower: Any, reader: Reader, processor: Any, scenes: _Scenes, count: int, side: int
+) -> dict[str, float]:
+    """What the linear layer reads of the first `count` scenes, by frames and by units.
+
+    Returns:
+        `frames`: share of the views of which it says rightly whether they show a collision;
+        `severity`: share of a collision's units whose severity is right; `iou`: mean IoU of the
+        boxes that those units tell.
+    """
+    tower.eval()
+    frames, severity, overlap = [], [], []
+    rng = np.random.default_rng(0)
+    for first in range(0, count, BATCH):
+        numbers = range(first, min(count, first + BATCH))
+        views = list(scenes.views(rng, numbers, side))
+        read = reader(_features(tower, processor, views))
+        presence, corners, traits = _batch(views)
+        found = (read[0][..., 0] > 0).any(1)
+        frames.append(found == (presence[..., 0] > 0).any(1))
+        shown = traits[..., 0] != NOT_THERE
+        severity.append((read[1 + 4 * len(THINGS)].argmax(-1) == traits[..., 0])[shown])
+        guess = torch.stack([_middle(read[1 + k][shown]) for k in range(4)], -1)
+        overlap.append(_iou(guess, (corners[:, :, 0][shown].float() + 0.5) * BIN))
+    tower.train()
+    parts = {"frames": frames, "severity": severity, "iou": overlap}
+    return {name: round(torch.cat(part).float().mean().item(), 4) for name, part in parts.items()}
+
+
+def _middle(logits: torch.Tensor) -> torch.Tensor:
+    """The mean of a distribution over bins, pixels."""
+    return (logits.softmax(-1) * torch.arange(logits.shape[-1])).sum(-1).add(0.5) * BIN
+
+
+def _iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    upper = torch.maximum(one[:, :2], other[:, :2])
+    lower = torch.minimum(one[:, 2:], other[:, 2:])
+    shared = (lower - upper).clamp(min=0).prod(-1)
+    areas = [(box[:, 2:] - box[:, :2]).clamp(min=0).prod(-1) for box in (one, other)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1)
