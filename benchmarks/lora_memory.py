@@ -12,6 +12,7 @@ batches of 1 to 4, with SDPA and, where it is installed, flash attention 2.
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import logging
 import resource
@@ -291,7 +292,7 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
     from accelerate import Accelerator
     from llamafactory.model.adapter import init_adapter
     from llamafactory.model.patcher import patch_model
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
     model_args, finetuning_args = _hyperparameters(case, device)
     config = _config(case)
@@ -300,7 +301,7 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            model = Qwen2_5_VLForConditionalGeneration(config)
+            model = AutoModelForImageTextToText.from_config(config)
     finally:
         torch.set_default_dtype(torch.float32)
     patch_model(model, SimpleNamespace(), model_args, True, False)
@@ -313,12 +314,12 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
 @contextlib.contextmanager
 def forward_as_in(case: Case) -> Iterator[None]:
     """Tower and logits as train.lora runs them, or as LLaMA-Factory alone does."""
-    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
+    from train.mllm.families import MODULES
 
-    changed = (
-        modeling.Qwen2_5_VisionTransformerPretrainedModel,
-        modeling.Qwen2_5_VLForConditionalGeneration,
-    )
+    changed = []
+    for family in MODULES.values():
+        modeling = importlib.import_module(family.MODELING)
+        changed += [getattr(modeling, family.TOWER), getattr(modeling, family.MODEL)]
     before = [one.forward for one in changed]
     if not case.bare:
         upstream.leave_out_frozen_towers()
@@ -346,9 +347,17 @@ def _hyperparameters(case: Case, device: str) -> tuple[Any, Any]:
 
 
 def _config(case: Case) -> Any:
-    """The case's sizes as Transformers' configuration; the rest is the 7B's."""
-    from transformers import Qwen2_5_VLConfig
+    """The case's sizes as Transformers' configuration; the rest is the 7B's, or its family's."""
+    from transformers import AutoConfig, Qwen2_5_VLConfig
 
+    tokens = {
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "vision_start_token_id": VISION_START,
+        "vision_end_token_id": VISION_END,
+    }
+    if "model_type" in case.model:
+        return AutoConfig.for_model(**case.model, **tokens)
     text = {key: value for key, value in case.model.items() if key != "vision_config"}
     head = text["hidden_size"] // text["num_attention_heads"]
     # The angles of a head, half its width, for time, rows and columns, in the 7B's shares.
@@ -360,10 +369,7 @@ def _config(case: Case) -> Any:
         text_config={**text, "rope_parameters": rope, "use_sliding_window": False},
         vision_config={**case.model["vision_config"], "fullatt_block_indexes": blocks},
         tie_word_embeddings=text["tie_word_embeddings"],
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        vision_start_token_id=VISION_START,
-        vision_end_token_id=VISION_END,
+        **tokens,
     )
 
 
@@ -372,7 +378,8 @@ def inputs(case: Case, device: str) -> dict[str, Any]:
     import torch
 
     batch, image = case.batch, case.grid[0] * case.grid[1]
-    ids = torch.randint(FIRST_WORD, case.model["vocab_size"], (batch.size, batch.tokens))
+    text, vision = model_sizes.read_model(case.model)
+    ids = torch.randint(FIRST_WORD, text.vocabulary, (batch.size, batch.tokens))
     ids[:, 1] = VISION_START
     ids[:, 2 : 2 + image] = IMAGE
     ids[:, 2 + image] = VISION_END
@@ -390,7 +397,7 @@ def inputs(case: Case, device: str) -> dict[str, Any]:
         "labels": labels,
         "mm_token_type_ids": (ids == IMAGE).int(),
         "image_grid_thw": torch.tensor([[1, 2 * case.grid[0], 2 * case.grid[1]]] * batch.size),
-        "pixel_values": torch.randn(patches, model_sizes.PATCH_VALUES),
+        "pixel_values": torch.randn(patches, vision.patch_values),
     }
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 

@@ -14,7 +14,7 @@ of the vision tower; b the bytes of an activation (2 under bf16, else 4); r the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from train.mllm.model_sizes import Text, Vision
+from train.mllm.qwen2_5_vl import Text, Vision
 from train.mllm.run_settings import RunSettings
 
 FLOAT = 4

@@ -20,7 +20,8 @@ from train.mllm.memory import (
     weight_bytes,
     worst_batch,
 )
-from train.mllm.model_sizes import Text, Vision, read_model
+from train.mllm.model_sizes import read_model
+from train.mllm.qwen2_5_vl import Text, Vision
 from train.mllm.run_settings import RunSettings
 
 MARGIN = 1.05

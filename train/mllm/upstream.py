@@ -26,7 +26,7 @@ from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 PREFLIGHT = "--preflight"
 IGNORE_MEMORY = "--ignore-memory"
@@ -51,39 +51,21 @@ PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2): the signal that a process is sent when its parent ends."""
 
 
-class Classes(NamedTuple):
-    """Names of Transformers' classes of one family."""
-
-    tower: str
-    model: str
-    output: str
-
-
-CLASSES = {
-    "qwen2_5_vl": Classes(
-        tower="Qwen2_5_VisionTransformerPretrainedModel",
-        model="Qwen2_5_VLForConditionalGeneration",
-        output="Qwen2_5_VLCausalLMOutputWithPast",
-    ),
-}
-"""By the name of the family (`dat_runtime.family`)."""
-
-
 def leave_out_frozen_towers() -> None:
     """Let the vision towers run without autograd while all of their weights are frozen."""
-    for family, classes in CLASSES.items():
-        _leave_out_frozen(getattr(_modeling(family), classes.tower))
+    from train.mllm.families import MODULES
+
+    for family in MODULES.values():
+        _leave_out_frozen(getattr(import_module(family.MODELING), family.TOWER))
 
 
 def leave_out_unlearnt_logits() -> None:
     """Let the models compute, in training, the logits of those tokens alone that have a label."""
-    for family, classes in CLASSES.items():
-        modeling = _modeling(family)
-        _leave_out_unlearnt(getattr(modeling, classes.model), getattr(modeling, classes.output))
+    from train.mllm.families import MODULES
 
-
-def _modeling(family: str) -> Any:
-    return import_module(f"transformers.models.{family}.modeling_{family}")
+    for family in MODULES.values():
+        modeling = import_module(family.MODELING)
+        _leave_out_unlearnt(getattr(modeling, family.MODEL), getattr(modeling, family.OUTPUT))
 
 
 def _leave_out_frozen(Tower: Any) -> None:
