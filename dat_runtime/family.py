@@ -46,5 +46,15 @@ QWEN2_5_VL = Family(
     coordinates="in pixels of the image",
 )
 
-FAMILIES = {family.name: family for family in (QWEN2_5_VL,)}
+QWEN3_VL = Family(
+    name="qwen3_vl",
+    title="Qwen3-VL",
+    template="qwen3_vl_nothink",  # of the Instruct models, which do not think first
+    unit=32,  # patches of 16 pixels, merged 2 x 2
+    least_pixels=256 * 256,
+    coordinates="from 0 to 1000, relative to the image",
+    scale=1000,
+)
+
+FAMILIES = {family.name: family for family in (QWEN2_5_VL, QWEN3_VL)}
 BY_TEMPLATE = {family.template: family for family in FAMILIES.values()}
