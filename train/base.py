@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="LLaMA-Factory's keys, YAML")
     parser.add_argument("--primer", type=Path, required=True, help="made by data.prep.primer")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--tower", type=int, default=1500, help="steps of the vision tower (1500)")
+    parser.add_argument("--tower", type=int, default=4000, help="steps of the vision tower (4000)")
     parser.add_argument("--words", type=int, default=900, help="steps without pictures (900)")
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
