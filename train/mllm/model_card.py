@@ -29,9 +29,9 @@ one JSON object. A LoRA adapter for `{base}`, revision
 `{revision}`.
 
 ## Use
-The image, the system message and the prompt are those of `dat_runtime.event.question`; the answer
-is read by `dat_runtime.schema.check`. Prompt version {prompt}, schema version {schema}, drawing
-version {drawing}: the adapter was tuned on these and on no other.
+The image, the system message and the prompt are those of `dat_runtime.event.question` for {family};
+the answer, its boxes {coordinates}, is read by `dat_runtime.schema.check`. Prompt version {prompt},
+schema version {schema}, drawing version {drawing}: the adapter was tuned on these and on no other.
 
 ## Training
 LLaMA-Factory: rank {rank}, alpha {alpha}, learning rate {rate},
@@ -120,6 +120,8 @@ def lora_card(settings: RunSettings, adapter: Adapter, report: Mapping[str, Any]
         base=adapter.base,
         license="apache-2.0" if name_of_base == APACHE else "other",
         revision=adapter.revision,
+        family=settings.family.title,
+        coordinates=settings.family.coordinates,
         dataset=settings.dataset,
         rank=adapter.rank,
         alpha=settings.alpha,
