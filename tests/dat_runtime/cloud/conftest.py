@@ -1,5 +1,6 @@
 """A receiver that really listens, on SQLite and on PostgreSQL, and alerts to send to it."""
 
+import asyncio
 import itertools
 import socket
 import threading
@@ -83,6 +84,27 @@ class Running:
         return self.client.post("/v1/events", json=event, headers=sent)
 
 
+class PromptServer(uvicorn.Server):
+    """Ends at once: uvicorn looks ten times a second whether it is to, and waits for a tenth more.
+
+    What ends with requests under way is uvicorn's own way still.
+    """
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.01)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+            await server.wait_closed()
+        await self.lifespan.shutdown()
+
+
 @contextmanager
 def running(
     store: str, folder: Path, tokens: Path | None = None, settings: Settings | None = None
@@ -90,7 +112,7 @@ def running(
     """Let a receiver listen on a free port of loopback, in a thread."""
     inside = opened(store, folder, tokens)
     inside.settings = settings or Settings()
-    server = uvicorn.Server(
+    server = PromptServer(
         uvicorn.Config(
             app(inside),
             http=BoundedProtocol,
@@ -199,3 +221,11 @@ def make_receiver(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def sqlite_receiver(make_receiver: Callable[..., Running]) -> Running:
     """A receiver without tokens, for what has nothing to do with the store."""
     return make_receiver()
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A receiver for all cases of a module that it refuses: they leave nothing behind."""
+    folder = tmp_path_factory.mktemp("refusing")
+    with running(f"sqlite:///{folder}/receiver.db", folder / "data") as receiver:
+        yield receiver

@@ -131,9 +131,9 @@ def test_two_nodes_may_use_the_same_id(receiver: Running) -> None:
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )
-def test_what_is_wrong_is_named(sqlite_receiver: Running, body: bytes, named: str) -> None:
+def test_what_is_wrong_is_named(refusing: Running, body: bytes, named: str) -> None:
     head = {"content-type": "application/cloudevents+json"}
-    answer = sqlite_receiver.client.post("/v1/events", content=body, headers=head)
+    answer = refusing.client.post("/v1/events", content=body, headers=head)
     assert answer.status_code == 400
     assert named in answer.json()["detail"]
 
@@ -249,15 +249,15 @@ def test_lists_can_be_narrowed(receiver: Running) -> None:
      "since=-1", "node=..%2F", "camera=%00", "order=priority&after=1", "verdict=perhaps",
      "order=priority&after=nan_1_1x", "after=99999999999999999999"],
 )  # fmt: skip
-def test_a_parameter_that_is_wrong_is_named(sqlite_receiver: Running, query: str) -> None:
-    answer = sqlite_receiver.client.get(f"/v1/events?{query}")
+def test_a_parameter_that_is_wrong_is_named(refusing: Running, query: str) -> None:
+    answer = refusing.client.get(f"/v1/events?{query}")
     assert answer.status_code == 400
     assert query.split("&")[-1].partition("=")[0] in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("id", ["nope", "..%2F..%2Fetc%2Fpasswd", "%00", "a" * 5000, "%ff", "-"])
-def test_an_unknown_event_is_not_found_whatever_its_name(sqlite_receiver: Running, id: str) -> None:
-    assert sqlite_receiver.client.get(f"/v1/events/{id}").status_code == 404
+def test_an_unknown_event_is_not_found_whatever_its_name(refusing: Running, id: str) -> None:
+    assert refusing.client.get(f"/v1/events/{id}").status_code == 404
 
 
 def test_a_reader_may_wait_for_what_comes_next(receiver: Running) -> None:

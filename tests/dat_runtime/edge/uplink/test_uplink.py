@@ -6,6 +6,7 @@ import pytest
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool
+from dat_runtime.edge.uplink import uplink
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ConfigError
@@ -333,7 +334,10 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_way_is_used_while_the_first_one_fails(receiver, tmp_path):
+def test_a_second_way_is_used_while_the_first_one_fails(receiver, tmp_path, monkeypatch):
+    monkeypatch.setattr(uplink, "LEAVE_SECONDS", 1.0)
+    monkeypatch.setattr(uplink, "RETURN_SECONDS", 2.0)
+    monkeypatch.setattr(uplink, "LOOK_SECONDS", 0.1)
     with SmallReceiver() as first:
         url = first.url
     with Node(tmp_path, url, receiver.url) as node:
