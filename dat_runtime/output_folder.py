@@ -1,4 +1,4 @@
-"""The lock on an output folder, and its move into place."""
+"""The lock on an output folder, its move into place, and what an unfinished one is worth."""
 
 import os
 import shutil
@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import IO
 
 from dat_runtime.errors import ManifestError
+from dat_runtime.manifest import NAME
 
 try:
     import fcntl
 except ImportError:  # not on this system: two runs at once are not noticed
     fcntl = None  # type: ignore[assignment]
+
+
+WORK = "work"
+"""A training's scratch folder in the one that it makes: of what lies there, only `checkpoint*` is
+more than the next start writes again in seconds."""
+
+WEIGHTS = (".pt", ".safetensors")
+"""Suffixes of what a training has moved out of its scratch folder at its end."""
 
 
 class Lock:
@@ -80,3 +89,27 @@ def replace_folder(new: Path, old: Path) -> None:
         old.rename(retired)
     new.rename(old)
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def written(folder: Path) -> list[Path]:
+    """The files with content that lie beside the manifest, relative to the folder."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    return [path.relative_to(folder) for path in files if path.name != NAME]
+
+
+def took_time(folder: Path) -> bool:
+    """Whether an unfinished folder holds more than the next start would write again in seconds.
+
+    Of a training that is a checkpoint, or the trained weights; of other work whatever is no log.
+    """
+    files = written(folder)
+    if not (folder / WORK).is_dir():
+        return any(path.suffix != ".log" for path in files)
+    return any(_is_gone_on_from(path) for path in files)
+
+
+def _is_gone_on_from(path: Path) -> bool:
+    """Whether a file in a training's folder is of a checkpoint, or weights that are done."""
+    if path.parts[0] == WORK:
+        return path.parts[1].startswith("checkpoint")
+    return len(path.parts) == 1 and path.suffix in WEIGHTS

@@ -21,7 +21,7 @@ from typing import Any
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError, is_disk_full
 from dat_runtime.manifest import KNOWN, NAME, Manifest, digest, file_digests
-from dat_runtime.output_folder import Lock, replace_folder
+from dat_runtime.output_folder import Lock, replace_folder, took_time, written
 from dat_runtime.sources import sources
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +86,8 @@ class Stage:
 
     What took time is not lost by itself. A command that takes time has the option `--restart`;
     without it a folder with the work of another recipe, finished or begun, is refused, and the
-    refusal says what differs. What takes seconds is made again.
+    refusal says what differs. What takes seconds is made again, and so is what a training left that
+    ended before its first checkpoint (`output_folder.took_time`).
 
     Input folders are verified before the work begins. A second run that writes the same folder is
     refused, and a folder that no stage made is never replaced. The end is printed, with the time
@@ -193,8 +194,7 @@ class Stage:
         # What this recipe began was asked for when it began.
         if self._restart is not False or self.resumes:
             return
-        is_begun = self.resumable and self.partial.is_dir() and not self._holds_nothing()
-        if is_begun:
+        if self.resumable and took_time(self.partial):
             raise ConfigError(self._other_work(self.partial, "unfinished work"))
         if (self.out / NAME).is_file() and not self.prolongs:
             raise ConfigError(self._other_work(self.out, "the work"))
@@ -263,15 +263,12 @@ class Stage:
                     f"[{self.out.name}] done in {seconds:.0f} s, peak memory {peak} MB: {self.out}",
                     flush=True,
                 )
-            elif self._holds_nothing() or (not self._resumed and self._is_worthless_after(error)):
+            elif not written(self.partial) or (
+                not self._resumed and self._is_worthless_after(error)
+            ):
                 shutil.rmtree(self.partial, ignore_errors=True)
         finally:
             self._lock.release()
-
-    def _holds_nothing(self) -> bool:
-        """Whether not a byte was written beside the manifest."""
-        files = [path for path in self.partial.rglob("*") if path.is_file()]
-        return not any(path.stat().st_size for path in files if path.name != NAME)
 
     def _is_worthless_after(self, error: BaseException) -> bool:
         """Whether the unfinished folder holds nothing that the next start could use."""

@@ -92,6 +92,48 @@ def test_unfinished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: 
     assert stage(out, **SLOW, **OTHER).resumes
 
 
+def ended_with(out: Path, *files: str) -> None:
+    """A resumable stage that failed when it had written these files."""
+    with pytest.raises(DatError), stage(out, **{**SLOW, "restart": True}) as folder:  # noqa: PT012
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("1")
+        raise DatError("out of memory")
+
+
+BEGUN = ("train.log", "lengths.png", "config.yaml", "work/config.yaml", "work/run/args.yaml")
+"""What trainings leave that end before their first checkpoint."""
+
+
+@pytest.mark.parametrize(
+    ("left", "asks"),
+    [
+        (["train.log"], False),
+        (BEGUN, False),
+        ([*BEGUN, "untrained/model.safetensors"], False),
+        ([*BEGUN, "work/run/weights/last.pt"], False),
+        ([*BEGUN, "work/checkpoint.pt"], True),
+        ([*BEGUN, "work/checkpoint-5/model.safetensors"], True),
+        ([*BEGUN, "best.pt"], True),
+        ([*BEGUN, "adapter_model.safetensors"], True),
+        (["train.log", "answers.jsonl"], True),
+    ],
+)
+def test_only_what_took_time_asks_before_it_is_replaced(
+    tmp_path: Path, left: list[str], asks: bool
+) -> None:
+    out = tmp_path / "out"
+    ended_with(out, *left)
+    assert sorted(out.with_name("out.partial").rglob("*.log"))  # to be read after the failure
+    if asks:
+        with pytest.raises(ConfigError, match=rf"unfinished work .*: {DIFFERS}"):
+            stage(out, **SLOW, **OTHER).up_to_date()
+        return
+    assert not stage(out, **SLOW, **OTHER).up_to_date()
+    with stage(out, **SLOW, **OTHER) as folder:
+        assert [path.name for path in folder.iterdir()] == [NAME]
+
+
 def test_finished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: Path) -> None:
     out = make(tmp_path / "out", restart=False)
     given = tmp_path / "input.txt"

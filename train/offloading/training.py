@@ -7,6 +7,7 @@ moments are all that a checkpoint holds.
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from train.offloading.learning import Learner
 from train.offloading.samples import Samples
 from train.offloading.settings import CodecSettings
 
-CHECKPOINT = "checkpoint.safetensors"
+WORK = "work"
+CHECKPOINT = "work/checkpoint.safetensors"
+"""Where `Stage` looks for the work of a training."""
+
 LOG = "steps.jsonl"
 LOG_STEPS = 10
 PROGRESS_SECONDS = 5
@@ -49,6 +53,7 @@ def train(learner: Learner, samples: Samples, folder: Path, name: str) -> dict[s
     done = _resume(folder, codec, optimizer)
     if done:
         print(f"[{name}] goes on after step {done}", flush=True)
+    (folder / WORK).mkdir(exist_ok=True)
     codec.train()
     log = _Log(folder / LOG, name, settings, done)
     for step in range(done, settings.steps):
@@ -73,7 +78,7 @@ def train(learner: Learner, samples: Samples, folder: Path, name: str) -> dict[s
         if (step + 1) % settings.save_steps == 0:
             _save(folder, codec, optimizer, step + 1)
     codec.eval()
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / WORK)
     return log.last
 
 
@@ -99,7 +104,7 @@ def _save(folder: Path, codec: Any, optimizer: Any, step: int) -> None:
     with beside.open("rb") as file:
         os.fsync(file.fileno())
     beside.replace(folder / CHECKPOINT)
-    sync_folder(folder)
+    sync_folder(folder / WORK)
 
 
 def _resume(folder: Path, codec: Any, optimizer: Any) -> int:
