@@ -19,7 +19,7 @@ from train.mllm.memory import weight_bytes
 from train.mllm.refused_keys import demand_keys
 from train.mllm.run_settings import RunSettings, read_settings
 from train.recipe.config_file import read_config, words
-from train.recipe.upstream_keys import demand_known, llamafactory_keys
+from train.recipe.upstream_keys import demand_llamafactory
 
 MOST_SAMPLES = 100_000
 """As many as to let save_total_limit alone say how many checkpoints there are."""
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         looked_at.append(args.gate[0])
     for file, *overrides in args.tuning:
         config = read_config(Path(file), overrides)
-        demand_known(config, llamafactory_keys(), "LLaMA-Factory")
+        demand_llamafactory(config)
         demand_keys(config)
         if args.base:
             config["model_name_or_path"] = args.base

@@ -7,7 +7,7 @@ from typing import Any
 from dat_runtime.errors import ConfigError
 from train.mllm.refused_keys import demand_keys
 from train.recipe.config_file import read_config
-from train.recipe.upstream_keys import demand_known, llamafactory_keys
+from train.recipe.upstream_keys import demand_llamafactory
 
 
 def read_lora_config(
@@ -17,7 +17,7 @@ def read_lora_config(
 
     Raises:
         ConfigError: the file cannot be read, trains something else than LoRA, or has a key that is
-            unknown or that makes what nobody can use.
+            unknown, is a text instead of a number, or makes what nobody can use.
     """
     config = read_config(path, overrides)
     if config.get("finetuning_type") != "lora":
@@ -29,5 +29,5 @@ def read_lora_config(
         "media_dir": str(instructions),
         "dataset": dataset,
     }
-    demand_known(config, llamafactory_keys(), "LLaMA-Factory")
+    demand_llamafactory(config)
     return config

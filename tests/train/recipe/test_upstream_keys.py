@@ -1,11 +1,19 @@
 """The keys of the tools, read from their files, are those that the tools take."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from dat_runtime.errors import ConfigError
-from train.recipe.upstream_keys import demand_known, llamafactory_keys, ultralytics_defaults
+from dat_runtime.files import write_yaml
+from train.recipe.config_file import read_config
+from train.recipe.upstream_keys import (
+    demand_known,
+    demand_llamafactory,
+    llamafactory_keys,
+    ultralytics_defaults,
+)
 
 
 @pytest.mark.slow
@@ -13,7 +21,7 @@ def test_the_keys_of_llama_factory_are_those_of_its_parser() -> None:
     from llamafactory.hparams.parser import _TRAIN_ARGS
 
     taken = {f.name for arguments in _TRAIN_ARGS for f in fields(arguments) if f.init}
-    assert llamafactory_keys() == taken
+    assert llamafactory_keys().keys() == taken
 
 
 @pytest.mark.slow
@@ -27,3 +35,33 @@ def test_a_key_that_is_mistyped_is_told_with_the_one_that_is_like_it() -> None:
     demand_known({"learning_rate": 1, "max_steps": 2}, llamafactory_keys(), "LLaMA-Factory")
     with pytest.raises(ConfigError, match="is no key of LLaMA-Factory: is max_steps meant"):
         demand_known({"max_step": 2}, llamafactory_keys(), "LLaMA-Factory")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("max_steps", "5", "a whole number"),
+        ("lora_alpha", "16", "a whole number"),  # or null
+        ("learning_rate", "0.1", "a number"),
+        ("learning_rate", "much", "a number"),
+        ("bf16", "false", "true or false"),  # which is true, as every text is
+    ],
+)
+def test_a_text_in_the_place_of_a_number_or_a_flag_is_refused_by_name(
+    key: str, text: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{key} is the text '{text}', expected {expected}"):
+        demand_llamafactory({key: text})
+
+
+def test_a_number_that_yaml_takes_for_a_text_is_one_as_the_tool_reads_it(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    (tmp_path / "config.yaml").write_text("learning_rate: 5e-5\nlora_alpha: null\nstage: sft\n")
+    config = read_config(tmp_path / "config.yaml")
+    assert config["learning_rate"] == "5e-5"
+    demand_llamafactory(config)
+    write_yaml(tmp_path / "config.yaml", config)
+    assert OmegaConf.load(tmp_path / "config.yaml").learning_rate == 5e-5
+    write_yaml(tmp_path / "config.yaml", {"max_steps": "5"})
+    assert OmegaConf.load(tmp_path / "config.yaml").max_steps == "5"
