@@ -57,13 +57,20 @@ class Choices:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate detected, how the frame is routed, the MLLM's pixel limit and its family."""
+    """What the gate detected in the frame, and how the frame is routed.
+
+    Attributes:
+        max_pixels: the limit at which the MLLM sees the frame.
+        family: of the MLLM.
+        not_fit: why the gate's bundle is not fit for use; `None`: it does not say so.
+    """
 
     name: str
     detections: tuple[Detection, ...]
     routing: Routing
     max_pixels: int
     family: Family = QWEN2_5_VL
+    not_fit: str | None = None
 
     @property
     def kept(self) -> tuple[Detection, ...]:
@@ -86,6 +93,8 @@ def show(choices: Choices) -> Iterator[str]:
     look = _gate(image, choices, recording)
     yield "DAT: from one camera frame to what the uplink carries"
     yield from _said("frame", _frame_words(image, choices, recording))
+    if look.not_fit is not None:
+        yield from _said("bundle", f"NOT FIT FOR USE: {look.not_fit}")
     yield from _said("1 gate      Eq.1", _gate_words(look))
     if look.decision == "drop":
         return
@@ -134,7 +143,7 @@ def _gate(image: Image, choices: Choices, recording: Recording | None) -> Gate:
         bundle = open_bundle(choices.bundle)
         detections = bundle.detector.detect(image)
         settings = bundle.detector.settings
-        shown = bundle.max_pixels, bundle.family
+        shown = bundle.max_pixels, bundle.family, bundle.not_fit
         return Gate(settings.model, detections, settings.routing, *shown)
     if recording is None:
         raise ConfigError("a frame of your own needs a bundle, whose gate looks at it")

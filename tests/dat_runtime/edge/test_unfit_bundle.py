@@ -46,13 +46,21 @@ def node(tmp_path: Path, unfit: Path) -> str:
     return str(path)
 
 
-def test_it_is_said_by_verify_check_and_status_and_stands_in_its_card(
+def test_it_is_said_by_verify_check_status_and_demo_and_stands_in_its_card(
     unfit: Path, node: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command in (["verify", str(unfit)], ["edge", "check", node], ["status", node]):
+    shown = ["demo", "--bundle", str(unfit)]
+    for command in (["verify", str(unfit)], ["edge", "check", node], ["status", node], shown):
         assert main(command) == 0
         assert SAID in capsys.readouterr().out, command
     assert "**Not fit for use**: never an alert" in (unfit / "README.md").read_text()
+
+
+def test_a_fit_one_is_shown_without_a_warning(
+    bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--bundle", str(bundle_folder)]) == 0
+    assert "NOT FIT" not in capsys.readouterr().out
 
 
 def test_it_is_said_at_installation(
