@@ -21,26 +21,21 @@ Codes go in the visuals' lane, where `planning.codes` says.
 """
 
 import heapq
-import itertools
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dat_runtime.planning import ontime
-from dat_runtime.planning.ontime import Jobs
 from dat_runtime.planning.path import Path
 from dat_runtime.planning.pending import (
     VISUAL_DEADLINE,
     Kind,
-    Limits,
     PendingEvent,
     require,
     require_valid,
     score,
     smaller_visual,
 )
-from dat_runtime.planning.row import Row
 from dat_runtime.planning.waiting_codes import WaitingCode, WaitingCodes
+from dat_runtime.planning.waiting_visuals import WaitingVisual, WaitingVisuals
 
 CHUNK = 4_000
 """Most bytes of a visual that go out before alerts are looked at again."""
@@ -50,15 +45,6 @@ CHUNK_SECONDS = 0.005
 
 PACKET = 1_400
 """Bytes below which a chunk is not cut for `CHUNK_SECONDS`: about what one packet carries."""
-
-PLANNED = 64
-"""Visuals among which a plan chooses, the densest of those that can be in time."""
-
-LOOKED_AT = 128
-"""Visuals at most that are looked at for them, so that thousands waiting cost no more."""
-
-ROUNDING = 1e-3
-"""Seconds by which a visual may be late at first sight: its due bytes decide."""
 
 LEAST_RATE = 1.0
 """Bytes per second below which an estimate never falls."""
@@ -118,33 +104,6 @@ class _Alert:
     gone: bool = False
 
 
-@dataclass(eq=False, slots=True)
-class _Visual:
-    event: PendingEvent
-    kind: Kind
-    size: int
-    camera: str
-    number: int
-    """Its place in the order of `add`."""
-    layer: int
-    """Bytes that make it viewable; the rest refines it."""
-    sent: int = 0
-
-    @property
-    def goal(self) -> int:
-        return self.layer if self.sent < self.layer else self.size
-
-    @property
-    def left(self) -> int:
-        """Bytes that are missing until it can be viewed."""
-        return self.layer - self.sent
-
-    @property
-    def place(self) -> tuple[float, int]:
-        """Its key in a row: by what its missing bytes gain, then by the order of `add`."""
-        return -score(self.event.priority, self.left), self.number
-
-
 class LiveQueue:
     """What waits for one uplink, and the next chunk to send.
 
@@ -170,22 +129,13 @@ class LiveQueue:
         require(chunk >= 1, "chunk", chunk)
         require(0 < first_layer <= 1, "first_layer", first_layer)
         self.bandwidth = bandwidth
-        self._deadline = visual_deadline
         self._chunk = chunk
-        self._first_layer = first_layer
-        self._fair = fair
         self._number = 0
         self._alerts: list[tuple[float, int, _Alert]] = []  # a heap
         self._alerts_of: dict[str, list[_Alert]] = {}
         self._alerts_waiting = 0
-        self._visuals: dict[str, _Visual] = {}
-        self._refining: dict[str, _Visual] = {}
-        self._rows: dict[str, Row[_Visual]] = {}  # by camera where they share fairly, else one
-        self._by_capture: Row[_Visual] = Row()
         self._codes = WaitingCodes()
-        self._next: _Visual | None = None  # None: to be planned
-        self._next_is_late = False
-        self._in_a_row: dict[str, int] = {}
+        self._visuals = WaitingVisuals(visual_deadline, first_layer, fair)
 
     def __len__(self) -> int:
         return self.alerts_waiting + self.codes_waiting + self.visuals_waiting
@@ -200,7 +150,7 @@ class LiveQueue:
 
     @property
     def visuals_waiting(self) -> int:
-        return len(self._visuals) + len(self._refining)
+        return len(self._visuals)
 
     def add(
         self, event: PendingEvent, camera: str = "", offset: int = 0, *, code_offset: int = 0
@@ -228,11 +178,7 @@ class LiveQueue:
             self._codes.add(event, event.code_bytes, self._number, code_offset)
         unit = smaller_visual(event)
         if unit is not None:
-            self._drop_visual(event.id)
-            kind, size = unit
-            layer = min(size, math.ceil(size * self._first_layer))
-            visual = _Visual(event, kind, size, camera, self._number, layer, min(offset, size))
-            self._queue_visual(visual)
+            self._visuals.add(event, *unit, camera, self._number, offset)
 
     def next_chunk(self, now: float) -> Chunk | None:
         """The next bytes to send; None when nothing waits. The same until it is reported sent."""
@@ -252,9 +198,7 @@ class LiveQueue:
 
         `now` is on the clock of `captured_at`, which may step.
         """
-        if self._visuals and self._next is None:
-            self._next = self._plan(now)
-        visual = self._next or next(iter(self._refining.values()), None)
+        visual = self._visuals.next(now, self.bandwidth.rate, self.bandwidth.delay)
         code = self._code_before(visual)
         if code is not None:
             size = self._brief(code.left, most)
@@ -265,9 +209,9 @@ class LiveQueue:
         last = visual.sent + size == visual.goal
         return Chunk(visual.event.id, visual.kind, visual.sent, size, last)
 
-    def _code_before(self, visual: _Visual | None) -> WaitingCode | None:
+    def _code_before(self, visual: WaitingVisual | None) -> WaitingCode | None:
         """The code that goes before this visual; any, where it is late or can be viewed already."""
-        if visual is None or visual is not self._next or self._next_is_late:
+        if visual is None or not self._visuals.is_in_time(visual):
             return self._codes.first(0.0)
         return self._codes.first(visual.event.priority)
 
@@ -289,26 +233,9 @@ class LiveQueue:
             return
         if chunk.kind == "code":
             if self._codes.sent(chunk.event_id, chunk.offset, chunk.size):
-                self._next = None  # it may be late by now
+                self._visuals.plan_again()  # the next one may be late by now
             return
-        visual = self._visuals.get(chunk.event_id) or self._refining.get(chunk.event_id)
-        if visual is None or (visual.kind, visual.sent) != (chunk.kind, chunk.offset):
-            return
-        goal = visual.goal
-        is_refined = chunk.event_id in self._refining
-        if not is_refined:
-            self._leave_rows(visual)
-        visual.sent = min(goal, visual.sent + chunk.size)
-        if visual.sent < goal:
-            if not is_refined:
-                self._join_rows(visual)
-            return
-        del (self._refining if is_refined else self._visuals)[chunk.event_id]
-        if not is_refined:
-            self._next = None
-            self._count(visual.camera)
-            if visual.sent < visual.size:
-                self._refining[chunk.event_id] = visual
+        self._visuals.sent(chunk.event_id, chunk.kind, chunk.offset, chunk.size)
 
     def remove(self, event_id: str, kind: Kind | None = None) -> None:
         """Take out what waits of an event: its alerts ("json"), its code, its visual, or all."""
@@ -319,7 +246,7 @@ class LiveQueue:
         if kind is None or kind == "code":
             self._codes.remove(event_id)
         if kind is None or kind in ("roi", "box"):
-            self._drop_visual(event_id, kind)
+            self._visuals.remove(event_id, kind)
 
     def _drop_alert(self, event_id: str, size: int) -> None:
         """Drop the oldest alert of this id and size; others of the id stay."""
@@ -332,98 +259,3 @@ class LiveQueue:
                 break
         if not alerts:
             self._alerts_of.pop(event_id, None)
-
-    def _queue_visual(self, visual: _Visual) -> None:
-        if visual.size and visual.sent >= visual.size:
-            return
-        if visual.layer and visual.sent >= visual.layer:
-            self._refining[visual.event.id] = visual
-            return
-        self._visuals[visual.event.id] = visual
-        self._join_rows(visual)
-        self._next = None
-
-    def _drop_visual(self, event_id: str, kind: Kind | None = None) -> None:
-        visual = self._visuals.get(event_id) or self._refining.get(event_id)
-        if visual is None or kind not in (None, visual.kind):
-            return
-        if self._refining.pop(event_id, None) is None:
-            self._leave_rows(visual)
-            del self._visuals[event_id]
-            self._next = None
-
-    def _join_rows(self, visual: _Visual) -> None:
-        self._row_of(visual).add(*visual.place, visual)
-        self._by_capture.add(visual.event.captured_at, visual.number, visual)
-
-    def _leave_rows(self, visual: _Visual) -> None:
-        self._row_of(visual).remove(*visual.place)
-        self._by_capture.remove(visual.event.captured_at, visual.number)
-
-    def _row_of(self, visual: _Visual) -> Row[_Visual]:
-        return self._rows.setdefault(visual.camera if self._fair else "", Row())
-
-    def _count(self, camera: str) -> None:
-        """Count one more visual of the camera in a row; one with nothing pending starts anew."""
-        self._in_a_row[camera] = self._in_a_row.get(camera, 0) + 1
-        self._rows = {name: row for name, row in self._rows.items() if row}
-        self._in_a_row = {name: n for name, n in self._in_a_row.items() if name in self._rows}
-
-    def _plan(self, now: float) -> _Visual:
-        """The visual to send next, by what is left of those that wait.
-
-        As in `planners.live`: of those that can all be in time the first, else the densest. The
-        plan is made again for every visual, so that its later places are never used, and of
-        thousands that wait nearly all are too late: only `PLANNED` of the others are weighed.
-        """
-        rate = self.bandwidth.rate
-        limits = Limits(rate, math.inf, self._deadline, now + self.bandwidth.delay)
-        candidates = self._candidates(now, rate)
-        jobs = Jobs(
-            weights=[weight for weight, _ in candidates],
-            sizes=[visual.left for _, visual in candidates],
-            due=[limits.due(limits.age(visual.event)) for _, visual in candidates],
-            sent=0,
-        )
-        chosen = ontime.insertion(jobs)
-        self._next_is_late = not chosen
-        if not chosen:
-            return next(self._densest())[1]
-        return candidates[ontime.sending_order(jobs, chosen)[0]][1]
-
-    def _candidates(self, now: float, rate: float) -> list[tuple[float, _Visual]]:
-        """Visuals that can be in time, with their weights, in the order of `add`."""
-        oldest = now - self._deadline - ROUNDING
-
-        def in_time(jobs: Iterable[tuple[float, _Visual]]) -> list[tuple[float, _Visual]]:
-            return [job for job in jobs if job[1].event.captured_at - job[1].left / rate >= oldest]
-
-        young = len(self._by_capture) - self._by_capture.before(oldest)
-        newest = ((self._weight(v), v) for v in self._by_capture.last(min(young, LOOKED_AT)))
-        if young <= LOOKED_AT:
-            can_be = in_time(newest)
-        else:
-            can_be = in_time(itertools.islice(self._densest(), LOOKED_AT)) or in_time(newest)
-        if len(can_be) > PLANNED:
-            can_be.sort(key=lambda job: score(job[0], job[1].left), reverse=True)
-            del can_be[PLANNED:]
-        return sorted(can_be, key=lambda job: job[1].number)
-
-    def _densest(self) -> Iterator[tuple[float, _Visual]]:
-        """Weights and visuals by descending weight per missing byte."""
-        if not self._fair:
-            return ((visual.event.priority, visual) for visual in self._rows[""])
-        rows = [self._shared(camera) for camera in self._rows]
-        return heapq.merge(*rows, key=lambda job: (-score(job[0], job[1].left), job[1].number))
-
-    def _shared(self, camera: str) -> Iterator[tuple[float, _Visual]]:
-        """A camera's visuals, each weighing its priority over its place in the camera's row."""
-        first = self._in_a_row.get(camera, 0) + 1
-        for place, visual in enumerate(self._rows[camera], first):
-            yield visual.event.priority / place, visual
-
-    def _weight(self, visual: _Visual) -> float:
-        if not self._fair:
-            return visual.event.priority
-        before = self._rows[visual.camera].before(*visual.place)
-        return visual.event.priority / (self._in_a_row.get(visual.camera, 0) + before + 1)

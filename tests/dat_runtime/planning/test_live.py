@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.planning.live import CHUNK, PLANNED, Bandwidth, LiveQueue
+from dat_runtime.planning.live import CHUNK, Bandwidth, LiveQueue
 from dat_runtime.planning.path import Path
+from dat_runtime.planning.waiting_visuals import PLANNED
 from dat_runtime.schedule import PendingEvent
 from tests.dat_runtime.planning.slow_queue import SlowQueue
 
