@@ -83,10 +83,9 @@ def copy(rng: np.random.Generator, side: int, marks: Sequence[Mark]) -> Question
     if not shown:
         marks = random_marks(rng, side)
     grades = [int(rng.random() < 0.5) for _ in marks]
-    words = [schema.grades[grade] for grade in grades]
-    listed = _listed(rng, marks, words)
-    order = sorted(range(len(marks)), key=lambda i: (-grades[i], *marks[i].box[:2]))
-    items = [Item(marks[i].box, grades[i]) for i in order]
+    listed = _listed(rng, marks, [schema.grades[grade] for grade in grades])
+    # In the order of the list: a prompt lists boxes in the order of an answer.
+    items = [Item(mark.box, grade) for mark, grade in zip(marks, grades, strict=True)]
     return Question(schema.system(), f"{_size(side)} {listed}", schema.answer(items), shown)
 
 
