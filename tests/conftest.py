@@ -1,16 +1,23 @@
 """Builders of small stage folders, for tests of whoever reads them."""
 
 import json
+import shutil
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dat_runtime.manifest import digest
 from dat_runtime.stage import Stage
+
+# How long an example takes depends on what else the machine does, and is no property of the code.
+settings.register_profile("dat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dat")
 
 SIDE = 64
 ANCHORS = 64 + 16 + 4
@@ -56,11 +63,9 @@ def lora_tensors(rank: int = 2) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture
-def gate_folder(tmp_path: Path) -> Path:
+def write_gate(out: Path) -> Path:
     """As `train.gate` leaves it: it sees one severe accident in the middle of every frame."""
-    out = tmp_path / "gate"
-    settings = {
+    stated = {
         "version": 2,
         "model": "gate.onnx",
         "classes": ["moderate", "severe"],
@@ -73,57 +78,76 @@ def gate_folder(tmp_path: Path) -> Path:
         "budget": None,
     }
     with Stage(out, kind="gate", inputs={}, config={}) as folder:
-        (folder / "gate.json").write_text(json.dumps(settings))
+        (folder / "gate.json").write_text(json.dumps(stated))
         (folder / "gate.onnx").write_bytes(constant_gate([[32, 32, 16, 8, 0.1, 0.9]]))
         (folder / "best.pt").write_bytes(b"not for the field")
     return out
 
 
+def write_base(out: Path) -> Path:
+    with Stage(out, kind="base", inputs={}, config={}) as folder:
+        (folder / "config.json").write_text("{}")
+    return out
+
+
+def write_lora(out: Path, base: Path, **files: str | bytes) -> Path:
+    """An adapter folder as `train.lora` leaves it; keywords replace a file's content."""
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": "base",
+        "revision": digest(base),
+    }
+    contents: dict[str, str | bytes] = {
+        "adapter_model.safetensors": safetensors(lora_tensors()),
+        "adapter_config.json": json.dumps(config),
+        "README.md": "---\nbase_model: base\n---\n# Adapter\n",
+        "config.yaml": "image_max_pixels: 12544\n",
+    }
+    named = {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}
+    contents |= {named.get(k, k): v for k, v in files.items()}
+    stated = {"instructions": {"classes": ["moderate", "severe"]}}
+    with Stage(out, kind="lora", inputs={"base": base}, config=stated) as folder:
+        for name, content in contents.items():
+            data = content.encode() if isinstance(content, str) else content
+            (folder / name).write_bytes(data)
+    return out
+
+
+@pytest.fixture
+def gate_folder(tmp_path: Path) -> Path:
+    return write_gate(tmp_path / "gate")
+
+
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
-    with Stage(tmp_path / "base", kind="base", inputs={}, config={}) as folder:
-        (folder / "config.json").write_text("{}")
-    return tmp_path / "base"
+    return write_base(tmp_path / "base")
 
 
 @pytest.fixture
 def make_lora(tmp_path: Path, base_folder: Path) -> Callable[..., Path]:
     """Makes an adapter folder as `train.lora` leaves it; keywords replace a file's content."""
+    return partial(write_lora, tmp_path / "lora-boxed", base_folder)
 
-    def make(**files: str | bytes) -> Path:
-        config = {
-            "peft_type": "LORA",
-            "r": 2,
-            "lora_alpha": 4,
-            "target_modules": ["q_proj"],
-            "base_model_name_or_path": "base",
-            "revision": digest(base_folder),
-        }
-        contents: dict[str, str | bytes] = {
-            "adapter_model.safetensors": safetensors(lora_tensors()),
-            "adapter_config.json": json.dumps(config),
-            "README.md": "---\nbase_model: base\n---\n# Adapter\n",
-            "config.yaml": "image_max_pixels: 12544\n",
-        }
-        named = {"weights": "adapter_model.safetensors", "config": "adapter_config.json"}
-        contents |= {named.get(k, k): v for k, v in files.items()}
-        out = tmp_path / "lora-boxed"
-        stated = {"instructions": {"classes": ["moderate", "severe"]}}
-        with Stage(out, kind="lora", inputs={"base": base_folder}, config=stated) as folder:
-            for name, content in contents.items():
-                data = content.encode() if isinstance(content, str) else content
-                (folder / name).write_bytes(data)
-        return out
 
-    return make
+@pytest.fixture(scope="session")
+def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole bundle, made by `export.bundle`, for copies: its gate is tried in a process."""
+    from export.bundle import make_bundle
+
+    folder = tmp_path_factory.mktemp("made")
+    gate, base = write_gate(folder / "gate"), write_base(folder / "base")
+    make_bundle(gate, write_lora(folder / "lora-boxed", base), str(base), folder / "bundle")
+    return folder / "bundle"
 
 
 @pytest.fixture
 def bundle_folder(
-    tmp_path: Path, gate_folder: Path, base_folder: Path, make_lora: Callable[..., Path]
+    tmp_path: Path, made_bundle: Path, gate_folder: Path, make_lora: Callable[..., Path]
 ) -> Path:
-    """A whole bundle, made by `export.bundle`."""
-    from export.bundle import make_bundle
-
-    make_bundle(gate_folder, make_lora(), str(base_folder), tmp_path / "bundle")
+    """A copy of a whole bundle; what it is made of lies beside it."""
+    make_lora()
+    shutil.copytree(made_bundle, tmp_path / "bundle")
     return tmp_path / "bundle"

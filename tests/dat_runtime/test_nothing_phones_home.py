@@ -37,6 +37,7 @@ class Traced:
         """
         # Nothing of the caller's, above all no ORT_DISABLE_TELEMETRY and no CI.
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # -B is this process's alone
         strace = ["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-e", f"trace={CALLS}"]
         command = [*strace, "-o", str(self._trace), sys.executable, "-B", *arguments]
         done = subprocess.run(

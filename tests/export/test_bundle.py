@@ -96,12 +96,12 @@ def test_a_proof_of_another_adapter_or_gate_ships_nothing(
     assert main(given) == 0
 
 
-def test_no_path_of_the_machine_is_left_in_a_bundle(bundle_folder: Path, tmp_path: Path) -> None:
-    config = json.loads((bundle_folder / "adapter" / "adapter_config.json").read_text())
+def test_no_path_of_the_machine_is_left_in_a_bundle(made_bundle: Path) -> None:
+    config = json.loads((made_bundle / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "base"
     assert len(config["revision"]) == 64
-    for path in bundle_folder.rglob("*.*"):
-        assert str(tmp_path).encode() not in path.read_bytes(), path
+    for path in made_bundle.rglob("*.*"):
+        assert str(made_bundle.parent).encode() not in path.read_bytes(), path
 
 
 def test_the_same_bundle_is_not_made_twice(
