@@ -11,7 +11,8 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from dat_runtime.cloud import alerts, uploads
 from dat_runtime.cloud.lease import Lease, forever
 from dat_runtime.cloud.questions import Asked, read_question
 from dat_runtime.cloud.settings import Settings
+from dat_runtime.cloud.store import StoreError
 from dat_runtime.cloud.tus import metadata
 from dat_runtime.cloud.upload_files import Files
 from dat_runtime.endpoint import AssessmentError, AssessmentRefused, Endpoint
@@ -50,10 +52,22 @@ SECONDS = 60.0
 PAUSE, MAX_PAUSE, MAX_RETRY_AFTER = 1.0, 60.0, 3_600.0
 """Seconds before a server that failed is asked again: doubled each time, half of it random."""
 
+MOST_FAILURES = 8
+"""Of one question, each after the server answered another: then it is told that nobody answers."""
+
 LOOK_EVERY = 0.1
 
 MAX_WORDS = 200
 """Of a reason, as an alert carries it."""
+
+
+@dataclass
+class _Failed:
+    """How a question fared so far: `alone` counts the failures while others were answered."""
+
+    tries: int = 0
+    alone: int = 0
+    rests_until: float = 0.0
 
 
 class NotAsked(Exception):
@@ -102,7 +116,7 @@ class Finishing:
         self._model = receiver.settings.finish_model
         self._lease = Lease(receiver.store, "finishing")
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._tries: Counter[str] = Counter()
+        self._failed: dict[str, _Failed] = {}  # by question
         self._failures = 0
         self._not_before = 0.0
         self._ended = prometheus_client.Counter(
@@ -125,14 +139,33 @@ class Finishing:
         for key, task in list(self._running.items()):
             if task.done():
                 del self._running[key]
-                task.result()  # only a defect, or a store that keeps nothing
+                task.result()  # only a defect
         if time.monotonic() >= self._not_before and len(self._running) < AT_ONCE:
-            waiting = await self._store.read(partial(uploads.questions, count=LOOKED_AT))
-            if len(waiting) < LOOKED_AT:  # these are all: what else was tried is gone
-                self._tries = Counter({row.key: self._tries[row.key] for row in waiting})
+            waiting = await self._waiting()
             while len(self._running) < AT_ONCE and (row := self._next(waiting)) is not None:
                 self._running[row.key] = asyncio.create_task(self._finish(row), name=row.node)
         return LOOK_EVERY
+
+    async def _waiting(self) -> list[Row[Any]]:
+        """What may be asked: questions that never failed, and those that did and have rested.
+
+        Either have places of their own, so however many fail, a new one is seen.
+        """
+        known = [*self._failed, *self._running]
+        new = await self._store.read(partial(uploads.questions, count=LOOKED_AT, without=known))
+        now = time.monotonic()
+        due = [
+            key
+            for key, failed in self._failed.items()
+            if failed.rests_until <= now and key not in self._running
+        ]
+        if not due:
+            return list(new)
+        again = await self._store.read(partial(uploads.questions, count=LOOKED_AT, among=due))
+        if len(again) < LOOKED_AT:  # these are all: the others are gone
+            for key in set(due) - {row.key for row in again}:
+                del self._failed[key]
+        return [*new, *again]
 
     def _next(self, waiting: Sequence[Row[Any]]) -> Row[Any] | None:
         """The question that is asked next: of a node of which fewest are under way.
@@ -141,16 +174,16 @@ class Finishing:
         """
         busy = Counter(task.get_name() for task in self._running.values())
         rest = [row for row in waiting if row.key not in self._running]
-        return min(
-            rest,
-            key=lambda row: (busy[row.node], self._tries[row.key], -row.priority, -row.written_at),
-            default=None,
-        )
+
+        def turn(row: Row[Any]) -> tuple[float, ...]:
+            failed = self._failed.get(row.key, _Failed())
+            return busy[row.node], failed.tries, -row.priority, -row.written_at
+
+        return min(rest, key=turn, default=None)
 
     async def _finish(self, row: Row[Any]) -> None:
         """One question, until its answer is kept or it is known that there will be none."""
         said = alert.read_alert(json.loads(row.content))
-        self._tries[row.key] += 1
         if said.source != "gate":  # an MLLM has answered: nothing is told in its place
             await self._keep(row, None, "refused")
             return
@@ -158,12 +191,11 @@ class Finishing:
             asked = await self._asked(row, said)
             reply = await self._servers[row.kind].reply(asked.body(self._model))
         except (NotAsked, AssessmentRefused) as error:
-            log.warning("%s/%s is not finished: %s", row.node, said.id, error)
-            why = f"the cloud did not answer: {error}"[:MAX_WORDS]
-            await self._keep(row, _unanswered(said, why), "refused")
+            await self._give_up(row, said, error)
             return
         except AssessmentError as error:
-            self._failed(error)
+            if self._wait(row.key, error).alone >= MOST_FAILURES:
+                await self._give_up(row, said, error)
             return
         self._failures = 0
         versions = {"mllm": self._model, **reply.versions}
@@ -187,6 +219,12 @@ class Finishing:
         except ValueError as error:
             raise NotAsked(f"it {error}") from None
 
+    async def _give_up(self, row: Row[Any], said: Alert, error: Exception) -> None:
+        """Tell in the alert that nobody answers, and why."""
+        log.warning("%s/%s is not finished: %s", row.node, said.id, error)
+        why = f"the cloud did not answer: {error}"[:MAX_WORDS]
+        await self._keep(row, finished(said, (), None, said.frame, {}, why), "refused")
+
     async def _keep(self, row: Row[Any], told: Alert | None, outcome: str) -> None:
         """Keep the revision, where there is one, and let the question go, both or neither."""
         news = []
@@ -197,21 +235,34 @@ class Finishing:
             uploads.remove(connection, row.key)
             return next(iter(alerts.record(connection, news, self._told)), alerts.CREATED)
 
-        status = await self._store.write(work)
-        del self._tries[row.key]
+        status = await self._written(work)
+        self._failed.pop(row.key, None)
         await asyncio.to_thread(self._files.remove, row.key)
         # A node that leaves no number free has used it: its own revision stands.
         self._ended.labels(row.kind, outcome if status == alerts.CREATED else "overtaken").inc()
 
-    def _failed(self, error: AssessmentError) -> None:
-        """The question waits on, and so do the others, for a while."""
+    async def _written(self, work: Callable[[Connection], int]) -> int:
+        """Write until the store keeps it: the model has answered, and is not asked again."""
+        pause = PAUSE
+        while True:
+            try:
+                return await self._store.write(work)
+            except StoreError:  # which the store tells
+                await asyncio.sleep(pause)
+                pause = min(MAX_PAUSE, 2 * pause)
+
+    def _wait(self, key: str, error: AssessmentError) -> _Failed:
+        """Let a question that failed rest, and all others for a while; how it fared so far."""
+        failed = self._failed.setdefault(key, _Failed())
+        failed.tries += 1
         if not self._failures:
             log.warning("nothing is finished for weak nodes: %s", error)
+            # The server answered the question before, so this one may be the reason.
+            failed.alone += 1
         self._failures += 1
         pause = min(MAX_PAUSE, PAUSE * 2 ** min(self._failures - 1, 20)) * random.uniform(0.5, 1.0)
         asked = min(error.retry_after, MAX_RETRY_AFTER)
-        self._not_before = time.monotonic() + max(pause, asked)
-
-
-def _unanswered(said: Alert, why: str) -> Alert:
-    return finished(said, (), None, said.frame, {}, why)
+        now = time.monotonic()
+        self._not_before = now + max(pause, asked)
+        failed.rests_until = now + min(MAX_RETRY_AFTER, max(pause * 2**failed.alone, asked))
+        return failed

@@ -233,8 +233,15 @@ def complete(connection: Connection, key: str) -> Sequence[str]:
     return gone
 
 
-def questions(connection: Connection, count: int) -> Sequence[Row[Any]]:
+def questions(
+    connection: Connection,
+    count: int,
+    without: Sequence[str] = (),
+    among: Sequence[str] | None = None,
+) -> Sequence[Row[Any]]:
     """Questions that wait: each node's best one, then each one's second best, and so on.
+
+    Those with the keys `without` are passed over, and where `among` is given all that it lacks.
 
     Of a node those of the most urgent events come first, the newest of equals; of several nodes the
     most urgent. So one that asks without end hides nobody. Each with `content` and `node` of the
@@ -242,6 +249,7 @@ def questions(connection: Connection, count: int) -> Sequence[Row[Any]]:
     """
     urgent = events.c.priority.desc(), uploads.c.written_at.desc()
     turn = func.row_number().over(partition_by=uploads.c.node, order_by=urgent)
+    asked = uploads.c.key.not_in(without) if among is None else uploads.c.key.in_(among)
     query = (
         select(uploads, events.c.priority, revisions.c.content)
         .join(events, events.c.number == uploads.c.event)
@@ -249,7 +257,7 @@ def questions(connection: Connection, count: int) -> Sequence[Row[Any]]:
             revisions,
             (revisions.c.event == uploads.c.event) & (revisions.c.revision == uploads.c.revision),
         )
-        .where(uploads.c.complete, uploads.c.kind.in_(QUESTIONS))
+        .where(uploads.c.complete, uploads.c.kind.in_(QUESTIONS), asked)
         .order_by(turn, *urgent)
         .limit(count)
     )

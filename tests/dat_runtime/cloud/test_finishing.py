@@ -13,9 +13,11 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy import Connection
 
 from dat_runtime.cloud import finishing
 from dat_runtime.cloud.settings import Settings
+from dat_runtime.cloud.store import StoreError
 from dat_runtime.offload import CodeUnit, pack
 from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, task_prompt
 from dat_runtime.types import Box, Detection, Size
@@ -72,6 +74,16 @@ def finisher(tmp_path: Path, url: str, store: str = "") -> Iterator[Running]:
     settings = Settings(finish=url, finish_model="m")
     with running(store, tmp_path / "data", settings=settings) as receiver:
         yield receiver
+
+
+@pytest.fixture(scope="module")
+def unasked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hook, Running]]:
+    """A model's server and a receiver for all that is refused: it reaches neither."""
+    with (
+        listening(answers(SEVERE)) as server,
+        finisher(tmp_path_factory.mktemp("r"), f"http://127.0.0.1:{server.port}/v1") as receiver,
+    ):
+        yield server, receiver
 
 
 def gate_alert(**data: Any) -> dict[str, Any]:
@@ -212,19 +224,21 @@ def test_an_answer_silences_no_sure_gate(
     ],
 )
 def test_what_is_no_question_is_refused_by_name_and_asked_of_nobody(
-    tmp_path: Path, content: bytes, kind: str, prompt: str | None, status: int, words: str
+    unasked: tuple[Hook, Running],
+    content: bytes,
+    kind: str,
+    prompt: str | None,
+    status: int,
+    words: str,
 ) -> None:
-    with (
-        listening(answers(SEVERE)) as server,
-        finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
-    ):
-        receiver.post(gate_alert())
-        refused = ask(receiver, content, kind, prompt)
-        assert refused.status_code == status
-        assert words in refused.json()["detail"]
-        time.sleep(0.1)
-        assert not server.got
-        assert event(receiver)["data"]["revision"] == 0
+    server, receiver = unasked
+    assert receiver.post(gate_alert()).is_success  # the same, after the first case
+    refused = ask(receiver, content, kind, prompt)
+    assert refused.status_code == status
+    assert words in refused.json()["detail"]
+    time.sleep(0.1)
+    assert not server.got
+    assert event(receiver)["data"]["revision"] == 0
 
 
 def test_a_question_is_listed_apart_and_shown_to_nobody(sqlite_receiver: Running) -> None:
@@ -345,6 +359,91 @@ def test_a_node_that_asks_without_end_keeps_no_other_from_being_answered(
         assert revised(receiver)["data"]["source"] == "mllm"
         assert receiver.client.get("/v1/events/n2-0").json()["questions"] == ["code"]
         assert all("unit" in asked for asked in server.got)  # nobody follows elsewhere
+
+
+def failing_if_sure(hook: Hook, request: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
+    """A server that works, but fails on each question about a sure gate."""
+    is_sure = asked["prompt"] == task_prompt(FRAME, [SURE])
+    (say(307) if is_sure else answers(SEVERE))(hook, request, asked)
+
+
+def test_a_node_whose_questions_always_fail_has_its_other_ones_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "LOOKED_AT", 3)
+    with finisher(tmp_path, "http://127.0.0.1:9/v1") as receiver:
+        for number in range(5):
+            assert receiver.post(gate_alert(priority=0.99) | {"id": f"n1-{number}"}).is_success
+            ask(receiver, event=f"n1-{number}", prompt=task_prompt(FRAME, [SURE]))
+        receiver.post(gate_alert(priority=0.1))
+        ask(receiver)
+    with (
+        listening(failing_if_sure) as server,
+        finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
+    ):
+        assert revised(receiver)["data"]["source"] == "mllm"
+        assert receiver.client.get("/v1/events/n1-0").json()["questions"] == ["code"]
+
+
+def test_a_question_that_fails_while_others_are_answered_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "MOST_FAILURES", 3)
+    with (
+        listening(failing_if_sure) as server,
+        finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
+    ):
+        receiver.post(gate_alert())
+        ask(receiver, prompt=task_prompt(FRAME, [SURE]))
+        for others in range(1, 30):
+            if event(receiver)["data"]["revision"]:
+                break
+            receiver.post(gate_alert() | {"id": f"n1-{others}"})
+            ask(receiver, event=f"n1-{others}")
+            until(lambda: counted(receiver, "answered") == others)  # noqa: B023
+            time.sleep(0.2)
+        assert "the cloud did not answer" in event(receiver)["data"]["degraded"]
+        assert counted(receiver, "refused") == 1
+
+
+def test_an_outage_of_the_server_gives_up_no_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "MOST_FAILURES", 2)
+    monkeypatch.setattr(finishing, "MAX_PAUSE", 0.02)
+    with (
+        listening(first(12, say(307), answers(SEVERE))) as server,
+        finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
+    ):
+        receiver.post(gate_alert())
+        ask(receiver)
+        assert revised(receiver)["data"]["source"] == "mllm"
+        assert len(server.got) == 13
+
+
+def test_a_store_that_keeps_nothing_for_a_while_costs_no_second_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        listening(answers(SEVERE)) as server,
+        finisher(tmp_path, f"http://127.0.0.1:{server.port}/v1") as receiver,
+    ):
+        store, refused = receiver.inside.store, []
+        write = store.write
+
+        async def full(work: Callable[[Connection], Any]) -> Any:
+            """A full disk from the moment on at which the model was asked."""
+            if server.got and len(refused) < 5:
+                refused.append(work)
+                raise StoreError("the disk is full")
+            return await write(work)
+
+        monkeypatch.setattr(store, "write", full)
+        receiver.post(gate_alert())
+        ask(receiver)
+        assert revised(receiver)["data"]["source"] == "mllm"
+        assert len(refused) == 5
+        assert len(server.got) == 1
 
 
 @pytest.mark.parametrize(
