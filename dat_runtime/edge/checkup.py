@@ -26,7 +26,7 @@ from dat_runtime.edge.node_settings import (
 from dat_runtime.edge.offloading.controller import usable_rows
 from dat_runtime.edge.offloading.encoder import Encoder, patience
 from dat_runtime.edge.offloading.node_codec import open_codec
-from dat_runtime.edge.updates.at_work import assessor
+from dat_runtime.edge.updates.at_work import assessor, demand_family
 from dat_runtime.edge.updates.fetching import base_of
 from dat_runtime.edge.updates.trial import canary_frames
 from dat_runtime.edge.updates.versions import Versions
@@ -114,6 +114,7 @@ def _current(settings: NodeSettings) -> tuple[Path, str | None]:
 def _bundle(settings: NodeSettings) -> Finding:
     folder, current = _current(settings)
     bundle = open_bundle(folder)
+    demand_family(bundle, settings)
     gate = bundle.detector.settings
     words = f"{' and '.join(gate.names)} at {gate.imgsz} px, adapter for {bundle.adapter.base}"
     if current is not None:

@@ -12,6 +12,7 @@ from dat_runtime import manifest
 from dat_runtime.answer import dump, in_frame, target
 from dat_runtime.cli import main
 from dat_runtime.draw import encode_jpeg
+from dat_runtime.edge import checkup
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.node_settings import NodeSettings
 from dat_runtime.edge.source import header_size
@@ -143,8 +144,11 @@ def test_a_weak_node_takes_no_bundle_whose_coordinates_the_receiver_does_not_kno
     tmp_path: Path, qwen3_bundle: Path
 ) -> None:
     weak = replace(settings(tmp_path, qwen3_bundle), offload=object())
-    with pytest.raises(ConfigError, match="is for Qwen3-VL; what a weak node sends"):
+    words = "is for Qwen3-VL; what a weak node sends"
+    with pytest.raises(ConfigError, match=words):
         at_work.open_version(qwen3_bundle, weak, State())
+    checked = next(checkup.examine(weak))
+    assert (checked.verdict, checked.about, words in checked.words) == ("WRONG", "bundle", True)
 
 
 def test_the_demo_tells_of_the_picture_that_is_sent_and_reads_thousandths(

@@ -51,11 +51,7 @@ def open_version(folder: Path, settings: NodeSettings, state: State) -> AtWork:
     adapter = adapter_of(bundle.manifest)
     mllm = settings.mllm
     version = version_of(folder)
-    if settings.offload is not None and bundle.family is not QWEN2_5_VL:
-        raise ConfigError(
-            f"{folder} is for {bundle.family.title}; what a weak node sends (offload) is asked in "
-            f"{QWEN2_5_VL.title}'s coordinates: name an MLLM beside the node (mllm)"
-        )
+    demand_family(bundle, settings)
     not_fit = bundle.not_fit
     if not_fit is not None:
         log.warning("version %s is NOT FIT FOR USE: %s", version, not_fit)
@@ -74,6 +70,19 @@ def open_version(folder: Path, settings: NodeSettings, state: State) -> AtWork:
         mllm.restart is None or state.current is None or adapter == state.served,
         not_fit,
     )
+
+
+def demand_family(bundle: Bundle, settings: NodeSettings) -> None:
+    """Refuse a bundle of another family than Qwen2.5-VL on a weak node.
+
+    Raises:
+        ConfigError: says what to do.
+    """
+    if settings.offload is not None and bundle.family is not QWEN2_5_VL:
+        raise ConfigError(
+            f"the bundle is for {bundle.family.title}; what a weak node sends (offload) is asked "
+            f"in {QWEN2_5_VL.title}'s coordinates: name an MLLM beside the node (mllm)"
+        )
 
 
 def given(gate: Gate, settings: NodeSettings) -> AtWork:
