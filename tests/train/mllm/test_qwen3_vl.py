@@ -154,7 +154,8 @@ def test_a_frozen_tower_and_unlearnt_logits_are_left_out_and_gradients_stay(
         "input_ids": ids,
         "labels": labels,
         "mm_token_type_ids": (ids == image).int(),
-        "pixel_values": torch.randn(64, 3 * 2 * 16 * 16),
+        # As under gradient checkpointing, where the tower's input may ask for a gradient.
+        "pixel_values": torch.randn(64, 3 * 2 * 16 * 16, requires_grad=True),
         "image_grid_thw": torch.tensor([[1, 8, 8]]),
     }
     seen: list[Any] = []
