@@ -117,7 +117,13 @@ def test_ctrl_c_is_one_line_and_the_next_run_starts_clean(source, tmp_path):
         source.frame(f"many{number}", "", large)
     arguments = ["--source", str(source.root), "--out", str(tmp_path / "data")]
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         staging = tmp_path / "data.partial" / "staging"
         while running.poll() is None and not (staging.is_dir() and os.listdir(staging)):
