@@ -18,6 +18,8 @@ from train import check, lora
 from train.mllm.adapter_training import demand_change
 from train.mllm.refused_keys import NOT_SHIPPED
 
+pytestmark = pytest.mark.xdist_group("lora")  # one test process trains what others compare with
+
 CONFIG = "configs/lora/smoke.yaml"
 
 

@@ -16,7 +16,7 @@ from tests.train.conftest import instructions, tiny_base  # noqa: F401 (fixtures
 from tests.train.offloading.conftest import boxed_instructions, codec_folder  # noqa: F401
 
 # ruff: noqa: F811
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("code answers")]
 
 PROMPT = "Image 112 x 112."
 

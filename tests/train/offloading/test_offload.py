@@ -19,7 +19,7 @@ from train.offloading.codec import signs_of
 from train.offloading.folder import read_codec
 from train.offloading.settings import read_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("codec")]
 
 
 def test_a_codec_states_what_it_belongs_to(codec_folder: Path, tiny_base: Path) -> None:
