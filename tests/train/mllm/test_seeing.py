@@ -24,7 +24,7 @@ def view(
 
 
 def test_a_unit_is_told_of_the_collision_that_it_shows() -> None:
-    from train.mllm.seeing import BIN, NOT_THERE, targets
+    from train.mllm.units import BIN, NOT_THERE, targets
 
     wreck = Wreck(Box(28, 30, 84, 50, FRAME), "severe", 2, True, False, "dark")
     told = targets(view(wrecks=(wreck,)))
@@ -38,7 +38,7 @@ def test_a_unit_is_told_of_the_collision_that_it_shows() -> None:
 
 
 def test_of_two_vehicles_the_smaller_one_is_told_and_a_small_one_in_its_middle() -> None:
-    from train.mllm.seeing import targets
+    from train.mllm.units import targets
 
     large, small = Box(0, 0, 84, 84, FRAME), Box(30, 30, 40, 40, FRAME)
     told = targets(view(vehicles=(small, large)))
@@ -48,7 +48,7 @@ def test_of_two_vehicles_the_smaller_one_is_told_and_a_small_one_in_its_middle()
 
 
 def test_a_drawn_box_is_told_along_its_lines_with_its_colour() -> None:
-    from train.mllm.seeing import targets
+    from train.mllm.units import targets
 
     told = targets(view(marks=(Mark("red", Box(2, 2, 82, 82, FRAME)),)))
     lines = told.presence.reshape(3, 3, 3)[..., 2]
@@ -70,6 +70,24 @@ def test_pictures_are_laid_out_as_the_image_processor_does(tiny_base: Path) -> N
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         theirs = settings(images=[rgb], return_tensors="pt")["pixel_values"]
         assert torch.allclose(rows, theirs, atol=1e-5)
+
+
+def test_our_forward_gives_what_the_towers_own_gives(tiny_base: Path) -> None:
+    """Within what bfloat16 leaves of a product, for pictures that stand in one batch."""
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from train.mllm.seeing import features
+
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_base, dtype=torch.float32)
+    tower = model.model.visual
+    pixels = torch.randn(2 * 36, 1176, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = tower(pixels, torch.tensor([[1, 6, 6]] * 2)).pooler_output
+        ours = features(tower, pixels, 2).flatten(0, 1)
+        apart = features(tower, pixels[36:], 1).flatten(0, 1)
+    assert (ours - theirs).abs().mean() < 0.02 * theirs.abs().mean()
+    assert torch.allclose(apart, ours[9:], atol=1e-5)
 
 
 def test_it_learns_and_a_run_that_was_cut_off_ends_as_one_in_one_piece(
