@@ -4,7 +4,6 @@ The model has learnt four pictures by heart; the prompt is the same for all, so 
 only if the picture's pixels and their positions came through.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -32,7 +31,8 @@ from eval import predict
 from eval.answers import sizes
 from eval.answers.asks import read_asks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# One test process makes the model and starts the server.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("learnt")]
 
 SENT, CAMERA = Size(112, 112), Size(640, 480)
 PICTURES = 4
@@ -129,16 +129,9 @@ def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(instructions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model, made once for all test processes of a run."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder = shared / "learnt-by-heart"
-    with (shared / "learnt-by-heart.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            folder.mkdir()
-            learn_by_heart(folder, instructions)
+    folder = tmp_path_factory.mktemp("learnt") / "model"
+    folder.mkdir()
+    learn_by_heart(folder, instructions)
     return folder
 
 
