@@ -151,3 +151,26 @@ def bundle_folder(
     make_lora()
     shutil.copytree(made_bundle, tmp_path / "bundle")
     return tmp_path / "bundle"
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Instructions, a tiny base and an adapter that was trained on it for a few steps.
+
+    For copies: whoever proves or exports it writes beside it. Who uses it is of one group, so that
+    one test process trains it.
+    """
+    from tests.eval.proved_adapter import build
+
+    return build(tmp_path_factory.mktemp("tuned"))
+
+
+@pytest.fixture(scope="session")
+def learnt_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base that gives one answer to whatever it is shown; for one group too."""
+    from tests.eval.test_weak_node import learn_by_heart
+
+    out = tmp_path_factory.mktemp("learnt") / "base"
+    with Stage(out, kind="base", inputs={}, config={}) as folder:
+        learn_by_heart(folder)
+    return out

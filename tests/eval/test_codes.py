@@ -16,11 +16,10 @@ from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from eval import codes
 from eval.offloading import timing
-from tests.eval.test_weak_node import learn_by_heart
 from tests.train.offloading.small_codec import arguments
 from train import offload
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("weak node")]
 
 CAMERA, SEEN = Size(640, 640), Size(112, 112)
 TRUE = Accident(Box(28, 14, 84, 56, SEEN), "severe")
@@ -63,11 +62,11 @@ def write_sets(folder: Path) -> tuple[Path, Path]:
     return instructions, data
 
 
-def test_a_table_is_made_once_with_bytes_from_the_wire(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_table_is_made_once_with_bytes_from_the_wire(
+    learnt_base: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     instructions, data = write_sets(tmp_path)
-    base, codec, out = (tmp_path / name for name in ("base", "codec", "codes"))
-    with Stage(base, kind="base", inputs={}, config={}) as made:
-        learn_by_heart(made)
+    base, codec, out = learnt_base, tmp_path / "codec", tmp_path / "codes"
     assert offload.main(arguments(base, instructions, codec, "channels=[4,32]")) == 0
     for name, few in {
         "MODEL_JPEG": (90,),

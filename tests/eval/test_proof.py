@@ -21,15 +21,16 @@ from eval.answers.likelihood import likelihood, read_questions, spread
 from eval.answers.model import load
 from eval.proving.demands import Performance, demand_better
 from eval.proving.prove import prove
-from tests.eval.proved_adapter import SAMPLES, SEVERITIES, build, training_batch
+from tests.eval.proved_adapter import SAMPLES, SEVERITIES, training_batch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-pytestmark = pytest.mark.slow  # an adapter is trained for all of them
+# An adapter is trained for all of them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tuned")]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("proof"))
+def root(tuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(tuned, tmp_path_factory.mktemp("proof") / "root"))
 
 
 def changed_adapter(root: Path, name: str, change: Callable[[Any], Any]) -> Path:

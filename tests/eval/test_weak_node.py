@@ -7,6 +7,7 @@ is that the parts work together, not that anything sees well.
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,14 +27,14 @@ pytest.importorskip("torch")
 from dat_runtime import answer
 from dat_runtime.offload import pack, unpack
 from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, task_prompt
-from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from export.live import processes
 from export.live.processes import operator, receiver, until, write_node, write_tokens
 from tests.dat_runtime.edge.offloading.small_codec import write_codec
 from tests.train.offloading.small_codec import arguments, write_instructions
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# One test process trains the models and starts their server.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("weak node")]
 
 CAMERA, SEEN = Size(640, 640), Size(112, 112)
 LEARNT = answer.dump(answer.target([Accident(Box(28, 14, 84, 56, SEEN), "severe")]))
@@ -97,13 +98,12 @@ def learn_by_heart(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def models(learnt_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Base and codec."""
     from train import offload
 
     folder = tmp_path_factory.mktemp("weak")
-    with Stage(folder / "base", kind="base", inputs={}, config={}) as base:
-        learn_by_heart(base)
+    shutil.copytree(learnt_base, folder / "base")
     instructions = write_instructions(folder / "instructions")
     assert offload.main(arguments(folder / "base", instructions, folder / "codec")) == 0
     return folder / "base", folder / "codec"

@@ -11,17 +11,17 @@ from dat_runtime.stage import Stage
 from eval import proof
 from export import merged, quantised
 from export.forms import checkpoint
-from tests.eval.proved_adapter import SAMPLES, build
+from tests.eval.proved_adapter import SAMPLES
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # An adapter is trained for all of them, and each proof is a process of its own.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("tuned")]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With `merged`, as export.merged makes it."""
-    folder = build(tmp_path_factory.mktemp("forms"))
+    folder = Path(shutil.copytree(tuned, tmp_path_factory.mktemp("forms") / "root"))
     assert merged.main(arguments(folder, "merged")) == 0
     return folder
 
