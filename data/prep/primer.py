@@ -7,9 +7,11 @@ and drawn boxes, following a JSON schema that stands in the prompt, copying what
 DAT's own task is not in it: no schema has its words for severities, and no listed box helps to find
 an accident. The scenes show places of their own, none of which `data.prep.scenes` renders.
 
-Writes scenes/*.jpg and scenes.jsonl for the vision tower, and in LLaMA-Factory's ShareGPT form
-words_train.json (text alone), questions_train.json and questions_val.json with images/*.jpg, and
-dataset_info.json. Boxes are whole pixels of the image, right and bottom exclusive.
+Writes for the vision tower views.bin, JPEG files one after another, units.npz, where each ends and
+what its units show (`rendering.units`), and units.json, what those numbers mean; for the language
+model, in LLaMA-Factory's ShareGPT form, words_train.json (text alone), questions_train.json and
+questions_val.json with images/*.jpg, and dataset_info.json. Boxes are whole pixels of the image,
+right and bottom exclusive.
 """
 
 import json
@@ -23,24 +25,26 @@ import numpy as np
 
 from dat_runtime import files
 from dat_runtime.command import command
-from dat_runtime.draw import PATCH, encode_seen, resize
+from dat_runtime.draw import PATCH, encode_seen
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
-from dat_runtime.types import Size
 from data.prep.asking import questions
 from data.prep.instructions.dataset_info import dataset_info
 from data.prep.rendering import primer_scenes
 from data.prep.rendering.frames import Scene
-from data.prep.rendering.scene_file import SCENES, row_of
+from data.prep.rendering.units import BIN, THINGS, TRAITS, Targets, targets
 
-STORED_SIDE = 224
-"""Side of a stored scene, pixels: parts of it are looked at."""
+LARGEST = 8 * PATCH
+"""Side of the largest view, pixels: scenes are rendered at 336."""
 
 ASKED_SHARE = 1 / 3
 """Share of the scenes that questions are about; the vision tower never saw them."""
 
-VIEWS = 3
-"""Questions about one scene, each about another view of it."""
+VIEWS = 4
+"""Views of one scene that the tower sees."""
+
+QUESTIONS = 3
+"""About one scene, each about another view of it."""
 
 VALIDATION = 40
 """Every so many questions one is for validation."""
@@ -48,10 +52,11 @@ VALIDATION = 40
 CHUNK = 40
 """Scenes of one task of a process."""
 
+Seen = tuple[bytes, Targets]
+
 
 def render(folder: Path, seed: int, count: int, size: int, jobs: int) -> None:
-    """Scenes for the tower, and questions about the others."""
-    (folder / "scenes").mkdir()
+    """Views for the tower, and questions about the other scenes."""
     (folder / "images").mkdir()
     asked_from = count - int(count * ASKED_SHARE)
     tasks = [
@@ -59,40 +64,45 @@ def render(folder: Path, seed: int, count: int, size: int, jobs: int) -> None:
         for first in range(0, count, CHUNK)
     ]
     parts: dict[str, list[Any]] = {"train": [], "val": []}
-    with (
-        get_context("spawn").Pool(jobs) as pool,
-        (folder / SCENES).open("w", encoding="utf-8") as listed,
-    ):
-        for done, (rows, asked) in enumerate(pool.imap(_render, tasks), 1):
-            listed.writelines(json.dumps(row) + "\n" for row in rows)
+    ends, shown = [0], []
+    with get_context("spawn").Pool(jobs) as pool, (folder / "views.bin").open("wb") as views:
+        for done, (seen, asked) in enumerate(pool.imap(_render, tasks), 1):
+            for encoded, told in seen:
+                views.write(encoded)
+                ends.append(ends[-1] + len(encoded))
+                shown.append(told)
             for i, sample in enumerate(asked, len(parts["train"]) + len(parts["val"])):
                 parts["val" if i % VALIDATION == 0 else "train"].append(sample)
             if done % 25 == 0 or done == len(tasks):
                 print(f"[primer] {min(done * CHUNK, count)}/{count} scenes", flush=True)
+    columns = {name: np.stack([t._asdict()[name] for t in shown]) for name in Targets._fields}
+    np.savez_compressed(folder / "units.npz", ends=np.array(ends), **columns)
+    meaning = {"side": size, "unit": PATCH, "bin": BIN, "things": THINGS, "traits": dict(TRAITS)}
+    files.write_json(folder / "units.json", meaning)
     for part, samples in parts.items():
         _write(folder / f"questions_{part}.json", samples)
 
 
-def _render(task: tuple[Path, int, int, int, int, int]) -> tuple[list[Any], list[Any]]:
-    """Rows of scenes.jsonl, and samples: of one chunk of scenes."""
+def _render(task: tuple[Path, int, int, int, int, int]) -> tuple[list[Seen], list[Any]]:
+    """Views with their targets, and samples: of one chunk of scenes."""
     folder, seed, first, count, asked_from, size = task
     cv2.setNumThreads(1)
-    rows, asked = [], []
+    seen: list[Seen] = []
+    asked: list[Any] = []
     for i, scene in enumerate(primer_scenes.scenes(seed, first, count), first):
+        rng = np.random.default_rng([seed, i])
         if i < asked_from:
-            name = f"scenes/{i:06d}.jpg"
-            stored = resize(scene.image, Size(STORED_SIDE, STORED_SIDE))
-            (folder / name).write_bytes(encode_seen(stored))
-            rows.append(row_of(name, scene))
+            drawn = [primer_scenes.view(rng, scene, size) for _ in range(VIEWS)]
+            seen += [(encode_seen(view.image), targets(view)) for view in drawn]
         else:
-            asked += _asked(folder, np.random.default_rng([seed, i]), i, scene, size)
-    return rows, asked
+            asked += _asked(folder, rng, i, scene, size)
+    return seen, asked
 
 
 def _asked(
     folder: Path, rng: np.random.Generator, number: int, scene: Scene, size: int
 ) -> Iterator[dict[str, Any]]:
-    for k in range(VIEWS):
+    for k in range(QUESTIONS):
         view = primer_scenes.view(rng, scene, size)
         question = questions.ask(rng, view)
         paths = []
@@ -133,9 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes that render")
     options = parser.parse_args(argv)
-    if options.size % PATCH or not 2 * PATCH <= options.size <= STORED_SIDE:
+    if options.size % PATCH or not 2 * PATCH <= options.size <= LARGEST:
         raise ConfigError(
-            f"--size is a multiple of {PATCH} from {2 * PATCH} to {STORED_SIDE}, got {options.size}"
+            f"--size is a multiple of {PATCH} from {2 * PATCH} to {LARGEST}, got {options.size}"
         )
     if min(options.scenes, options.words) < 20 or options.seed < 0 or options.jobs < 1:
         raise ConfigError(

@@ -260,7 +260,7 @@ def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
     primer = {p.name for p in sources([Path("data/prep/primer.py")], ROOT)}
     assert primer >= room - {"public_sets.py"}
     scenes = {p.name for p in sources([Path("data/prep/scenes.py")], ROOT)}
-    assert scenes >= room - {"primer_scenes.py", "scene_file.py"}
+    assert scenes >= room - {"primer_scenes.py", "units.py"}
 
 
 def test_a_module_of_a_stage_counts_though_it_is_named_as_one_that_does_not(

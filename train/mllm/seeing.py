@@ -9,27 +9,32 @@ read is what the language model can read.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from dat_runtime.draw import PATCH, Image
-from data.prep.rendering import primer_scenes, scene_file
-from data.prep.rendering.primer_scenes import View
-from train.mllm.units import BIN, NOT_THERE, THINGS, TRAITS, targets
+from dat_runtime.errors import DataError
+from dat_runtime.files import read_json
 
 SOFTNESS = 0.6
 """Bins: how far the neighbours of the right class count as right."""
+NOT_THERE = -1
+"""Class of a unit that shows no such thing: it takes no part in the loss."""
 
 PRESENCE_WEIGHT = 3.0
-CORNER_WEIGHTS = (0.5, 0.25, 0.35)
-TRAIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.3, 0.3)
+CORNER_WEIGHTS = {"wrecks": 0.5, "vehicles": 0.25, "marks": 0.35}
+TRAIT_WEIGHTS = {
+    "severe": 1.0, "overturned": 1.0, "fire": 1.0, "smoke": 1.0, "alone": 0.3, "colour": 0.3,
+}  # fmt: skip
 
 LEARNING_RATES = (0.02, 2e-3)
 """Of Muon, for the matrices, and of AdamW, for the rest."""
@@ -39,39 +44,81 @@ SAVED_EVERY = 200
 LAST = 0.02
 """Share of the learning rate that is left at the end."""
 HELD_OUT = 400
-"""Scenes that only measure."""
+"""Views that only measure."""
+
+
+class Views:
+    """The views of a primer, encoded in memory, and what their units show.
+
+    Attributes:
+        side: of a view, pixels. bin: pixels of a class of corners.
+        things: their names. traits: how many classes each has, by name.
+
+    Raises:
+        DataError: the files are not what `data.prep.primer` writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        meaning = read_json(folder / "units.json")
+        try:
+            self.side, self.bin = int(meaning["side"]), int(meaning["bin"])
+            self.things = [name for name in meaning["things"] if name in CORNER_WEIGHTS]
+            self.traits = {name: int(meaning["traits"][name]) for name in TRAIT_WEIGHTS}
+            with np.load(folder / "units.npz", allow_pickle=False) as told:
+                self._ends = told["ends"]
+                self._told = [told[name] for name in ("presence", "corners", "traits")]
+            self._encoded = (folder / "views.bin").read_bytes()
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise DataError(f"does not hold a primer's views ({error})", folder) from None
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def images(self, numbers: NDArray[np.int64]) -> list[Image]:
+        found = []
+        for start, end in zip(self._ends[numbers], self._ends[numbers + 1], strict=True):
+            encoded = np.frombuffer(self._encoded[start:end], np.uint8)
+            found.append(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8))
+        return found
+
+    def told(self, numbers: NDArray[np.int64]) -> list[torch.Tensor]:
+        """Presence (float32), corners and traits (int64) of a batch."""
+        presence, corners, traits = (torch.from_numpy(part[numbers]) for part in self._told)
+        return [presence.float(), corners.long(), traits.long()]
 
 
 class Reader(nn.Module):
     """The linear layer that reads a unit's features, (..., width) to a tensor a question."""
 
-    def __init__(self, width: int, side: int) -> None:
+    def __init__(self, width: int, views: Views) -> None:
         super().__init__()
-        self.sizes = [len(THINGS)] + [side // BIN] * (4 * len(THINGS)) + [n for _, n in TRAITS]
+        corners = [views.side // views.bin] * (4 * len(views.things))
+        self.sizes = [len(views.things), *corners, *views.traits.values()]
         self.layer = nn.Linear(width, sum(self.sizes))
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.layer(features).split(self.sizes, dim=-1)
+        read: tuple[torch.Tensor, ...] = self.layer(features).split(self.sizes, dim=-1)
+        return read
 
 
-def loss(read: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> torch.Tensor:
+def loss(read: Sequence[torch.Tensor], told: Sequence[torch.Tensor]) -> torch.Tensor:
     """Presence, corners and traits, weighed.
 
     Args:
-        read: of `Reader`. wanted: presence, corners and traits of `units.Targets`, a batch of each.
+        read: of `Reader`. told: of `Views.told`.
     """
-    presence, corners, traits = wanted
+    presence, corners, traits = told
     total = PRESENCE_WEIGHT * functional.binary_cross_entropy_with_logits(read[0], presence)
-    for which, weight in enumerate(CORNER_WEIGHTS):
+    for which, weight in enumerate(CORNER_WEIGHTS.values()):
         shown = corners[:, :, which, 0] != NOT_THERE
         for k in range(4 if bool(shown.any()) else 0):
             guess = read[1 + 4 * which + k][shown].log_softmax(-1)
             right = _softened(corners[:, :, which, k][shown], guess.shape[-1])
             total = total - weight * (right * guess).sum(-1).mean()
-    for k, weight in enumerate(TRAIT_WEIGHTS):
+    for k, weight in enumerate(TRAIT_WEIGHTS.values()):
         known = traits[..., k].flatten()
         if bool((known != NOT_THERE).any()):
-            guess = read[1 + 4 * len(THINGS) + k].flatten(0, -2)
+            guess = read[1 + 4 * len(CORNER_WEIGHTS) + k].flatten(0, -2)
             total = total + weight * functional.cross_entropy(guess, known, ignore_index=NOT_THERE)
     return total
 
@@ -96,18 +143,6 @@ def patches(images: Sequence[Image], mean: Sequence[float], std: Sequence[float]
     return x.reshape(count * 4 * units * units, -1)
 
 
-class _Scenes:
-    """Scenes of a primer, encoded in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.rows = scene_file.rows(folder)
-        self.encoded = list(scene_file.pictures(folder, self.rows))
-
-    def views(self, rng: np.random.Generator, numbers: Sequence[int], side: int) -> Iterator[View]:
-        for i in numbers:
-            yield primer_scenes.view(rng, scene_file.scene_of(self.rows[i], self.encoded[i]), side)
-
-
 def learn(
     model: Any, processor: Any, primer: Path, work: Path, steps: int, seed: int, name: str
 ) -> dict[str, float]:
@@ -124,36 +159,29 @@ def learn(
     Returns:
         What `measure` says of the scenes that were held out, and how many they were.
     """
-    scenes = _Scenes(primer)
-    side = math.isqrt(processor.image_processor.size["longest_edge"]) // PATCH * PATCH
+    views = Views(primer)
     tower = model.model.visual
     torch.manual_seed(seed)
-    reader = Reader(tower.config.out_hidden_size, side)
+    reader = Reader(tower.config.out_hidden_size, views)
     optimizers = _optimizers(tower, reader)
     state = work / "seeing.pt"
     first = _resume(state, tower, reader, optimizers)
-    held_out = min(HELD_OUT, len(scenes.rows) // 4)
+    held_out = min(HELD_OUT, len(views) // 4)
     started = time.monotonic()
     for step in range(first, steps):
         # A step's draws come from its number, so a run that goes on draws as one in one piece.
-        rng = np.random.default_rng([seed, step])
-        numbers = rng.integers(held_out, len(scenes.rows), BATCH)
-        views = list(scenes.views(rng, numbers, side))
-        value = loss(reader(_seen(tower, processor, views)), _batch(views))
-        value.backward()
+        numbers = np.random.default_rng([seed, step]).integers(held_out, len(views), BATCH)
+        value = loss(reader(_seen(tower, processor, views, numbers)), views.told(numbers))
+        torch.autograd.backward(value)
         _step(optimizers, _rate(step, steps))
         done = step + 1
         if done % 25 == 0 or done == steps:
-            pace = (time.monotonic() - started) / (done - first)
-            left = (steps - done) * pace / 60
-            print(
-                f"[{name}] tower: step {done}/{steps}, loss {value.item():.2f}, "
-                f"{left:.0f} min left",
-                flush=True,
-            )
+            left = (steps - done) * (time.monotonic() - started) / (done - first) / 60
+            at = f"step {done}/{steps}, loss {value.item():.2f}, {left:.0f} min left"
+            print(f"[{name}] tower: {at}", flush=True)
         if done % SAVED_EVERY == 0 or done == steps:
             _save(state, tower, reader, optimizers, done)
-    seen = measure(tower, reader, processor, scenes, held_out, side)
+    seen = measure(tower, reader, processor, views, held_out)
     return {"steps": steps, "held_out": held_out, **seen}
 
 
@@ -205,18 +233,10 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     return product if bias is None else product + bias
 
 
-def _seen(tower: Any, processor: Any, views: Sequence[View]) -> torch.Tensor:
+def _seen(tower: Any, processor: Any, views: Views, numbers: NDArray[np.int64]) -> torch.Tensor:
     settings = processor.image_processor
-    x = patches([view.image for view in views], settings.image_mean, settings.image_std)
-    return features(tower, x, len(views))
-
-
-def _batch(views: Sequence[View]) -> list[torch.Tensor]:
-    wanted = [targets(view) for view in views]
-    return [
-        torch.from_numpy(np.stack([getattr(one, name) for one in wanted]))
-        for name in ("presence", "corners", "traits")
-    ]
+    x = patches(views.images(numbers), settings.image_mean, settings.image_std)
+    return features(tower, x, len(numbers))
 
 
 def _optimizers(tower: Any, reader: Reader) -> list[torch.optim.Optimizer]:
@@ -272,9 +292,9 @@ def _resume(path: Path, tower: Any, reader: Reader, optimizers: Sequence[Any]) -
 
 @torch.no_grad()
 def measure(
-    tower: Any, reader: Reader, processor: Any, scenes: _Scenes, count: int, side: int
+    tower: Any, reader: Reader, processor: Any, views: Views, count: int
 ) -> dict[str, float]:
-    """What the linear layer reads of the first `count` scenes, by frames and by units.
+    """What the linear layer reads of the first `count` views, by frames and by units.
 
     Returns:
         `frames`: share of the views of which it says rightly whether they show a collision;
@@ -283,26 +303,24 @@ def measure(
     """
     tower.eval()
     frames, severity, overlap = [], [], []
-    rng = np.random.default_rng(0)
     for first in range(0, count, BATCH):
-        numbers = range(first, min(count, first + BATCH))
-        views = list(scenes.views(rng, numbers, side))
-        read = reader(_seen(tower, processor, views))
-        presence, corners, traits = _batch(views)
+        numbers = np.arange(first, min(count, first + BATCH))
+        read = reader(_seen(tower, processor, views, numbers))
+        presence, corners, traits = views.told(numbers)
         found = (read[0][..., 0] > 0).any(1)
         frames.append(found == (presence[..., 0] > 0).any(1))
         shown = traits[..., 0] != NOT_THERE
-        severity.append((read[1 + 4 * len(THINGS)].argmax(-1) == traits[..., 0])[shown])
+        severity.append((read[1 + 4 * len(CORNER_WEIGHTS)].argmax(-1) == traits[..., 0])[shown])
         guess = torch.stack([_middle(read[1 + k][shown]) for k in range(4)], -1)
-        overlap.append(_iou(guess, (corners[:, :, 0][shown].float() + 0.5) * BIN))
+        overlap.append(_iou(guess, corners[:, :, 0][shown].float() + 0.5))
     tower.train()
     parts = {"frames": frames, "severity": severity, "iou": overlap}
     return {name: round(torch.cat(part).float().mean().item(), 4) for name, part in parts.items()}
 
 
 def _middle(logits: torch.Tensor) -> torch.Tensor:
-    """The mean of a distribution over bins, pixels."""
-    return (logits.softmax(-1) * torch.arange(logits.shape[-1])).sum(-1).add(0.5) * BIN
+    """The mean of a distribution over bins, in bins."""
+    return (logits.softmax(-1) * torch.arange(logits.shape[-1])).sum(-1) + 0.5
 
 
 def _iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -310,4 +328,4 @@ def _iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     lower = torch.minimum(one[:, 2:], other[:, 2:])
     shared = (lower - upper).clamp(min=0).prod(-1)
     areas = [(box[:, 2:] - box[:, :2]).clamp(min=0).prod(-1) for box in (one, other)]
-    return shared / (areas[0] + areas[1] - shared).clamp(min=1)
+    return shared / (areas[0] + areas[1] - shared).clamp(min=0.1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dat_runtime.draw import Image, encode_seen, resize
+from dat_runtime.draw import Image, resize
 from dat_runtime.types import SEVERITIES, Box, Size
 from data.prep.rendering import frames, places
 from data.prep.rendering.frames import Scene, Wreck
@@ -103,12 +103,6 @@ def view(rng: np.random.Generator, scene: Scene, side: int, marked: float = 0.5)
         marks = _marks(rng, wrecks, cars, side)
         paint(image, marks)
     return View(image, tuple(wrecks), tuple(cars), tuple(marks))
-
-
-def seen_as_jpeg(image: Image) -> Image:
-    """The pixels that a model sees of an image that is stored as the bench stores it."""
-    data = np.frombuffer(encode_seen(image), np.uint8)
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def paint(image: Image, marks: Sequence[Mark]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dat_runtime import manifest, prompt, schema
 from data.prep import primer
-from data.prep.rendering import scene_file
+from data.prep.rendering.units import BIN, NOT_THERE
 
 SIDE = 84
 
@@ -50,7 +50,7 @@ def test_the_folder_is_a_llama_factory_data_set(
     assert set(info) == {"words_train", "questions_train", "questions_val"}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
     held_out = json.loads((folder / "questions_val.json").read_text())
-    assert len(asked) + len(held_out) == 10 * primer.VIEWS
+    assert len(asked) + len(held_out) == 10 * primer.QUESTIONS
     for row in asked + worded:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         question = row["messages"][0]["content"]
@@ -60,16 +60,23 @@ def test_the_folder_is_a_llama_factory_data_set(
     assert not any(row["images"] for row in worded)
 
 
-def test_scenes_and_their_boxes_are_stored_for_the_tower(folder: Path) -> None:
-    rows = scene_file.rows(folder)
-    assert len(rows) == 20
-    scenes = [scene_file.scene_of(row, (folder / row["image"]).read_bytes()) for row in rows]
-    assert any(scene.wrecks for scene in scenes)
-    assert any(scene.vehicles for scene in scenes)
-    for scene in scenes:
-        for box in [*scene.vehicles, *(wreck.box for wreck in scene.wrecks)]:
-            assert 0 <= box.x1 < box.x2 <= box.frame.width == scene.image.shape[1]
-            assert 0 <= box.y1 < box.y2 <= box.frame.height
+def test_the_towers_views_are_jpegs_with_what_their_units_show(folder: Path) -> None:
+    meaning = json.loads((folder / "units.json").read_text())
+    assert (meaning["side"], meaning["bin"]) == (SIDE, BIN)
+    told = np.load(folder / "units.npz")
+    encoded = (folder / "views.bin").read_bytes()
+    assert told["ends"][0] == 0
+    assert told["ends"][-1] == len(encoded)
+    assert len(told["ends"]) - 1 == 20 * primer.VIEWS
+    for start, end in zip(told["ends"], told["ends"][1:], strict=False):
+        data = np.frombuffer(encoded[start:end], np.uint8)
+        assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (SIDE, SIDE, 3)
+    presence, corners, traits = (told[name] for name in ("presence", "corners", "traits"))
+    assert presence.shape == (80, 9, len(meaning["things"]))
+    assert presence.any((0, 1)).all()  # each kind of thing is somewhere
+    assert ((corners[..., 0] != NOT_THERE) == presence).all()
+    assert corners.max() < SIDE // BIN
+    assert (traits < list(meaning["traits"].values())).all()
 
 
 def test_answers_have_the_fields_that_the_prompt_asks_for_in_its_order(
@@ -120,11 +127,8 @@ def test_no_listed_box_helps_to_find_an_accident(asked: list[dict[str, Any]]) ->
 def test_a_second_run_makes_the_same(folder: Path, tmp_path: Path) -> None:
     given = ["--scenes", "30", "--words", "40", "--size", str(SIDE), "--jobs", "2"]
     assert primer.main(["--out", str(tmp_path / "again"), *given]) == 0
-    for name in ("questions_train.json", "words_train.json", "scenes.jsonl"):
+    for name in ("questions_train.json", "words_train.json", "views.bin", "units.json"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-    first = sorted((folder / "scenes").iterdir())[0]
-    again = tmp_path / "again" / "scenes" / first.name
-    assert np.array_equal(cv2.imread(str(first)), cv2.imread(str(again)))
 
 
 @pytest.mark.parametrize("size", ["100", "252", "28"])

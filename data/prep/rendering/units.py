@@ -1,11 +1,10 @@
-"""What each unit of a picture shows: the targets of the vision tower's own training (`seeing`).
+"""What each unit of a picture shows: what a vision tower is taught by itself.
 
 A unit is 28 x 28 pixels, one token of the language model.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,30 +23,29 @@ NOT_THERE = -1
 """Class of a unit that shows no such thing: it takes no part in the loss."""
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(NamedTuple):
     """What the units of one view show, rows of units after one another.
 
     Attributes:
-        presence: float32 (units, 3). corners: int64 (units, 3, 4), bins of x1, y1, x2, y2.
-        traits: int64 (units, 6).
+        presence: bool (units, 3). corners: int16 (units, 3, 4), bins of x1, y1, x2, y2.
+        traits: int8 (units, 6).
     """
 
-    presence: NDArray[np.float32]
-    corners: NDArray[np.int64]
-    traits: NDArray[np.int64]
+    presence: NDArray[np.bool_]
+    corners: NDArray[np.int16]
+    traits: NDArray[np.int8]
 
 
 def targets(view: View) -> Targets:
     """Which unit shows what; where things overlap, the smaller one."""
     side = view.image.shape[0] // PATCH
-    presence = np.zeros((side, side, len(THINGS)), np.float32)
-    corners = np.full((side, side, len(THINGS), 4), NOT_THERE, np.int64)
-    traits = np.full((side, side, len(TRAITS)), NOT_THERE, np.int64)
+    presence = np.zeros((side, side, len(THINGS)), np.bool_)
+    corners = np.full((side, side, len(THINGS), 4), NOT_THERE, np.int16)
+    traits = np.full((side, side, len(TRAITS)), NOT_THERE, np.int8)
 
     def put(rows: Any, columns: Any, thing: str, box: Box) -> None:
         which = THINGS.index(thing)
-        presence[rows, columns, which] = 1
+        presence[rows, columns, which] = True
         corners[rows, columns, which] = _bins(box)
 
     for box in sorted(view.vehicles, key=lambda box: -box.area):
