@@ -3,6 +3,7 @@ PROFILE ?= smoke
 SOURCE ?=
 OUT ?= runs/$(PROFILE)$(if $(SOURCE),$(if $(filter smoke,$(PROFILE)),-$(notdir $(abspath $(SOURCE)))))
 PYTHON ?= python3
+BASE_FROM ?= shipped
 ROWS := boxed-lora boxed-lora-constrained boxed-lora-ruled raw-lora boxed-none raw-none
 
 ifneq ($(words $(SOURCE)$(OUT)),1)
@@ -27,9 +28,18 @@ ifeq ($(PROFILE),smoke)
   GATE_1CLS_SET := single_cls=true
   LORA_CONFIG_boxed := configs/lora/smoke.yaml
   LORA_CONFIG_raw := configs/lora/smoke.yaml
-  MAX_PIXELS := 12544
-  BASE := $(OUT)/base
-  BASE_STAGE := base
+  MAX_PIXELS := 28224
+  ifeq ($(BASE_FROM),scratch)
+    BASE := $(OUT)/base
+    BASE_STAGE := base
+    # Cut short: that a base can be made, not what it can do.
+    PRIMER_SET ?= --scenes 1200 --words 2000
+    BASE_SET ?= --tower 60 --words 100 max_steps=150
+  else ifeq ($(BASE_FROM),shipped)
+    BASE := train/shipped_base
+  else
+    $(error BASE_FROM is shipped or scratch, not '$(BASE_FROM)')
+  endif
   JOBS := 2
 else ifeq ($(PROFILE),paper)
   GATE_CONFIG := configs/yolo/gate_2cls.yaml
@@ -61,7 +71,9 @@ export TOKENIZERS_PARALLELISM := false
 #:   DATA_SET      options of data.prep.build       DATA_SET="--leak-free"              docs/data.md
 #:   GATE_SET      keys of Ultralytics              GATE_SET="epochs=50 batch=16"       docs/gate.md
 #:   INSTRUCT_SET  options of data.prep.instruct    INSTRUCT_SET="--detections labels"  docs/lora.md
-#:   BASE_SET      keys of LLaMA-Factory, base      BASE_SET="max_steps=50"             (smoke only)
+#:   BASE_FROM     shipped (train/shipped_base) or scratch, which trains one        (smoke only)
+#:   PRIMER_SET    options of data.prep.primer      PRIMER_SET="--scenes 2000"          docs/lora.md
+#:   BASE_SET      options and keys of train.base   BASE_SET="--tower 50 max_steps=50"  docs/lora.md
 #:   LORA_SET      keys of LLaMA-Factory, adapters  LORA_SET="num_train_epochs=2"       docs/lora.md
 #:   CASCADE_SET   options of eval.cascade; export then ships its thresholds            docs/gate.md
 #:   OFFLOAD_SET   keys of train.offload            OFFLOAD_SET="block=1"              docs/offload.md
@@ -76,6 +88,7 @@ export TOKENIZERS_PARALLELISM := false
 DATA_SET ?=
 GATE ?= gate
 GATE_SET ?=
+PRIMER_SET ?=
 BASE_SET ?=
 INSTRUCT_SET ?=
 LORA_SET ?=
@@ -133,7 +146,7 @@ pipeline: check
 check: setup  ## keys, weights, base, card and disk, before hours are spent: pipeline begins with it
 	@$(PY) -m train.check --gate "$(GATE_CONFIG) $(GATE_SET)" --out $(OUT) \
 	  --tuning "$(LORA_CONFIG_boxed) $(LORA_SET)" $(if $(RAW_ROWS),--tuning "$(LORA_CONFIG_raw) $(LORA_SET)") \
-	  $(if $(BASE_STAGE),--tuning "configs/lora/smoke_base.yaml $(BASE_SET)",--base $(BASE))
+	  $(if $(BASE_STAGE),--tuning "configs/lora/base.yaml $(foreach word,$(BASE_SET),$(if $(findstring =,$(word)),$(word)))",--base $(BASE))
 
 ifeq ($(SOURCE),)
 source: setup
@@ -193,10 +206,10 @@ rehearse: data $(BASE_STAGE)  ## memory, speed and hours of gate and LoRA by a f
 	  --base $(BASE) --gate "$(GATE_CONFIG) $(GATE_SET)" --data $(OUT)/data --out $(OUT)/rehearsal $(LORA_SET)
 
 primer: setup
-	@$(PY) -m data.prep.primer --out $(OUT)/primer
+	@$(PY) -m data.prep.primer --out $(OUT)/primer $(PRIMER_SET)
 
-base: primer  ## smoke only: make and train the tiny Qwen2.5-VL that stands in for the 7B
-	@$(PY) -m train.base --config configs/lora/smoke_base.yaml --primer $(OUT)/primer \
+base: primer  ## the tiny Qwen2.5-VL that stands in for the 7B, as in train/shipped_base: two hours on two cores
+	@$(PY) -m train.base --config configs/lora/base.yaml --primer $(OUT)/primer \
 	  --out $(OUT)/base $(AGAIN) $(BASE_SET)
 
 train-lora: proof-boxed $(if $(RAW_ROWS),proof-raw)  ## tune the MLLM with LoRA on boxed and on raw images, prove the adapters
@@ -315,10 +328,10 @@ demo-live: setup  ## cameras, node, thin link, receiver and the operator's page,
 	@$(PY) -m export.demo_live $(if $(wildcard $(OUT)/bundle),--bundle $(OUT)/bundle)
 
 test: setup  ## the tests: CPU only, no network
-	@$(PY) -m pytest -m "not gpu" -n 2
+	@$(PY) -m pytest -m "not gpu" -n 2 --dist loadgroup
 
 test-fast: setup  ## the tests that train nothing, in under a minute on two free cores
-	@$(PY) -m pytest -m "not gpu and not slow" -n 2
+	@$(PY) -m pytest -m "not gpu and not slow" -n 2 --dist loadgroup
 
 ROOM ?=
 mutants: setup  ## which changes of a room's code no test notices: ROOM=dat_runtime/planning

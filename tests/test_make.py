@@ -63,6 +63,19 @@ def test_detections_of_the_labels_take_no_gate(words: str) -> None:
     assert "--gate" not in instruct(f"INSTRUCT_SET={words}")
 
 
+def test_the_shipped_base_is_taken_unless_one_is_to_be_made() -> None:
+    """The repository holds it; from scratch the primer comes first."""
+    shipped = make("-n", "lora-boxed").stdout
+    assert "--base train/shipped_base" in shipped
+    assert "data.prep.primer" not in shipped
+    scratch = make("-n", "lora-boxed", "BASE_FROM=scratch").stdout
+    assert "data.prep.primer" in scratch
+    assert "--base runs/smoke/base" in scratch
+    refused = make("-n", "lora-boxed", "BASE_FROM=hub")
+    assert refused.returncode
+    assert "shipped or scratch" in refused.stderr
+
+
 def test_the_pipeline_looks_first_at_what_can_fail() -> None:
     mistyped = make("pipeline", "PROFILE=paper", "SOURCE=/data/dat", "GATE_SET=epoch=2")
     assert mistyped.returncode

@@ -20,7 +20,7 @@ from train.mllm import same_run, tuning
 from train.mllm.base_training import VOCABULARY, Steps, make_base
 from train.mllm.refused_keys import demand_keys
 from train.recipe.config_file import read_config
-from train.recipe.upstream_keys import demand_known, llamafactory_keys
+from train.recipe.upstream_keys import demand_llamafactory
 
 
 @reports_errors
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args(argv)
     config = read_config(args.config, args.override)
-    demand_known(config, llamafactory_keys(), "LLaMA-Factory")
+    demand_llamafactory(config)
     if config.get("finetuning_type") != "full":
         raise ConfigError(f"{args.config}: an untrained model needs finetuning_type: full")
     demand_keys(config)
