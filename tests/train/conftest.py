@@ -1,6 +1,7 @@
 """A tiny untrained Qwen2.5-VL and instruction data for it."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dat_runtime.types import Accident, Box, Detection, Size
 from data.prep.instructions.dataset_info import dataset_info
 from train.mllm import tiny_model
 from train.mllm.base_training import task_texts
+from train.mllm.families import MODULES
 from train.mllm.run_settings import RunSettings
 
 SIDE = 112
@@ -34,6 +36,19 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Stage(out, kind="base", inputs={}, config={}) as folder:
         tiny_model.build(folder, task_texts(0, 50), 400, SIDE * SIDE, seed=0)
     return out
+
+
+@pytest.fixture
+def unchanged_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the test the classes of every family have the forward that they had before it.
+
+    `upstream` changes those of all families, whichever one a test looks at.
+    """
+    for family in MODULES.values():
+        modeling = import_module(family.MODELING)
+        for name in (family.TOWER, family.MODEL):
+            found = getattr(modeling, name)
+            monkeypatch.setattr(found, "forward", found.forward)
 
 
 @pytest.fixture(scope="session")

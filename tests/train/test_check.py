@@ -26,7 +26,10 @@ def test_the_configurations_of_the_smoke_job_are_in_order(capsys) -> None:
         (["--gate", f"{SMOKE} device=97"], "device=97, and this machine has"),
         (["--gate", f"{SMOKE} pretrained=absent.pt"], "the weights absent.pt are not there"),
         (["--gate", SMOKE, "--tuning", f"{LORA} max_step=3"], "is max_steps meant?"),
-        (["--tuning", f"{LORA} max_steps=abc"], "max_steps is 'abc', expected a whole number"),
+        (
+            ["--tuning", f"{LORA} max_steps=abc"],
+            "max_steps is the text 'abc', expected a whole number",
+        ),
         (["--tuning", LORA, "--base", "no/such/base"], "neither a folder nor a model's hub name"),
         (["--tuning", LORA, "--base", "a/base"], "pin the 40-digit commit"),
     ],

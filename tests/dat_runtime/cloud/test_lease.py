@@ -61,14 +61,14 @@ def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(store_url: str)
 
 
 def test_it_is_renewed_before_it_ends(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "SECONDS", 0.6)
+    monkeypatch.setattr(lease, "SECONDS", 1.2)
 
     async def scenario(store: Store) -> None:
         one, two = Lease(store, "x"), Lease(store, "x")
         for _ in range(12):
             assert await one.held()
             assert not await two.held()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     store = Store(store_url)
     asyncio.run(scenario(store))

@@ -15,12 +15,10 @@ from train.mllm import upstream
 
 
 @pytest.fixture
-def tower_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+def tower_class(unchanged_classes: None) -> Any:
     from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 
-    found = modeling.Qwen2_5_VisionTransformerPretrainedModel
-    monkeypatch.setattr(found, "forward", found.forward)  # put back after the test
-    return found
+    return modeling.Qwen2_5_VisionTransformerPretrainedModel
 
 
 def frozen_model(folder: Path) -> Any:
@@ -85,10 +83,9 @@ def test_a_tower_with_a_trained_weight_keeps_its_gradients(tiny_base, tower_clas
 
 
 @pytest.fixture
-def model_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+def model_class(unchanged_classes: None) -> Any:
     from transformers import Qwen2_5_VLForConditionalGeneration as found
 
-    monkeypatch.setattr(found, "forward", found.forward)
     return found
 
 
