@@ -124,19 +124,26 @@ def build(
         max_pixels: pixel limit that the image processor states.
         seed: of the weights.
     """
-    import torch
-    from transformers import (
-        GenerationConfig,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        set_seed,
-    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    processor = _processor(_tokenizer(texts, vocab_size), max_pixels)
+    processor = _processor(learnt_tokenizer(texts, vocab_size), max_pixels)
+    write(folder, processor, sizes, (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration), seed)
+
+
+def write(folder: Path, processor: Any, sizes: Sizes, classes: tuple[Any, Any], seed: int) -> None:
+    """Write an untrained model and its processor.
+
+    Args:
+        classes: of the configuration and of the model.
+    """
+    import torch
+    from transformers import GenerationConfig, set_seed
+
     tokenizer = processor.tokenizer
     token = tokenizer.convert_tokens_to_ids
     end, pad = token("<|im_end|>"), token("<|endoftext|>")
-    config = Qwen2_5_VLConfig(
+    config_class, model_class = classes
+    config = config_class(
         text_config={
             **sizes.text,
             "vocab_size": len(tokenizer),
@@ -153,7 +160,7 @@ def build(
         dtype=torch.float32,
     )
     set_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(config)
+    model = model_class(config)
     model.generation_config = GenerationConfig(
         bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad, do_sample=False
     )
@@ -161,7 +168,7 @@ def build(
     processor.save_pretrained(folder)
 
 
-def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def learnt_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """Byte-level BPE with Qwen2's pre-tokenisation, learnt from the texts."""
     from tokenizers import Tokenizer, pre_tokenizers, trainers
     from tokenizers.models import BPE

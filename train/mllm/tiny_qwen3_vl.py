@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dat_runtime.family import QWEN3_VL
-from train.mllm.tiny_model import CHAT_TEMPLATE, _tokenizer
+from train.mllm.tiny_model import CHAT_TEMPLATE, Sizes, learnt_tokenizer, write
 
 MERGE = 2
 TEXT = {
@@ -37,6 +37,7 @@ VISION = {
     "deepstack_visual_indexes": [0],
     "initializer_range": 0.06,
 }
+SMALLEST = Sizes(TEXT, VISION)
 
 
 def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, seed: int) -> None:
@@ -48,36 +49,10 @@ def build(folder: Path, texts: Iterable[str], vocab_size: int, max_pixels: int, 
         max_pixels: pixel limit that the image processor states.
         seed: of the weights.
     """
-    import torch
-    from transformers import (
-        GenerationConfig,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        set_seed,
-    )
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    processor = _processor(_tokenizer(texts, vocab_size), max_pixels)
-    tokenizer = processor.tokenizer
-    token = tokenizer.convert_tokens_to_ids
-    end, pad = token("<|im_end|>"), token("<|endoftext|>")
-    special = {"bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad}
-    config = Qwen3VLConfig(
-        text_config={**TEXT, **special, "vocab_size": len(tokenizer)},
-        vision_config=VISION,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-        dtype=torch.float32,
-    )
-    set_seed(seed)
-    model = Qwen3VLForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad, do_sample=False
-    )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    processor = _processor(learnt_tokenizer(texts, vocab_size), max_pixels)
+    write(folder, processor, SMALLEST, (Qwen3VLConfig, Qwen3VLForConditionalGeneration), seed)
 
 
 def _processor(tokenizer: Any, max_pixels: int) -> Any:
