@@ -66,51 +66,50 @@ def demand_change(base: Performance, adapted: Performance, adapter: Path) -> Non
 def demand_better(
     base: Performance, adapted: Performance, questions: Sequence[Question], adapter: Path
 ) -> dict[str, Any]:
-    """Refuse an adapter that makes the true answers no likelier, or its own answers worse."""
+    """Refuse an adapter that makes the true answers no likelier.
+
+    Returns:
+        `loss`, `answers`, and as `worse` that its own answers are worse than the base's, or `None`.
+    """
     gain = _demand_likelier(base.likelihood, adapted.likelihood, adapter)
-    answers = demand_no_worse(
-        {"base": base.texts, "adapted": adapted.texts},
-        questions,
-        f"{adapter} gives worse answers than its base",
-        "train longer, or on more samples",
-    )
+    answers, worse = compare({"base": base.texts, "adapted": adapted.texts}, questions)
+    if worse is not None:
+        worse = f"gives worse answers than its base: {worse}"
     loss = {
         "base": float(base.likelihood.loss.mean()),
         "adapted": float(adapted.likelihood.loss.mean()),
         "difference": gain._asdict(),
     }
-    return {"loss": loss, "answers": answers}
+    return {"loss": loss, "answers": answers, "worse": worse}
 
 
-def demand_no_worse(
-    texts: Mapping[str, Sequence[str | None]],
-    questions: Sequence[Question],
-    refusal: str,
-    advice: str,
-) -> dict[str, Any]:
-    """Refuse answers that are worse: the interval of a difference lies on the worse side.
+def compare(
+    texts: Mapping[str, Sequence[str | None]], questions: Sequence[Question]
+) -> tuple[dict[str, Any], str | None]:
+    """Answers before and after, and in words that the latter are worse.
+
+    They are where the interval of a difference lies on the worse side.
 
     Args:
         texts: the answers before and after, each by the name that proof.json gives them.
-        refusal: what is said of those that are worse.
-        advice: what to do then.
     """
     truth = [question.truth for question in questions]
     before, after = (measure(truth, answers) for answers in texts.values())
     changes = difference(after, before)
-    for name in JUDGED:
+    worse = None
+    for name in reversed(JUDGED):  # the first of those that are worse
         change = changes[name]
         if change.high is not None and change.high < 0:
-            raise ModelError(
-                f"{refusal}: {name} changes by {change.value:+.3f}, 95 % interval "
-                f"{change.low:+.3f} to {change.high:+.3f}: {advice}"
+            worse = (
+                f"{name} changes by {change.value:+.3f}, 95 % interval "
+                f"{change.low:+.3f} to {change.high:+.3f}"
             )
     scores = dict(zip(texts, (score(before), score(after)), strict=True))
     answers = {}
     for name in METRICS:
         answers[name] = {which: of[name].value for which, of in scores.items()}
         answers[name]["difference"] = changes[name]._asdict()
-    return answers
+    return answers, worse
 
 
 def _demand_likelier(base: Likelihood, adapted: Likelihood, adapter: Path) -> Interval:

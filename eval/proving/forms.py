@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime.errors import DataError
+from dat_runtime.errors import DataError, ModelError
 from dat_runtime.files import read_json_lines
 from eval.answers.likelihood import Question
 from eval.answers.model import load, with_adapter
@@ -15,8 +15,8 @@ from eval.proving.demands import (
     TOLERANCES,
     Performance,
     Tolerance,
+    compare,
     demand_agreement,
-    demand_no_worse,
 )
 from eval.proving.prove import Say, performance
 from eval.proving.quantised import is_quantised, load_quantised
@@ -62,12 +62,12 @@ def hold(
         )
         texts = formed.texts
     report["same_answers"] = sum(a == b for a, b in zip(adapted.texts, texts, strict=True))
-    report["answers"] = demand_no_worse(
-        {"adapter": adapted.texts, "form": texts},
-        questions,
-        f"{form} gives worse answers than its adapter",
-        "serve the adapter on its base, or a form with more bits",
-    )
+    report["answers"], worse = compare({"adapter": adapted.texts, "form": texts}, questions)
+    if worse is not None:
+        raise ModelError(
+            f"{form} gives worse answers than its adapter: {worse}: serve the adapter on its base, "
+            "or a form with more bits"
+        )
     truth = [question.truth for question in questions]
     report["scores"] = scores_of(measure(truth, texts))
     return report

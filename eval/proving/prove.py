@@ -44,7 +44,8 @@ def prove(
         loaded: the base model, without an adapter; it is changed.
         merge: puts an adapter into the base's weights, from its files alone and as a server does
             it, so that it tells of PEFT what PEFT would hide.
-        rehearsal: answers that cannot be used are stated as `misfit`, and no error.
+        rehearsal: answers that cannot be used, or are worse than the base's, are stated as
+            `misfit`, and no error.
 
     Raises:
         ModelError: says which point fails, by how much, and what to do.
@@ -56,7 +57,8 @@ def prove(
     adapted = performance(tuned, questions)
     demand_change(base, adapted, adapter)
     better = demand_better(base, adapted, questions, adapter)
-    misfit = words_on_form(adapted, questions)
+    found = [better["worse"], words_on_form(adapted, questions)]
+    misfit = "; ".join(words for words in found if words is not None) or None
     if not rehearsal:
         demand_form(misfit, adapter)
     say("the same with the weights merged from the adapter's file")
@@ -92,7 +94,8 @@ def demand_form(misfit: str | None, adapter: Path) -> None:
     """
     if misfit is not None:
         raise ModelError(
-            f"{adapter}: {misfit}: train longer, and check that the template is that of the base"
+            f"{adapter}: {misfit}: train longer, or on more samples, and check that the template "
+            "is that of the base"
         )
 
 

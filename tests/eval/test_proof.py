@@ -20,7 +20,7 @@ from eval.answers.adding import add
 from eval.answers.likelihood import likelihood, read_questions, spread
 from eval.answers.model import load
 from eval.proving.demands import Performance, demand_better
-from eval.proving.prove import prove
+from eval.proving.prove import demand_form, prove
 from tests.eval.proved_adapter import SAMPLES, SEVERITIES, training_batch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -216,5 +216,10 @@ def test_worse_answers_are_refused_though_the_truth_is_likelier(root) -> None:
     likelier = given._replace(log_probs=[v + 1 for v in given.log_probs])
     right = Performance(given, [q.answer for q in questions])
     broken = Performance(likelier, ["no JSON"] * SAMPLES)
-    with pytest.raises(ModelError, match="gives worse answers than its base: schema"):
-        demand_better(right, broken, questions, root / "lora")
+    worse = demand_better(right, broken, questions, root / "lora")["worse"]
+    assert worse.startswith("gives worse answers than its base: schema changes by -1.000, 95 %")
+    with pytest.raises(ModelError, match=r"lora: gives worse answers.*train longer"):
+        demand_form(worse, root / "lora")
+    mended = Performance(likelier, [q.answer for q in questions])
+    bad = Performance(given, ["no JSON"] * SAMPLES)
+    assert demand_better(bad, mended, questions, root / "lora")["worse"] is None
