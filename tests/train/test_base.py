@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from dat_runtime import prompt
+from dat_runtime import manifest, prompt
 from dat_runtime.errors import DataError
+from data.prep import primer
+from train import base
 from train.mllm.base_training import primer_texts
 
 
@@ -55,3 +57,41 @@ def test_a_primer_without_samples_is_refused_by_name(tmp_path: Path):
     (tmp_path / "words_train.json").write_text('[{"messages": []}]')
     with pytest.raises(DataError, match=r"words_train\.json"):
         list(primer_texts(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_base_is_made_in_three_trainings_and_small_enough_to_ship(tmp_path: Path, capsys):
+    from safetensors.torch import load_file
+
+    rendered = ["--scenes", "24", "--words", "20", "--size", "84", "--jobs", "1"]
+    assert primer.main(["--out", str(tmp_path / "primer"), *rendered]) == 0
+    given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path / "primer")]
+    short = ["--tower", "2", "--words", "1", "max_steps=1", "image_max_pixels=7056"]
+    out = tmp_path / "base"
+    assert base.main([*given, "--out", str(out), *short]) == 0
+    assert manifest.verify(out, "base").config["tower"] == 2
+    weights = load_file(out / "model.safetensors")
+    assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.bfloat16"}
+    assert sum(path.stat().st_size for path in out.iterdir()) < 8_000_000
+    report = json.loads((out / "run.json").read_text())
+    assert [report[name]["steps"] for name in ("tower", "words", "questions")] == [2, 1, 1]
+    card = (out / "README.md").read_text()
+    assert "on 24 rendered scenes" in card
+    assert "84 x 84 pixels" in card
+    assert not (out / "work").exists()
+    assert base.main([*given, "--out", str(out), *short]) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--tower", "--words"])
+def test_a_training_of_no_steps_is_refused(tmp_path: Path, capsys, option: str):
+    given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path)]
+    assert base.main([*given, "--out", str(tmp_path / "base"), option, "0"]) == 1
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_the_shipped_base_is_whole_and_small():
+    shipped = Path("train/shipped_base")
+    manifest.verify(shipped, "base")
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 8_000_000
