@@ -1,6 +1,6 @@
 """Pictures: the model's frame, the boxed image, ROI crops (after Eq. 2), encoding.
 
-Images are `uint8` arrays of shape (height, width, 3), BGR. No function changes its input.
+Images are `uint8` arrays of shape (height, width, 3), BGR. Only `draw_box` changes its input.
 """
 
 import math
@@ -113,17 +113,28 @@ def boxed_at(image: Image, size: Size, detections: Sequence[Detection]) -> Image
 
 def _with_boxes(boxed: Image, detections: Sequence[Detection]) -> Image:
     """The same array, drawn on."""
-    line = max(1, round(min(boxed.shape[:2]) / 100))
     for detection in sorted(detections, key=lambda d: d.confidence):
-        x1, y1, x2, y2 = detection.box.to(size_of(boxed)).pixels()
-        colour = COLOURS[detection.severity]
-        # A thick line is drawn as nested thin ones: cv2 would put half of its width outside.
-        innermost = (min(x2 - x1, y2 - y1) + 1) // 2
-        for inset in range(min(line, innermost)):
-            top_left = (x1 + inset, y1 + inset)
-            bottom_right = (x2 - 1 - inset, y2 - 1 - inset)
-            cv2.rectangle(boxed, top_left, bottom_right, colour, 1, cv2.LINE_8)
+        corners = detection.box.to(size_of(boxed)).pixels()
+        draw_box(boxed, corners, COLOURS[detection.severity])
     return boxed
+
+
+def draw_box(
+    image: Image, corners: tuple[int, int, int, int], colour: tuple[int, int, int]
+) -> None:
+    """Frame one box in the image itself, its lines as `boxed_image` draws them.
+
+    Args:
+        corners: `(x1, y1, x2, y2)`, whole pixels; right and bottom exclusive. colour: BGR.
+    """
+    x1, y1, x2, y2 = corners
+    line = max(1, round(min(image.shape[:2]) / 100))
+    # A thick line is drawn as nested thin ones: cv2 would put half of its width outside.
+    innermost = (min(x2 - x1, y2 - y1) + 1) // 2
+    for inset in range(min(line, innermost)):
+        top_left = (x1 + inset, y1 + inset)
+        bottom_right = (x2 - 1 - inset, y2 - 1 - inset)
+        cv2.rectangle(image, top_left, bottom_right, colour, 1, cv2.LINE_8)
 
 
 class Roi(NamedTuple):

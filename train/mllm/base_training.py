@@ -19,7 +19,7 @@ from dat_runtime.stage import ROOT
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size, reading_order
 from train.mllm import tiny_model, tuning
 from train.mllm.model_card import base_card
-from train.mllm.run_settings import read_settings
+from train.mllm.run_settings import RunSettings, read_settings
 
 VOCABULARY = 640
 """Entries of the tokenizer besides the special tokens; 256 of them are the bytes."""
@@ -59,9 +59,10 @@ def make_base(
         config: LLaMA-Factory's keys.
         name: the progress lines begin with it.
     """
-    untrained, work = folder / "untrained", folder / "work"
-    _untrained(untrained, primer, config, folder / tuning.LOG, name)
-    seen = _see(untrained, primer, work / "seen", folder / tuning.LOG, config, steps.tower, name)
+    settings = read_settings(config)
+    untrained, work, log = folder / "untrained", folder / "work", folder / tuning.LOG
+    _untrained(untrained, primer, settings, log, name)
+    seen = _see(untrained, primer, work / "seen", log, settings.seed, steps.tower, name)
     reports = {"tower": read_json(seen / SEEN)}
     words = {**config, "dataset": "words_train", "max_steps": steps.words}
     reports["words"] = _read(folder, work / "words", seen, primer, words, name)
@@ -75,7 +76,7 @@ def make_base(
     write_json(folder / "config.json", {**read_json(folder / "config.json"), "dtype": "bfloat16"})
     write_yaml(folder / "config.yaml", tuning.without_paths(config))
     write_json(folder / "run.json", reports)
-    side = math.isqrt(read_settings(config).image_max_pixels)
+    side = math.isqrt(settings.image_max_pixels)
     scenes = manifest.read(primer, "primer").config["scenes"]
     (folder / "README.md").write_text(base_card(count, side, scenes, reports), encoding="utf-8")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
@@ -83,12 +84,11 @@ def make_base(
     untrained.rmdir()
 
 
-def _untrained(folder: Path, primer: Path, config: Mapping[str, Any], log: Path, name: str) -> None:
+def _untrained(folder: Path, primer: Path, settings: RunSettings, log: Path, name: str) -> None:
     """The untrained model, as long as an earlier start has not left it."""
     # `processor_config.json` is written last: with it the model of an earlier start is whole.
     if (folder / "processor_config.json").is_file():
         return
-    settings = read_settings(config)
     shutil.rmtree(folder, ignore_errors=True)
     print(f"[{name}] tokenizer and untrained model", flush=True)
     with tuning.output_into(log):
@@ -102,7 +102,7 @@ def _see(
     primer: Path,
     work: Path,
     log: Path,
-    config: Mapping[str, Any],
+    seed: int,
     steps: int,
     name: str,
 ) -> Path:
@@ -118,7 +118,7 @@ def _see(
     with tuning.output_into(log):
         processor = AutoProcessor.from_pretrained(untrained)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(untrained, dtype=torch.float32)
-    report = seeing.learn(model, processor, primer, work, steps, read_settings(config).seed, name)
+    report = seeing.learn(model, processor, primer, work, steps, seed, name)
     print(f"[{name}] tower: {report}", flush=True)
     with tuning.output_into(log):
         model.save_pretrained(work)

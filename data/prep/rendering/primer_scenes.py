@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dat_runtime.draw import Image, resize
+from dat_runtime.draw import Image, draw_box, resize
 from dat_runtime.types import SEVERITIES, Box, Size
 from data.prep.rendering import frames, places
 from data.prep.rendering.frames import Scene, Wreck
@@ -101,18 +101,9 @@ def view(rng: np.random.Generator, scene: Scene, side: int, marked: float = 0.5)
     marks: list[Mark] = []
     if rng.random() < marked:
         marks = _marks(rng, wrecks, cars, side)
-        paint(image, marks)
+        for mark in marks:
+            draw_box(image, mark.box.pixels(), COLOURS[mark.colour])
     return View(image, tuple(wrecks), tuple(cars), tuple(marks))
-
-
-def paint(image: Image, marks: Sequence[Mark]) -> None:
-    """Draw the boxes into the image, their lines inside them."""
-    line = max(1, round(min(image.shape[:2]) / 100))
-    for mark in marks:
-        x1, y1, x2, y2 = mark.box.pixels()
-        for inset in range(line):
-            upper, lower = (x1 + inset, y1 + inset), (x2 - 1 - inset, y2 - 1 - inset)
-            cv2.rectangle(image, upper, lower, COLOURS[mark.colour], 1, cv2.LINE_8)
 
 
 def _seen(box: Box, x: int, y: int, part: int, side: int) -> Box | None:
