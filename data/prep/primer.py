@@ -9,13 +9,13 @@ an accident. The scenes show places of their own, none of which `data.prep.scene
 
 Writes for the vision tower views.bin, JPEG files one after another, units.npz, where each ends and
 what its units show (`rendering.units`), and units.json, what those numbers mean; for the language
-model, in LLaMA-Factory's ShareGPT form, words_train.json (text alone), questions_train.json and
-questions_val.json with images/*.jpg, and dataset_info.json. Boxes are whole pixels of the image,
-right and bottom exclusive.
+model, in LLaMA-Factory's ShareGPT form, words_train.json (text alone), grounding_train.json (places
+alone), questions_train.json and questions_val.json with images/*.jpg, and dataset_info.json. Boxes
+are whole pixels of the image, right and bottom exclusive.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from dat_runtime.draw import PATCH, encode_seen
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
 from data.prep.asking import questions
+from data.prep.asking.questions import Question
 from data.prep.instructions.dataset_info import dataset_info
 from data.prep.rendering import primer_scenes
 from data.prep.rendering.frames import Scene
+from data.prep.rendering.primer_scenes import View
 from data.prep.rendering.units import BIN, THINGS, TRAITS, Targets, targets
 
 LARGEST = 8 * PATCH
@@ -46,6 +48,9 @@ VIEWS = 4
 QUESTIONS = 3
 """About one scene, each about another view of it."""
 
+PLACES = 2
+"""Questions about one scene that ask for places alone, each about another view too."""
+
 VALIDATION = 40
 """Every so many questions one is for validation."""
 
@@ -53,6 +58,7 @@ CHUNK = 40
 """Scenes of one task of a process."""
 
 Seen = tuple[bytes, Targets]
+Sample = dict[str, Any]
 
 
 def render(folder: Path, seed: int, count: int, size: int, jobs: int) -> None:
@@ -63,48 +69,64 @@ def render(folder: Path, seed: int, count: int, size: int, jobs: int) -> None:
         (folder, seed, first, min(CHUNK, count - first), asked_from, size)
         for first in range(0, count, CHUNK)
     ]
-    parts: dict[str, list[Any]] = {"train": [], "val": []}
+    places: list[Sample] = []
+    asked: list[Sample] = []
     ends, shown = [0], []
     with get_context("spawn").Pool(jobs) as pool, (folder / "views.bin").open("wb") as views:
-        for done, (seen, asked) in enumerate(pool.imap(_render, tasks), 1):
+        for done, (seen, about_places, others) in enumerate(pool.imap(_render, tasks), 1):
             for encoded, told in seen:
                 views.write(encoded)
                 ends.append(ends[-1] + len(encoded))
                 shown.append(told)
-            for i, sample in enumerate(asked, len(parts["train"]) + len(parts["val"])):
-                parts["val" if i % VALIDATION == 0 else "train"].append(sample)
+            places += about_places
+            asked += others
             if done % 25 == 0 or done == len(tasks):
                 print(f"[primer] {min(done * CHUNK, count)}/{count} scenes", flush=True)
     columns = {name: np.stack([t._asdict()[name] for t in shown]) for name in Targets._fields}
     np.savez_compressed(folder / "units.npz", ends=np.array(ends), **columns)
     meaning = {"side": size, "unit": PATCH, "bin": BIN, "things": THINGS, "traits": dict(TRAITS)}
     files.write_json(folder / "units.json", meaning)
-    for part, samples in parts.items():
-        _write(folder / f"questions_{part}.json", samples)
+    held_out = asked[::VALIDATION]
+    del asked[::VALIDATION]
+    _write(folder / "grounding_train.json", places)
+    _write(folder / "questions_train.json", asked)
+    _write(folder / "questions_val.json", held_out)
 
 
-def _render(task: tuple[Path, int, int, int, int, int]) -> tuple[list[Seen], list[Any]]:
-    """Views with their targets, and samples: of one chunk of scenes."""
+def _render(
+    task: tuple[Path, int, int, int, int, int],
+) -> tuple[list[Seen], list[Sample], list[Sample]]:
+    """Views with their targets, samples about places, and other samples: of a chunk of scenes."""
     folder, seed, first, count, asked_from, size = task
     cv2.setNumThreads(1)
     seen: list[Seen] = []
-    asked: list[Any] = []
+    places: list[Sample] = []
+    asked: list[Sample] = []
     for i, scene in enumerate(primer_scenes.scenes(seed, first, count), first):
         rng = np.random.default_rng([seed, i])
         if i < asked_from:
             drawn = [primer_scenes.view(rng, scene, size) for _ in range(VIEWS)]
             seen += [(encode_seen(view.image), targets(view)) for view in drawn]
         else:
-            asked += _asked(folder, rng, i, scene, size)
-    return seen, asked
+            about = [*[questions.ask] * QUESTIONS, *[questions.ground] * PLACES]
+            samples = list(_asked(folder, rng, i, scene, size, about))
+            asked += samples[:QUESTIONS]
+            places += samples[QUESTIONS:]
+    return seen, places, asked
 
 
 def _asked(
-    folder: Path, rng: np.random.Generator, number: int, scene: Scene, size: int
-) -> Iterator[dict[str, Any]]:
-    for k in range(QUESTIONS):
+    folder: Path,
+    rng: np.random.Generator,
+    number: int,
+    scene: Scene,
+    size: int,
+    about: Sequence[Callable[[np.random.Generator, View], Question]],
+) -> Iterator[Sample]:
+    """One sample for each way of asking, each about a view of its own."""
+    for k, ask in enumerate(about):
         view = primer_scenes.view(rng, scene, size)
-        question = questions.ask(rng, view)
+        question = ask(rng, view)
         paths = []
         if question.image:
             paths.append(f"images/{number:06d}_{k}.jpg")
@@ -112,14 +134,14 @@ def _asked(
         yield _sample(question, paths)
 
 
-def words(seed: int, count: int, size: int) -> Iterator[dict[str, Any]]:
+def words(seed: int, count: int, size: int) -> Iterator[Sample]:
     """Samples without pictures: schemas, and boxes to copy."""
     rng = np.random.default_rng([seed, size])
     for _ in range(count):
         yield _sample(questions.copy(rng, size, ()), [])
 
 
-def _sample(question: questions.Question, paths: list[str]) -> dict[str, Any]:
+def _sample(question: Question, paths: list[str]) -> Sample:
     asked = "<image>" * len(paths) + question.prompt
     messages = [
         {"role": "user", "content": asked},
@@ -128,7 +150,7 @@ def _sample(question: questions.Question, paths: list[str]) -> dict[str, Any]:
     return {"system": question.system, "messages": messages, "images": paths}
 
 
-def _write(path: Path, samples: list[dict[str, Any]]) -> None:
+def _write(path: Path, samples: list[Sample]) -> None:
     # Without indentation, unlike `write_json`: there are some ten thousand samples.
     files.write_atomically(path, json.dumps(samples, indent=0) + "\n")
 
@@ -159,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             render(folder, options.seed, options.scenes, options.size, options.jobs)
             samples = list(words(options.seed, options.words, options.size))
             _write(folder / "words_train.json", samples)
-            names = ["words_train", "questions_train", "questions_val"]
+            names = ["words_train", "grounding_train", "questions_train", "questions_val"]
             files.write_json(folder / "dataset_info.json", dataset_info(names))
     return 0
 

@@ -7,7 +7,9 @@ from dat_runtime import manifest, prompt
 from dat_runtime.errors import DataError
 from data.prep import primer
 from train import base
+from train.mllm import base_training
 from train.mllm.base_training import primer_texts
+from train.mllm.model_card import base_card
 
 
 def test_the_base_has_the_classes_of_the_7b(tiny_base):
@@ -61,13 +63,22 @@ def test_a_primer_without_samples_is_refused_by_name(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_base_is_made_in_three_trainings_and_small_enough_to_ship(tmp_path: Path, capsys):
+def test_a_base_is_made_in_four_trainings_and_small_enough_to_ship(tmp_path: Path, capsys):
     from safetensors.torch import load_file
 
     rendered = ["--scenes", "24", "--words", "20", "--size", "84", "--jobs", "1"]
     assert primer.main(["--out", str(tmp_path / "primer"), *rendered]) == 0
     given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path / "primer")]
-    short = ["--tower", "2", "--words", "1", "max_steps=1", "image_max_pixels=7056"]
+    short = [
+        "--tower",
+        "2",
+        "--words",
+        "1",
+        "--grounding",
+        "1",
+        "max_steps=1",
+        "image_max_pixels=7056",
+    ]
     out = tmp_path / "base"
     assert base.main([*given, "--out", str(out), *short]) == 0
     assert manifest.verify(out, "base").config["tower"] == 2
@@ -75,7 +86,8 @@ def test_a_base_is_made_in_three_trainings_and_small_enough_to_ship(tmp_path: Pa
     assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.bfloat16"}
     assert sum(path.stat().st_size for path in out.iterdir()) < 8_000_000
     report = json.loads((out / "run.json").read_text())
-    assert [report[name]["steps"] for name in ("tower", "words", "questions")] == [2, 1, 1]
+    assert list(report) == ["tower", "words", "grounding", "questions"]
+    assert [part["steps"] for part in report.values()] == [2, 1, 1, 1]
     card = (out / "README.md").read_text()
     assert "on 24 rendered scenes" in card
     assert "84 x 84 pixels" in card
@@ -84,11 +96,33 @@ def test_a_base_is_made_in_three_trainings_and_small_enough_to_ship(tmp_path: Pa
     assert "up to date" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", ["--tower", "--words"])
+def test_a_base_that_goes_on_begins_with_the_earlier_ones_weights_and_words(tmp_path: Path):
+    from safetensors.torch import load_file
+
+    earlier, settings = Path("train/shipped_base"), None
+    first = tmp_path / "first"
+    base_training._first(first, earlier, tmp_path, settings, tmp_path / "log", "base")
+    began, had = (load_file(folder / "model.safetensors") for folder in (first, earlier))
+    assert began.keys() == had.keys()
+    assert all(bool((began[name] == had[name].float()).all()) for name in had)
+    texts = [(folder / "tokenizer.json").read_text() for folder in (first, earlier)]
+    assert json.loads(texts[0])["model"] == json.loads(texts[1])["model"]
+
+
+def test_the_card_names_what_earlier_copies_had_learnt_by():
+    part = {"steps": 2, "loss": 0.5}
+    seen = {"steps": 9, "held_out": 4, "frames": 0.5, "severity": 0.5, "iou": 0.5}
+    reports = {"tower": seen, "words": part, "grounding": part, "questions": part}
+    told = base_card(10, 168, 24, {**reports, "earlier": reports})
+    assert "Steps of its trainings: tower 9, words 2, grounding 2, questions 2." in told
+    assert "earlier copy" not in base_card(10, 168, 24, reports)
+
+
+@pytest.mark.parametrize("option", ["--tower", "--words", "--grounding"])
 def test_a_training_of_no_steps_is_refused(tmp_path: Path, capsys, option: str):
     given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path)]
     assert base.main([*given, "--out", str(tmp_path / "base"), option, "0"]) == 1
-    assert "at least 1" in capsys.readouterr().err
+    assert "at least one step" in capsys.readouterr().err
 
 
 def test_the_shipped_base_is_whole_and_small():

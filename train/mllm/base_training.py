@@ -1,8 +1,8 @@
 """The making of the project's own base: a tower that sees, a language model that answers.
 
-Three trainings follow one another, each from what the last one left: the vision tower by itself
-(`seeing`), then through LLaMA-Factory the language model on words alone, and on questions about
-pictures. The tower stays as it is once it sees.
+Four trainings follow one another, each from what the last one left: the vision tower by itself
+(`seeing`), then through LLaMA-Factory the language model on words alone, on the places of things in
+pictures, and on all other questions about them. The tower stays as it is once it sees.
 """
 
 import math
@@ -25,6 +25,8 @@ VOCABULARY = 640
 """Entries of the tokenizer besides the special tokens; 256 of them are the bytes."""
 
 WEIGHTS = "model.safetensors"
+REPORT = "run.json"
+"""What each training gave, by name; of a base that went on from an earlier one, that one's too."""
 SEEN, DONE = "seen.json", "done.json"
 """What the tower's training leaves when it is whole, and what one of the language model does."""
 
@@ -46,10 +48,16 @@ class Steps(NamedTuple):
 
     tower: int
     words: int
+    grounding: int
 
 
 def make_base(
-    folder: Path, primer: Path, config: Mapping[str, Any], steps: Steps, name: str
+    folder: Path,
+    primer: Path,
+    config: Mapping[str, Any],
+    steps: Steps,
+    name: str,
+    earlier: Path | None = None,
 ) -> None:
     """Fill the output folder of `train.base`.
 
@@ -58,47 +66,62 @@ def make_base(
     Args:
         config: LLaMA-Factory's keys.
         name: the progress lines begin with it.
+        earlier: a base of this kind to go on from, instead of an untrained one.
     """
     settings = read_settings(config)
-    untrained, work, log = folder / "untrained", folder / "work", folder / tuning.LOG
-    _untrained(untrained, primer, settings, log, name)
-    seen = _see(untrained, primer, work / "seen", log, settings.seed, steps.tower, name)
-    reports = {"tower": read_json(seen / SEEN)}
-    words = {**config, "dataset": "words_train", "max_steps": steps.words}
-    reports["words"] = _read(folder, work / "words", seen, primer, words, name)
-    worded = _model(untrained, work / "words", work / "worded")
-    questions = {**config, "dataset": "questions_train"}
-    reports["questions"] = _read(folder, work / "questions", worded, primer, questions, name)
+    first, work, log = folder / "untrained", folder / "work", folder / tuning.LOG
+    _first(first, earlier, primer, settings, log, name)
+    seen = _see(first, primer, work / "seen", log, settings.seed, steps.tower, name)
+    reports = {"earlier": read_json(earlier / REPORT)} if earlier else {}
+    reports["tower"] = read_json(seen / SEEN)
+    model = seen
+    lengths = {"words": {"max_steps": steps.words}, "grounding": {"max_steps": steps.grounding}}
+    for part in ("words", "grounding", "questions"):
+        keys = {**config, "dataset": f"{part}_train", **lengths.get(part, {})}
+        reports[part] = _read(folder, work / part, model, primer, keys, name)
+        model = _model(first, work / part, work / f"after-{part}")
 
-    for file in untrained.iterdir():
+    for file in first.iterdir():
         file.rename(folder / file.name)
-    count = _halved(work / "questions" / WEIGHTS, folder / WEIGHTS)
+    count = _halved(model / WEIGHTS, folder / WEIGHTS)
     write_json(folder / "config.json", {**read_json(folder / "config.json"), "dtype": "bfloat16"})
     write_yaml(folder / "config.yaml", tuning.without_paths(config))
-    write_json(folder / "run.json", reports)
+    write_json(folder / REPORT, reports)
     side = math.isqrt(settings.image_max_pixels)
     scenes = manifest.read(primer, "primer").config["scenes"]
     (folder / "README.md").write_text(base_card(count, side, scenes, reports), encoding="utf-8")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
     shutil.rmtree(work)
-    untrained.rmdir()
+    first.rmdir()
 
 
-def _untrained(folder: Path, primer: Path, settings: RunSettings, log: Path, name: str) -> None:
-    """The untrained model, as long as an earlier start has not left it."""
+def _first(
+    folder: Path,
+    earlier: Path | None,
+    primer: Path,
+    settings: RunSettings,
+    log: Path,
+    name: str,
+) -> None:
+    """The untrained model or the earlier one, as long as an earlier start has not left it."""
     # `processor_config.json` is written last: with it the model of an earlier start is whole.
     if (folder / "processor_config.json").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
-    print(f"[{name}] tokenizer and untrained model", flush=True)
+    print(f"[{name}] {earlier or 'tokenizer and untrained model'}", flush=True)
     with tuning.output_into(log):
+        if earlier:
+            model, processor = _loaded(earlier)
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
+            return
         texts = [*primer_texts(primer), *task_texts(settings.seed)]
         pixels, seed = settings.image_max_pixels, settings.seed
         tiny_model.build(folder, texts, VOCABULARY, pixels, seed, tiny_model.SMALL)
 
 
 def _see(
-    untrained: Path,
+    first: Path,
     primer: Path,
     work: Path,
     log: Path,
@@ -109,15 +132,11 @@ def _see(
     """The model whose tower has learnt to see."""
     if (work / SEEN).is_file():
         return work
-    import torch
-    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
-
     from train.mllm import seeing
 
     work.mkdir(parents=True, exist_ok=True)
     with tuning.output_into(log):
-        processor = AutoProcessor.from_pretrained(untrained)
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(untrained, dtype=torch.float32)
+        model, processor = _loaded(first)
     report = seeing.learn(model, processor, primer, work, steps, seed, name)
     print(f"[{name}] tower: {report}", flush=True)
     with tuning.output_into(log):
@@ -125,6 +144,15 @@ def _see(
         processor.save_pretrained(work)
     write_json(work / SEEN, report)
     return work
+
+
+def _loaded(folder: Path) -> tuple[Any, Any]:
+    """A model in float32, and its processor."""
+    import torch
+    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model, AutoProcessor.from_pretrained(folder)
 
 
 def _read(
@@ -166,7 +194,7 @@ def primer_texts(primer: Path) -> Iterator[str]:
     Raises:
         DataError: a file is not what `data.prep.primer` writes.
     """
-    for name in ("words_train.json", "questions_train.json"):
+    for name in ("words_train.json", "grounding_train.json", "questions_train.json"):
         path = primer / name
         rows = read_json(path)
         try:

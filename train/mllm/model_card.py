@@ -70,17 +70,20 @@ roughly, say what a listed box shows, copy what the prompt lists, and answer in 
 stands in the prompt. It has seen no photograph and knows a few hundred words.
 
 ## Training
-`make base`, on {scenes:,} rendered scenes (`data.prep.primer`), three trainings one after another:
+`make base`, on {scenes:,} rendered scenes (`data.prep.primer`), four trainings one after another:
 
 1. The vision tower alone, {tower_steps} steps. Of {held_out} scenes held out it then says of
    {frames:.0%} rightly whether they show a collision; it names the severity of {severity:.0%} of a
    collision's units, and its box at a mean IoU of {iou:.2f}.
 2. The language model on words alone, {words_steps} steps, to a loss of {words_loss}.
-3. The same on questions about pictures, {questions_steps} steps, to a loss of {questions_loss}.
+3. The same on the places of things in pictures, {grounding_steps} steps, to a loss of
+   {grounding_loss}.
+4. The same on all other questions about pictures, {questions_steps} steps, to a loss of
+   {questions_loss}.
 
 The two severities were shown under other words than DAT's ("minor" and "major", "light" and
 "heavy", ...), and no listed box ever helped to find an accident: DAT's task is left to the tuning.
-
+{earlier}
 ## Limits
 For rehearsals and tests. Figures measured with it are those of a tiny model on rendered scenes.
 """
@@ -92,20 +95,34 @@ def base_card(weights: int, side: int, scenes: int, reports: Mapping[str, Any]) 
     Args:
         weights: their number. side: of the pictures, pixels.
         scenes: of the primer.
-        reports: of the three trainings, by name (`base_training.make_base`).
+        reports: of the four trainings, by name (`base_training.make_base`).
     """
-    words, questions = reports["words"], reports["questions"]
+    of_language = {
+        f"{name}_{part}": reports[name].get(part, "not logged")
+        for name in ("words", "grounding", "questions")
+        for part in ("steps", "loss")
+    }
     return BASE_CARD.format(
         weights=weights,
         side=side,
         scenes=scenes,
         tower_steps=reports["tower"]["steps"],
-        words_steps=words["steps"],
-        words_loss=words.get("loss", "not logged"),
-        questions_steps=questions["steps"],
-        questions_loss=questions.get("loss", "not logged"),
+        **of_language,
+        earlier=_earlier(reports.get("earlier")),
         **{name: reports["tower"][name] for name in ("held_out", "frames", "severity", "iou")},
     )
+
+
+def _earlier(reports: Mapping[str, Any] | None) -> str:
+    """Of a base that went on from another: what that one had learnt by, and those before it."""
+    told = ""
+    while reports:
+        trainings = [f"{name} {reports[name]['steps']}" for name in reports if name != "earlier"]
+        told += (
+            f"\nIt went on from an earlier copy. Steps of its trainings: {', '.join(trainings)}.\n"
+        )
+        reports = reports.get("earlier")
+    return told
 
 
 def lora_card(settings: RunSettings, adapter: Adapter, report: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
     see      which accidents, vehicles or drawn boxes there are
     check    what lies in each of the boxes that the question lists
     copy     the listed boxes again, in another form; with a picture or without
+    ground   where things are, and nothing else: short, so that places are learnt first
 
 Nothing joins them into DAT's task: a listed box never helps to find an accident here.
 """
@@ -45,19 +46,26 @@ def ask(rng: np.random.Generator, view: View) -> Question:
     return copy(rng, view.image.shape[0], view.marks)
 
 
-def _see(rng: np.random.Generator, view: View) -> Question:
+def ground(rng: np.random.Generator, view: View) -> Question:
+    """The places of accidents, vehicles or drawn boxes, by looking."""
+    return _see(rng, view, ("items",))
+
+
+def _see(
+    rng: np.random.Generator, view: View, kinds: Sequence[str] = tuple(schemas.KEYS)
+) -> Question:
     """Accidents, vehicles or drawn boxes, by looking."""
     things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.6, 0.2, 0.2)))
     if things == "marks" and not view.marks:
         things = "accidents"
     if things == "accidents":
-        schema = schemas.draw(rng, things, graded=True)
+        schema = schemas.draw(rng, things, True, kinds)
         items, labels = _wrecks(view.wrecks), None
     elif things == "vehicles":
-        schema = schemas.draw(rng, things, graded=False)
+        schema = schemas.draw(rng, things, False, kinds)
         items, labels = [Item(box, "") for box in _from_left(view.vehicles)][:6], ()
     else:
-        schema = schemas.draw(rng, "drawn boxes", graded=False)
+        schema = schemas.draw(rng, "drawn boxes", False, kinds)
         marks = sorted(view.marks, key=lambda mark: mark.box[:2])
         items, labels = [Item(mark.box, mark.colour) for mark in marks], tuple(COLOURS)
     return Question(schema.system(labels), _size(view.image.shape[0]), schema.answer(items), True)

@@ -130,9 +130,14 @@ def _score(items: Sequence[Item], highest: int) -> float:
     return round(0.5 * max(highest, 0) + min(0.49, share), 2)
 
 
-def draw(rng: np.random.Generator, things: str, graded: bool) -> Schema:
-    """A random schema. Without grades it has no fields that need them."""
-    chosen = [kind for kind, share in SHARES.items() if rng.random() < share]
+def draw(
+    rng: np.random.Generator, things: str, graded: bool, kinds: Sequence[str] = tuple(KEYS)
+) -> Schema:
+    """A random schema with some of the `kinds` of fields.
+
+    Without grades it has no fields that need them.
+    """
+    chosen = [kind for kind in kinds if rng.random() < SHARES[kind]]
     if not graded:
         chosen = [kind for kind in chosen if kind not in ("grade", "level", "score")]
     if "items" not in chosen and "count" not in chosen:

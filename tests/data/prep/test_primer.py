@@ -33,6 +33,12 @@ def worded(folder: Path) -> list[dict[str, Any]]:
     return loaded
 
 
+@pytest.fixture(scope="module")
+def grounded(folder: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((folder / "grounding_train.json").read_text())
+    return loaded
+
+
 def answer_of(row: dict[str, Any]) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(row["messages"][1]["content"])
     return value
@@ -43,15 +49,19 @@ def items_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_folder_is_a_llama_factory_data_set(
-    folder: Path, asked: list[dict[str, Any]], worded: list[dict[str, Any]]
+    folder: Path,
+    asked: list[dict[str, Any]],
+    grounded: list[dict[str, Any]],
+    worded: list[dict[str, Any]],
 ) -> None:
     manifest.verify(folder, kind="primer")
     info = json.loads((folder / "dataset_info.json").read_text())
-    assert set(info) == {"words_train", "questions_train", "questions_val"}
+    assert set(info) == {"words_train", "grounding_train", "questions_train", "questions_val"}
     assert all((folder / entry["file_name"]).is_file() for entry in info.values())
     held_out = json.loads((folder / "questions_val.json").read_text())
     assert len(asked) + len(held_out) == 10 * primer.QUESTIONS
-    for row in asked + worded:
+    assert len(grounded) == 10 * primer.PLACES
+    for row in asked + grounded + worded:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         question = row["messages"][0]["content"]
         assert question.count("<image>") == len(row["images"]) <= 1
@@ -88,15 +98,23 @@ def test_answers_have_the_fields_that_the_prompt_asks_for_in_its_order(
         assert places == sorted(places)
 
 
-def test_boxes_lie_in_the_image(asked: list[dict[str, Any]]) -> None:
+def test_boxes_lie_in_the_image(
+    asked: list[dict[str, Any]], grounded: list[dict[str, Any]]
+) -> None:
     boxes = 0
-    for row in asked:
+    for row in asked + grounded:
         for item in items_of(row):
             x1, y1, x2, y2 = next(iter(item.values()))
             assert 0 <= x1 < x2 <= SIDE
             assert 0 <= y1 < y2 <= SIDE
             boxes += 1
     assert boxes > 10
+
+
+def test_a_question_about_places_asks_for_boxes_alone(grounded: list[dict[str, Any]]) -> None:
+    for row in grounded:
+        assert row["images"]
+        assert list(answer_of(row).values()) == [items_of(row)]
 
 
 def test_what_is_to_be_copied_stands_in_the_question(worded: list[dict[str, Any]]) -> None:
@@ -107,9 +125,9 @@ def test_what_is_to_be_copied_stands_in_the_question(worded: list[dict[str, Any]
 
 
 def test_the_accident_task_and_its_words_are_not_in_it(
-    asked: list[dict[str, Any]], worded: list[dict[str, Any]]
+    asked: list[dict[str, Any]], grounded: list[dict[str, Any]], worded: list[dict[str, Any]]
 ) -> None:
-    for row in asked + worded:
+    for row in asked + grounded + worded:
         text = row["system"] + json.dumps(row["messages"])
         assert "moderate" not in text
         assert "severe" not in text
@@ -127,7 +145,8 @@ def test_no_listed_box_helps_to_find_an_accident(asked: list[dict[str, Any]]) ->
 def test_a_second_run_makes_the_same(folder: Path, tmp_path: Path) -> None:
     given = ["--scenes", "30", "--words", "40", "--size", str(SIDE), "--jobs", "2"]
     assert primer.main(["--out", str(tmp_path / "again"), *given]) == 0
-    for name in ("questions_train.json", "words_train.json", "views.bin", "units.json"):
+    names = ("questions_train", "grounding_train", "words_train", "units")
+    for name in ("views.bin", *(f"{name}.json" for name in names)):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
