@@ -174,3 +174,36 @@ def learnt_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Stage(out, kind="base", inputs={}, config={}) as folder:
         learn_by_heart(folder)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base folder as `train.base` leaves it, untrained, for pictures of 112 x 112 at most."""
+    from train.mllm import tiny_model
+    from train.mllm.base_training import task_texts
+
+    out = tmp_path_factory.mktemp("models") / "base"
+    with Stage(out, kind="base", inputs={}, config={}) as folder:
+        tiny_model.build(folder, task_texts(0, 50), 400, 112 * 112, seed=0)
+    return out
+
+
+@pytest.fixture(scope="session")
+def boxed_instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a codec learns from."""
+    from tests.train.offloading.small_codec import write_instructions
+
+    return write_instructions(tmp_path_factory.mktemp("data") / "instructions")
+
+
+@pytest.fixture(scope="session")
+def codec_folder(
+    tiny_base: Path, boxed_instructions: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """As `train.offload` leaves it, of the tiny base; for one group too."""
+    from tests.train.offloading.small_codec import arguments
+    from train import offload
+
+    out = tmp_path_factory.mktemp("codecs") / "codec"
+    assert offload.main(arguments(tiny_base, boxed_instructions, out)) == 0
+    return out

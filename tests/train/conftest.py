@@ -1,4 +1,4 @@
-"""A tiny untrained Qwen2.5-VL and instruction data for it."""
+"""Instruction data for the tiny untrained base, and the settings of a run on both."""
 
 import json
 from importlib import import_module
@@ -14,8 +14,6 @@ from dat_runtime.event import question
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from data.prep.instructions.dataset_info import dataset_info
-from train.mllm import tiny_model
-from train.mllm.base_training import task_texts
 from train.mllm.families import MODULES
 from train.mllm.run_settings import RunSettings
 
@@ -27,15 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tiny_base" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base folder as `train.base` leaves it, untrained."""
-    out = tmp_path_factory.mktemp("models") / "base"
-    with Stage(out, kind="base", inputs={}, config={}) as folder:
-        tiny_model.build(folder, task_texts(0, 50), 400, SIDE * SIDE, seed=0)
-    return out
 
 
 @pytest.fixture

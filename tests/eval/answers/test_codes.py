@@ -12,11 +12,8 @@ pytest.importorskip("torch")
 from dat_runtime.errors import ModelError, OffloadError
 from dat_runtime.offload import CodeUnit, pack, truncated, unpack
 from dat_runtime.prompt import SYSTEM
-from tests.train.conftest import instructions, tiny_base  # noqa: F401 (fixtures)
-from tests.train.offloading.conftest import boxed_instructions, codec_folder  # noqa: F401
 
-# ruff: noqa: F811
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("code answers")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("codec")]
 
 PROMPT = "Image 112 x 112."
 
