@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 import dat_runtime.prompt
-from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, detections_in, task_prompt
+from dat_runtime.family import QWEN2_5_VL
+from dat_runtime.prompt import (
+    PROMPT_VERSION,
+    SYSTEM,
+    detections_in,
+    prompt_version,
+    system_message,
+    task_prompt,
+)
 from dat_runtime.types import Box, Detection, Size
 
 FRAME = Size(640, 640)
@@ -20,6 +28,8 @@ DETECTIONS = (
 def test_the_prompts_are_those_that_shipped_adapters_were_tuned_with() -> None:
     assert SYSTEM.startswith("You are a traffic accident analyst. Answer with one JSON object")
     assert PROMPT_VERSION == 254074097  # another number: all adapters have to be tuned again
+    assert system_message(QWEN2_5_VL) == SYSTEM
+    assert prompt_version(QWEN2_5_VL) == PROMPT_VERSION
 
 
 def version_with(tmp_path: Path, old: str, new: str) -> int:
@@ -71,6 +81,13 @@ def test_a_gate_of_one_class_tells_boxes_without_a_severity() -> None:
     assert task_prompt(SENT, accidents) == (
         "Image 644 x 644. Gate boxes (magenta): "
         "accident 0.91 [101, 222, 320, 405]; accident 0.60 [400, 181, 474, 242]"
+    )
+
+
+def test_of_boxes_with_and_without_a_severity_all_colours_are_told() -> None:
+    mixed = (DETECTIONS[0], Detection(DETECTIONS[1].box, None, 0.6))
+    assert task_prompt(SENT, mixed).startswith(
+        "Image 644 x 644. Gate boxes (orange moderate, red severe, magenta): severe 0.91 ["
     )
 
 
