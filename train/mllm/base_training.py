@@ -17,7 +17,7 @@ from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_json, write_yaml
 from dat_runtime.stage import ROOT
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size, reading_order
-from train.mllm import tiny_model, tuning
+from train.mllm import resources, tiny_model, tuning
 from train.mllm.model_card import base_card
 from train.mllm.run_settings import RunSettings, read_settings
 
@@ -69,15 +69,21 @@ def make_base(
         earlier: a base of this kind to go on from, instead of an untrained one.
     """
     settings = read_settings(config)
+    device = "cuda" if resources.demand_card(settings) else "cpu"
     first, work, log = folder / "untrained", folder / "work", folder / tuning.LOG
     _first(first, earlier, primer, settings, log, name)
-    seen = _see(first, primer, work / "seen", log, settings.seed, steps.tower, name)
+    seen = _see(first, primer, work / "seen", log, settings.seed, steps.tower, device, name)
     reports = {"earlier": read_json(earlier / REPORT)} if earlier else {}
     reports["tower"] = read_json(seen / SEEN)
     model = seen
-    lengths = {"words": {"max_steps": steps.words}, "grounding": {"max_steps": steps.grounding}}
-    for part in ("words", "grounding", "questions"):
-        keys = {**config, "dataset": f"{part}_train", **lengths.get(part, {})}
+    trainings = {
+        "words": {"dataset": "words_train", "max_steps": steps.words},
+        "grounding": {"dataset": "grounding_train", "max_steps": steps.grounding},
+        # Without those of the last training their form would be forgotten, and places with it.
+        "questions": {"dataset": "grounding_train,questions_train"},
+    }
+    for part, set_here in trainings.items():
+        keys = {**config, **set_here}
         reports[part] = _read(folder, work / part, model, primer, keys, name)
         model = _model(first, work / part, work / f"after-{part}")
 
@@ -127,6 +133,7 @@ def _see(
     log: Path,
     seed: int,
     steps: int,
+    device: str,
     name: str,
 ) -> Path:
     """The model whose tower has learnt to see."""
@@ -137,6 +144,7 @@ def _see(
     work.mkdir(parents=True, exist_ok=True)
     with tuning.output_into(log):
         model, processor = _loaded(first)
+    model.to(device)
     report = seeing.learn(model, processor, primer, work, steps, seed, name)
     print(f"[{name}] tower: {report}", flush=True)
     with tuning.output_into(log):

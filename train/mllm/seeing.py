@@ -124,7 +124,7 @@ def loss(read: Sequence[torch.Tensor], told: Sequence[torch.Tensor]) -> torch.Te
 
 
 def _softened(bins: torch.Tensor, count: int) -> torch.Tensor:
-    distance = (torch.arange(count)[None] - bins[:, None]).abs().float()
+    distance = (torch.arange(count, device=bins.device)[None] - bins[:, None]).abs().float()
     return torch.softmax(-distance / SOFTNESS, dim=-1)
 
 
@@ -152,7 +152,7 @@ def learn(
     the same draws.
 
     Args:
-        model: a Qwen2_5_VLForConditionalGeneration, untrained, on the CPU.
+        model: a Qwen2_5_VLForConditionalGeneration in float32, on the device that is to work.
         primer: folder of `data.prep.primer`.
         name: the progress lines begin with it.
 
@@ -162,7 +162,7 @@ def learn(
     views = Views(primer)
     tower = model.model.visual
     torch.manual_seed(seed)
-    reader = Reader(tower.config.out_hidden_size, views)
+    reader = Reader(tower.config.out_hidden_size, views).to(model.device)
     optimizers = _optimizers(tower, reader)
     state = work / "seeing.pt"
     first = _resume(state, tower, reader, optimizers)
@@ -171,7 +171,8 @@ def learn(
     for step in range(first, steps):
         # A step's draws come from its number, so a run that goes on draws as one in one piece.
         numbers = np.random.default_rng([seed, step]).integers(held_out, len(views), BATCH)
-        value = loss(reader(_seen(tower, processor, views, numbers)), views.told(numbers))
+        told = [part.to(model.device) for part in views.told(numbers)]
+        value = loss(reader(_seen(tower, processor, views, numbers)), told)
         torch.autograd.backward(value)
         _step(optimizers, _rate(step, steps))
         done = step + 1
@@ -196,7 +197,7 @@ def features(tower: Any, pixels: torch.Tensor, count: int) -> torch.Tensor:
         pixels: of `patches`.
     """
     across = math.isqrt(len(pixels) // count)
-    angles = tower.rot_pos_emb(torch.tensor([[1, across, across]]))
+    angles = tower.rot_pos_emb(torch.tensor([[1, across, across]], device=pixels.device))
     angles = torch.cat((angles, angles), dim=-1)
     turn = angles.cos(), angles.sin()
     embedding = tower.patch_embed.proj.weight.flatten(1)
@@ -236,7 +237,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
 def _seen(tower: Any, processor: Any, views: Views, numbers: NDArray[np.int64]) -> torch.Tensor:
     settings = processor.image_processor
     x = patches(views.images(numbers), settings.image_mean, settings.image_std)
-    return features(tower, x, len(numbers))
+    return features(tower, x.to(tower.device), len(numbers))
 
 
 def _optimizers(tower: Any, reader: Reader) -> list[torch.optim.Optimizer]:
@@ -282,7 +283,7 @@ def _resume(path: Path, tower: Any, reader: Reader, optimizers: Sequence[Any]) -
     """The step to go on with."""
     if not path.is_file():
         return 0
-    whole = torch.load(path, weights_only=True)
+    whole = torch.load(path, map_location=tower.device, weights_only=True)
     tower.load_state_dict(whole["tower"])
     reader.load_state_dict(whole["reader"])
     for one, state in zip(optimizers, whole["optimizers"], strict=True):
@@ -305,7 +306,7 @@ def measure(
     frames, severity, overlap = [], [], []
     for first in range(0, count, BATCH):
         numbers = np.arange(first, min(count, first + BATCH))
-        read = reader(_seen(tower, processor, views, numbers))
+        read = [part.cpu() for part in reader(_seen(tower, processor, views, numbers))]
         presence, corners, traits = views.told(numbers)
         found = (read[0][..., 0] > 0).any(1)
         frames.append(found == (presence[..., 0] > 0).any(1))
