@@ -9,7 +9,6 @@ from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, DataError, ModelError
 from tests.conftest import lora_tensors, safetensors
 from tests.train.conftest import write_info
-from train import lora
 from train.mllm import lengths, preflight
 from train.mllm.run_settings import RunSettings
 
@@ -138,14 +137,7 @@ def test_a_cached_base_of_another_revision_is_refused_by_name(tmp_path, monkeypa
     assert preflight.base_folder(of_base(HUB, COMMIT)) is None
 
 
-@pytest.mark.slow
-def test_a_wrong_pixel_limit_stops_the_stage_and_leaves_nothing(
-    tiny_base, instructions, tmp_path, capsys
-) -> None:
-    paths = {"--instructions": instructions, "--base": tiny_base, "--out": tmp_path / "lora"}
-    named = [str(part) for pair in paths.items() for part in pair]
-    keys = ["image_max_pixels=10000"]
-    run = ["--config", "configs/lora/smoke.yaml", "--dataset", "boxed_train", *named, *keys]
-    assert lora.main(run) == 1
-    assert "image_max_pixels 10000: set them to" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+def test_a_wrong_pixel_limit_ends_the_check(settings, tmp_path) -> None:
+    """And with it the stage, as a sample that would be cut does in `tests/train/test_lora.py`."""
+    with pytest.raises(DataError, match="image_max_pixels 10000: set them to"):
+        preflight.check(replace(settings, image_max_pixels=10000), tmp_path, ignore)
