@@ -98,14 +98,14 @@ def test_an_answer_comes_with_the_frame_that_was_asked_about() -> None:
 
 def test_a_hanging_mllm_costs_the_wait_and_no_more(released: threading.Event) -> None:
     counts = Counts()
-    asking = Asking(Mllm(hanging(released)), 4, 0.2, 10, counts)
+    asking = Asking(Mllm(hanging(released)), 4, 1, 10, counts)
     asked = [ask(asking) for _ in range(50)]
     outcomes = [told.wait()[0] for told in asked]
-    assert [o.degraded for o in outcomes[:4]] == ["no answer of the MLLM in 0.2 s"] * 4
+    assert [o.degraded for o in outcomes[:4]] == ["no answer of the MLLM in 1 s"] * 4
     assert {o.degraded for o in outcomes[4:]} == {"the MLLM is full: 4 questions are under way"}
     assert all(o.answer is None and not o.late for o in outcomes)
-    assert max(told.outcomes[0][0] for told in asked) < 0.7
-    assert max(told.outcomes[0][0] for told in asked[4:]) < 0.15, "the others hear it at once"
+    assert max(told.outcomes[0][0] for told in asked) < 5
+    assert max(told.outcomes[0][0] for told in asked[4:]) < 0.9, "the others hear it at once"
     assert counts.of("questions_degraded", cause="slow") == 4
     assert counts.of("questions_degraded", cause="full") == 46
     asking.stop()
@@ -115,18 +115,18 @@ def test_a_server_that_hangs_and_one_that_is_down_keep_nobody() -> None:
     """Over real connections: 50 callers hear in time whatever the server does."""
     listener = socket.create_server(("127.0.0.1", 0))  # accepted by the kernel, read by nobody
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    asking = Asking(EndpointAssessor(url, "dat", timeout=20), 4, 0.3, 20, Counts())
+    asking = Asking(EndpointAssessor(url, "dat", timeout=20), 4, 1, 20, Counts())
     asked = [ask(asking) for _ in range(50)]
     assert all(told.wait()[0].degraded for told in asked)
     times = sorted(told.outcomes[0][0] for told in asked)
-    assert times[-1] < 0.8
-    assert times[45] < 0.25, "46 of them at once"
+    assert times[-1] < 5
+    assert times[45] < 0.9, "46 of them at once"
     asking.stop()
     listener.close()
     down = Asking(EndpointAssessor(url, "dat", timeout=20), 4, 5, 20, Counts())
     told = ask(down)
     assert "ConnectError" in str(told.wait()[0].degraded)
-    assert told.outcomes[0][0] < 2, "no wait for what is refused"
+    assert told.outcomes[0][0] < 4, "no wait for what is refused"
     down.stop()
 
 
@@ -196,15 +196,16 @@ def test_a_question_that_cannot_be_made_is_an_outcome() -> None:
 
 def test_the_question_is_made_in_another_thread_and_the_caller_is_not_kept() -> None:
     threads = []
+    goes_on = threading.Event()
 
     def slow_question() -> Question:
         threads.append(threading.get_ident())
-        time.sleep(0.3)
+        assert goes_on.wait(5), "its caller was kept"
         return QUESTION
 
     asking, told = Asking(Mllm(lambda: "yes"), 1, 5, 60, Counts()), Told()
     asking.ask(slow_question, told)
-    assert time.monotonic() - told.began < 0.2
+    goes_on.set()
     assert told.wait() == [Outcome("yes", FRAME, None)]
     assert threads != [threading.get_ident()]
     asking.stop()
@@ -246,7 +247,7 @@ def test_the_end_tells_everyone_and_says_nothing_afterwards(released: threading.
     asked = [ask(asking) for _ in range(2)]
     began = time.monotonic()
     asking.stop()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     for told in asked:
         assert told.outcomes[0][1].degraded == "the node is stopping"
     assert ask(asking).wait()[0].degraded == "the node is stopping"
@@ -268,7 +269,7 @@ def test_the_end_waits_for_outcomes_that_are_being_told() -> None:
 
     asking = Asking(Mllm(lambda: "yes"), 1, 30, 60, Counts())
     asking.ask(lambda: QUESTION, slow)
-    assert began.wait(5)
+    assert began.wait(20)
     asking.stop(timeout=5)
     assert len(handed_on) == 1
 
@@ -304,7 +305,7 @@ def test_no_picture_stays_in_memory_behind_a_question_that_hangs(
     answers = iter([first])
     asking = Asking(Mllm(lambda: next(answers, lambda: "yes")()), 2, 30, 60, Counts())
     ask(asking)
-    assert began.wait(5)
+    assert began.wait(20)
     kept = []
     for _ in range(5):
         picture = Picture()

@@ -325,7 +325,7 @@ def test_all_tries_together_keep_to_the_timeout(endpoint: Callable[..., Endpoint
     began = time.monotonic()
     with pytest.raises(AssessmentError, match="status 503: 'loading'"):
         assessor(server.url, timeout=0.5, tries=1000, pause=0.1).assess(b"", "s", "p")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
     assert 2 <= len(server.requests) <= 10
 
 
@@ -410,7 +410,7 @@ def test_an_endpoint_that_went_away_is_waited_for_by_the_patient_only(
 ) -> None:
     def pause_of(**settings: Any) -> float:
         server = endpoint(replies(200, completion("yes"), connection="close"))
-        asked = assessor(server.url, tries=3, pause=0.2, **settings)
+        asked = assessor(server.url, tries=3, pause=0.5, **settings)
         asked.assess(b"", "s", "p")
         server.server.shutdown()
         server.server.server_close()
@@ -419,11 +419,11 @@ def test_an_endpoint_that_went_away_is_waited_for_by_the_patient_only(
             asked.assess(b"", "s", "p")
         return time.monotonic() - began
 
-    assert pause_of() < 0.2 <= 0.3 <= pause_of(patient=True)
+    assert pause_of() < 0.5 <= 0.75 <= pause_of(patient=True)
     began = time.monotonic()
     with pytest.raises(AssessmentError, match="ConnectError"):
-        assessor("http://127.0.0.1:1/v1", patient=True, pause=2).assess(b"", "s", "p")
-    assert time.monotonic() - began < 1, "there never was anything"
+        assessor("http://127.0.0.1:1/v1", patient=True, pause=8).assess(b"", "s", "p")
+    assert time.monotonic() - began < 6, "there never was anything"
 
 
 def test_a_proxy_is_not_asked_about_this_machine(

@@ -124,7 +124,7 @@ def test_an_alert_that_is_answered_at_once_goes_once_though_packets_get_lost():
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("round_trip", [0.02, 0.5])
+@pytest.mark.parametrize("round_trip", [0.02, 2.0])
 def test_on_a_long_way_a_copy_does_not_wait_for_the_answer(round_trip):
     """880 bytes take 9 ms at 100 kB/s; the answer is due after that and a round trip."""
 
@@ -135,7 +135,7 @@ def test_on_a_long_way_a_copy_does_not_wait_for_the_answer(round_trip):
             began = asyncio.get_running_loop().time()
             await until(lambda: len(sender.batches) == 2)
             took = asyncio.get_running_loop().time() - began
-            assert (round_trip if round_trip < 0.025 else 0.0) < took < 0.4
+            assert (round_trip if round_trip < 0.025 else 0.0) < took < max(0.4, 0.8 * round_trip)
 
     asyncio.run(go())
 
