@@ -1,8 +1,10 @@
 """Builders of small stage folders, for tests of whoever reads them."""
 
 import json
+import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,22 @@ from dat_runtime.stage import Stage
 # How long an example takes depends on what else the machine does, and is no property of the code.
 settings.register_profile("dat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dat")
+
+if sys.dont_write_bytecode:
+    # As containers tell it. Each process that a test starts would compile torch, Transformers and
+    # LLaMA-Factory anew, for more seconds than most of them run: compiled modules are kept, and
+    # not beside the sources.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes seconds begins first, so that two test processes end at the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 SIDE = 64
 ANCHORS = 64 + 16 + 4
@@ -206,4 +224,17 @@ def codec_folder(
 
     out = tmp_path_factory.mktemp("codecs") / "codec"
     assert offload.main(arguments(tiny_base, boxed_instructions, out)) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def learnt_codec(
+    learnt_base: Path, boxed_instructions: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same, of the base that has learnt one answer."""
+    from tests.train.offloading.small_codec import arguments
+    from train import offload
+
+    out = tmp_path_factory.mktemp("codecs") / "codec"
+    assert offload.main(arguments(learnt_base, boxed_instructions, out)) == 0
     return out

@@ -16,8 +16,6 @@ from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from eval import codes
 from eval.offloading import timing
-from tests.train.offloading.small_codec import arguments
-from train import offload
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("weak node")]
 
@@ -63,11 +61,10 @@ def write_sets(folder: Path) -> tuple[Path, Path]:
 
 
 def test_a_table_is_made_once_with_bytes_from_the_wire(
-    learnt_base: Path, tmp_path: Path, monkeypatch, capsys
+    learnt_base: Path, learnt_codec: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     instructions, data = write_sets(tmp_path)
-    base, codec, out = learnt_base, tmp_path / "codec", tmp_path / "codes"
-    assert offload.main(arguments(base, instructions, codec, "channels=[4,32]")) == 0
+    base, codec, out = learnt_base, learnt_codec, tmp_path / "codes"
     for name, few in {
         "MODEL_JPEG": (90,),
         "MODEL_WEBP": (),
@@ -79,10 +76,10 @@ def test_a_table_is_made_once_with_bytes_from_the_wire(
     monkeypatch.setattr(timing, "REPEATS", 1)
     folders = {"instructions": instructions, "data": data, "base": base, "codec": codec}
     given = [f"--{name}={path}" for name, path in folders.items()] + [f"--out={out}"]
-    assert codes.main([*given, "--goal-bytes=256"]) == 0
+    assert codes.main([*given, "--goal-bytes=64"]) == 0
     report = json.loads((out / "accuracy.json").read_text())
     rows = {row["name"]: row for row in report["rows"]}
-    assert [row["bytes"] for row in rows.values() if row["kind"] == "code"] == [24 + 32, 24 + 256]
+    assert [row["bytes"] for row in rows.values() if row["kind"] == "code"] == [24 + 32, 24 + 64]
     assert rows["features, bf16"]["bytes"] == 64 * 96 * 2
     grey = rows["boxes alone, grey picture"]
     assert grey["bytes"] == 0
@@ -94,10 +91,10 @@ def test_a_table_is_made_once_with_bytes_from_the_wire(
     assert whole["n"] == FRAMES
     assert whole["count_em"]["value"] == whole["sev_f1"]["value"] == 1.0
     assert whole["bbox_miou"]["value"] > 0.9
-    assert report["goal"]["code"] == "code, 32 channels"
+    assert report["goal"]["code"] == "code, 8 channels"
     assert {"head", "encoder", "decoder", "tail", "node_graph"} <= report["milliseconds"].keys()
     assert len(list((out / "answers").iterdir())) == len(rows)
-    assert codes.main([*given, "--goal-bytes=256"]) == 0
+    assert codes.main([*given, "--goal-bytes=64"]) == 0
     assert "up to date" in capsys.readouterr().out
     other = tmp_path / "other"
     with Stage(other, kind="base", inputs={}, config={"other": 1}) as made:

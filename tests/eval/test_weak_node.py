@@ -7,7 +7,6 @@ is that the parts work together, not that anything sees well.
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from dat_runtime.types import Accident, Box, Detection, Size
 from export.live import processes
 from export.live.processes import operator, receiver, until, write_node, write_tokens
 from tests.dat_runtime.edge.offloading.small_codec import write_codec
-from tests.train.offloading.small_codec import arguments, write_instructions
 
 # One test process trains the models and starts their server.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("weak node")]
@@ -98,15 +96,9 @@ def learn_by_heart(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def models(learnt_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def models(learnt_base: Path, learnt_codec: Path) -> tuple[Path, Path]:
     """Base and codec."""
-    from train import offload
-
-    folder = tmp_path_factory.mktemp("weak")
-    shutil.copytree(learnt_base, folder / "base")
-    instructions = write_instructions(folder / "instructions")
-    assert offload.main(arguments(folder / "base", instructions, folder / "codec")) == 0
-    return folder / "base", folder / "codec"
+    return learnt_base, learnt_codec
 
 
 @pytest.fixture(scope="module")
