@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from dat_runtime.answer import dump, in_frame, target
 from dat_runtime.files import parse
-from dat_runtime.schema import ANSWER_SCHEMA, MAX_CHARACTERS, MAX_PROBLEMS, check, judge
+from dat_runtime.schema import (
+    ANSWER_SCHEMA,
+    MAX_CHARACTERS,
+    MAX_PROBLEMS,
+    Verdict,
+    _compliant,
+    check,
+    judge,
+)
 from dat_runtime.types import Accident, Box, Severity, Size
 
 VALIDATOR = jsonschema.Draft202012Validator(ANSWER_SCHEMA)
@@ -167,6 +175,9 @@ def test_white_space_around_the_value_and_escapes_in_it_are_json() -> None:
         (changed(("accidents",), [{}]) | {"count": 1, "severity": "none", "level": 0}, "P"),
         (changed(("accidents",), [None]) | {"count": 1}, "PR"),
         (changed(("accidents",), []) | {"count": 0}, "PS"),
+        (changed(("accidents", 0, "severity"), "moderate"), "PS"),
+        ({"level": 1, "severity": "moderate"}, "P"),
+        ({"level": 1, "severity": "severe"}, "PR"),
         (changed(("accidents",), [GOOD["accidents"][0]]) | {"count": True}, "P"),
         ({**GOOD, "level": True}, "P"),
         # bounds alone
@@ -174,6 +185,7 @@ def test_white_space_around_the_value_and_escapes_in_it_are_json() -> None:
         (changed(("accidents", 0, "bbox"), [-1, 0, 10, 10]), "PSRV"),
         (changed(("accidents", 0, "bbox"), [10, 0, 10, 10]), "PSRV"),
         (changed(("accidents", 0, "bbox"), [0, 20, 10, 10]), "PSRV"),
+        (changed(("accidents", 0, "bbox"), [0, 10, 10, 10]), "PSRV"),
         (changed(("accidents", 0, "bbox"), [0, 0, 10**400, 10]), "PSRV"),
         # several at once
         (changed(("score",), 1.2), "PSV"),
@@ -226,6 +238,36 @@ def test_gamma_parts_the_scores_of_the_levels(score: float, level: int, expected
     assert verdicts(" " + json.dumps(answer)) == expected  # white space: past the quick look
 
 
+SMALL = {"bbox": [0, 0, WIDTH, HEIGHT], "severity": "moderate"}
+LARGE = {"bbox": [1, 1, 2, 2], "severity": "severe"}
+ONE: dict[str, Any] = {**QUIET, "count": 1, "severity": "moderate", "accidents": [SMALL]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        GOOD,
+        QUIET,
+        {**ONE, "score": 0.49, "summary": "a: b".ljust(200)},
+        {**GOOD, "score": 1, "accidents": [SMALL, LARGE]},
+        {**GOOD, "score": 0.5, "count": 64, "accidents": [LARGE] * 64},
+    ],
+    ids=lambda answer: f"{answer['count']} {answer['severity']}",
+)
+def test_a_quick_look_is_enough_for_a_compliant_answer(answer: dict[str, Any]) -> None:
+    text = json.dumps(answer)
+    assert _compliant(text, WIDTH, HEIGHT) == answer
+    assert _compliant(" " + text, WIDTH, HEIGHT) is None
+    quick, full = check(text, WIDTH, HEIGHT), check(" " + text, WIDTH, HEIGHT)
+    assert (quick.problems, quick.assessment) == ((), full.assessment)
+    assert judge(text, WIDTH, HEIGHT) == Verdict(True, True, True, False, answer)
+
+
+def test_a_severity_that_is_not_known_does_not_pass_at_the_quick_look() -> None:
+    minor = {**ONE, "severity": "minor", "accidents": [{**SMALL, "severity": "minor"}]}
+    assert verdicts(minor) == "PR"
+
+
 def words(answer: object) -> tuple[str, ...]:
     return check(json.dumps(answer), WIDTH, HEIGHT).problems
 
@@ -247,11 +289,20 @@ def test_what_is_wrong_is_told_in_these_words() -> None:
         "bounds: negative count",
         "bounds: accidents[1] is not a box inside 640 x 480",
     )
-    assert words([])[1:] == ("rule: it has none of the answer's fields",)
+    assert words([]) == (
+        "schema: [] is not an object with the keys "
+        "count, severity, level, score, accidents, summary",
+        "rule: it has none of the answer's fields",
+    )
+    assert words(lacking("level")) == ("schema: level is missing",)
     [broken] = words(changed(("accidents", 1, "severity"), "minor"))
     assert broken.startswith("schema: accidents[1]: severity is 'minor', expected ")
     [long] = check("x" * (MAX_CHARACTERS + 1), WIDTH, HEIGHT).problems
     assert long == "parse: 8,000,001 characters, at most 8,000,000 are read"
+    nothing = Verdict(False, False, False, False, None)
+    assert judge("x" * (MAX_CHARACTERS + 1), WIDTH, HEIGHT) == nothing
+    assert judge("no JSON", WIDTH, HEIGHT) == nothing
+    assert judge(json.dumps(GOOD).ljust(MAX_CHARACTERS), WIDTH, HEIGHT).answer == GOOD
 
 
 @pytest.mark.parametrize(("length", "expected"), [(200, "PSR"), (201, "PR")])
