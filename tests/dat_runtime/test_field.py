@@ -116,7 +116,7 @@ def test_sigterm_ends_a_node_at_once_with_everything_in_its_spool_for_the_next_s
     with node(path) as running:
         status = running.url + "/status"
         until(lambda: httpx.get(status).json()["waiting"]["alerts"] == 2)
-        assert running.end(5) == 0
+        assert running.end(20) == 0
     (tmp_path / "frames").rename(tmp_path / "away")
     (tmp_path / "frames").mkdir()
     again = receiver(tmp_path, f"127.0.0.1:{port}")
@@ -184,7 +184,7 @@ def test_metrics_and_health_are_served_beside_the_node(
         health = httpx.get(f"{running.url}/healthz")
         assert (health.status_code, health.json()) == (200, {"problems": []})
         assert httpx.get(f"{running.url}/elsewhere").status_code == 404
-        assert running.end(5) == 0
+        assert running.end(20) == 0
 
 
 def test_a_node_goes_on_without_a_reader_of_its_output(
@@ -197,7 +197,7 @@ def test_a_node_goes_on_without_a_reader_of_its_output(
             running.stdout.close()  # as `| head -1` does
             until(lambda: len(spooled(tmp_path / "spool.sqlite")) == 2)
             running.terminate()
-            assert running.wait(5) == 0
+            assert running.wait(20) == 0
         finally:
             running.kill()
 

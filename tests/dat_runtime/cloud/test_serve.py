@@ -62,7 +62,7 @@ def test_told_to_end_it_ends_soon_with_all_committed_whoever_holds_it(tmp_path: 
             reader.start()
             assert [post(process, f"e{n}") for n in range(5)] == [201] * 5
             time.sleep(0.3)
-            assert process.end(5) == 0
+            assert process.end(15) == 0
             reader.join(10)
             assert told == [200]
             assert "Traceback" not in process.said
@@ -83,7 +83,7 @@ def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
             sender = threading.Thread(target=lambda: told.append(post(process, "late")))
             sender.start()
             time.sleep(0.3)
-            assert process.end(5) == 0
+            assert process.end(15) == 0
             sender.join(10)
         assert told == [503]
 

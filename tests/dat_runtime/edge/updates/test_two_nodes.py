@@ -62,7 +62,7 @@ def _process(yaml: Path) -> Iterator[str]:
     """The address of the metrics of a node that runs; it ends as asked."""
     with running("edge", "run", yaml) as process:
         yield process.url
-        assert process.end(10) == 0
+        assert process.end(30) == 0
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ class SmallReceiver:
     def __enter__(self):
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(20)
         return self
 
     def __exit__(self, *_):
@@ -74,7 +74,7 @@ class SmallReceiver:
         """Stop listening, with all connections; a second time it does nothing."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(5)
+            self._thread.join(20)
 
     def _run(self):
         self._loop.run_until_complete(self._serve())

@@ -18,7 +18,7 @@ TOKEN = "s" * 40
 def got(process, path):
     request = urllib.request.Request(process.url + path)
     request.add_header("authorization", f"Bearer {TOKEN}")
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=20) as response:
         return response.read()
 
 

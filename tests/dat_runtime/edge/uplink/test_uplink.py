@@ -36,8 +36,8 @@ class Node:
 
     def __exit__(self, *_):
         began = time.monotonic()
-        self.uplink.stop(timeout=5.0)
-        assert time.monotonic() - began < 5
+        self.uplink.stop(timeout=20.0)
+        assert time.monotonic() - began < 20
         self.spool.close()
 
     def happens(self, event, offered=True):
@@ -318,8 +318,8 @@ def test_stopping_takes_no_longer_while_nothing_answers(tmp_path):
             node.happens(event("a"))
             until(lambda: receiver.requests)
             began = time.monotonic()
-            node.uplink.stop(timeout=5.0)
-            assert time.monotonic() - began < 2
+            node.uplink.stop(timeout=20.0)
+            assert time.monotonic() - began < 10
             node.happens(event("b"))  # after the end it waits in the spool
             assert len(node.spool.waiting()) == 2
 
