@@ -291,6 +291,12 @@ def test_the_live_queue_sends_codes_in_chunks_behind_alerts():
     ]
 
 
+def test_a_chunk_of_a_code_is_no_larger_than_the_path_has_room_for():
+    waiting = queue(rate=1e6)
+    waiting.add(event(code=6_000, json_sent=True))
+    assert waiting.next_visual(0.0, 1_000).size == 1_000
+
+
 def test_a_code_under_way_gives_way_to_a_visual_that_matters_more_and_goes_on():
     waiting = queue(rate=1e6)
     waiting.add(event("low", 0.2, code=6_000, json_sent=True))

@@ -115,13 +115,14 @@ def test_first_layers_go_before_any_refinement():
 
 
 def test_with_fairness_a_quiet_camera_is_served_before_the_rest_of_a_busy_one():
-    def order(fair):
-        waiting = queue(fair=fair)
+    def order(**options):
+        waiting = queue(**options)
         for i in range(4):
             waiting.add(event(f"busy {i}", 0.9, visual=1_000, json_sent=True), "busy")
         waiting.add(event("quiet", 0.5, visual=1_000, json_sent=True), "quiet")
         return [c.event_id for _, c in drained(waiting)]
 
+    assert order()[-1] == "quiet"  # unless it is asked for
     assert order(fair=False)[-1] == "quiet"
     assert order(fair=True).index("quiet") == 1
 
@@ -174,9 +175,13 @@ def test_old_bytes_and_old_seconds_fade_alike():
 
 @pytest.mark.parametrize("number", [0, -1, math.nan, math.inf])
 def test_a_bandwidth_that_is_none_is_refused(number):
-    with pytest.raises(ValueError, match=r"^initial must be finite and not negative, got"):
+    with pytest.raises(
+        ValueError, match=rf"^initial must be finite and not negative, got {number}$"
+    ):
         Bandwidth(number)
-    with pytest.raises(ValueError, match=r"^memory must be finite and not negative, got"):
+    with pytest.raises(
+        ValueError, match=rf"^memory must be finite and not negative, got {number}$"
+    ):
         Bandwidth(1.0, memory=number)
 
 
@@ -342,6 +347,17 @@ def test_a_chunk_of_what_was_removed_or_replaced_is_passed_over():
     waiting.remove("a")
     waiting.sent(first)
     assert len(waiting) == 0
+
+
+def test_an_alert_that_was_removed_is_passed_over_and_nothing_stays_of_what_was_sent():
+    waiting = queue()
+    waiting.add(event("a", visual=None))
+    waiting.add(event("b", visual=None))
+    removed = waiting.next_alert()
+    waiting.remove(removed.event_id)
+    waiting.sent(removed)
+    assert [c.event_id for _, c in drained(waiting)] == ["b"]
+    assert waiting._alerts_of == {}
 
 
 @pytest.mark.parametrize(("offset", "left"), [(0, 6_000), (5_999, 1), (6_000, 0), (7_000, 0)])

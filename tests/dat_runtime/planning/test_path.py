@@ -403,5 +403,309 @@ def test_a_round_trip_that_is_told_counts_once_and_only_if_it_is_one():
 
 @pytest.mark.parametrize("initial", [0, -1, math.nan, math.inf])
 def test_a_first_belief_that_is_none_is_refused(initial):
-    with pytest.raises(ValueError, match="initial"):
+    with pytest.raises(
+        ValueError, match=rf"^initial must be finite and not negative, got {initial}$"
+    ):
         Path(initial)
+
+
+def told(path, now, count, seconds):
+    """So many round trips, each told apart from the one before: the same again is not news."""
+    for i in range(count):
+        path.acknowledged(now, 0, round_trip=seconds + i % 2 * 1e-9)
+
+
+@pytest.mark.parametrize(("samples", "forgotten"), [(8, 10), (6, 13), (16, 10)])
+def test_a_least_round_trip_is_kept_for_ten_periods_of_a_second_and_eight_samples(
+    samples, forgotten
+):
+    path = Path(50e3)
+    told(path, 0, samples, 0.05)
+    second = 0
+    while path.round_trip < 0.2:
+        second += 1
+        told(path, second, samples, 0.2)
+    assert second == forgotten
+
+
+def about_to_forget(path, oldest, later):
+    """The least round trip of the first of ten periods is shorter: it is about to be forgotten."""
+    told(path, 0.0, 8, oldest)
+    for second in range(1, 10):
+        told(path, second, 8, later)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("oldest", "later", "drains"),
+    [(0.0, 0.005, False), (0.0, 0.006, True), (0.05, 0.054, False), (0.05, 0.056, True)],
+)
+def test_the_queue_drains_where_all_later_round_trips_are_five_milliseconds_longer(
+    oldest, later, drains
+):
+    path = about_to_forget(Path(100e3), oldest, later)
+    assert path.room(9.0) == (1_000 if drains else 2_000)
+
+
+@pytest.mark.parametrize(("rate", "probe"), [(10e3, PROBE), (100e3, 1_000), (1e6, PACKET)])
+def test_while_it_drains_half_the_queues_seconds_go_in_one_packet(rate, probe):
+    assert about_to_forget(Path(rate), 0.05, 0.2).room(9.0) == probe
+
+
+def test_while_it_drains_three_quarters_of_what_the_wires_hold_are_on_their_way():
+    path = about_to_forget(Path(100e3), 0.05, 0.2)  # the wires hold 5,000 bytes
+    path.sent(9.0, 2_000)
+    assert path.room(9.0) == 1_000
+    path.sent(9.0, 1_550)
+    assert path.room(9.0) == PROBE
+    path.sent(9.0, 1)
+    assert path.room(9.0) == 0
+    path.acknowledged(9.02, 1)  # nothing was in flight when it began: a byte ends it
+    assert path.room(10.0) == 2_000
+
+
+def test_what_was_in_flight_when_draining_began_ends_it_and_as_much_again_says_little():
+    path = Path(100e3)
+    told(path, 0.0, 8, 0.05)
+    for second in range(1, 9):
+        told(path, second, 8, 0.2)
+    path.sent(9.0, 3_000)
+    told(path, 9.0, 1, 0.2)
+    path.sent(9.0, 6_000)
+    path.acknowledged(10.0, 2_999)
+    assert path.room(10.0) == 0  # 6,001 are in flight
+    path.acknowledged(10.0, 1)
+    assert path.room(10.0) == 1_000  # 5,000 and 2,000 less 6,000
+    path.acknowledged(11.0, 3_000)
+    assert path.rate == 100e3
+    path.acknowledged(12.0, 3_000)
+    assert path.rate == 3_000
+
+
+def test_a_lost_connection_ends_the_draining():
+    path = Path(100e3)
+    path.sent(0.0, 500)
+    path.lost()
+    assert path.in_flight == 0
+    assert path.room(0.0) == 2_000
+    path = about_to_forget(path, 0.05, 0.2)
+    path.lost()
+    assert path.room(9.0) == 2_000
+
+
+def far(round_trip=0.25, rate=51_200):
+    """A path whose quarters and 512ths of a second are exact: 12,800 bytes lie in its wires."""
+    path = Path(rate)
+    path.acknowledged(0.0, 0, round_trip=round_trip)
+    return path
+
+
+def test_a_sample_begins_at_the_newest_arrival_that_is_a_round_trip_old():
+    path = far(0.5, 100e3)
+    path.sent(0.0, 30_000)
+    path.acknowledged(0.25, 1_000)
+    path.acknowledged(0.5, 9_000)
+    assert path.rate == 100e3
+    path.acknowledged(1.0, 5_000)
+    assert path.rate == 10_000  # since 0.5
+    path.acknowledged(1.25, 1_000)
+    assert path.rate == 10_000  # the most of two round trips
+
+
+def test_a_rate_is_believed_for_two_round_trips():
+    path = far()
+    path.sent(0.0, 100_000)
+    for now, arrived, rate in (
+        (0.25, 6_400, 51_200),  # limited
+        (0.5, 12_800, 51_200),
+        (0.75, 3_200, 51_200),
+        (1.0, 1_600, 51_200),
+        (1.25, 800, 12_800),
+    ):
+        path.acknowledged(now, arrived)
+        assert path.rate == rate
+
+
+@pytest.mark.parametrize(("more", "rate"), [(0, 51_200), (1 / 256, 800)])
+def test_a_wait_of_more_than_twice_what_should_lie_in_the_buffer_ends_the_belief(more, rate):
+    path = far()
+    own, twice = 200 / 51_200, 2 * PACKET / 51_200
+    path.sent(0.0, 6_400)
+    path.sent(0.0, 12_800)
+    path.acknowledged(0.25, 6_400)
+    path.sent(0.75 - 0.25 - own - twice - more, 200)
+    path.acknowledged(0.5, 12_800)
+    assert path.rate == 51_200
+    path.acknowledged(0.75, 200)
+    assert path.rate == rate
+
+
+def test_a_limited_sample_that_only_equals_the_rate_is_no_news():
+    path = far(rate=10_000)
+    path.sent(0.0, 9_000)
+    path.acknowledged(0.5, 5_000)
+    assert path.rate == 10_000
+    path.acknowledged(0.75, 1_000)
+    assert path.rate == 4_000
+
+
+def test_a_sample_is_as_long_whatever_the_clock_shows():
+    path = Path(1_000)
+    path.sent(100.0, 9_000)
+    path.acknowledged(100.04, 4_000)
+    assert path.rate == 1_000
+
+
+def gain(path, now):
+    """How much faster than the rate bytes drain: 2 % for pacing, and what is tried."""
+    path.sent(now, 12_800)
+    tried = (path.wait(now) - path.wait(now + 1 / 16)) * 16 / 1.02
+    path.acknowledged(now + 1 / 16, 0)
+    return round(tried, 9)
+
+
+def round_of(path, now, late=0.0):
+    """A round trip in which 12,800 bytes arrive, the last 200 so much later than they should."""
+    path.sent(now, 12_600)
+    path.sent(now, 200)
+    path.acknowledged(now + 0.25 + late, 12_800)
+    return now + 0.25 + late
+
+
+def test_more_is_tried_after_each_round_without_a_queue_up_to_twice_the_rate():
+    for rounds, expected in ((0, 1), (1, 1), (2, 1.25), (3, 1.5), (4, 2), (5, 2)):
+        path, now = far(), 0.0
+        for _ in range(rounds):
+            now = round_of(path, now)
+        assert gain(path, now) == expected
+
+
+@pytest.mark.parametrize(("more", "expected"), [(0, 1.5), (1 / 512, 1)])
+def test_half_of_what_may_lie_in_the_buffer_is_a_queue_if_it_is_more(more, expected):
+    path, now = far(), 0.0
+    for _ in range(2):
+        now = round_of(path, now)
+    now = round_of(path, now, late=200 / 51_200 + PACKET / 51_200 / 2 + more)
+    assert gain(path, now) == expected
+
+
+def test_a_round_begins_when_what_was_in_flight_has_arrived():
+    path = far()
+    path.sent(0.0, 12_800)
+    path.acknowledged(0.25, 6_400)
+    path.acknowledged(0.25, 6_400)  # the first round: it ends here, and the next is clear
+    path.sent(0.25, 12_800)
+    assert path.wait(0.25) - path.wait(0.375) == pytest.approx(1.02 / 8)
+    path.acknowledged(0.5, 1)
+    assert gain(path, 0.5) == 1.25
+    path.acknowledged(0.5625, 6_400)
+    path.acknowledged(0.5625, 6_398)
+    assert gain(path, 0.5625) == 1.25
+
+
+def test_a_round_of_one_byte_is_one_too():
+    path = far()
+    for now in (0.0, 0.25):
+        path.sent(now, 1)
+        path.acknowledged(now + 0.25, 1)
+    assert gain(path, 0.5) == 1.25
+
+
+def test_a_round_that_begins_with_what_was_on_its_way_when_nothing_waited_shows_no_queue():
+    path = far()
+    path.sent(0.0, 12_800)
+    path.sent(0.0, 6_400)
+    path.idle()
+    path.sent(0.25, 6_400)
+    path.acknowledged(0.25, 12_800)
+    path.acknowledged(0.5, 12_800)
+    assert gain(path, 0.5) == 1
+
+
+def test_nothing_written_begins_no_sample():
+    path = Path(1_000)
+    path.sent(0.0, 0)
+    path.sent(1 / 32, 6_400)
+    path.acknowledged(3 / 32, 6_400)
+    assert path.rate == 102_400
+
+
+def test_what_is_written_while_something_is_on_its_way_does_not_follow_a_pause():
+    path = far(0.0, 1e6)
+    path.sent(0.0, 6_400)
+    path.sent(0.125, 6_400)
+    path.acknowledged(0.25, 6_400)
+    path.acknowledged(0.375, 6_400)
+    assert path.rate == 51_200
+
+
+def test_a_pause_of_a_shortest_sample_is_none_yet():
+    path = Path(1_000)
+    path.sent(0.0, 100)
+    path.acknowledged(0.0, 100)
+    path.sent(0.05, 6_400)
+    path.acknowledged(0.1, 6_400)
+    assert path.rate == 64_000
+
+
+def test_what_was_in_flight_when_nothing_waited_says_little():
+    path = Path(1e6)
+    path.sent(0.0, 6_400)
+    path.idle()
+    path.sent(0.0, 6_400)
+    path.acknowledged(0.25, 6_400)
+    assert path.rate == 1e6
+
+
+@pytest.mark.parametrize("pause", [Path.idle, Path.lost])
+def test_after_a_word_of_idleness_or_a_loss_a_sample_begins_anew(pause):
+    path = Path(1e6)
+    path.sent(0.0, 6_400)
+    path.acknowledged(0.25, 6_400)
+    pause(path)
+    assert path.in_flight == 0
+    path.sent(0.25 + 1 / 32, 6_400)
+    path.acknowledged(0.5 + 1 / 32, 6_400)
+    assert path.rate == 1e6
+
+
+def test_a_clock_that_steps_back_or_tells_nothing_stands_still():
+    path = Path(10_000)
+    path.sent(1.0, 1_000)
+    assert path.wait(0.5) == pytest.approx(0.1)
+    assert path.wait(1.05) == pytest.approx(0.049)
+    path = Path(10_000)
+    path.sent(math.nan, 1_000)  # at 0, if nothing else is known
+    assert path.wait(0.0) == pytest.approx(0.1)
+    assert path.wait(0.05) == pytest.approx(0.049)
+
+
+def test_no_more_arrives_than_was_written():
+    path = Path(50e3)
+    path.sent(0.0, 1_000)
+    path.acknowledged(0.1, 600)
+    path.acknowledged(0.1, 0, beyond=900)
+    assert path.in_flight == 0
+    path.acknowledged(0.1, 900)
+    path.acknowledged(0.2, 500)
+    assert path.in_flight == 0
+
+
+def test_a_gap_of_one_byte_is_a_gap():
+    path = Path(50e3)
+    path.sent(0.0, 500)
+    path.sent(0.0, 1)
+    path.acknowledged(0.1, 0, beyond=1)
+    path.acknowledged(5.0, 501)
+    assert path.round_trip == 0.0  # none was measured
+
+
+def test_a_round_trip_of_nothing_is_one():
+    path = Path(50e3)
+    path.acknowledged(0.0, 0, round_trip=0.1)
+    path.acknowledged(0.0, 0, round_trip=0.0)
+    assert path.round_trip == 0.0
+
+
+def test_a_path_may_be_slower_than_a_byte_a_second():
+    assert Path(0.5).rate == 0.5
