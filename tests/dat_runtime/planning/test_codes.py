@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dat_runtime.planning.codes import bytes_before, codes_of, visuals_of
 from dat_runtime.planning.live import Bandwidth, LiveQueue
-from dat_runtime.planning.waiting_codes import LOOKED_AT
+from dat_runtime.planning.waiting_codes import LOOKED_AT, WaitingCodes
 from dat_runtime.schedule import PendingEvent, Transmission, plan
 
 POLICIES = ["dat", "dat_plus", "dat_live"]
@@ -349,11 +349,21 @@ def test_of_many_codes_one_of_enough_priority_is_found():
     waiting = queue()
     for i in range(LOOKED_AT + 1):
         waiting.add(event(f"dense {i}", 0.1, code=10, json_sent=True))
+    waiting.add(event("denser", 0.6, code=5_000, json_sent=True))  # not looked at
     waiting.add(event("great", 0.9, code=9_000, json_sent=True))
     waiting.add(event("visual", 0.5, roi=4_000, json_sent=True))
     assert waiting.next_visual(0.0).event_id == "great"
     waiting.remove("visual")
     assert waiting.next_visual(0.0).event_id == "dense 0"
+
+
+def test_a_code_ends_with_its_last_byte():
+    waiting = WaitingCodes()
+    waiting.add(event(), 6_000, 1, 0)
+    assert waiting.sent("b", 0, 6_000) is False
+    assert waiting.sent("a", 0, 4_000) is False
+    assert waiting.sent("a", 0, 6_000) is False  # gone already
+    assert waiting.sent("a", 4_000, 2_000) is True
 
 
 def test_of_codes_of_the_visuals_own_priority_the_densest_goes_first():
