@@ -86,6 +86,16 @@ def test_every_byte_goes_once_and_in_order_within_its_unit(drawn, first_layer, f
     }
 
 
+def test_a_refinement_can_be_taken_out():
+    waiting = queue(first_layer=0.25)
+    for name in ("a", "b"):
+        waiting.add(event(name, visual=8_000, json_sent=True))
+        waiting.sent(waiting.next_chunk(0.0))
+    waiting.remove("a")
+    assert len(waiting) == 1
+    assert {c.event_id for _, c in drained(waiting)} == {"b"}
+
+
 def test_a_visual_that_cannot_be_in_time_goes_after_those_that_can():
     late = event("late", 1.0, visual=1_000, at=-10.0, json_sent=True)
     waiting = queue()

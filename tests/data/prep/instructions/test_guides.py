@@ -124,6 +124,13 @@ def test_a_tally_counts_what_is_found_missed_and_too_many() -> None:
     )  # fmt: skip
 
 
+def test_a_tally_says_all_its_counts() -> None:
+    assert Tally(1, 2, 3, 4, 5, 6, 7, 8, 9).words() == (
+        "1 frames, 2 with a detection, 3 with an accident missed, 4 with a box too many; "
+        "6 of 5 accidents missed, 8 of 7 boxes too many, 9 of another severity"
+    )
+
+
 def test_the_surest_detection_chooses_first_in_whatever_order_they_come() -> None:
     truth = labelled((0, 0), (12, 0))
     pair = [detection(6, 0, 0.5), detection(0, 0, 0.9)]  # the first overlaps both, the second one

@@ -42,7 +42,17 @@ def test_a_data_set_lies_in_the_file_of_its_name() -> None:
         "boxed_train": "boxed_train.json",
         "raw_val": "raw_val.json",
     }
-    assert {entry["formatting"] for entry in info.values()} == {"sharegpt"}
+    assert info["raw_val"] == {
+        "file_name": "raw_val.json",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images", "system": "system"},
+        "tags": {
+            "role_tag": "role",
+            "content_tag": "content",
+            "user_tag": "user",
+            "assistant_tag": "assistant",
+        },
+    }
 
 
 def test_a_frame_that_the_model_cannot_take_is_named_by_its_whole_path(tmp_path: Path) -> None:
