@@ -2,7 +2,9 @@
 
 import itertools
 import random
+import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -294,6 +296,108 @@ def test_ids_are_unique_and_an_alert_takes_them() -> None:
     longest = new_id("c" * 64)
     assert alert.ID.holds(longest)
     assert longest.startswith("c" * 64 + "-")
+
+
+def unit(x1: float, y1: float, x2: float, y2: float) -> Detection:
+    """A box in shares of the frame: quarters and eighths of it are exact."""
+    return Detection(Box(x1, y1, x2, y2, Size(1, 1)), "moderate", 0.6)
+
+
+def ids(*frames: Sequence[Detection], seconds: float = 1.0) -> list[str]:
+    """Of what each frame is: the ids by the order in which they came."""
+    number = itertools.count()
+    incidents = Incidents(lambda camera: f"e{next(number)}")
+    seen = [incidents.see("gate-1", seconds * i, frame) for i, frame in enumerate(frames)]
+    return [sighting.id for sighting in seen if sighting is not None]
+
+
+def turned(detection: Detection) -> Detection:
+    """The same with up and down for left and right."""
+    x1, y1, x2, y2, frame = detection.box
+    return Detection(Box(y1, x1, y2, x2, frame), detection.severity, detection.confidence)
+
+
+@pytest.mark.parametrize("swap", [False, True], ids=["as they came", "swapped"])
+@pytest.mark.parametrize("turn", [False, True], ids=["beside", "below"])
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (unit(0.25, 0, 0.5, 0.25), unit(0.625, 0, 0.875, 0.25), True),  # half a box apart
+        (unit(0.25, 0, 0.5, 0.25), unit(0.626, 0, 0.876, 0.25), False),
+        # Half of the smaller box counts, wherever in the frame it lies.
+        (unit(0.0, 0, 0.5, 0.5), unit(0.5625, 0, 0.6875, 0.125), True),
+        (unit(0.0, 0, 0.5, 0.5), unit(0.59375, 0, 0.71875, 0.125), False),
+    ],
+)
+def test_half_of_the_smaller_box_may_lie_between_two(
+    one: Detection, other: Detection, same: bool, turn: bool, swap: bool
+) -> None:
+    pair = [turned(d) if turn else d for d in ((other, one) if swap else (one, other))]
+    assert ids([pair[0]], [pair[1]]) == ["e0", "e0" if same else "e1"]
+
+
+def test_a_box_takes_the_place_of_the_nearest_one_up_to_half_a_box_away() -> None:
+    here, next_to_it, before_it = (unit(x, 0, x + 0.25, 0.25) for x in (0.25, 0.625, 0.0))
+    assert ids([here], [next_to_it], [before_it]) == ["e0", "e0", "e1"]
+    far_left, moved, small = unit(0, 0.75, 0.25, 1), unit(0.75, 0, 1, 0.25), (0.3125, 0.4375)
+    behind = unit(small[0], 0, small[1], 0.125)
+    assert ids([far_left, unit(0.5, 0, 0.75, 0.25)], [moved], [behind]) == ["e0", "e0", "e1"]
+
+
+def test_a_box_farther_away_keeps_its_place() -> None:
+    left, right, between = (unit(x, 0, x + 0.25, 0.25) for x in (0.0, 0.5, 0.4375))
+    below_left = unit(0, 0.25, 0.25, 0.5)
+    assert ids([left, right], [right, between], [below_left]) == ["e0", "e0", "e0"]
+
+
+def test_a_box_is_remembered_as_long_as_an_incident() -> None:
+    for last, same in ((GONE, True), (GONE + 1, False)):
+        incidents = Incidents()
+        both, one = [at(100), at(700)], [at(100)]
+        seen = [incidents.see("a", t, f) for t, f in ((0, both), (60, one), (last, one))]
+        again = incidents.see("a", last + 1, [at(700)])
+        assert seen[0] is not None
+        assert again is not None
+        assert (again.id == seen[0].id) is same
+
+
+def test_of_more_than_sixteen_boxes_those_seen_last_are_remembered() -> None:
+    grid = [unit(x / 5, y / 5, x / 5 + 0.01, y / 5 + 0.01) for x in range(4) for y in range(4)]
+    beside_the_last = unit(0.62, 0.6, 0.63, 0.61)
+    frames = (grid, grid[8:], [grid[15], beside_the_last])
+    assert ids(*frames, [grid[7]], [grid[14]]) == ["e0", "e0", "e0", "e1", "e0"]
+    assert ids(*frames, [grid[0]], [grid[6]]) == ["e0"] * 5
+
+
+def test_as_many_boxes_as_an_alert_holds_come_in_their_own_order() -> None:
+    crowd = [at(10 * i, confidence=0.3 + i / 1000) for i in range(64)]
+    ((_, sighting),) = news([(0, crowd)])
+    assert sighting.detections == tuple(crowd)
+
+
+def test_a_first_frame_may_show_nothing() -> None:
+    assert Incidents().see("gate-1", 0, []) is None
+
+
+def test_what_is_surer_by_a_fifth_is_news() -> None:
+    told = news([(0, [at(300, confidence=0.5)]), (10, [at(300, confidence=0.7)])])
+    assert [t for t, _ in told] == [0, 10]
+
+
+@pytest.mark.parametrize("turn", [False, True], ids=["right", "down"])
+@pytest.mark.parametrize(("by", "is_news"), [(0.125, False), (0.126, True)])
+def test_a_move_by_more_than_half_of_the_whole_is_news(
+    by: float, is_news: bool, turn: bool
+) -> None:
+    boxes = [unit(x, 0.25, x + 0.25, 0.5) for x in (0.25, 0.25 + by)]
+    first, second = (turned(box) if turn else box for box in boxes)
+    assert len(news([(0, [first]), (10, [second])])) == 1 + is_news
+
+
+def test_an_id_tells_the_camera_and_the_millisecond() -> None:
+    found = re.fullmatch(r"gate-1-(\d{13})-[0-9a-f]{8}", new_id("gate-1"))
+    assert found is not None
+    assert int(found[1]) / 1000 == pytest.approx(time.time(), abs=60)
 
 
 detections = st.lists(

@@ -69,6 +69,7 @@ def test_a_load_for_rare_accidents_holds_where_accidents_are_rare() -> None:
     frames, others = world(4000), world(40_000, seed=1)
     wanted = Wanted("band", 0.1, accident_share=0.02)
     routing = fitting.fitted(0.0, frames, "platt", wanted, 0.0)
+    assert fitting.rates(routing, frames, 0.02).load == pytest.approx(0.1, abs=0.001)
     assert fitting.rates(routing, others, 0.02).load == pytest.approx(0.1, abs=0.02)
     for_many = fitting.fitted(0.0, frames, "platt", Wanted("trigger", 0.5), 0.0)
     assert abs(fitting.rates(for_many, others, 0.02).load - 0.5) > 0.1, "any threshold would do"
@@ -205,3 +206,10 @@ def test_where_nothing_can_be_fitted_the_interval_is_the_value_and_says_so() -> 
     measured = fitting.measured(Routing(0.25), few, SIX, "platt", Wanted("band", 0.3))
     assert (measured["resamples"], measured["refused"]) == (0, fitting.RESAMPLES)
     assert measured["load"] == {"value": 4 / 6, "low": 4 / 6, "high": 4 / 6}
+
+
+def test_measured_rates_are_for_the_share_of_accidents_that_is_wanted() -> None:
+    wanted = Wanted(accident_share=0.1)
+    load = fitting.measured(Routing(0.25), SIX, SIX, "platt", wanted)["load"]
+    # All accidents are asked about, and of three other frames one, in some resamples none.
+    assert (load["value"], load["low"]) == pytest.approx((0.1 + 0.9 / 3, 0.1))
