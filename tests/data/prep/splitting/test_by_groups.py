@@ -1,7 +1,9 @@
+import hashlib
+
 import numpy as np
 import pytest
 
-from data.prep.splitting.by_groups import Member, by_groups
+from data.prep.splitting.by_groups import Member, by_groups, rank
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -32,3 +34,40 @@ def test_another_seed_places_groups_alike_elsewhere():
     assert splits == by_groups(members, shares, seed=0) != by_groups(members, shares, seed=1)
     backwards = by_groups(members[::-1], shares, seed=0)
     assert backwards[::-1] == splits
+
+
+def split_of_groups(members, shares, seed=0):
+    splits = by_groups(members, shares, seed)
+    return {member.group: split for member, split in zip(members, splits, strict=True)}
+
+
+def test_groups_of_the_sizes_that_are_wanted_fill_the_splits_the_largest_first():
+    sizes = {"c": 2, "a": 5, "b": 3}
+    members = [Member(g, "moderate", f"{g}{i}") for g, n in sizes.items() for i in range(n)]
+    shares = {"moderate": {"train": 5, "val": 3, "test": 2}}
+    assert split_of_groups(members, shares) == {"a": "train", "b": "val", "c": "test"}
+
+
+def test_a_group_of_two_kinds_goes_where_it_helps_both_together():
+    """Of eight frames `mixed` holds the three severe ones: they are wanted in val alone."""
+    members = [Member("mixed", "severe", f"s{i}") for i in range(3)]
+    members += [Member("mixed", "moderate", "m")]
+    members += [Member(f"{i}", "moderate", f"{i}") for i in range(4)]
+    shares = {
+        "severe": {"train": 0, "val": 1, "test": 0},
+        "moderate": {"train": 4, "val": 0, "test": 1},
+    }
+    found = split_of_groups(members, shares)
+    assert found["mixed"] == "val"
+    assert sorted(split for group, split in found.items() if group != "mixed") == [
+        *("test", "train", "train", "train")
+    ]
+
+
+def test_groups_alike_come_in_the_order_of_their_least_digests_and_the_seed():
+    members = [Member(number // 2, "moderate", str(number)) for number in range(40)]
+    shares = {"moderate": {"train": 2, "val": 1, "test": 1}}
+    assert split_of_groups(members, shares) == split_of_groups(members[::-1], shares)
+    assert rank("ab", 7) == hashlib.sha256(b"7:ab").hexdigest()
+    first = min(range(20), key=lambda group: rank(min(str(2 * group), str(2 * group + 1)), 0))
+    assert split_of_groups(members, shares)[first] == "train"
