@@ -351,10 +351,11 @@ def test_a_box_farther_away_keeps_its_place() -> None:
 
 
 def test_a_box_is_remembered_as_long_as_an_incident() -> None:
-    for last, same in ((GONE, True), (GONE + 1, False)):
+    for pause, same in ((GONE, True), (GONE + 1, False)):
+        last = 1000 + pause
         incidents = Incidents()
         both, one = [at(100), at(700)], [at(100)]
-        seen = [incidents.see("a", t, f) for t, f in ((0, both), (60, one), (last, one))]
+        seen = [incidents.see("a", t, f) for t, f in ((1000, both), (1060, one), (last, one))]
         again = incidents.see("a", last + 1, [at(700)])
         assert seen[0] is not None
         assert again is not None
