@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ def test_every_number_of_frames_is_split_in_proportion(n):
         assert abs(count - n * part / 508) < 1
 
 
+@pytest.mark.parametrize(
+    ("n", "expected"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (7, (4, 2, 1))]
+)
+def test_what_is_left_goes_to_the_largest_remainders(n, expected):
+    assert counts([str(i) for i in range(n)]) == expected
+
+
 def test_the_split_depends_on_content_and_seed_not_on_order():
     digests = [str(i) for i in range(100)]
     assert by_frame(digests, 0) == by_frame(digests[::-1], 0)
@@ -42,6 +50,47 @@ def negatives(count):
         source = SourceFrame(f"n{i}", None, Path(f"n{i}.jpg"), f"n{i}.jpg", negative=True)
         kept.append(Kept(source, Prepared(f"{i:064x}", Size(64, 48), "", ()), str(i), i, group=i))
     return kept
+
+
+def labelled(count, split=None):
+    """Frames without an accident, each a group of its own."""
+    kept = []
+    for i, negative in enumerate(negatives(count)):
+        source = SourceFrame(f"f{i}", split, Path(f"f{i}.jpg"), f"f{i}.jpg")
+        kept.append(replace(negative, source=source))
+    return kept
+
+
+def test_labelled_frames_keep_their_published_split_whatever_becomes_of_negatives():
+    kept = [*labelled(1, "val"), *labelled(1), *negatives(2)]
+    assert [frame.split for frame in published(kept, False, 0)][:2] == ["val", ""]
+
+
+def test_negatives_of_a_clip_are_published_together_only_when_asked():
+    kept = []
+    for i, negative in enumerate(negatives(40)):
+        path = Path(f"street{i // 10}_{i % 10}.jpg")
+        kept.append(replace(negative, source=replace(negative.source, path=path, file=str(path))))
+
+    def splits_of_clips(by_clip):
+        splits = [frame.split for frame in published(kept, by_clip, 0)]
+        return [len(set(splits[at : at + 10])) for at in range(0, 40, 10)]
+
+    assert splits_of_clips(True) == [1, 1, 1, 1]
+    assert max(splits_of_clips(False)) > 1
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, [14, 3, 3]),
+        ({"train": 1, "val": 0, "test": 1}, [14, 3, 3]),  # not a proportion of three
+        ({"train": 5, "val": 1, "test": 4}, [10, 2, 8]),
+    ],
+)
+def test_new_splits_have_the_proportion_of_the_sources_own_if_it_has_all_three(own, expected):
+    splits = [frame.split for frame in leak_free(labelled(20), own, 0)]
+    assert [splits.count(split) for split in ("train", "val", "test")] == expected
 
 
 @pytest.mark.parametrize(
