@@ -58,3 +58,34 @@ def test_iou_equals_the_runtimes(seed: int) -> None:
 def test_empty_and_reversed_boxes_overlap_nothing() -> None:
     degenerate = np.array([[5, 5, 5, 9], [9, 9, 2, 2]], dtype=float)
     assert iou(degenerate, np.array([[0, 0, 10, 10]], dtype=float)).tolist() == [[0], [0]]
+
+
+def test_small_boxes_overlap_too_and_two_empty_ones_do_not() -> None:
+    half, empty = np.array([[0, 0, 0.5, 0.5]]), np.array([[5.0, 5, 5, 5]])
+    assert iou(half, half).tolist() == [[1.0]]
+    assert iou(empty, empty).tolist() == [[0.0]]
+
+
+FRAMES = (
+    # True and predicted boxes, a unit high, from here to there; and what each true one gets.
+    ([(0, 4), (4, 8)], [(3, 8)], [0, 0.8]),
+    ([(0, 4)], [(10, 12), (0, 2)], [0.5]),
+    ([], [(0, 1)], []),
+    ([(0, 1)], [], [0]),
+    ([(0, 10), (0, 4)], [(0, 9), (4, 10)], [0.6, 4 / 9]),  # not the greatest one first
+    ([(0, 4), (4, 8)], [(0, 4)], [1, 0]),
+    ([(10 * k, 10 * k + 1) for k in range(5)], [(10 * k, 10 * k + 2) for k in range(4)][::-1],
+     [0.5, 0.5, 0.5, 0.5, 0]),
+)  # fmt: skip
+
+
+def test_frames_of_many_shapes_are_matched_each_by_itself() -> None:
+    def boxes(sides: list[list[tuple[int, int]]]) -> np.ndarray:
+        return np.array([(low, 0, high, 1) for frame in sides for low, high in frame], float)
+
+    true, predicted, expected = (list(column) for column in zip(*FRAMES, strict=True))
+    counts = [np.array([len(frame) for frame in sides]) for sides in (true, predicted)]
+    matched = matched_iou(boxes(true), counts[0], boxes(predicted), counts[1])
+    assert matched == pytest.approx(np.concatenate(expected))
+    none = np.zeros(1, int)
+    assert matched_iou(np.zeros((0, 4)), none[:0], np.zeros((0, 4)), none[:0]).tolist() == []
