@@ -61,3 +61,18 @@ def test_a_detection_in_a_frame_of_another_size_counts_as_in_the_truths() -> Non
     here = mean_average_precision(match(truth, found, True), once)
     assert mean_average_precision(match(truth, moved, True), once) == pytest.approx(here)
     assert here[0] > 0.2
+
+
+def test_three_detections_of_two_accidents_by_hand() -> None:
+    whole, half = Box(0, 0, 20, 10, SIZE), Box(0, 0, 10, 10, SIZE)
+    truth = [Frame(f"f{i}", "a.png", SIZE, (Accident(whole, "severe"),)) for i in range(2)]
+    sure, again, barely = (
+        Detection(box, "severe", p) for box, p in ((whole, 0.9), (whole, 0.8), (half, 0.7))
+    )
+    found = match(truth, [[again, sure], [barely]], False)
+    # The second one takes no box; the third one takes its at an IoU of 0.5, and at no higher one.
+    at_half, above = (51 + 50 * 2 / 3) / 101, 51 / 101
+    assert mean_average_precision(found, np.ones(2, int)) == pytest.approx(
+        [at_half, (at_half + 9 * above) / 10]
+    )
+    assert mean_average_precision(found, np.zeros(2, int)).shape == (2,)
