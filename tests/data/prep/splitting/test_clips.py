@@ -120,3 +120,44 @@ def test_distances_of_pairs_are_those_of_two_looks():
     first, second = np.array([0, 4, 2]), np.array([1, 0, 2])
     expected = [looks.distance(found[i], found[j]) for i, j in zip(first, second, strict=True)]
     assert looks.distances(found, first, second).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("repeated", "strangers", "expected"),
+    [(1, 1, True), (2, 2, False), (3, 2, False), (4, 2, True)],
+)
+def test_a_name_is_no_clips_where_most_of_its_equal_numbers_are_strangers(
+    repeated, strangers, expected
+):
+    alike = np.array([False] * strangers + [True] * 4)
+    is_repeated = np.arange(len(alike)) < repeated
+    assert clips._is_clip(alike, is_repeated) is expected
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "expected"), [(63, True), (64, False), (80, True), (81, False)]
+)
+def test_of_many_neighbours_a_twentieth_is_alike_in_a_clip(neighbours, expected):
+    alike = np.arange(neighbours) < (4 if neighbours >= 80 else 0)
+    assert bool(clips._is_clip(alike, np.zeros(neighbours, bool))) is expected
+
+
+def test_each_frame_is_linked_to_the_nearest_ones_of_every_other_split():
+    order = np.array([10, 11, 12, 13, 14])
+    first, second = clips._across(order, ["train", "val", "train", "train", "test"])
+    assert sorted(zip(first.tolist(), second.tolist(), strict=True)) == [
+        *((10, 11), (10, 11), (10, 14)),
+        *((11, 10), (11, 12), (11, 12), (11, 14)),
+        *((12, 11), (12, 13), (12, 14)),
+        *((13, 11), (13, 14), (13, 14)),
+        *((14, 11), (14, 13)),
+    ]
+
+
+def test_frames_of_a_doubtful_name_are_compared_with_the_next_sixty_four():
+    first, second = clips._within_window(np.array([5, 3, 8, 1]))
+    pairs = sorted(zip(first.tolist(), second.tolist(), strict=True))
+    assert pairs == [(3, 1), (3, 8), (5, 1), (5, 3), (5, 8), (8, 1)]
+    first, second = clips._within_window(np.arange(70))
+    assert len(first) == sum(70 - apart for apart in range(1, 65))
+    assert (second - first).max() == 64
