@@ -57,6 +57,8 @@ else
   $(error PROFILE is smoke or paper, not '$(PROFILE)')
 endif
 export HF_HUB_DISABLE_TELEMETRY := 1
+# The stages start many processes: the libraries are compiled to bytecode once, not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
 export ORT_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 

@@ -74,7 +74,7 @@ def _see(
 def _check(rng: np.random.Generator, view: View) -> Question:
     """What each listed box shows: a grade of an accident, or nothing of the kind."""
     schema = schemas.draw(rng, "boxes", graded=False)
-    low, high = schemas.GRADES[rng.integers(len(schemas.GRADES))]
+    low, high = schemas.grade_words(rng)
     items = []
     for mark in view.marks:
         hits = [wreck for wreck in view.wrecks if wreck.box.iou(mark.box) >= HIT]

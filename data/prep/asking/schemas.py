@@ -19,6 +19,21 @@ GRADES = (
 )  # fmt: skip
 """Pairs of words for the two grades of a thing, the lower one first. Not the paper's."""
 
+WORDS = (
+    "alpha", "beta", "gamma", "delta", "first", "second", "third", "last", "calm", "tense", "soft",
+    "hard", "dull", "sharp", "cold", "warm", "thin", "thick", "short", "long", "near", "far",
+    "early", "late", "still", "fast", "plain", "rare", "open", "closed", "upper", "lower", "inner",
+    "outer", "north", "south", "east", "west", "gold", "silver", "iron", "copper", "even", "odd",
+    "fine", "broken", "bent", "dented", "crashed", "burning", "partial", "total", "regular",
+    "extreme", "simple", "complex", "passing", "blocking", "type one", "type two", "A", "B", "C",
+    "D", "level 1", "level 2", "yes", "maybe", "modest", "sound", "several", "average",
+)  # fmt: skip
+"""What a grade may be called besides: nothing about a word says which grade it is, only the prompt
+does, so a model has to read it there."""
+
+NATURAL = 0.3
+"""Share of the schemas whose grades have words that mean them."""
+
 ROLES = (
     "You are a road observer.", "You are a traffic analyst.", "You look at road pictures.",
     "You are a helpful assistant.", "You are a camera operator.", "You read pictures.",
@@ -159,8 +174,16 @@ def draw(
         fields=tuple(fields),
         box_key=str(rng.choice(BOX_KEYS)),
         label_key=str(rng.choice(LABEL_KEYS)),
-        grades=GRADES[rng.integers(len(GRADES))] if graded else ("", ""),
+        grades=grade_words(rng) if graded else ("", ""),
         limit=int(rng.choice((40, 80, 100, 120, 200, 250))),
         role=str(rng.choice(ROLES)),
         form=str(rng.choice(FORMS)),
     )
+
+
+def grade_words(rng: np.random.Generator) -> tuple[str, str]:
+    """Words of the lower and of the higher grade."""
+    if rng.random() < NATURAL:
+        return GRADES[rng.integers(len(GRADES))]
+    low, high = rng.choice(len(WORDS), 2, replace=False)
+    return WORDS[low], WORDS[high]
