@@ -81,8 +81,8 @@ stands in the prompt. It has seen no photograph and knows a few hundred words.
 4. The same on all other questions about pictures, {questions_steps} steps, to a loss of
    {questions_loss}.
 
-The two severities were shown under other words than DAT's ("minor" and "major", or two words at
-random), and no listed box ever helped to find an accident: DAT's task is left to the tuning.
+The two severities were shown under other words than DAT's ("minor" and "major", or two invented
+words), and no listed box ever helped to find an accident: DAT's task is left to the tuning.
 {earlier}
 ## Limits
 For rehearsals and tests. Figures measured with it are those of a tiny model on rendered scenes.

@@ -19,20 +19,9 @@ GRADES = (
 )  # fmt: skip
 """Pairs of words for the two grades of a thing, the lower one first. Not the paper's."""
 
-WORDS = (
-    "alpha", "beta", "gamma", "delta", "first", "second", "third", "last", "calm", "tense", "soft",
-    "hard", "dull", "sharp", "cold", "warm", "thin", "thick", "short", "long", "near", "far",
-    "early", "late", "still", "fast", "plain", "rare", "open", "closed", "upper", "lower", "inner",
-    "outer", "north", "south", "east", "west", "gold", "silver", "iron", "copper", "even", "odd",
-    "fine", "broken", "bent", "dented", "crashed", "burning", "partial", "total", "regular",
-    "extreme", "simple", "complex", "passing", "blocking", "type one", "type two", "A", "B", "C",
-    "D", "level 1", "level 2", "yes", "maybe", "modest", "sound", "several", "average",
-)  # fmt: skip
-"""What a grade may be called besides: nothing about a word says which grade it is, only the prompt
-does, so a model has to read it there."""
-
 NATURAL = 0.3
-"""Share of the schemas whose grades have words that mean them."""
+"""Share of the schemas whose grades have words that mean them; those of the others are invented, so
+that the prompt alone tells which grade a word stands for."""
 
 ROLES = (
     "You are a road observer.", "You are a traffic analyst.", "You look at road pictures.",
@@ -185,5 +174,14 @@ def grade_words(rng: np.random.Generator) -> tuple[str, str]:
     """Words of the lower and of the higher grade."""
     if rng.random() < NATURAL:
         return GRADES[rng.integers(len(GRADES))]
-    low, high = rng.choice(len(WORDS), 2, replace=False)
-    return WORDS[low], WORDS[high]
+    low, high = (_invented(rng) for _ in range(2))
+    return low, high if high != low else f"{high}n"
+
+
+def _invented(rng: np.random.Generator) -> str:
+    """A word of two or three syllables: a model has to read it, for it will not meet it again."""
+    syllables = rng.integers(2, 4)
+    return "".join(
+        str(rng.choice(list("bcdfghjklmnprstvwz"))) + str(rng.choice(list("aeiou")))
+        for _ in range(syllables)
+    )
