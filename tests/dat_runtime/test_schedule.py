@@ -197,7 +197,11 @@ def test_the_plan_does_not_change_when_sizes_and_bandwidth_are_scaled_together(
     ]
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 900)), min_size=1, max_size=6))
+# Of a subnormal priority nothing is left when it is divided by bytes: it counts as none.
+PRIORITIES = st.floats(0, 1, allow_subnormal=False)
+
+
+@given(st.lists(st.tuples(PRIORITIES, st.integers(1, 900)), min_size=1, max_size=6))
 def test_when_all_json_fits_its_order_is_the_optimum(drawn):
     def alarm(units):
         total, weighted = 0, 0.0
