@@ -1,10 +1,8 @@
 """Builders of small stage folders, for tests of whoever reads them."""
 
 import json
-import os
 import shutil
 import struct
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,15 +18,6 @@ from dat_runtime.stage import Stage
 # How long an example takes depends on what else the machine does, and is no property of the code.
 settings.register_profile("dat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dat")
-
-if sys.dont_write_bytecode:
-    # As containers tell it. Each process that a test starts would compile torch, Transformers and
-    # LLaMA-Factory anew, for more seconds than most of them run: compiled modules are kept, and
-    # not beside the sources.
-    sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(trylast=True)
@@ -214,17 +203,21 @@ def boxed_instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_instructions(tmp_path_factory.mktemp("data") / "instructions")
 
 
+def codec_of(base: Path, instructions: Path, factory: pytest.TempPathFactory) -> Path:
+    from tests.train.offloading.small_codec import arguments
+    from train import offload
+
+    out = factory.mktemp("codecs") / "codec"
+    assert offload.main(arguments(base, instructions, out)) == 0
+    return out
+
+
 @pytest.fixture(scope="session")
 def codec_folder(
     tiny_base: Path, boxed_instructions: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """As `train.offload` leaves it, of the tiny base; for one group too."""
-    from tests.train.offloading.small_codec import arguments
-    from train import offload
-
-    out = tmp_path_factory.mktemp("codecs") / "codec"
-    assert offload.main(arguments(tiny_base, boxed_instructions, out)) == 0
-    return out
+    return codec_of(tiny_base, boxed_instructions, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -232,9 +225,4 @@ def learnt_codec(
     learnt_base: Path, boxed_instructions: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The same, of the base that has learnt one answer."""
-    from tests.train.offloading.small_codec import arguments
-    from train import offload
-
-    out = tmp_path_factory.mktemp("codecs") / "codec"
-    assert offload.main(arguments(learnt_base, boxed_instructions, out)) == 0
-    return out
+    return codec_of(learnt_base, boxed_instructions, tmp_path_factory)

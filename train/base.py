@@ -46,10 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if min(steps) < 1:
         given = ", ".join(f"--{name} {count}" for name, count in steps._asdict().items())
         raise ConfigError(f"each training takes at least one step, got {given}")
+    inputs = {"primer": args.primer}
+    if args.earlier is not None:
+        inputs["earlier"] = args.earlier
     stage = Stage(
         args.out,
         kind="base",
-        inputs={"primer": args.primer, **({"earlier": args.earlier} if args.earlier else {})},
+        inputs=inputs,
         config={**tuning.recipe(config, length={}), "vocabulary": VOCABULARY, **steps._asdict()},
         code=[__file__],
         resumable=True,
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if not stage.up_to_date():
         manifest.read(args.primer, "primer")
-        if args.earlier:
+        if args.earlier is not None:
             manifest.verify(args.earlier, "base")
         with stage as folder:
             make_base(folder, args.primer, config, steps, args.out.name, args.earlier)

@@ -15,7 +15,7 @@ are whole pixels of the image, right and bottom exclusive.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,9 @@ from dat_runtime.draw import PATCH, encode_seen
 from dat_runtime.errors import ConfigError, reports_errors
 from dat_runtime.stage import Stage
 from data.prep.asking import questions
-from data.prep.asking.questions import Question
 from data.prep.instructions.dataset_info import dataset_info
 from data.prep.rendering import primer_scenes
 from data.prep.rendering.frames import Scene
-from data.prep.rendering.primer_scenes import View
 from data.prep.rendering.units import BIN, THINGS, TRAITS, Targets, targets
 
 LARGEST = 8 * PATCH
@@ -53,6 +51,9 @@ PLACES = 2
 
 VALIDATION = 40
 """Every so many questions one is for validation."""
+
+ASKED = (*[questions.ask] * QUESTIONS, *[questions.ground] * PLACES)
+"""How a scene is asked about, one sample each."""
 
 CHUNK = 40
 """Scenes of one task of a process."""
@@ -108,23 +109,16 @@ def _render(
             drawn = [primer_scenes.view(rng, scene, size) for _ in range(VIEWS)]
             seen += [(encode_seen(view.image), targets(view)) for view in drawn]
         else:
-            about = [*[questions.ask] * QUESTIONS, *[questions.ground] * PLACES]
-            samples = list(_asked(folder, rng, i, scene, size, about))
+            samples = list(_asked(folder, rng, i, scene, size))
             asked += samples[:QUESTIONS]
             places += samples[QUESTIONS:]
     return seen, places, asked
 
 
 def _asked(
-    folder: Path,
-    rng: np.random.Generator,
-    number: int,
-    scene: Scene,
-    size: int,
-    about: Sequence[Callable[[np.random.Generator, View], Question]],
+    folder: Path, rng: np.random.Generator, number: int, scene: Scene, size: int
 ) -> Iterator[Sample]:
-    """One sample for each way of asking, each about a view of its own."""
-    for k, ask in enumerate(about):
+    for k, ask in enumerate(ASKED):
         view = primer_scenes.view(rng, scene, size)
         question = ask(rng, view)
         paths = []
@@ -141,7 +135,7 @@ def words(seed: int, count: int, size: int) -> Iterator[Sample]:
         yield _sample(questions.copy(rng, size, ()), [])
 
 
-def _sample(question: Question, paths: list[str]) -> Sample:
+def _sample(question: questions.Question, paths: list[str]) -> Sample:
     asked = "<image>" * len(paths) + question.prompt
     messages = [
         {"role": "user", "content": asked},

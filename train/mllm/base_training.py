@@ -2,7 +2,7 @@
 
 Four trainings follow one another, each from what the last one left: the vision tower by itself
 (`seeing`), then through LLaMA-Factory the language model on words alone, on the places of things in
-pictures, and on all other questions about them. The tower stays as it is once it sees.
+pictures, and on all questions about them. The tower stays as it is once it sees.
 """
 
 import math
@@ -70,7 +70,7 @@ def make_base(
     """
     settings = read_settings(config)
     device = "cuda" if resources.demand_card(settings) else "cpu"
-    first, work, log = folder / "untrained", folder / "work", folder / tuning.LOG
+    first, work, log = folder / "first", folder / "work", folder / tuning.LOG
     _first(first, earlier, primer, settings, log, name)
     seen = _see(first, primer, work / "seen", log, settings.seed, steps.tower, device, name)
     reports = {"earlier": read_json(earlier / REPORT)} if earlier else {}

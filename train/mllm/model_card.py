@@ -78,7 +78,7 @@ stands in the prompt. It has seen no photograph and knows a few hundred words.
 2. The language model on words alone, {words_steps} steps, to a loss of {words_loss}.
 3. The same on the places of things in pictures, {grounding_steps} steps, to a loss of
    {grounding_loss}.
-4. The same on all other questions about pictures, {questions_steps} steps, to a loss of
+4. The same on all questions about pictures, {questions_steps} steps, to a loss of
    {questions_loss}.
 
 The two severities were shown under other words than DAT's ("minor" and "major", or two invented

@@ -52,20 +52,20 @@ def ground(rng: np.random.Generator, view: View) -> Question:
 
 
 def _see(
-    rng: np.random.Generator, view: View, kinds: Sequence[str] = tuple(schemas.KEYS)
+    rng: np.random.Generator, view: View, kinds: Sequence[str] = schemas.ALL_KINDS
 ) -> Question:
     """Accidents, vehicles or drawn boxes, by looking."""
     things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.6, 0.2, 0.2)))
     if things == "marks" and not view.marks:
         things = "accidents"
     if things == "accidents":
-        schema = schemas.draw(rng, things, True, kinds)
+        schema = schemas.draw(rng, things, graded=True, kinds=kinds)
         items, labels = _wrecks(view.wrecks), None
     elif things == "vehicles":
-        schema = schemas.draw(rng, things, False, kinds)
+        schema = schemas.draw(rng, things, graded=False, kinds=kinds)
         items, labels = [Item(box, "") for box in _from_left(view.vehicles)][:6], ()
     else:
-        schema = schemas.draw(rng, "drawn boxes", False, kinds)
+        schema = schemas.draw(rng, "drawn boxes", graded=False, kinds=kinds)
         marks = sorted(view.marks, key=lambda mark: mark.box[:2])
         items, labels = [Item(mark.box, mark.colour) for mark in marks], tuple(COLOURS)
     return Question(schema.system(labels), _size(view.image.shape[0]), schema.answer(items), True)

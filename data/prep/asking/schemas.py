@@ -42,6 +42,7 @@ KEYS = {
     "summary": ("summary", "text", "caption", "note", "title"),
 }
 """What a field may be called; the first names are ours, the words around them are not."""
+ALL_KINDS = tuple(KEYS)
 BOX_KEYS = ("bbox", "bbox_2d", "box", "rect", "position")
 LABEL_KEYS = ("severity", "label", "grade", "type", "name")
 SHARES = {"count": 0.85, "grade": 0.6, "level": 0.5, "score": 0.5, "items": 0.95, "summary": 0.5}
@@ -135,7 +136,7 @@ def _score(items: Sequence[Item], highest: int) -> float:
 
 
 def draw(
-    rng: np.random.Generator, things: str, graded: bool, kinds: Sequence[str] = tuple(KEYS)
+    rng: np.random.Generator, things: str, graded: bool, kinds: Sequence[str] = ALL_KINDS
 ) -> Schema:
     """A random schema with some of the `kinds` of fields.
 
