@@ -1,6 +1,7 @@
 """Builders of small stage folders, for tests of whoever reads them."""
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from dat_runtime.stage import Stage
 # How long an example takes depends on what else the machine does, and is no property of the code.
 settings.register_profile("dat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dat")
+
+# Read when it is imported, by whichever test comes first: nothing is installed here.
+os.environ["YOLO_AUTOINSTALL"] = "false"
 
 
 @pytest.hookimpl(trylast=True)

@@ -163,7 +163,9 @@ def _opened(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage("image-size", f"header: {error}") from None
-    except UnidentifiedImageError:
+    # Where Ultralytics was imported, its own `open` answers with the first picture that it does not
+    # know by looking for a package.
+    except (UnidentifiedImageError, ModuleNotFoundError):
         raise UnreadableImage("not-an-image", f"begins with {data[:16]!r}") from None
     except Exception as error:  # decoders raise various errors at a broken header
         raise UnreadableImage("corrupt-image", f"header: {_named(error)}") from None

@@ -121,7 +121,7 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     if rng.random() < 0.75:
         skids = _skids(rng, second)
     smoke = 0.0
-    if rng.random() < 0.65:
+    if rng.random() < 0.85:
         smoke = rng.uniform(0.4, 0.6)
     return Collision("moderate", hazards_on, debris, skids, smoke, fire=False, middle=contact)
 
@@ -141,11 +141,10 @@ def severe(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         bearing = second_yaw + rng.normal(0, 0.4)
         wrecks = _meet(rng, first, second, second_yaw, bearing, dent)
 
-    burning_share = 0.55 if overturned else 0.9
-    burning = bool(rng.random() < burning_share)
+    burning = bool(rng.random() < 0.92)
     smoke = 0.0
     if burning or rng.random() < 0.6:
-        smoke = rng.uniform(0.5, 0.95)
+        smoke = rng.uniform(0.6, 0.95)
     debris = _debris(rng, middle, wrecks, count=int(rng.integers(35, 70)), spread=2.4)
     skids: tuple[Floats, ...] = ()
     if rng.random() < 0.5:

@@ -36,8 +36,8 @@ from data.prep.rendering.weather import Conditions, finish
 Spans = tuple[float, float]
 """Bounds of the longer side of a collision's box, in shares of the frame's side."""
 
-ALONE: Spans = (0.28, 0.52)
-ONE_OF_SEVERAL: Spans = (0.22, 0.42)
+ALONE: Spans = (0.34, 0.68)
+ONE_OF_SEVERAL: Spans = (0.26, 0.45)
 
 MOST_COLLISIONS = 7
 """The highest number of a collision whose pixels are counted; a frame has at most three. Vehicles
@@ -229,7 +229,7 @@ def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Col
         foot, height = plume(camera, burning.middle, metres)
         smoke(canvas, rng, foot, height, grey, burning.smoke)
     if burning.fire:
-        foot, height = plume(camera, burning.middle, 1.6)
+        foot, height = plume(camera, burning.middle, 2.2)
         fire(canvas, rng, foot, height)
 
 

@@ -25,6 +25,8 @@ from tests.dat_runtime.edge.cameras.streams import number_of, picture, render
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="cameras need POSIX")
 
+Children = Callable[[], list[int]]
+
 BOUND = 30.0
 """Seconds that no test comes near, on however busy a machine."""
 
@@ -67,23 +69,6 @@ def total(counts: Counts, name: str, **labels: str) -> int:
         if counter == name and labels.items() <= dict(pairs).items():
             found += number
     return found
-
-
-def children() -> list[int]:
-    """The processes that this one has started and not taken leave of."""
-    return [int(pid) for pid in Path("/proc/self/task").glob("*/children") for pid in _pids(pid)]
-
-
-def _pids(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []
-
-
-def child_of(cameras: Cameras) -> int:
-    (pid,) = children()
-    return pid
 
 
 def folder_of(folder: Path, pictures: dict[str, bytes]) -> Path:
@@ -254,7 +239,7 @@ def test_a_camera_that_is_never_read_gives_its_newest_frame_at_last(tmp_path: Pa
 # Streams
 
 
-def test_an_rtsp_camera_with_a_password_that_nobody_sees() -> None:
+def test_an_rtsp_camera_with_a_password_that_nobody_sees(children: Children) -> None:
     handler = streams.rtsp(25, "admin", "pass-word")
     counts = Counts()
     with (
@@ -267,7 +252,8 @@ def test_an_rtsp_camera_with_a_password_that_nobody_sees() -> None:
             if frame := cameras.next(0.5):
                 frames.append(frame)
         told = repr(cameras.states()) + repr(counts.snapshot())
-        process = Path("/proc") / str(child_of(cameras))
+        (child,) = children()
+        process = Path("/proc") / str(child)
         seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     assert len(frames) == 5
     assert "pass-word" not in told
@@ -368,29 +354,33 @@ def test_what_nobody_serves_is_told_and_comes_back(tmp_path: Path) -> None:
 # Processes
 
 
-def test_a_process_that_hangs_is_killed_and_another_reads_on(tmp_path: Path) -> None:
+def test_a_process_that_hangs_is_killed_and_another_reads_on(
+    tmp_path: Path, children: Children
+) -> None:
     path = render(tmp_path / "a.mp4", 50)
     counts = Counts()
     with running(camera(path, loop=True), counts=counts, silence=0.5) as cameras:
         until(lambda: cameras.states()["c"] == "live", cameras)
-        hung = child_of(cameras)
+        (hung,) = children()
         os.kill(hung, signal.SIGSTOP)
         until(lambda: total(counts, "camera_restarts", reason="silent") == 1, cameras)
         until(lambda: cameras.states()["c"] == "live", cameras)
-        assert child_of(cameras) != hung
+        (another,) = children()
+        assert another != hung
 
 
-def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_replaced(tmp_path: Path, children: Children) -> None:
     path = render(tmp_path / "a.mp4", 50)
     counts = Counts()
     with running(camera(path, loop=True), counts=counts) as cameras:
         until(lambda: cameras.states()["c"] == "live", cameras)
-        os.kill(child_of(cameras), signal.SIGKILL)
+        (child,) = children()
+        os.kill(child, signal.SIGKILL)
         until(lambda: total(counts, "camera_restarts", reason="its process died") == 1, cameras)
         until(lambda: cameras.states()["c"] == "live", cameras)
 
 
-def test_one_that_hangs_takes_no_turn_from_the_others(tmp_path: Path) -> None:
+def test_one_that_hangs_takes_no_turn_from_the_others(tmp_path: Path, children: Children) -> None:
     path = render(tmp_path / "a.mp4", 50)
     settings = [camera(path, 25, name, loop=True) for name in "abc"]
     with running(*settings) as cameras:
@@ -408,7 +398,9 @@ def test_one_that_hangs_takes_no_turn_from_the_others(tmp_path: Path) -> None:
         assert set(cameras.states().values()) == {"live"}, "none was silent for long enough"
 
 
-def test_stopping_leaves_no_process_no_descriptor_and_no_thread(tmp_path: Path) -> None:
+def test_stopping_leaves_no_process_no_descriptor_and_no_thread(
+    tmp_path: Path, children: Children
+) -> None:
     path = render(tmp_path / "a.mp4", 50)
     descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     with running(*(camera(path, 25, name, loop=True) for name in "ab")) as cameras:
@@ -423,7 +415,7 @@ def test_stopping_leaves_no_process_no_descriptor_and_no_thread(tmp_path: Path) 
     assert threading.active_count() == threads
 
 
-def test_many_restarts_leave_no_descriptor_and_no_process_behind() -> None:
+def test_many_restarts_leave_no_descriptor_and_no_process_behind(children: Children) -> None:
     counts = Counts()
     with streams.serving(streams.silent) as port:
         pass  # nobody listens there any more: each try fails at once

@@ -1,10 +1,10 @@
 """The encoder in its process: right bits, and no graph that hangs, swells or breaks the node."""
 
 import json
-import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -68,27 +68,29 @@ def test_patches_lie_as_the_models_processor_lays_them() -> None:
     assert np.abs(found - expected["pixel_values"]).max() < 2e-6
 
 
-def test_one_that_hangs_is_killed_and_started_again_after_a_pause(tmp_path: Path) -> None:
+def test_one_that_hangs_is_killed_and_started_again_after_a_pause(
+    tmp_path: Path, children: Callable[[], list[int]]
+) -> None:
     counts = Counts()
     encoder = encoder_of(write_codec(tmp_path / "codec", without_end()), counts, seconds=0.5)
     try:
         encoder.start()
-        (child,) = _children()
+        (child,) = children()
         began = time.monotonic()
         with pytest.raises(ModelError, match="did not answer in time"):
             encoder.unit(JPEG)
         assert time.monotonic() - began < 5
-        assert child not in _children()
+        assert child not in children()
         with pytest.raises(ModelError, match="failed a moment ago"):
             encoder.unit(JPEG)
         assert counts.of("encoder_failed", reason="it hangs") == 1
         assert counts.of("encoder_restarts") == 1
         time.sleep(1.1)
         encoder.start()
-        assert _children()
+        assert children()
     finally:
         encoder.stop()
-    assert not _children()
+    assert not children()
 
 
 def test_one_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
@@ -155,12 +157,3 @@ def test_a_codec_that_was_changed_or_is_of_another_prompt_is_refused_by_name(
     (tmp_path / "prompt" / "codec.json").write_text(json.dumps(codec | {"id": "0" * 16}))
     stated = json.loads((tmp_path / "prompt" / manifest.NAME).read_text())
     assert stated["kind"] == "codec"
-
-
-def _children() -> list[int]:
-    """Processes that this thread has started."""
-    mine = os.getpid()
-    found = []
-    for task in Path(f"/proc/{mine}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return found

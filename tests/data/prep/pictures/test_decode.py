@@ -95,6 +95,14 @@ def test_an_unusable_picture_is_named_by_its_kind(tmp_path, content, kind):
     assert caught.value.kind == kind
 
 
+def test_it_is_named_the_same_where_ultralytics_was_imported(tmp_path, monkeypatch):
+    patches = pytest.importorskip("ultralytics.utils.patches")
+    monkeypatch.setattr(Image, "open", patches.image_open)
+    with pytest.raises(UnreadableImage) as caught:
+        read(tmp_path, b"GIF89a" + b"\0" * 40)
+    assert caught.value.kind == "not-an-image"
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_a_rotated_jpeg_is_turned_as_opencv_turns_it(tmp_path, orientation):
     exif = Image.Exif()
