@@ -1,0 +1,415 @@
+"""How each command of the documents is shrunk, and which ones are not run here, with the reason.
+
+A key is a command, in which `*` stands for anything; the first key that fits a command counts.
+A command without a key runs as it is written.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.documents import folders
+from tests.documents.folders import BASE
+
+STORIES = (
+    ("docs/gate.md", "docs/export.md", "README.md"),
+    ("docs/evaluation.md",),
+    ("docs/lora.md", "docs/your-data.md", "docs/paper.md"),
+    ("docs/offload.md",),
+    ("docs/federation.md", "docs/review.md"),
+    ("docs/data.md", "docs/transmission.md"),
+    ("docs/node.md", "docs/operator.md", "docs/uplink.md"),
+    ("docs/updates.md",),
+    ("docs/receiver.md", "docs/wire.md"),
+)
+"""Documents whose commands run one after the other in one working folder."""
+
+EVERYWHERE = (
+    (r"^(OMP_NUM_THREADS=1|NODE_RANK=0) ", ""),
+    (r"/opt/dat/bin/", ""),
+    (r"runuser -u dat -- ", ""),
+    (r"/var/lib/dat/", "var/"),
+    (r"sqlite:///(/?)var/", "sqlite:///var/"),
+    (r"/etc/dat/", "etc/"),
+    (r"/srv/", "srv/"),
+    (r"/media/stick", "stick"),
+    (r"Qwen/Qwen2.5-VL-7B-Instruct|<base>|(?<= )BASE(?= |$)", BASE),
+    (r" \[[^\]]+\]", ""),  # what may be left out
+)
+"""Places and names that a reader has elsewhere."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is put in the place of what, what goes behind it, and what has to come of it."""
+
+    swaps: dict[str, str] = field(default_factory=dict)
+    add: str = ""
+    before: str = ""
+    """Shell lines: what the document has the reader do by hand."""
+    bring: Callable[[Path], None] | None = None
+    """Files that the reader has."""
+    beside: str = ""
+    """A command that runs meanwhile."""
+    until: str = ""
+    """What a command says once it serves; then it is stopped. Of `beside`, where there is one."""
+    status: tuple[int, ...] = (0,)
+    shows: tuple[str, ...] = ()
+    """Patterns that both the document and the output hold, with equal groups."""
+    seconds: float = 100
+
+
+def old(*targets: str) -> str:
+    """Make takes what these targets made as it is."""
+    return "".join(f" -o {target}" for target in targets)
+
+
+LISTENS = Run(add="--listen 127.0.0.1:0", until=r"listening on http://127.0.0.1:\d+")
+SERVE = "python -m eval.serve serve.yaml --port {port}"
+SERVES = r"Uvicorn running on http"
+SMOKE = {"configs/lora/boxed.yaml": "configs/lora/smoke.yaml"}
+SMALL = {"OUT/instructions": "small/instructions", "OUT/data": "small/data"}
+OWN = {"OUT/base": BASE}
+TINY_GATE = {"configs/yolo/gate_2cls.yaml": "configs/yolo/smoke.yaml"}
+SHORT_GATE = " epochs=1 imgsz=32"
+KEYS = "for key in {names}; do python -m export.publish key $key.pem; done"
+
+
+def keys(*names: str) -> str:
+    return KEYS.format(names=" ".join(names))
+
+
+def accident(folder: Path) -> None:
+    from tests.data.prep.accident_builder import write_clips
+
+    write_clips(folder / "ACCIDENT", {})
+
+
+def video(folder: Path) -> None:
+    from tests.dat_runtime.edge.cameras.streams import render
+
+    render(folder / "camera.mp4", 40, 10)
+
+
+def own_set(folder: Path) -> None:
+    """A YOLO set whose classes have names of their own, without negatives and trace."""
+    mine = folder / "mine" / "crossing"
+    yaml = next((folder / "small" / "source").rglob("data.yaml"))
+    folders.copied(yaml.parent, mine)
+    text = re.sub(r"(?m)^names:.*(\n[- ] .*)*", "names: [minor, crash]", (yaml).read_text())
+    (mine / "data.yaml").write_text(text)
+
+
+def serve_yaml(folder: Path) -> None:
+    text = (folder / "configs" / "endpoints" / "serve.yaml").read_text()
+    text = text.replace("runs/smoke/base", BASE).replace("runs/smoke", "OUT")
+    (folder / "serve.yaml").write_text(text)
+
+
+RULES: dict[str, Run] = {
+    # README.md
+    "make demo": Run(add="OUT=OUT"),
+    "make demo-live": Run(add="OUT=OUT", until=r"open http://", status=(0, 2, 130)),
+    "make eval-gate export-gate": Run(
+        add="OUT=small" + old("train-gate", "train-gate-1cls", "data")
+    ),
+    "make export CASCADE_SET=*": Run(
+        {"--load 0.3 --missed-severe 0.1": "--load 1"},
+        "OUT=OUT" + old("train-gate", "predict-val", "predict-boxed-lora", "proof-boxed"),
+    ),
+    "make train-offload eval-offload": Run(
+        add='OUT=small OFFLOAD_SET="reconstruction_steps=1 merger_steps=1 answers_steps=1"'
+        + old("lora-boxed", "data")
+    ),
+    "dat-runtime receive --store sqlite:///events.sqlite": LISTENS,
+    # docs/data.md
+    "python -m data.prep.build --source SRC *": Run({"SRC": "small/source"}),
+    "python -m data.prep.trace *": Run({"FILE_OR_FOLDER": "small/source/5g-traffic"}),
+    "python -m benchmarks.leak_recall *": Run({"--frames 100 --every 2": "--frames 8 --every 4"}),
+    "python -m benchmarks.looks_speed": Run(add="--looks 2000"),
+    "python -m benchmarks.looks_pruning": Run(add="--looks 400"),
+    "python -m benchmarks.reframed_speed *": Run(add="--frames 8 --sizes 100 200 400"),
+    "python -m benchmarks.label_conflicts *": Run(SMALL, "--every 8"),
+    "python -m benchmarks.prep_speed *": Run({"SRC": "small/source"}, "--rounds 1 --copies 1"),
+    # docs/evaluation.md
+    "python -m benchmarks.score_speed": Run(add="--answers 300"),
+    "python -m eval.predict --instructions OUT/instructions --inputs boxed --model "
+    "train/shipped_base --adapter OUT/lora-boxed *": Run(
+        SMALL | {"--out OUT/": "--out small/"}, "--max-new-tokens 40"
+    ),
+    "python -m eval.merge *": Run(
+        SMALL | {"OUT/predictions/ROW": "small/predictions/whole"},
+        before="for part in 1 2; do python -m eval.predict --instructions small/instructions "
+        f"--inputs boxed --model {BASE} --adapter OUT/lora-boxed --max-new-tokens 20 "
+        "--shard $part/2 --out parts/$part; done",
+    ),
+    "python -m eval.predict * --endpoint http://127.0.0.1:8000/v1 --base *": Run(
+        SMALL | {":8000": ":{port}", "--revision cc594898137f460bfe9f0759e9844b3ce807cfb5": ""},
+        "--max-new-tokens 20",
+        bring=serve_yaml,
+        beside=SERVE,
+        until=SERVES,
+    ),
+    "python -m eval.serve configs/endpoints/serve.yaml": Run(
+        {"configs/endpoints/": ""}, "--port {port}", bring=serve_yaml, until=SERVES
+    ),
+    "python -m benchmarks.constrained_cost *": Run(SMALL | {"--frames 8": "--frames 1"}),
+    "python -m eval.score *": Run(
+        {">=1.0": ">=0.0"},
+        before="mkdir shipped; cp OUT/eval/boxed-lora/scores.json shipped/",
+    ),
+    "python -m data.prep.accident_clips *": Run(bring=accident),
+    "python -m eval.predict --instructions OUT/accident-clips *": Run(add="--max-new-tokens 20"),
+    # docs/export.md
+    "make export-merged": Run(
+        add='OUT=OUT FORM_SET="--samples 1"' + old("lora-boxed")
+    ),
+    "make export-quantised": Run(
+        add='OUT=OUT FORM_SET="--samples 1"' + old("export-merged")
+    ),
+    "make export GATE=*": Run(
+        add="OUT=OUT" + old("export-gate", "train-gate", "proof-boxed")
+    ),
+    "python -m eval.proof * --answers OUT/predictions-val/boxed-lora *": Run(
+        add="--samples 2 --accept-untrained"
+    ),
+    "python -m export.bundle *": Run(add="--accept-untrained"),
+    "python -m benchmarks.bundle_open *": Run(add="--megabytes 1 --rounds 1"),
+    "python -m export.merged *": Run(
+        {"--require 'sev_f1>=0.9' --push-to-hub OWNER/NAME": "--samples 1"}
+    ),
+    "python -m export.quantised *": Run(add="--samples 1"),
+    "python -m eval.predict * --endpoint * --out OUT/predictions-gguf": Run(
+        SMALL | {":8000": ":{port}"},
+        "--max-new-tokens 20",
+        bring=serve_yaml,
+        beside=SERVE,
+        until=SERVES,
+    ),
+    "python -m eval.proof * --form OUT/predictions-gguf *": Run(
+        SMALL | {"0.9": "0.0"}, "--samples 2"
+    ),
+    # docs/federation.md
+    "make round *": Run({"OUT/": "small/"}, "OUT=small"),
+    "python -m train.lora * adapter_name_or_path=BUNDLE/adapter": Run(
+        SMOKE | {"OUT/": "small/", "BUNDLE": "OUT/bundle"},
+        "max_steps=1 per_device_train_batch_size=2",
+    ),
+    "python -m train.increment *": Run(
+        {"OUT/": "small/"},
+        before="cp small/round-3/round.json . && mkdir -p nodes inbox && "
+        "openssl genpkey -algorithm ed25519 -out node-7-key.pem && chmod 600 node-7-key.pem && "
+        "openssl pkey -in node-7-key.pem -pubout -out nodes/node-7.pem",
+    ),
+    "make aggregate ROUND=*": Run({"OUT/": "small/"}, "OUT=small", before="cp *.increment inbox/"),
+    "python -m eval.promote *": Run({"OUT/": "small/"}),
+    "python -m eval.predict * --out OUT/predictions-val/promoted-3": Run(
+        {"OUT/": "small/"}, "--max-new-tokens 40"
+    ),
+    "python -m eval.proof * --answers OUT/predictions-val/promoted-3 *": Run(
+        {"OUT/": "small/"}, "--samples 2 --accept-untrained"
+    ),
+    "python -m export.publish add OUT/bundle-3 *": Run(
+        {"OUT/": "small/"},
+        before=keys("root-1", "root-2", "targets-1", "online")
+        + " && python -m export.publish init --repository updates --root root-1.pub root-2.pub "
+        "--targets targets-1.pub --online online.pub --key root-1.pem root-2.pem targets-1.pem",
+    ),
+    "python -m benchmarks.federation": Run(add="--nodes 3 --layers 1 --rank 1"),
+    # docs/gate.md
+    "python -m train.gate --config configs/yolo/smoke.yaml *": Run(
+        SMALL | {"OUT/gate-1cls": "small/gate-trained"}, SHORT_GATE
+    ),
+    "OMP_NUM_THREADS=1 python -m benchmarks.gate_overhead *": Run(SMALL, "--batches 12 --epochs 1"),
+    "make eval-gate": Run(add="OUT=small" + old("train-gate", "train-gate-1cls")),
+    "python -m eval.gating * --gate OUT/gate-1cls *": Run(
+        SMALL | {"OUT/gate-1cls": "small/gate-1cls"}
+    ),
+    "make cascade *": Run(
+        {"--load 0.3 --missed-severe 0.1": "--load 1"},
+        "OUT=OUT" + old("train-gate", "predict-val", "predict-boxed-lora"),
+    ),
+    "python -m data.prep.scenes *": Run(
+        {"--train 60 --val 1000 --test 1000 --negatives 1400":
+         "--train 12 --val 40 --test 12 --negatives 24"}
+    ),
+    "python -m eval.cascade *": Run({"--load 0.3 --missed-severe 0.1": "--load 1"}),
+    "python -m train.gate_export *": Run(SMALL),
+    "python -m benchmarks.gate_speed *": Run(
+        SMALL, "--count 2 --sizes 64 --threads 1 --rounds 1 --model yolo12n.yaml"
+    ),
+    # docs/lora.md
+    "python -m data.prep.instruct * --detections labels *": Run(SMALL | {"OUT/i": "small/i"}),
+    "python -m benchmarks.instruct_speed *": Run(SMALL, "--rounds 1"),
+    "python -m train.gate * --fold ?/3": Run(SMALL | TINY_GATE, SHORT_GATE),
+    "python -m data.prep.instruct * --detections out-of-fold *": Run(
+        SMALL | {"--out OUT/instructions": "--out OUT/out-of-fold"}
+    ),
+    "python -m data.prep.instruct * --family qwen3_vl *": Run(SMALL),
+    "make check": Run(add="OUT=OUT"),
+    "python -m train.rehearse *": Run(
+        SMALL | SMOKE | {"configs/yolo/gate_2cls.yaml": '"configs/yolo/smoke.yaml imgsz=32"'},
+        "--steps 2 per_device_train_batch_size=2",
+    ),
+    "python -m train.lora --best-of *": Run(
+        SMALL | SMOKE | {"64": "1", "OUT/lora-boxed": "OUT/lora-best"},
+        "max_steps=2 save_steps=1 per_device_train_batch_size=2",
+    ),
+    "python -m benchmarks.lora_memory --only wide": Run({"wide": '"wide loss, answer alone"'}),
+    "python -m eval.proof * --out OUT/proof-boxed [--samples 16]": Run(
+        {"--out OUT/proof-boxed": "--out OUT/proof-few"}, "--samples 2"
+    ),
+    "* benchmarks.lora_overhead *": Run(SMALL, "--rounds 1 --steps 2"),
+    # docs/node.md
+    "* verify /var/lib/dat/bundle": Run(bring=folders.field_node),
+    "python -m benchmarks.camera_speed *": Run(
+        {"FILE": "camera.mp4"}, "--cameras 1 --seconds 1 --restarts 1", bring=video
+    ),
+    "python -m benchmarks.adapter_swap": Run(add="--swaps 2 --answers 20"),
+    "python -m benchmarks.switch_kills *": Run({"400": "2"}),
+    "python -m benchmarks.node_load *": Run(
+        SMALL | {"OUT/bundle": "var/bundle", "25": "2"}, "--cameras 1"
+    ),
+    "python -m benchmarks.node_kills *": Run(SMALL | {"OUT/bundle": "var/bundle"}, "--kills 1"),
+    # docs/offload.md
+    "python -m train.offload *": Run(
+        SMALL, "reconstruction_steps=1 merger_steps=1 answers_steps=1"
+    ),
+    "python -m eval.codes *": Run(SMALL, "--limit 1"),
+    "make eval-offload": Run(add="OUT=OUT" + old("data")),
+    "python -m eval.offload --trace OUT/*": Run(SMALL),
+    "python -m eval.offload --trace TRACES/*": Run(
+        {"TRACES/*.csv": "small/data/bandwidth.csv"}, "--out OUT/offload-traces"
+    ),
+    "python -m eval.serve * --codec OUT/codec *": Run(
+        {"configs/endpoints/": "", "8000": "{port}"}, bring=serve_yaml, until=SERVES
+    ),
+    "dat-runtime receive * --finish *": LISTENS,
+    "python -m benchmarks.offload_field *": Run(
+        SMALL | {"--number 6": "--number 1 --rates 250 --link-only"}
+    ),
+    "python -m benchmarks.offload_card *": Run({"cuda": "cpu --size small --repeats 1"}),
+    # docs/operator.md
+    "* receive --store sqlite:////var/lib/dat/receiver.db": LISTENS,
+    # docs/receiver.md
+    "dat-runtime receive --listen *": Run(
+        {"0.0.0.0:8080": "127.0.0.1:0"},
+        before="mkdir -p etc; umask 077; printf 'n1\\tabcdefghijklmnopqrstuvwxyz\\n' > etc/tokens",
+        until="listening on",
+    ),
+    "python -m benchmarks.receiver_load": Run(add="--rate 50 --seconds 1 --stores sqlite"),
+    # docs/review.md
+    "dat-runtime receive * --tokens tokens": Run(
+        add="--listen 127.0.0.1:0",
+        before="umask 077; mkdir -p var; printf 'n1\\tabcdefghijklmnopqrstuvwxyz\\n' > tokens",
+        until="listening on",
+    ),
+    # docs/transmission.md
+    "python -m eval.transmission --trace OUT/*": Run(SMALL, "--quick --seeds 1"),
+    "python -m eval.real_link *": Run(SMALL, "--seconds 2"),
+    "python -m benchmarks.plan_speed": Run(add="--seconds 0.02"),
+    "python -m benchmarks.live_queue": Run(add="--waiting 500"),
+    # docs/updates.md
+    "python -m export.publish init *": Run(before=keys("root-2", "root-3")),
+    "python -m export.publish add OUT/bundle *": Run(),
+    "make publish REPOSITORY=*": Run({"1.0.0": "1.0.1"}, "OUT=OUT"),
+    "python -m export.publish refresh *": Run(before="mkdir srv; cp -r updates srv/"),
+    "python -m export.publish rotate online *": Run(before=keys("online-2")),
+    "python -m export.publish rotate root --old *": Run(before=keys("root-4")),
+    "python -m benchmarks.update_latency *": Run({"40": "2"}),
+    # docs/uplink.md
+    "python -m benchmarks.uplink_latency": Run(
+        add="--rates 250 --round-trips 0 --losses 0 --seconds 3"
+    ),
+    # docs/wire.md
+    "dat-runtime receive --store sqlite:///receiver.db": LISTENS,
+    # docs/your-data.md
+    "make data SOURCE=*": Run({"/data/mine": "mine"}, "OUT=runs/mine", bring=own_set),
+}
+
+MADE: dict[str, tuple[str, ...]] = {
+    "make smoke": ("source", "eval", "bundle", "proof-bundle"),
+    "make smoke GATE_SET=*": ("gate", "lora-boxed"),
+    "make pipeline": ("eval", "bundle"),
+    "make data": ("data",),
+    "make train-gate": ("gate",),
+    "make instructions": ("instructions",),
+    "make train-lora": ("lora-boxed", "lora-raw", "proof-boxed", "proof-raw"),
+    "make eval": ("predictions", "transmission", "eval"),
+    "make export": ("bundle", "proof-bundle"),
+    "make export ACCEPT_UNTRAINED=1": ("bundle",),
+}
+"""What the shortened smoke run ran itself, and the folders that show it."""
+
+NAMED = "it is named only; a document has it in full elsewhere"
+PAPER = "it needs the 7B and a card"
+HOURS = "it takes hours"
+NOT_RUN: dict[str, str] = {
+    "*...*": "the document leaves options out",
+    "dat-runtime verify": NAMED,
+    "dat-runtime receive": NAMED,
+    "dat-runtime install": NAMED,
+    "dat-runtime rollback": NAMED,
+    "dat-runtime plan": NAMED,
+    "dat-runtime install | rollback | status": NAMED,
+    "make RESTART=1": NAMED,
+    "make aggregate": NAMED,
+    "make publish": NAMED,
+    "make cascade": NAMED,
+    "make rehearse": NAMED,
+    "python -m benchmarks.rehearsal": NAMED,
+    "python -m eval.links --seeds 5 --draws 40": NAMED,
+    "python -m eval.real_link": NAMED,
+    "python -m eval.real_link --round-trips": NAMED,
+    "python -m eval.score": NAMED,
+    "python -m export.publish": NAMED,
+    "python -m http.server": "Python's own",
+    "python -m pip wheel *": "it fetches what builds a wheel",
+    "python3 -m venv /opt/dat": "Python's own; make edge-check installs the wheel",
+    "make edge-check": "it installs from a package index; .ci/run runs it after the smoke run",
+    "make test": "these are the tests",
+    "make base*": HOURS + "; tests/train/test_base.py trains a small one",
+    "make smoke BASE_FROM=scratch": "minutes; tests/train/test_base.py trains a base",
+    "make smoke SOURCE=*": "the whole job; .ci/run runs it shortened where the sets are at hand",
+    "make pipeline PROFILE=paper *": PAPER,
+    "make check PROFILE=paper*": PAPER,
+    "make train-lora PROFILE=paper *": PAPER,
+    "make rehearse PROFILE=paper *": PAPER + "; the command that it runs is run with a tiny model",
+    "make eval export PROFILE=paper *": PAPER,
+    "make download *": "it needs the network and a Kaggle account",
+    "python -m data.prep.download *": "it needs the network and an account",
+    "python -m train.gate --config configs/yolo/gate_1cls.yaml *": "it needs yolo12s.pt and a card",
+    "python -m train.gate --config * --data OUT/reviews *": "it needs yolo12s.pt and a card",
+    "python -m benchmarks.gate_overhead --data OUT/data --workers 8 *": "it needs a card",
+    "python -m train.lora --config configs/lora/qwen3_vl.yaml *": PAPER
+    + "; tests/export/test_second_family.py tunes a tiny one",
+    "NODE_RANK=? *": "it needs two machines",
+    "python -m benchmarks.lora_memory --device cuda *": "it needs a card",
+    "python -m benchmarks.lora_speed *": "it needs the 7B and a card",
+    "*benchmarks.rehearsal --by-cpu *": "two timed trainings, which mean nothing when short",
+    "OMP_NUM_THREADS=1 python -m benchmarks.lora_memory": "three minutes; one case of it is run",
+    "python -m benchmarks.node_soak *": "half an hour, and less shows no slope",
+    "dat-runtime receive --store postgresql:*": "it needs PostgreSQL; tests/dat_runtime/cloud "
+    "speak to a private one",
+    "make eval-transmission": "a minute; the command that it runs is run with --quick",
+    "make eval-links LINKS=*": "minutes for each link",
+}
+"""Command -> why it does not run here."""
+
+
+def fits(key: str, command: str) -> bool:
+    pattern = re.escape(key).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(pattern, command) is not None
+
+
+def rule_of(command: str) -> Run:
+    return next((rule for key, rule in RULES.items() if fits(key, command)), Run())
+
+
+def shrunk(command: str, rule: Run, port: int) -> str:
+    for pattern, here in EVERYWHERE:
+        command = re.sub(pattern, here, command)
+    for there, here in rule.swaps.items():
+        command = command.replace(there, here)
+    return f"{command} {rule.add}".strip().replace("{port}", str(port))
