@@ -1,6 +1,7 @@
 """The measures of Fig. 4 against counts by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 
 from dat_runtime.errors import DataError
 from dat_runtime.truth import read_truth
-from dat_runtime.types import Box, Detection, Size
+from dat_runtime.types import Box, Detection, Severity, Size
 from eval.routing.gated import (
     OWN_AP,
     RATES,
@@ -18,8 +19,10 @@ from eval.routing.gated import (
     detections,
     gated,
     rates,
+    sampled,
 )
-from tests.eval.routing.seven_frames import SCORES, TRUTH, frames, measures
+from eval.statistics import bootstrap
+from tests.eval.routing.seven_frames import SCORES, TRUTH, frames, measures, records
 
 
 class BrightnessDetector:
@@ -72,6 +75,39 @@ def test_intervals_hold_the_value_and_what_nothing_defines_stays_empty() -> None
     assert nothing_triggers["suspect_precision_low"] == {"value": None, "low": None, "high": None}
 
 
+def test_each_resample_is_judged_as_the_frames_are_that_it_drew() -> None:
+    scores = [0.8, 0.25, 0.1, 0.25, 0.8, 0.0, 0.2]  # those on a threshold trigger
+    f = replace(frames(), score=np.array(scores))
+    wrong: dict[Severity | None, Severity] = {"severe": "moderate", "moderate": "severe"}
+    boxes = [
+        [Detection(a.box, wrong[a.severity], 0.9) for a in frame.accidents] for frame in records()
+    ]
+    found = sampled(f, records(), boxes, by_severity=True)
+    drawn = np.vstack([range(7), bootstrap.draws(7, 1000, bootstrap.ROUTING_SEED)])
+    for level, threshold in (("low", 0.25), ("high", 0.8)):
+        on = np.array([score >= threshold for score in scores])[drawn]
+        for name, values in rates(on, f.accident[drawn], f.severe[drawn]).items():
+            assert np.array_equal(found[f"{name}_{level}"], values, equal_nan=True)
+    # A class: the box of one frame is of the other class, then that of the frame with both is
+    # right, so half of the accidents are found at a precision of a half: 51 of 101 recalls.
+    for name in OWN_AP:
+        assert found[name][0] == pytest.approx(51 / 101 / 2)
+    # One class: no frame but the one with both, where all boxes are in one place, has a doubt.
+    assert found["one_class_mAP50"][0] == pytest.approx(1)
+    accidents_drawn = (drawn < 3).any(axis=1)
+    assert np.array_equal(np.isfinite(found["one_class_mAP50"]), accidents_drawn)
+    measured = Measured(f, found).as_json()
+    assert (measured["frames"], measured["false_positives"]) == (7, {"low": 2, "high": 1})
+    assert measured["mllm_load_high"]["value"] == pytest.approx(2 / 7)
+
+
+def test_a_line_says_what_a_frame_is() -> None:
+    lines = list(frames().lines())
+    assert lines[1] == {"image_id": "f1", "score": 0.3, "accident": True, "severe": False}
+    assert [line["image_id"] for line in lines] == [f"f{i}" for i in range(7)]
+    assert {type(line[key]) for line in lines for key in ("accident", "severe")} == {bool}
+
+
 def test_a_gate_differs_from_itself_by_nothing_and_from_a_better_one_by_its_errors() -> None:
     ours = Measured(frames(), measures(SCORES))
     assert all(d["low"] == d["high"] == 0 for d in ours.minus(ours).values())
@@ -87,8 +123,20 @@ def test_the_gate_runs_over_every_frame_of_a_split(tmp_path: Path) -> None:
     truth = read_truth(tmp_path / "truth_test.jsonl", pictures=True)
     scored = gated(truth, detections("gate", tmp_path, truth, BrightnessDetector()))
     assert scored.score == pytest.approx(SCORES, abs=0.01)
+    assert scored.image_ids == tuple(f"f{i}" for i in range(7))
     assert scored.accident.tolist() == [bool(t) for t in TRUTH]
     assert scored.severe.tolist() == [True, False, True, False, False, False, False]
+
+
+def test_every_hundredth_frame_and_the_last_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_split(tmp_path, SCORES)
+    truth = read_truth(tmp_path / "truth_test.jsonl", pictures=True)
+    detections("ours", tmp_path, [truth[0]] * 101, BrightnessDetector())
+    assert capsys.readouterr().out == (
+        "[gating] ours: 100/101 frames\n[gating] ours: 101/101 frames\n"
+    )
 
 
 def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:
