@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from dat_runtime.edge.settings import GateSettings
+from dat_runtime.edge.source import read_frame
 from dat_runtime.manifest import verify
 from dat_runtime.stage import Stage
-from dat_runtime.truth import SPLITS, Frame
+from dat_runtime.truth import SPLITS, Frame, read_split
 from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Severity, Size
 from data.prep import instruct
+from data.prep.instructions import guides
 from data.prep.instructions.guides import Tally
 from tests.conftest import SIDE, constant_gate
 from tests.data.prep.prepared_builder import write_data
@@ -27,7 +29,13 @@ def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data", dict.fromkeys(NAMES, (100, 100)), [0, 0, 50, 50])
 
 
-def make_gate(out: Path, data: Path, confidence: float, left_out: Any = None) -> Path:
+def make_gate(
+    out: Path,
+    data: Path,
+    confidence: float,
+    left_out: Any = None,
+    notes: dict[str, str] | None = None,
+) -> Path:
     """A gate that sees one severe accident in the middle, with this confidence."""
     settings = GateSettings(classes=SEVERITIES, imgsz=SIDE).as_json()
     with Stage(out, kind="gate", inputs={"data": data}, config={"out": out.name}) as folder:
@@ -35,7 +43,9 @@ def make_gate(out: Path, data: Path, confidence: float, left_out: Any = None) ->
         row = [SIDE / 2, SIDE / 2, 16, 8, 0.0, confidence]
         (folder / "gate.onnx").write_bytes(constant_gate([row]))
         if left_out is not None:
-            (folder / "held_out.json").write_text(json.dumps({"image_ids": left_out}))
+            (folder / "held_out.json").write_text(
+                json.dumps({"image_ids": left_out, **(notes or {})})
+            )
     return out
 
 
@@ -97,10 +107,35 @@ def test_how_often_the_gate_errs_is_printed_and_kept(
     data: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(data, "--gate", whole) == 0
-    assert tallied(data)["from"] == "gate"
+    assert tallied(data).keys() == {"from", "iou", "parts"}
+    assert (tallied(data)["from"], tallied(data)["iou"]) == ("gate", 0.5)
     assert tallied(data)["parts"]["train"]["frames_with_missed"] == 4
     line = "train: 4 frames, 4 with a detection, 4 with an accident missed, 4 with a box too many"
     assert line in capsys.readouterr().out
+
+
+def test_a_frame_is_looked_at_by_the_gate_that_left_it_out_whatever_else_that_gate_notes(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    folds = [
+        make_gate(tmp_path / "fold-1", data, 0.3, ["a", "c"], {"fold": "1/2"}),
+        make_gate(tmp_path / "fold-2", data, 0.6, ["b", "d"]),
+    ]
+    guide = guides.out_of_fold(data, whole, folds)
+    for frame in read_split(data, "train"):
+        (seen,) = guide(frame, read_frame(data / frame.image))
+        assert seen.confidence == pytest.approx(0.3 if frame.image_id in "ac" else 0.6)
+        assert seen.box.frame == frame.size
+
+
+def test_what_the_gates_of_a_run_are_called(data: Path, whole: Path, tmp_path: Path) -> None:
+    folds = tuple(make_gate(tmp_path / name, data, 0.3, [name]) for name in ("f", "g"))
+    gates = guides.Gates("out-of-fold", whole, folds)
+    assert gates.inputs == {"gate": whole, "fold-gate 1": folds[0], "fold-gate 2": folds[1]}
+    assert gates.classes == list(SEVERITIES)
+    of_labels = guides.Gates("labels")
+    assert (of_labels.inputs, of_labels.classes) == ({}, list(SEVERITIES))
+    assert of_labels.guides(data) == dict.fromkeys(SPLITS, guides.from_labels)
 
 
 def labelled(*boxes: tuple[float, float], severity: Severity = "moderate") -> Frame:
@@ -116,11 +151,12 @@ def test_a_tally_counts_what_is_found_missed_and_too_many() -> None:
     tally = Tally()
     tally.add(labelled((0, 0), (50, 50)), [detection(2, 2), detection(0, 0, 0.9), detection(80, 0)])
     tally.add(labelled(), [])
+    tally.add(labelled(), [detection(0, 0)])
     tally.add(labelled((0, 0)), [detection(0, 0, severity="severe")])
     tally.add(labelled((0, 0)), [detection(0, 0, severity=None)])
     assert tally == Tally(
-        frames=4, frames_with_detection=3, frames_with_missed=1, frames_with_extra=1,
-        accidents=4, missed=1, detections=5, extra=2, other_severity=1,
+        frames=5, frames_with_detection=4, frames_with_missed=1, frames_with_extra=2,
+        accidents=4, missed=1, detections=6, extra=3, other_severity=1,
     )  # fmt: skip
 
 
@@ -166,8 +202,17 @@ def test_gates_that_would_be_ignored_or_are_lacking_are_refused(
 @pytest.mark.parametrize(
     ("first", "second", "complaint"),
     [
-        (["a"], ["b", "d"], "no gate left out 1 of 4 training frames, such as 'c'"),
-        (["a", "b"], ["b", "c", "d"], "both left 'b' out"),
+        (
+            ["a"],
+            ["d"],
+            "no gate left out 2 of 4 training frames, such as 'b': train.gate --fold makes a gate "
+            "for each fold; name each of them by --fold-gate\n",
+        ),
+        (
+            ["a", "b"],
+            ["b", "c", "d"],
+            "both left 'b' out: expected one gate for each fold of the same count\n",
+        ),
         (["a", "b", "c", "d"], None, "left no fold out: train.gate --fold 1/3"),
         (["a", "b", "c", "d"], 3, "held_out.json: image_ids is 3, expected a list"),
     ],
@@ -195,7 +240,8 @@ def test_gates_of_other_data_and_a_fold_as_the_whole_gate_are_refused(
 ) -> None:
     fold = make_gate(tmp_path / "fold", data, 0.3, list(NAMES))
     assert run(data, *out_of_fold(fold, fold)) == 1
-    assert "left a fold out: expected the gate trained on all frames" in capsys.readouterr().err
+    words = f"--gate {fold} left a fold out: expected the gate trained on all frames\n"
+    assert words in capsys.readouterr().err
     (tmp_path / "elsewhere").mkdir()
     foreign = make_gate(tmp_path / "foreign", tmp_path / "elsewhere", 0.3, list(NAMES))
     assert run(data, *out_of_fold(whole, foreign)) == 1
