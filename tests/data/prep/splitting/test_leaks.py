@@ -1,15 +1,18 @@
 """Frames that belong together are linked, and a split that keeps groups tears none apart."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from dat_runtime.truth import SPLITS
 from data.prep.build import main
-from data.prep.pictures import looks
-from data.prep.splitting.leaks import KINDS, Link, Links
+from data.prep.pictures import looks, records
+from data.prep.splitting.leaks import KINDS, Link, Links, linked_pairs, summary, with_groups
 from tests.data.prep.source_builder import BOX, jpeg, scene
+from tests.data.prep.splitting.kept_builder import kept
 
 
 def _look(path):
@@ -180,3 +183,110 @@ def test_without_splits_no_frame_has_a_twin():
     links = linked(None, (0, 1, "exact", 0))
     assert links.twins("val", "train") == []
     assert links.across() == []
+
+
+def test_a_kind_goes_before_any_distance():
+    links = linked(["train", "val", "val", "test", "test"], (0, 1, "near", 0), (0, 2, "exact", 255))
+    assert links.twins("train", "val") == [Link(0, 2, "exact", 255)]
+    assert links.twins("val", "train") == [Link(1, 0, "near", 0), Link(2, 0, "exact", 255)]
+    assert links.across() == [Link(0, 2, "exact", 255), Link(0, 1, "near", 0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_and_closest_twins_are_those_of_a_search_through_all_links(seed):
+    rng = np.random.default_rng(seed)
+    count, splits = 40, rng.choice(SPLITS, 40).tolist()
+    pairs = np.array([rng.choice(count, 2, replace=False) for _ in range(30)])
+    rows = np.column_stack([pairs, rng.integers(len(KINDS), size=30), rng.integers(256, size=30)])
+    links = Links(count, splits)
+    for part in np.split(rows, [1, 8, 20]):
+        links.add(part)
+
+    joined = np.eye(count, dtype=bool)
+    joined[pairs[:, 0], pairs[:, 1]] = joined[pairs[:, 1], pairs[:, 0]] = True
+    for _ in range(6):
+        joined = (joined.astype(int) @ joined) > 0
+    first, second = np.divmod(np.arange(count * count), count)
+    assert np.array_equal(links.together(first, second), joined[first, second])
+    groups = np.array(links.groups())
+    assert np.array_equal(groups[first] == groups[second], joined[first, second])
+    assert list(dict.fromkeys(groups.tolist())) == list(range(groups.max() + 1))
+
+    both = [*rows.tolist(), *rows[:, [1, 0, 2, 3]].tolist()]
+    for split in SPLITS:
+        for other in SPLITS:
+            wanted = []
+            for frame in range(count):
+                twins = [
+                    (kind, bits, twin) for one, twin, kind, bits in both
+                    if one == frame and splits[one] == split != other == splits[twin]
+                ]  # fmt: skip
+                if twins:
+                    kind, bits, twin = min(twins)
+                    wanted.append(Link(frame, twin, KINDS[kind], bits))
+            assert links.twins(split, other) == wanted
+
+
+def test_a_link_is_settled_where_it_changes_neither_groups_nor_which_frames_have_a_twin():
+    def is_settled(splits, *pairs):
+        links = linked(splits, *pairs)
+        return links.is_settled(np.array([0, 0, 0, 1]), np.array([1, 2, 3, 2])).tolist()
+
+    chain = (0, 1, "near", 0), (1, 2, "near", 0)
+    assert is_settled(None, *chain) == [True, True, False, True]
+    # The first of train has no twin in test yet, and the one of test none in train.
+    splits = ["train", "train", "test", "val", "val"]
+    assert is_settled(splits, *chain) == [True, False, False, True]
+    assert is_settled(splits, *chain, (0, 3, "near", 0)) == [True, False, True, True]
+    both = linked(splits, (0, 2, "near", 0), (0, 1, "near", 0))
+    assert both.is_settled(np.array([1, 2]), np.array([2, 1])).tolist() == [False, False]
+
+
+def test_frames_without_a_split_have_groups_only_and_a_report_counts_twins_by_kind():
+    splits = ["train", "train", "val", "val", "test"]
+    frames = [kept(str(number), split=split) for number, split in enumerate(splits)]
+    rows = np.array([(0, 2, 0, 0), (1, 3, 1, 5), (3, 4, 4, 60)], np.int64)
+    links = Links.of(frames)
+    links.add(rows)
+    grouped = with_groups(frames, links)
+    assert [frame.group for frame in grouped] == [0, 1, 0, 1, 1]
+    none = dict.fromkeys(KINDS, 0)
+    assert summary(links, grouped) == {
+        "radius_bits": {"near": 48, "same-clip": 72, "of": 256},
+        "groups": 2,
+        "largest_group": 3,
+        "groups_across_splits": 2,
+        "frames_with_a_twin": {
+            "val in train": none | {"exact": 1, "near": 1},
+            "test in train": none,
+            "test in val": none | {"same-clip": 1},
+        },
+    }
+    apart = with_groups(frames[:2], Links.of(frames[:2]))
+    assert summary(Links.of(apart), apart)["groups_across_splits"] == 0
+    assert summary(Links.of([]), [])["largest_group"] == 0
+    unsplit = Links.of([*frames[:4], kept("4", split="")])
+    unsplit.add(rows)
+    assert unsplit.groups() == [0, 1, 0, 1, 1]
+    assert unsplit.across() == []
+
+
+def test_pairs_come_with_their_kind_and_the_bits_in_which_they_differ():
+    images = [scene(0), scene(1), scene(0), scene(1).resize((200, 200)), scene(2),
+              scene(2).rotate(6)]  # fmt: skip
+    contents = ["a", "b", "a", "c", "d", "e"]
+    frames = []
+    for position, (image, content) in enumerate(zip(images, contents, strict=True)):
+        frame = kept(f"f{position}", split="train" if position < 2 else "val")
+        picture = replace(frame.picture, look=looks.look_of(image).hex())
+        frames.append(replace(frame, picture=picture, content=content, position=position))
+    rows = list(linked_pairs(frames, records.of_pictures(images), "threads"))
+    found = {}
+    for first, second, kind, bits in np.concatenate(rows).tolist():
+        found.setdefault((first, second), (KINDS[kind], bits))
+    assert found.keys() == {(0, 2), (1, 3), (4, 5)}
+    assert found[0, 2] == ("exact", 0)
+    near = looks.distance(*(bytes.fromhex(frames[at].picture.look) for at in (1, 3)))
+    assert found[1, 3] == ("near", near)
+    assert found[4, 5][0] == "reframed"
+    assert found[4, 5][1] <= looks.SAME_PICTURE
