@@ -119,10 +119,18 @@ def not_permitted() -> str | None:
 
 
 def experiment(setting: Setting, trace: Rates, seconds: int) -> tuple[list[Event], list[float]]:
-    """Bursts that fit into the first `seconds` seconds, and the rates of the link at 0.25x."""
+    """Bursts that fit into the first `seconds` seconds, and the rates of the link at 0.25x.
+
+    Raises:
+        ConfigError: not one event fits.
+    """
     rates = [rate * TABLE_3_SCALE for rate in window(trace, setting.trace)]
-    events = draw(setting, "burst", seed=0)
-    return [event for event in events if event.entered_at < seconds - LAST_ENTRY], rates
+    drawn = draw(setting, "burst", seed=0)
+    events = [event for event in drawn if event.entered_at < seconds - LAST_ENTRY]
+    if not events:
+        least = int(drawn[0].entered_at) + LAST_ENTRY + 1
+        raise ConfigError(f"--seconds is {seconds}, expected {least} or more: no event fits in")
+    return events, rates
 
 
 def run_scheme(setting: Setting, events: Sequence[Event], link: Link, name: str) -> Timeliness:

@@ -1,10 +1,13 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from dat_runtime.errors import ConfigError
 from eval.real_link import main
-from eval.uplink.shaped_link import not_permitted
+from eval.uplink.setting import load_setting
+from eval.uplink.shaped_link import experiment, not_permitted
 
 C0 = Path("configs/transmission/c0.yaml")
 
@@ -38,6 +41,16 @@ def test_without_the_tools_round_trips_are_simulated_only(arguments, monkeypatch
 def test_a_run_too_short_to_settle_is_refused(arguments, capsys):
     assert main([*arguments, "--round-trips", "--seconds", "29"]) == 1
     assert "expected 30 or more" in capsys.readouterr().err
+
+
+def test_a_run_too_short_for_one_event_is_refused():
+    setting, trace = load_setting(C0), [1000.0] * 800
+    with pytest.raises(ConfigError, match="--seconds is 2, expected") as told:
+        experiment(setting, trace, 2)
+    least = int(re.findall(r"expected (\d+)", str(told.value))[0])
+    assert experiment(setting, trace, least)[0]
+    with pytest.raises(ConfigError):
+        experiment(setting, trace, least - 1)
 
 
 @pytest.mark.slow
