@@ -45,6 +45,16 @@ def commands_in(text: str, document: str) -> Iterator[Command]:
             yield Command(document, line)
 
 
+def documents_with(command: str) -> list[str]:
+    """The texts, their white space made single, of the documents that have it."""
+    texts = [path.read_text("utf-8") for path in DOCUMENTS]
+    return [
+        " ".join(text.split())
+        for text in texts
+        if command in {found.text for found in commands_in(text, "")}
+    ]
+
+
 def commands() -> list[Command]:
     """Every command once, where a document has it first."""
     first: dict[str, Command] = {}

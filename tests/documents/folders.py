@@ -4,10 +4,15 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
+from tests.documents.commands import ROOT
 from tests.documents.running import run, working_folder
 
+Ports = tuple[int, int]
 VARIABLE = "DAT_DOCUMENTS_OUT"
 """Names the folder that a shortened smoke run left."""
 BASE = "train/shipped_base"
@@ -85,18 +90,84 @@ def digest_of(out: Path) -> list[tuple[str, int, int]]:
     ]
 
 
-def field_node(folder: Path) -> None:
-    """A node as a reader sets one up: pictures in place of cameras, a bundle, a receiver."""
+def try_yaml() -> str:
+    """The file that docs/node.md has a reader write."""
+    guide = (ROOT / "docs" / "node.md").read_text("utf-8")
+    return guide.partition("cat > try.yaml <<END\n")[2].partition("END\n")[0]
+
+
+def alive(name: str) -> Callable[[Path, Ports], None]:
+    """A node's settings with cameras, a receiver and a state that can be asked for."""
+
+    def bring(folder: Path, ports: Ports) -> None:
+        path = folder / name
+        node = yaml.safe_load(path.read_text("utf-8"))
+        for camera in node["cameras"]:
+            camera |= {"source": str(folder / "pictures"), "loop": True}
+        node.pop("mllm", None)  # the gate tells
+        node["uplink"] = {"url": f"http://127.0.0.1:{ports[0]}"}
+        node["metrics"] = {"listen": f"127.0.0.1:{ports[1]}"}
+        path.write_text(yaml.safe_dump(node))
+
+    return bring
+
+
+def field(folder: Path, ports: Ports) -> None:
+    """What a node's machine has: a bundle that always fires, pictures, settings, a token."""
     from benchmarks.bundle_variants import tiny_bundle
 
+    tiny_bundle(folder / "var" / "bundle")
+    copied(folder / "small" / "data" / "images" / "test", folder / "pictures")
+    here = try_yaml().replace("/var/lib/dat/", "var/").replace("/path/to/", "")
+    (folder / "try.yaml").write_text(here)
+    (folder / "etc").mkdir()
+    for name in ("node.yaml", "weak-node.yaml"):
+        written = (ROOT / "configs" / "field" / name).read_text("utf-8")
+        here = written.replace("/var/lib/dat/", "../var/").replace("/etc/dat/", "")
+        (folder / "etc" / name).write_text(here)
+    (folder / "etc" / "token").write_text("a-token\n")
+    (folder / "etc" / "token").chmod(0o600)
+
+
+def node_yaml(folder: Path, ports: Ports) -> None:
+    """A node with the run's own bundle, one that takes updates from a folder."""
+    if not (folder / "pictures").is_dir():
+        field(folder, ports)
+    copied(folder / "OUT" / "bundle", folder / "var" / "shipped")
     node = {
         "node": "n1",
-        "bundle": "var/bundle",
+        "bundle": "var/shipped",
         "cameras": [{"name": "north", "source": "pictures", "fps": 5, "loop": True}],
         "uplink": {"url": "http://127.0.0.1:9"},
         "spool": {"path": "spool.sqlite"},
+        "updates": {"url": "stick", "root": "stick/metadata/1.root.json"},
     }
     (folder / "node.yaml").write_text(json.dumps(node))
-    if not (folder / "var").is_dir():
-        tiny_bundle(folder / "var" / "bundle")
-        copied(folder / "small" / "data" / "images" / "test", folder / "pictures")
+    alive("node.yaml")(folder, ports)
+
+
+def release(number: int) -> Callable[[Path, Ports], None]:
+    """A version of the bundle in the repository `stick`, which is begun with the first."""
+    return lambda folder, ports: _release(folder, number)
+
+
+def _release(folder: Path, number: int) -> None:
+    from benchmarks.bundle_variants import variant
+
+    if number == 1:
+        names = ("root-1", "root-2", "targets-1", "online")
+        for name in names:
+            done(f"python -m export.publish key {name}.pem", folder)
+        done(
+            "python -m export.publish init --repository stick --root root-1.pub root-2.pub "
+            "--targets targets-1.pub --online online.pub "
+            "--key root-1.pem root-2.pem targets-1.pem online.pem",
+            folder,
+        )
+    variant(folder / "var" / "shipped", folder / "var" / f"new-{number}", number)
+    done(
+        f"python -m export.publish add var/new-{number} --as crossing/1.0.{number} --base {BASE} "
+        "--scores OUT/eval/boxed-lora/scores.json --repository stick "
+        "--key targets-1.pem online.pem",
+        folder,
+    )

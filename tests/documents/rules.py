@@ -5,12 +5,14 @@ A command without a key runs as it is written.
 """
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.documents import folders
-from tests.documents.folders import BASE
+from tests.documents.commands import ROOT
+from tests.documents.folders import BASE, Ports
 
 STORIES = (
     ("docs/gate.md", "docs/export.md", "README.md"),
@@ -48,7 +50,7 @@ class Run:
     add: str = ""
     before: str = ""
     """Shell lines: what the document has the reader do by hand."""
-    bring: Callable[[Path], None] | None = None
+    bring: Callable[[Path, Ports], None] | None = None
     """Files that the reader has."""
     beside: str = ""
     """A command that runs meanwhile."""
@@ -76,23 +78,33 @@ SHORT_GATE = " epochs=1 imgsz=32"
 KEYS = "for key in {names}; do python -m export.publish key $key.pem; done"
 
 
+NODE = (
+    "dat-runtime receive --listen 127.0.0.1:{port} --store sqlite:///beside.sqlite & "
+    "exec dat-runtime edge run "
+)
+CONNECTED = "uplink: connected"
+BLOCKED = (
+    "$(dat-runtime status node.yaml --json | grep -o 'blocked.*' | grep -om1 '[0-9a-f]\\{16\\}')"
+)
+
+
 def keys(*names: str) -> str:
     return KEYS.format(names=" ".join(names))
 
 
-def accident(folder: Path) -> None:
+def accident(folder: Path, ports: Ports) -> None:
     from tests.data.prep.accident_builder import write_clips
 
     write_clips(folder / "ACCIDENT", {})
 
 
-def video(folder: Path) -> None:
+def video(folder: Path, ports: Ports) -> None:
     from tests.dat_runtime.edge.cameras.streams import render
 
     render(folder / "camera.mp4", 40, 10)
 
 
-def own_set(folder: Path) -> None:
+def own_set(folder: Path, ports: Ports) -> None:
     """A YOLO set whose classes have names of their own, without negatives and trace."""
     mine = folder / "mine" / "crossing"
     yaml = next((folder / "small" / "source").rglob("data.yaml"))
@@ -101,7 +113,16 @@ def own_set(folder: Path) -> None:
     (mine / "data.yaml").write_text(text)
 
 
-def serve_yaml(folder: Path) -> None:
+def my_link(folder: Path, ports: Ports) -> None:
+    """The log whose one line docs/transmission.md shows."""
+    guide = (ROOT / "docs" / "transmission.md").read_text("utf-8")
+    (event,) = re.findall(r'(?m)^\{"id": .*\}$', guide)
+    (folder / "MY").mkdir()
+    (folder / "MY" / "events.jsonl").write_text(event + "\n")
+    shutil.copy(folder / "small" / "data" / "bandwidth.csv", folder / "MY")
+
+
+def serve_yaml(folder: Path, ports: Ports) -> None:
     text = (folder / "configs" / "endpoints" / "serve.yaml").read_text()
     text = text.replace("runs/smoke/base", BASE).replace("runs/smoke", "OUT")
     (folder / "serve.yaml").write_text(text)
@@ -162,15 +183,9 @@ RULES: dict[str, Run] = {
     "python -m data.prep.accident_clips *": Run(bring=accident),
     "python -m eval.predict --instructions OUT/accident-clips *": Run(add="--max-new-tokens 20"),
     # docs/export.md
-    "make export-merged": Run(
-        add='OUT=OUT FORM_SET="--samples 1"' + old("lora-boxed")
-    ),
-    "make export-quantised": Run(
-        add='OUT=OUT FORM_SET="--samples 1"' + old("export-merged")
-    ),
-    "make export GATE=*": Run(
-        add="OUT=OUT" + old("export-gate", "train-gate", "proof-boxed")
-    ),
+    "make export-merged": Run(add='OUT=OUT FORM_SET="--samples 1"' + old("lora-boxed")),
+    "make export-quantised": Run(add='OUT=OUT FORM_SET="--samples 1"' + old("export-merged")),
+    "make export GATE=*": Run(add="OUT=OUT" + old("export-gate", "train-gate", "proof-boxed")),
     "python -m eval.proof * --answers OUT/predictions-val/boxed-lora *": Run(
         add="--samples 2 --accept-untrained"
     ),
@@ -231,8 +246,10 @@ RULES: dict[str, Run] = {
         "OUT=OUT" + old("train-gate", "predict-val", "predict-boxed-lora"),
     ),
     "python -m data.prep.scenes *": Run(
-        {"--train 60 --val 1000 --test 1000 --negatives 1400":
-         "--train 12 --val 40 --test 12 --negatives 24"}
+        {
+            "--train 60 --val 1000 --test 1000": "--train 12 --val 40 --test 12",
+            "--negatives 1400": "--negatives 24",
+        }
     ),
     "python -m eval.cascade *": Run({"--load 0.3 --missed-severe 0.1": "--load 1"}),
     "python -m train.gate_export *": Run(SMALL),
@@ -262,7 +279,21 @@ RULES: dict[str, Run] = {
     ),
     "* benchmarks.lora_overhead *": Run(SMALL, "--rounds 1 --steps 2"),
     # docs/node.md
-    "* verify /var/lib/dat/bundle": Run(bring=folders.field_node),
+    "* verify /var/lib/dat/bundle": Run(
+        bring=folders.field, shows=(r"complete, every file as its manifest states",)
+    ),
+    "* edge run try.yaml": Run(until=r"north: severe, says the gate \(north-"),
+    "* edge status /etc/dat/node.yaml": Run(
+        bring=folders.alive("etc/node.yaml"), beside=NODE + "etc/node.yaml", until=CONNECTED
+    ),
+    "* edge status node.yaml": Run(
+        bring=folders.node_yaml, beside=NODE + "node.yaml", until=CONNECTED
+    ),
+    "dat-runtime install node.yaml": Run(bring=folders.release(1)),
+    "dat-runtime install node.yaml --from *": Run(bring=folders.release(2)),
+    "dat-runtime status *": Run(beside=NODE + "node.yaml", until=CONNECTED),
+    "dat-runtime install node.yaml --unblock VERSION": Run({"VERSION": BLOCKED}),
+    "* edge run node.yaml": Run(bring=folders.node_yaml, until=r"camera north: live"),
     "python -m benchmarks.camera_speed *": Run(
         {"FILE": "camera.mp4"}, "--cameras 1 --seconds 1 --restarts 1", bring=video
     ),
@@ -307,12 +338,19 @@ RULES: dict[str, Run] = {
     ),
     # docs/transmission.md
     "python -m eval.transmission --trace OUT/*": Run(SMALL, "--quick --seeds 1"),
-    "python -m eval.real_link *": Run(SMALL, "--seconds 2"),
+    "python -m eval.real_link *": Run(SMALL, "--seconds 9"),
+    "python -m eval.transmission * --events *": Run(bring=my_link),
     "python -m benchmarks.plan_speed": Run(add="--seconds 0.02"),
     "python -m benchmarks.live_queue": Run(add="--waiting 500"),
     # docs/updates.md
-    "python -m export.publish init *": Run(before=keys("root-2", "root-3")),
-    "python -m export.publish add OUT/bundle *": Run(),
+    "python -m export.publish init *": Run(
+        before=keys("root-2", "root-3"),
+        shows=(r"staged: root waits for (\d+) more of the keys [0-9a-f]{8}, [0-9a-f]{8}",),
+    ),
+    "python -m export.publish sign *": Run(shows=(r"root (\d+) is published",)),
+    "python -m export.publish add OUT/bundle *": Run(
+        shows=(r"crossing/1.0.0 is release (\d+): rank (\d+), alpha (\d+), (down_proj)",)
+    ),
     "make publish REPOSITORY=*": Run({"1.0.0": "1.0.1"}, "OUT=OUT"),
     "python -m export.publish refresh *": Run(before="mkdir srv; cp -r updates srv/"),
     "python -m export.publish rotate online *": Run(before=keys("online-2")),
@@ -407,9 +445,13 @@ def rule_of(command: str) -> Run:
     return next((rule for key, rule in RULES.items() if fits(key, command)), Run())
 
 
-def shrunk(command: str, rule: Run, port: int) -> str:
+def placed(text: str, ports: Ports) -> str:
+    return text.replace("{port}", str(ports[0])).replace("{other}", str(ports[1]))
+
+
+def shrunk(command: str, rule: Run, ports: Ports = (0, 0)) -> str:
     for pattern, here in EVERYWHERE:
         command = re.sub(pattern, here, command)
     for there, here in rule.swaps.items():
         command = command.replace(there, here)
-    return f"{command} {rule.add}".strip().replace("{port}", str(port))
+    return placed(f"{command} {rule.add}".strip(), ports)

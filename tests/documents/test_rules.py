@@ -3,7 +3,7 @@
 import pytest
 
 from tests.documents.commands import DOCUMENTS, ROOT, Command, commands, commands_in
-from tests.documents.rules import MADE, NOT_RUN, RULES, SMALL, STORIES, fits, rule_of, shrunk
+from tests.documents.rules import MADE, NOT_RUN, RULES, SMALL, STORIES, Run, fits, rule_of, shrunk
 
 TEXTS = [command.text for command in commands()]
 
@@ -66,11 +66,14 @@ makes nothing
     [
         ("/opt/dat/bin/dat-runtime verify /var/lib/dat/bundle", "dat-runtime verify var/bundle"),
         ("dat-runtime status node.yaml [--json]", "dat-runtime status node.yaml"),
-        ("python -m x --base BASE --bases A_BASE", "python -m x --base train/shipped_base --bases A_BASE"),
+        (
+            "python -m x --base BASE --bases A_BASE",
+            "python -m x --base train/shipped_base --bases A_BASE",
+        ),
     ],
 )
 def test_places_of_a_reader_are_places_here(written: str, run: str) -> None:
-    assert shrunk(written, rule_of(written), 0) == run
+    assert shrunk(written, Run()) == run
 
 
 def test_no_swap_is_of_words_that_are_gone() -> None:

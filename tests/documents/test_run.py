@@ -7,8 +7,8 @@ import pytest
 
 from export.live.processes import free_port
 from tests.documents import folders
-from tests.documents.commands import ROOT, Command, commands
-from tests.documents.rules import MADE, NOT_RUN, STORIES, Run, fits, rule_of, shrunk
+from tests.documents.commands import Command, commands, documents_with
+from tests.documents.rules import MADE, NOT_RUN, STORIES, fits, placed, rule_of, shrunk
 from tests.documents.running import run, serving
 
 pytestmark = pytest.mark.documents
@@ -58,37 +58,37 @@ def folder(
     return story_folders[name]
 
 
-def held(rule: Run, document: str, output: str) -> None:
-    """What the document shows, its figures too, the command printed."""
-    text = " ".join((ROOT / document).read_text("utf-8").split())
-    for pattern in rule.shows:
-        written, printed = re.search(pattern, text), re.search(pattern, " ".join(output.split()))
-        assert written, f"{document} does not say {pattern}"
-        assert printed, f"{pattern} is not in\n{output}"
-        assert printed.groups() == written.groups(), pattern
+def held(patterns: tuple[str, ...], command: str, output: str) -> None:
+    """What a document shows of the command, its figures too, the command printed."""
+    texts, printed = documents_with(command), " ".join(output.split())
+    for pattern in patterns:
+        written = [match for text in texts if (match := re.search(pattern, text))]
+        assert written, f"no document with {command} says {pattern}"
+        said = re.search(pattern, printed)
+        assert said, f"{pattern} is not in\n{output}"
+        assert said.groups() == written[0].groups(), pattern
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("command", in_stories())
 def test_a_command_of_a_document_runs(command: Command, folder: Path) -> None:
-    rule, port = rule_of(command.text), free_port()
-    text = shrunk(command.text, rule, port)
+    rule, ports = rule_of(command.text), (free_port(), free_port())
+    text = shrunk(command.text, rule, ports)
     if rule.bring:
-        rule.bring(folder)
+        rule.bring(folder, ports)
     if rule.before:
-        folders.done(rule.before.replace("{port}", str(port)), folder)
+        folders.done(placed(rule.before, ports), folder)
     if rule.until and not rule.beside:
-        with serving(f"exec {text}", folder, rule.until, rule.seconds) as server:
+        with serving(text, folder, rule.until, rule.seconds) as server:
             pass
         status, output = int(server["status"]), server["output"]
     elif rule.beside:
-        beside = rule.beside.replace("{port}", str(port))
-        with serving(f"exec {beside}", folder, rule.until, rule.seconds):
+        with serving(placed(rule.beside, ports), folder, rule.until, rule.seconds):
             status, output = run(text, folder, rule.seconds)
     else:
         status, output = run(text, folder, rule.seconds)
     assert status in rule.status, f"{text}\nended with {status}:\n{output}"
-    held(rule, command.document, output)
+    held(rule.shows, command.text, output)
 
 
 @pytest.mark.parametrize("key", MADE)
