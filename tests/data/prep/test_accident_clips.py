@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("av")
@@ -19,6 +20,7 @@ from dat_runtime.types import Box, Detection, Size
 from data.prep import accident_clips
 from data.prep.importers.accident_clips import read_clips
 from data.prep.instructions.clips import write_clips
+from data.prep.instructions.dataset_info import dataset_info
 from tests.conftest import constant_gate
 from tests.dat_runtime.edge.cameras.streams import number_of
 from tests.data.prep.accident_builder import write_clips as publish
@@ -49,7 +51,7 @@ def from_picture_20(frame: Frame, image: Image) -> Sequence[Detection]:
 def test_frames_that_the_gate_drops_are_not_asked_about(tmp_path: Path) -> None:
     clips = read_clips(publish(tmp_path / "accident", *TWO))
     (tmp_path / "out").mkdir()
-    write_clips(tmp_path / "out", clips, from_picture_20, 1003520)
+    write_clips(tmp_path / "out", clips, from_picture_20, 12544)
     first, second = clips_in(tmp_path / "out")
     assert first["looked_at"] == second["looked_at"] == 6
     assert first["frames"] == [
@@ -64,6 +66,9 @@ def test_frames_that_the_gate_drops_are_not_asked_about(tmp_path: Path) -> None:
     assert [question["image_id"] for question in asked] == [
         frame["image_id"] for clip in (first, second) for frame in clip["frames"]
     ]
+    assert (asked[0]["frame"], asked[0]["original"]) == ([140, 84], [160, 96])
+    info = json.loads((tmp_path / "out/dataset_info.json").read_text())
+    assert info == dataset_info(["boxed_test"])
 
 
 def test_a_question_is_what_a_node_would_ask_and_holds_no_answer(
@@ -81,7 +86,10 @@ def test_a_question_is_what_a_node_would_ask_and_holds_no_answer(
     assert question["messages"] == [{"role": "user", "content": f"<image>{prompt}"}]
     image = read_frame(tmp_path / "clips" / question["images"][0])
     assert image.shape[:2] == (seen.height, seen.width)
-    assert image.std() > 20  # the box is drawn into a grey picture
+    red = image[..., 2].astype(int) - image[..., 1] > 100  # the box is drawn into a grey picture
+    rows, columns = np.nonzero(red)
+    edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert edges == pytest.approx(box.to(seen).pixels(), abs=1)
 
 
 def test_the_same_again_asks_nothing_anew(
