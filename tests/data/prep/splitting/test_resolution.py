@@ -19,8 +19,8 @@ class Found:
         return self._truths
 
 
-def conflict(kind: str, twin: int, distance: int = 0) -> Conflict:
-    return Conflict(kind, twin, distance, distance == 0, "words")
+def conflict(kind: str, twin: int, distance: int = 0, words: str = "") -> Conflict:
+    return Conflict(kind, twin, distance, distance == 0, words)
 
 
 FRAMES = [
@@ -30,18 +30,20 @@ FRAMES = [
     kept("d", split="train", negative=True),
     kept("e", split="val"),
     kept("f", BOX, split="train"),
+    kept("g", BOX, split="val"),
 ]
 FOUND = Found(
     {
         0: conflict("other-boxes", 1, 4),
         1: conflict("boxes-and-none", 2, 3),
         2: conflict("boxes-and-none", 1, 3),
-        3: conflict("two-folders", 6),
-        4: conflict("two-folders", 7, 1),
+        3: conflict("two-folders", 7),
+        4: conflict("two-folders", 8, 1),
+        6: conflict("other-boxes", 1, 5),
     },
     {0: (MERGED_BOX,), 1: (MERGED_BOX,), 2: (MERGED_BOX,)},
 )
-"""The frame f contradicts none; 6 and 7 are witnesses."""
+"""The frame f contradicts none; 7 and 8 are witnesses."""
 
 
 def outcomes(choice: str) -> tuple[list[tuple[str, str, int]], dict[int, str]]:
@@ -55,13 +57,18 @@ def outcomes(choice: str) -> tuple[list[tuple[str, str, int]], dict[int, str]]:
 
 
 def test_left_out_merged_or_kept() -> None:
-    marked = [("b", "boxes-and-none"), ("c", "boxes-and-none"), ("e", "two-folders"), ("f", "")]
     assert outcomes(LEAVE_OUT) == (
-        [(*mark, 5 if mark[0] in "bf" else 0) for mark in marked],
-        {0: "left out", 1: "marked", 2: "marked", 3: "left out", 4: "marked"},
+        [
+            ("b", "boxes-and-none", 5),
+            ("c", "boxes-and-none", 0),
+            ("e", "two-folders", 0),
+            ("f", "", 5),
+            ("g", "other-boxes", 5),
+        ],
+        {0: "left out", 1: "marked", 2: "marked", 3: "left out", 4: "marked", 6: "marked"},
     )
     staying, what = outcomes(KEEP)
-    assert [name for name, _, _ in staying] == list("abcdef")
+    assert [name for name, _, _ in staying] == list("abcdefg")
     assert set(what.values()) == {"marked"}
     # A negative goes that has boxes elsewhere; what nothing can be merged with is as by default.
     assert outcomes(MERGE) == (
@@ -70,8 +77,9 @@ def test_left_out_merged_or_kept() -> None:
             ("b", "boxes-and-none", 6),
             ("e", "two-folders", 0),
             ("f", "", 5),
+            ("g", "other-boxes", 5),
         ],
-        {0: "merged", 1: "merged", 2: "left out", 3: "left out", 4: "marked"},
+        {0: "merged", 1: "merged", 2: "left out", 3: "left out", 4: "marked", 6: "marked"},
     )
 
 
@@ -80,11 +88,11 @@ def test_a_report_counts_kinds_and_outcomes_by_split() -> None:
     assert summary(resolved(FRAMES, FOUND, MERGE)) == {
         "on_conflict": "merge",
         "radius_bits": 8,
-        "frames": 5,
-        "kinds": {"two-folders": 2, "boxes-and-none": 2, "other-boxes": 1},
+        "frames": 6,
+        "kinds": {"two-folders": 2, "boxes-and-none": 2, "other-boxes": 2},
         "outcomes": {
             "train": none | {"merged": 1, "left out": 1},
-            "val": none | {"marked": 1},
+            "val": none | {"marked": 2},
             "test": none | {"merged": 1, "left out": 1},
         },
     }
@@ -96,7 +104,7 @@ def test_a_pair_is_listed_once_and_the_nearest_first() -> None:
         1: conflict("other-boxes", 3, 1),
         2: conflict("other-boxes", 0, 4),
         3: conflict("other-boxes", 1, 1),
-        4: conflict("other-boxes", 2, 4),
+        4: conflict("other-boxes", 2, 4, words="others"),
         5: conflict("two-folders", 9, 0),
     }
     resolution = resolved(FRAMES, Found(of, {}), LEAVE_OUT)
