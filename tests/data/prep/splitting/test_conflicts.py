@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,9 +157,37 @@ def test_boxes_and_none_and_two_folders_are_told_apart(frames):
         4: "two-folders",
         5: "two-folders",
     }
-    details = [fault.detail for fault in frames.found().faults(len(frames.kept))]
+    faults = frames.found().faults(len(frames.kept))
+    assert [fault.file for fault in faults] == ["f0.jpg", "f1.jpg", "f2.jpg", "f3.jpg"]
+    details = [fault.detail for fault in faults]
     assert details[0] == "1 box here, no box in f1.jpg (the same pixels)"
     assert details[3] == "accident-free here, an accident in f4.jpg (the same pixels)"
+
+
+def test_each_side_of_a_contradiction_is_told_and_how_near_the_pictures_are(frames):
+    frames.add(scene(1), LEFT)
+    frames.add(scene(1), LEFT, RIGHT)
+    found = frames.found()
+    assert [fault.detail for fault in found.faults(2)] == [
+        "1 box here, 2 boxes in f1.jpg (the same pixels)",
+        "2 boxes here, 1 box in f0.jpg (the same pixels)",
+    ]
+    assert found.twins == {0: 1, 1: 1}
+    near = replace(found.of[0], exact=False)
+    assert conflicts.nearness(near) == "the same look"
+    assert conflicts.nearness(replace(near, distance=5)) == "5 of 256 bits differ"
+
+
+def test_each_picture_gets_a_truth_of_its_own(frames):
+    frames.add(scene(1), LEFT)
+    frames.add(scene(2), RIGHT)
+    frames.add(scene(1), LEFT, RIGHT)
+    frames.add(scene(2), RIGHT._replace(severity="severe"))
+    staying, _ = frames.resolved(MERGE)
+    for name in ("f0", "f2"):
+        assert_accidents(staying[name], LEFT, RIGHT)
+    for name in ("f1", "f3"):
+        assert_accidents(staying[name], RIGHT._replace(severity="severe"))
 
 
 def test_a_frame_keeps_its_nearest_twin_and_their_number_however_many_there_are(frames):
