@@ -9,6 +9,7 @@ from benchmarks import lora_memory
 from dat_runtime.errors import ConfigError
 from train.mllm.memory import (
     Batch,
+    Estimate,
     estimate,
     layer_saved,
     mask_bytes,
@@ -17,6 +18,7 @@ from train.mllm.memory import (
     worst_batch,
 )
 from train.mllm.model_sizes import SEVEN_B, read_model
+from train.mllm.qwen2_5_vl import Text, Vision
 from train.mllm.run_settings import RunSettings, read_settings
 
 TEXT, VISION = read_model(SEVEN_B)
@@ -139,3 +141,144 @@ def test_dropouts_mask_takes_a_byte_a_number_on_a_card_and_four_on_a_cpu() -> No
 def test_the_causal_mask_of_a_padded_batch_takes_a_byte_a_pair() -> None:
     assert mask_bytes(Batch(4, 100, 0, 400)) == 4 * 100 * 100
     assert mask_bytes(Batch(1, 100, 0, 100)) == 0
+
+
+SMALL = Text(hidden=8, layers=2, heads=2, queries=8, keys=4, inner=12, vocabulary=10, tied=False)
+"""480 linear weights a layer (64, 32, 32, 64 and three of 96), 232 others."""
+TOWER = Vision(depth=3, hidden=4, heads=2, inner=6, out=8, merge=2)
+"""792 linear weights, 4852 others."""
+PAIR = Batch(2, 8, 6, 5)
+"""16 tokens, 24 patches."""
+
+
+def small(**keys: Any) -> RunSettings:
+    """Rank 2 in bf16 on a CPU, without dropout: 464 trained weights."""
+    return RunSettings(**{"lora_rank": 2, "bf16": True, "use_cpu": True, **keys})
+
+
+def test_the_parts_of_a_small_training_are_those_counted_by_hand() -> None:
+    counted = estimate((SMALL, TOWER), small(), PAIR)
+    assert counted.resident == {
+        "weights": 2 * (2 * 480 + 232 + 792 + 4852),
+        "adapter, float32": 4 * 464,
+        "gradients": 4 * 464,
+        "optimizer": 8 * 464,
+        "CUDA context": 0,
+    }
+    assert counted.kept == {
+        "pixels, ids, mask": 4 * 1176 * 24 + 2 * 8 * 8 + 64 * 16,
+        "layers": 2 * (2 * 8) * 16,
+        "last norm, rotary angles": (4 * 8 + 2 * 4 * 2 * 4) * 16,
+        "vision tower": 0,
+    }
+    # Of a layer: norms 64, attention 72, MLP 72, LoRA 2 * 60 + 28; gradients 144 + 32.
+    assert counted.moments == {
+        "vision tower": 24 * (4 * 2 + 24) * 4,
+        "loss": 3 * 4 * 10 * 5,
+        "backward of a layer": (64 + 72 + 72 + 148 + 176) * 16,
+    }
+    assert counted.peak == 21_096 + 116_096 + 8512
+
+
+def test_the_tower_alone_may_be_the_peak() -> None:
+    parts = {"vision tower": 3_000_000_000, "loss": 10_000_000, "backward": 20_000_000}
+    shown = Estimate({"weights": 1_500_000_000}, {"layers": 40_000_000}, parts)
+    assert shown.peak == 4_500_000_000
+    assert shown.table().splitlines() == [
+        "held           weights                          1.50 GB",
+        "kept           layers                           0.04 GB",
+        "at one moment  vision tower                     3.00 GB",
+        "at one moment  loss                             0.01 GB",
+        "at one moment  backward                         0.02 GB",
+        "peak                                            4.50 GB",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "size"),
+    [
+        ({"bf16": False}, 4 * 6836),
+        ({"quantization_bit": 8}, 1752 + 2 * 5084),
+        ({"quantization_bit": 2}, 1752 / 4 + 2 * 5084),
+        ({"quantization_bit": 4}, 1752 * (0.5 + 1 / 64 + 1 / 4096) + 2 * 5084),
+        ({"finetuning_type": "full"}, 2 * 6836 + 2 * 1192),
+        ({"finetuning_type": "full", "freeze_vision_tower": False}, 4 * 6836),
+        ({"finetuning_type": "full", "bf16": False}, 4 * 6836),
+    ],
+)
+def test_weights_have_the_width_that_their_training_asks_for(
+    keys: dict[str, Any], size: float
+) -> None:
+    assert weight_bytes(SMALL, TOWER, small(**keys)) == size
+
+
+@pytest.mark.parametrize(
+    ("optim", "size"),
+    [("adamw_torch_fused", 8), ("sgd", 0), ("adafactor", 4), ("adamw_8bit", 2)],
+)
+def test_an_optimizer_holds_its_states(optim: str, size: int) -> None:
+    resident = estimate((SMALL, TOWER), small(optim=optim), PAIR).resident
+    assert resident["optimizer"] == size * 464
+
+
+def test_cards_share_what_zero_divides_and_hold_the_gradients_twice() -> None:
+    def on_each(stage: int, **keys: Any) -> list[int]:
+        settings = small(zero_stage=stage, **keys)
+        return list(estimate((SMALL, TOWER), settings, PAIR, processes=4).resident.values())
+
+    assert on_each(0) == [13672, 1856, 3712, 3712, 0]
+    assert on_each(1) == [13672, 1856, 3712, 928, 0]
+    assert on_each(2) == [13672, 1856, 928, 928, 0]
+    assert on_each(3) == [3418, 464, 928, 928, 0]
+    assert on_each(0, use_cpu=False)[-1] == 700 * 2**20
+    assert on_each(0, finetuning_type="full")[:2] == [2 * 6836 + 2 * 1192, 0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "batch", "size"),
+    [
+        ({}, PAIR, 64 + 72 + 72 + 148),
+        ({}, Batch(1, 8, 6, 5), 64 + 56 + 72 + 148),
+        ({"bf16": False}, PAIR, 64 + 136 + 144 + 168),
+        ({"bf16": False, "lora_dropout": 0.1}, PAIR, 64 + 136 + 144 + 4 * 60 + 4 * 60 + 56),
+        ({"lora_dropout": 0.1, "use_cpu": False}, PAIR, 64 + 72 + 72 + 148 + 60),
+        ({"lora_target": ("q_proj", "down_proj")}, PAIR, 64 + 72 + 72 + 2 * 20 + 2 * 2 * 2),
+        ({"finetuning_type": "full"}, PAIR, 64 + 72 + 72 + 2 * (16 + 8 + 12 + 16)),
+    ],
+)
+def test_what_a_small_layer_saves_a_token(keys: dict[str, Any], batch: Batch, size: int) -> None:
+    assert layer_saved(SMALL, small(**keys), batch) == size
+    without = small(disable_gradient_checkpointing=True, **keys)
+    assert estimate((SMALL, TOWER), without, batch).kept["layers"] == 2 * size * batch.all_tokens
+
+
+@pytest.mark.parametrize(
+    ("keys", "size"),
+    [
+        ({"disable_gradient_checkpointing": True}, 176 * 16),
+        ({"disable_gradient_checkpointing": True, "bf16": False}, 160 * 16),
+        ({"quantization_bit": 4}, 532 * 16 + 2 * 8 * 12),
+        ({"zero_stage": 3}, 532 * 16 + 2 * 2 * 480),
+        ({"zero_stage": 3, "quantization_bit": 4}, 532 * 16 + 2 * 2 * 480),
+        ({"zero_stage": 2}, 532 * 16),
+    ],
+)
+def test_the_backward_pass_of_a_layer(keys: dict[str, Any], size: int) -> None:
+    assert estimate((SMALL, TOWER), small(**keys), PAIR).moments["backward of a layer"] == size
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept", "size"),
+    [
+        ({}, False, 0),
+        ({"freeze_multi_modal_projector": False}, False, 24),
+        ({"freeze_vision_tower": False}, False, 3 * 2 * 4 + 32 + 56 + 36 + 36),
+        ({"freeze_vision_tower": False, "disable_gradient_checkpointing": True}, False,
+         3 * (32 + 56 + 36 + 36) + 24),
+        ({}, True, 3 * (32 + 56 + 36) + 24),
+        ({"bf16": False}, True, 3 * (32 + 104 + 72) + 32),
+    ],
+)  # fmt: skip
+def test_what_the_tower_keeps_a_patch(keys: dict[str, Any], kept: bool, size: int) -> None:
+    counted = estimate((SMALL, TOWER), small(**keys), PAIR, tower_kept=kept)
+    assert counted.kept["vision tower"] == 24 * size
