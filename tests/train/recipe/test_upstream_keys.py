@@ -11,6 +11,7 @@ from train.recipe.config_file import read_config
 from train.recipe.upstream_keys import (
     demand_known,
     demand_llamafactory,
+    folder_of,
     llamafactory_keys,
     ultralytics_defaults,
 )
@@ -33,8 +34,31 @@ def test_the_keys_of_ultralytics_are_those_that_it_checks_against() -> None:
 
 def test_a_key_that_is_mistyped_is_told_with_the_one_that_is_like_it() -> None:
     demand_known({"learning_rate": 1, "max_steps": 2}, llamafactory_keys(), "LLaMA-Factory")
-    with pytest.raises(ConfigError, match="is no key of LLaMA-Factory: is max_steps meant"):
+    with pytest.raises(ConfigError) as mistyped:
         demand_known({"max_step": 2}, llamafactory_keys(), "LLaMA-Factory")
+    assert str(mistyped.value) == "max_step is no key of LLaMA-Factory: is max_steps meant?"
+    with pytest.raises(ConfigError) as strange:
+        demand_llamafactory({"zzzzzz": 2})
+    assert str(strange.value) == "zzzzzz is no key of LLaMA-Factory"
+
+
+def test_a_key_keeps_its_type_and_what_no_constructor_takes_is_no_key() -> None:
+    keys = llamafactory_keys()
+    assert (keys["max_steps"], keys["learning_rate"], keys["bf16"]) == ("int", "float", "bool")
+    assert keys["lora_alpha"] == "int | None"
+    assert "compute_dtype" not in keys  # `field(init=False)`
+    assert ultralytics_defaults()["epochs"] == 100
+
+
+def test_a_tool_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (folder_of("llamafactory") / "hparams" / "parser.py").is_file()
+    (tmp_path / "a_folder_alone").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    for package in ("no_such_tool", "a_folder_alone"):
+        with pytest.raises(ConfigError, match=f"^{package} is not installed: make setup$"):
+            folder_of(package)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +74,9 @@ def test_a_key_that_is_mistyped_is_told_with_the_one_that_is_like_it() -> None:
 def test_a_text_in_the_place_of_a_number_or_a_flag_is_refused_by_name(
     key: str, text: str, expected: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"{key} is the text '{text}', expected {expected}"):
+    with pytest.raises(ConfigError, match=f"^{key} is the text '{text}', expected {expected}$"):
         demand_llamafactory({key: text})
+    demand_llamafactory({key: None, "stage": "5", "dataset": "true"})
 
 
 def test_a_number_that_yaml_takes_for_a_text_is_one_as_the_tool_reads_it(tmp_path: Path) -> None:
