@@ -374,7 +374,7 @@ def test_what_is_no_json_is_refused_by_its_line(tmp_path):
     ],
 )
 def test_ids_are_one_however_an_exporter_writes_them(tmp_path, one, other, same):
-    content = table({**BOXED, "image_id": other})
+    content = table({**BOXED, "image_id": other}, images=("a",))
     content["images"][0]["id"] = one
     found = scanned(tmp_path, content)
     assert found.frames["images/a.jpg"] == (None, [BOX] if same else [])

@@ -2,8 +2,18 @@
 
 import pytest
 
-from dat_runtime.types import Box
-from data.prep.importers.labels import UNIT
+from dat_runtime.types import Accident, Box, Size
+from data.prep.importers.faults import Fault
+from data.prep.importers.labels import (
+    UNIT,
+    Row,
+    accident_of,
+    box_of_pixels,
+    left_out,
+    merged,
+    no_accident,
+    without_severity,
+)
 from data.prep.importers.yolo import parse_labels
 
 NAMES = ("moderate", "severe")
@@ -94,3 +104,113 @@ def test_a_row_that_cannot_be_repaired_is_refused_by_its_line(row, kind):
     accidents, faults = parse(f"1 0.5 0.5 0.5 0.5\n\n{row}\n")
     assert len(accidents) == 1
     assert faults == [(kind, 3)]
+
+
+def unit(x1, y1, x2, y2):
+    return Box(x1, y1, x2, y2, UNIT)
+
+
+def faults_of(row):
+    return [kind for kind, _ in row.faults]
+
+
+SIDES = [(-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+"""Which edge moves outward, and to which side."""
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_each_edge_may_be_outside_by_a_rounding_then_is_clipped_then_is_refused(side):
+    for by, kinds, is_there in (
+        (0, [], True),
+        (0.9e-6, [], True),
+        (1.1e-6, ["outside-frame"], True),
+        (0.5, ["outside-frame"], True),
+        (0.51, ["not-normalised"], False),
+    ):
+        box = unit(*(edge + by * out for edge, out in zip((0, 0, 1, 1), side, strict=True)))
+        row = accident_of(box, "severe")
+        assert (faults_of(row), row.accident is not None) == (kinds, is_there)
+        if is_there:
+            assert row.accident.box == unit(0, 0, 1, 1)
+            assert row.accident.severity == "severe"
+
+
+@pytest.mark.parametrize(
+    ("box", "kind"),
+    [
+        ((0.5, 0.5, 0.4, 0.6), "malformed-row"),
+        ((0.5, 0.5, 0.6, 0.4), "malformed-row"),
+        ((0.5, 0.5, 0.5, 0.9), "near-zero-box"),
+        ((0.5, 0.5, 0.9, 0.5019), "near-zero-box"),
+        ((-0.4, 0, 0.001, 1), "near-zero-box"),  # only touches the frame
+        ((1.1, 0, 1.4, 1), "near-zero-box"),
+        ((0.5, 0.5, 0.9, 0.5021), None),
+        ((0, 0, 0.002, 0.002), None),
+    ],
+)
+def test_a_box_without_an_inside_is_none(box, kind):
+    row = accident_of(unit(*box), "severe")
+    assert faults_of(row) == ([kind] if kind else [])
+    assert (row.accident is None) == bool(kind)
+
+
+def test_what_was_wrong_with_a_box_is_told_with_its_edges():
+    assert accident_of(unit(0.5, 0.25, 0.4, 1), "severe").faults == (
+        ("malformed-row", "negative width or height: x 0.5..0.4, y 0.25..1"),
+    )
+    assert accident_of(unit(0.5, 0.25, 1.25, 1), "severe", polygon_points=5).faults == (
+        ("polygon-row", "5 points"),
+        ("outside-frame", "x 0.5..1.25, y 0.25..1"),
+    )
+
+
+def test_pixels_become_shares_of_their_axis():
+    assert box_of_pixels(10, 10, 30, 40, Size(100, 50)) == unit(0.1, 0.2, 0.3, 0.8)
+
+
+def test_a_class_that_is_no_accident_gives_none_for_its_reason():
+    assert without_severity("ignore", "class 3") == Row(None, (("ignored-class", "class 3"),))
+    assert without_severity("none", "class 3") == Row(None, (("none-class", "class 3"),))
+    assert without_severity("severe", "class 3") is None
+
+
+def test_rows_of_one_frame_give_each_box_once_with_the_worst_severity_and_all_faults():
+    whole, half = unit(0, 0, 1, 1), unit(0, 0, 0.5, 1)
+    rows = [
+        Row(Accident(whole, "moderate"), (("outside-frame", "a"), ("polygon-row", "b"))),
+        no_accident("malformed-row", "c"),
+        Row(Accident(half, "severe")),
+        Row(Accident(whole, "severe")),
+        Row(Accident(half, "moderate")),
+        Row(Accident(half, "severe")),
+    ]
+    accidents, faults = merged(rows, "f", [1, "the second", 3, 4, "the fifth", 6])
+    assert accidents == (Accident(whole, "severe"), Accident(half, "severe"))
+    assert faults == [
+        Fault("outside-frame", "f", 1, "a"),
+        Fault("polygon-row", "f", 1, "b"),
+        Fault("malformed-row", "f", None, "the second: c"),
+        Fault("two-classes", "f", 4, "an earlier row has the other class"),
+        Fault("two-classes", "f", None, "the fifth: an earlier row has the other class"),
+        Fault("duplicate-row", "f", 6, "equals an earlier row"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "boxes", "reason"),
+    [
+        ((), 0, None),
+        (("outside-frame",), 1, None),
+        (("near-zero-box", "ignored-class"), 1, None),
+        (("unknown-class", "near-zero-box", "malformed-row"), 1,
+         ("bad-label", "its label has: malformed-row, unknown-class")),
+        (("ignored-class", "near-zero-box", "crowd-region"), 0,
+         ("no-usable-box", "no box of its label is usable: crowd-region, near-zero-box")),
+        (("ignored-class", "none-class"), 0,
+         ("only-ignored", "all its boxes are of ignored classes")),
+        (("none-class",), 0, None),
+    ],
+)  # fmt: skip
+def test_a_frame_is_left_out_for_the_gravest_reason(kinds, boxes, reason):
+    accidents = [Accident(unit(0, 0, 1, 1), "severe")] * boxes
+    assert left_out(accidents, [Fault(kind, "f", 1, "x") for kind in kinds]) == reason
