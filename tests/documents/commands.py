@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
-    ROOT / "README.md",
     *(path for path in sorted(ROOT.glob("docs/**/*.md")) if "decisions" not in path.parts),
+    ROOT / "README.md",  # most of its commands are those of a guide
 ]
 BEFORE = r"(?:[A-Z_]+=\S+ )*(?:runuser -u \w+ -- )?(?:\S*/bin/)?"
 """Variables, another user, an environment's folder."""

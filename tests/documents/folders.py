@@ -116,6 +116,8 @@ def field(folder: Path, ports: Ports) -> None:
     """What a node's machine has: a bundle that always fires, pictures, settings, a token."""
     from benchmarks.bundle_variants import tiny_bundle
 
+    if (folder / "pictures").is_dir():
+        return
     tiny_bundle(folder / "var" / "bundle")
     copied(folder / "small" / "data" / "images" / "test", folder / "pictures")
     here = try_yaml().replace("/var/lib/dat/", "var/").replace("/path/to/", "")
@@ -131,8 +133,7 @@ def field(folder: Path, ports: Ports) -> None:
 
 def node_yaml(folder: Path, ports: Ports) -> None:
     """A node with the run's own bundle, one that takes updates from a folder."""
-    if not (folder / "pictures").is_dir():
-        field(folder, ports)
+    field(folder, ports)
     copied(folder / "OUT" / "bundle", folder / "var" / "shipped")
     node = {
         "node": "n1",
@@ -140,7 +141,11 @@ def node_yaml(folder: Path, ports: Ports) -> None:
         "cameras": [{"name": "north", "source": "pictures", "fps": 5, "loop": True}],
         "uplink": {"url": "http://127.0.0.1:9"},
         "spool": {"path": "spool.sqlite"},
-        "updates": {"url": "stick", "root": "stick/metadata/1.root.json"},
+        "updates": {
+            "url": f"http://127.0.0.1:{ports[0]}",
+            "root": "stick/metadata/1.root.json",
+            "probation_minutes": 0.01,
+        },
     }
     (folder / "node.yaml").write_text(json.dumps(node))
     alive("node.yaml")(folder, ports)
@@ -148,13 +153,14 @@ def node_yaml(folder: Path, ports: Ports) -> None:
 
 def release(number: int) -> Callable[[Path, Ports], None]:
     """A version of the bundle in the repository `stick`, which is begun with the first."""
-    return lambda folder, ports: _release(folder, number)
+    return lambda folder, ports: _release(folder, ports, number)
 
 
-def _release(folder: Path, number: int) -> None:
+def _release(folder: Path, ports: Ports, number: int) -> None:
     from benchmarks.bundle_variants import variant
 
     if number == 1:
+        node_yaml(folder, ports)
         names = ("root-1", "root-2", "targets-1", "online")
         for name in names:
             done(f"python -m export.publish key {name}.pem", folder)

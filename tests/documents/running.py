@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 from tests.documents.commands import ROOT
 
 OFFLINE = {
@@ -79,16 +81,24 @@ def started(command: str, folder: Path, log: Path) -> Iterator[subprocess.Popen[
         process.wait()
 
 
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
 @contextmanager
 def serving(command: str, folder: Path, until: str, seconds: float) -> Iterator[Mapping[str, str]]:
     """A command that runs until it is stopped, from the moment at which it has said `until`.
 
-    At the end it gets Ctrl-C, and has to end by itself. Its output is then in the mapping.
+    Where that is an address: from the moment at which it answers there. At the end the command gets
+    Ctrl-C, and has to end by itself. Its output is then in the mapping.
     """
     log, end = folder / "tmp" / "server.txt", time.monotonic() + seconds
     found: dict[str, str] = {}
     with started(command, folder, log) as process:
-        while not re.search(until, told(log)):
+        while not (answers(until) if until.startswith("http") else re.search(until, told(log))):
             assert process.poll() is None, f"ended by itself: {command}\n{told(log)}"
             assert time.monotonic() < end, f"not ready in {seconds:g} s: {command}\n{told(log)}"
             time.sleep(0.05)

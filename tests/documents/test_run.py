@@ -73,17 +73,17 @@ def held(patterns: tuple[str, ...], command: str, output: str) -> None:
 @pytest.mark.parametrize("command", in_stories())
 def test_a_command_of_a_document_runs(command: Command, folder: Path) -> None:
     rule, ports = rule_of(command.text), (free_port(), free_port())
-    text = shrunk(command.text, rule, ports)
+    text, until = shrunk(command.text, rule, ports), placed(rule.until, ports)
     if rule.bring:
         rule.bring(folder, ports)
     if rule.before:
         folders.done(placed(rule.before, ports), folder)
     if rule.until and not rule.beside:
-        with serving(text, folder, rule.until, rule.seconds) as server:
+        with serving(text, folder, until, rule.seconds) as server:
             pass
         status, output = int(server["status"]), server["output"]
     elif rule.beside:
-        with serving(placed(rule.beside, ports), folder, rule.until, rule.seconds):
+        with serving(placed(rule.beside, ports), folder, until, rule.seconds):
             status, output = run(text, folder, rule.seconds)
     else:
         status, output = run(text, folder, rule.seconds)
