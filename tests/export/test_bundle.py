@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from dat_runtime import manifest
 from dat_runtime.cascade import Band, Logistic, Routing
 from dat_runtime.edge.bundle import bundle_files, open_bundle
 from dat_runtime.edge.settings import GateSettings
+from dat_runtime.errors import DatError
 from dat_runtime.manifest import digest
 from dat_runtime.stage import Stage
-from export.bundle import main
+from export.bundle import main, make_bundle
+from tests.conftest import SIDE
 
 
 def proof(gate: Path, adapter: Path, out: Path, *reasons: str) -> Path:
@@ -83,10 +86,15 @@ def test_a_proof_of_another_adapter_or_gate_ships_nothing(
     given = arguments(gate_folder, make_lora(), base_folder, tmp_path / "bundle")
     lora = make_lora(**{"README.md": "# Another\n"})
     assert main(given) == 1
-    assert f"is about another adapter than {lora}" in capsys.readouterr().err
+    words = f"{tmp_path}/proof is about another adapter than {lora}: run eval.proof for it\n"
+    assert words in capsys.readouterr().err
     proof(base_folder, lora, tmp_path / "proof")  # guided by whatever is in that folder
     assert main(given) == 1
-    assert "another gate guided" in capsys.readouterr().err
+    words = (
+        f"{tmp_path}/proof is about answers that another gate guided than {gate_folder}: make the "
+        "instructions with this one, and run the stages after them again\n"
+    )
+    assert words in capsys.readouterr().err
     exported = tmp_path / "gate-int8"
     with Stage(exported, kind="gate", inputs={"gate": gate_folder}, config={}) as folder:
         for name in ("gate.json", "gate.onnx"):
@@ -167,7 +175,11 @@ def test_a_gate_of_one_class_is_not_shipped_with_an_adapter_tuned_on_two(
     with Stage(gate_folder, kind="gate", inputs={}, config={}) as folder:
         (folder / "gate.json").write_text(json.dumps(settings))
     assert main(arguments(gate_folder, make_lora(), base_folder, tmp_path / "bundle")) == 1
-    assert "['accident']: make the instructions with this gate" in capsys.readouterr().err
+    words = (
+        f"the adapter was tuned on detections of ['moderate', 'severe'], {gate_folder} has "
+        "['accident']: make the instructions with this gate and train the adapter again\n"
+    )
+    assert words in capsys.readouterr().err
 
 
 def test_thresholds_of_another_gate_are_not_shipped(
@@ -183,7 +195,11 @@ def test_thresholds_of_another_gate_are_not_shipped(
             (folder / name).write_bytes((gate_folder / name).read_bytes())
     given = arguments(gate_folder, make_lora(), base_folder, tmp_path / "bundle")
     assert main([*given, "--cascade", str(cascade)]) == 1
-    assert "fitted for another gate" in capsys.readouterr().err
+    words = (
+        f"{cascade} was fitted for another gate than {gate_folder}: run eval.gating and "
+        "eval.cascade for this one\n"
+    )
+    assert words in capsys.readouterr().err
 
 
 def test_a_hub_name_needs_a_pinned_revision(
@@ -251,3 +267,105 @@ def test_a_broken_adapter_is_refused_and_nothing_is_left(
     assert main(arguments(gate_folder, make_lora(**files), base_folder, out)) == 1
     assert words in capsys.readouterr().err
     assert not list(tmp_path.glob("bundle*"))
+
+
+def as_another_kind(folder: Path) -> None:
+    """The same files, as another stage would have left them."""
+    names = [path.name for path in folder.iterdir() if path.name != "manifest.json"]
+    inputs = manifest.read(folder).inputs
+    kept = {name: (folder / name).read_bytes() for name in names}
+    with Stage(folder, kind="trace", inputs={}, config={}) as again:
+        for name, content in kept.items():
+            (again / name).write_bytes(content)
+    stated = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(stated | {"inputs": inputs}))
+
+
+@pytest.mark.parametrize("part", ["gate", "lora", "proof", "cascade", "bundle"])
+def test_a_folder_of_another_kind_is_no_part_of_a_bundle(
+    part: str,
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lora, out = make_lora(), tmp_path / "bundle"
+    cascade = fitted_cascade(gate_folder, tmp_path / "cascade")
+    given = [*arguments(gate_folder, lora, base_folder, out), "--cascade", str(cascade)]
+    with Stage(out, kind="bundle", inputs={}, config={}):
+        pass
+    folders = {"gate": gate_folder, "lora": lora, "bundle": out}
+    changed = folders.get(part, tmp_path / part)
+    as_another_kind(changed)
+    assert main(given) == 1
+    assert f"{changed} holds 'trace', expected '{part}'\n" in capsys.readouterr().err
+
+
+def test_a_bundle_states_what_it_was_made_of_and_its_readme_says_it(
+    gate_folder: Path,
+    base_folder: Path,
+    make_lora: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lora, out = make_lora(), tmp_path / "bundle"
+    cascade = fitted_cascade(gate_folder, tmp_path / "cascade")
+    make_bundle(gate_folder, lora, str(base_folder), out, cascade, "<no> proof" + "." * 1000)
+    stated = manifest.read(out, "bundle")
+    folders = {"gate": gate_folder, "adapter": lora, "base": base_folder, "cascade": cascade}
+    assert stated.inputs == {name: digest(folder) for name, folder in folders.items()}
+    revision = digest(base_folder, "base")
+    assert stated.config == {
+        "base": "base",
+        "revision": revision,
+        "max_pixels": 12544,
+        "gate": "gate",
+        "not_fit_for_use": "<no> proof" + "." * 990,
+    }
+    assert stated.versions == manifest.VERSIONS
+    said = capsys.readouterr().out
+    assert f"[bundle] gate {SIDE} px; adapter rank 2, " in said
+    assert " parameters, for base\n[bundle] NOT FIT FOR USE: <no> proof." in said
+    versions = ", ".join(f"{name} {number}" for name, number in manifest.VERSIONS.items())
+    start = "# DAT bundle\n\n**Not fit for use**: &lt;no&gt; proof"
+    told = (out / "README.md").read_text()
+    assert told.startswith(start)
+    rest = (
+        ".\n\nFor edge nodes that run `dat-runtime`. Check it with `dat-runtime verify <this "
+        "folder>`.\n\n- `gate/`: the detector (`gate.onnx`) and how its answers are used "
+        f"(`gate.json`).\n- `adapter/`: LoRA weights for base, revision {revision}; the base model "
+        "is not in here.\n- `manifest.json`: sha256 of every file and input; versions of prompt, "
+        f"schema and drawing\n  ({versions}). Images for the adapter have at most 12,544 pixels.\n"
+    )
+    assert told[len(start) + 1000 :].startswith(rest)
+
+
+def test_what_does_not_belong_together_is_told_in_a_whole_sentence(
+    gate_folder: Path, base_folder: Path, make_lora: Callable[..., Path], tmp_path: Path
+) -> None:
+    def refusal(base: object, lora: Path) -> str:
+        with pytest.raises(DatError) as refused:
+            make_bundle(gate_folder, lora, str(base), tmp_path / "bundle")
+        return str(refused.value)
+
+    lora = make_lora()
+    other = shutil.copytree(base_folder, tmp_path / "other")
+    (other / "model.safetensors").write_bytes(b"other weights")
+    (other / "manifest.json").unlink()
+    ours, theirs = digest(base_folder, "base"), digest(other, "base")
+    assert refusal(other, lora) == (
+        f"{lora} was tuned on another base model: base, revision {ours}, and {other} is other, "
+        f"revision {theirs}"
+    )
+    assert refusal("a/b/c", lora) == "a/b/c is neither a folder nor a model's hub name"
+    config = lora / "config.yaml"
+    assert refusal("Some/Model", lora) == (
+        f"{config}: model_revision is None, expected the commit of Some/Model"
+    )
+    short = make_lora(**{"config.yaml": f"image_max_pixels: 12544\nmodel_revision: {'a' * 39}\n"})
+    assert refusal("Some/Model", short) == (
+        f"{config}: model_revision is '{'a' * 39}', expected the commit of Some/Model"
+    )
+    many = make_lora(**{"config.yaml": "image_max_pixels: many\n"})
+    assert refusal(base_folder, many).startswith(f"{config}: image_max_pixels is 'many', expected")
