@@ -81,13 +81,10 @@ def story(folder: Path, place: Path) -> Path:
     return folder
 
 
-def digest_of(out: Path) -> list[tuple[str, int, int]]:
-    """By which a change of the run is noticed: names, sizes and times."""
-    files = (path for path in sorted(out.rglob("*")) if path.is_file())
-    return [
-        (path.relative_to(out).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in files
-    ]
+def files_of(out: Path) -> dict[str, tuple[int, int]]:
+    """Each file with its size and time, by which a change is noticed."""
+    files = {path: path.stat() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {str(path): (told.st_size, told.st_mtime_ns) for path, told in files.items()}
 
 
 def try_yaml() -> str:
@@ -149,6 +146,16 @@ def node_yaml(folder: Path, ports: Ports) -> None:
     }
     (folder / "node.yaml").write_text(json.dumps(node))
     alive("node.yaml")(folder, ports)
+
+
+def weak_node(folder: Path, ports: Ports) -> None:
+    """A node with the codec and the table that the commands before left."""
+    field(folder, ports)
+    alive("etc/weak-node.yaml")(folder, ports)
+    node = yaml.safe_load((folder / "etc" / "weak-node.yaml").read_text("utf-8"))
+    node |= {"bundle": "var/bundle", "spool": {"path": "spool.sqlite"}}
+    node["offload"] |= {"codec": "OUT/codec", "table": "OUT/offload/table.json"}
+    (folder / "weak-node.yaml").write_text(yaml.safe_dump(node))
 
 
 def release(number: int) -> Callable[[Path, Ports], None]:

@@ -29,12 +29,17 @@ REPOSITORY = (
 """What a working folder shows of the repository, so that commands run there as written."""
 
 
+VARIABLES = re.findall(r"(?m)^([A-Z_]+) \?=", (ROOT / "Makefile").read_text("utf-8"))
+"""Of the Makefile: what was given to `make documents` is not meant for the commands."""
+
+
 def environment(folder: Path) -> dict[str, str]:
     """As after `source .venv/bin/activate`, with nothing of make or pytest around it."""
     taken = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MAKE", "PYTEST_", "DAT_", "PYTHONDONTWRITE", "MFLAGS"))
+        and name not in VARIABLES
     }
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{taken['PATH']}"
     return taken | OFFLINE | {"PATH": path, "TMPDIR": str(folder / "tmp")}

@@ -1,6 +1,7 @@
 """Each command of the documents runs, shrunk, and ends as the document says (`make documents`)."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def story_folders(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {}
+def story_folders() -> Iterator[dict[str, Path]]:
+    """Stories that have begun. Nothing that they do may change the run itself."""
+    before = folders.files_of(folders.smoke_run())
+    yield {}
+    assert folders.files_of(folders.smoke_run()) == before
 
 
 @pytest.fixture
