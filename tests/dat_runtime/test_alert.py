@@ -2,14 +2,17 @@
 
 import copy
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dat_runtime.alert import Alert, Origin, dump, read_alert
+from dat_runtime.alert import MAX_ALERT_BYTES, Alert, Origin, dump, read_alert
 from dat_runtime.answer import target
+from dat_runtime.schema import check
 from dat_runtime.types import Accident, Box, Size
 
 FRAME = Size(640, 480)
@@ -143,3 +146,75 @@ def test_a_summary_of_the_longest_kind_fits_an_alert() -> None:
         **(vars(ALERT) | {"answer": type(told)(**(vars(told) | {"summary": "\0" * 200}))})
     )
     assert len(dump(longest)) < 8_000
+
+
+def test_an_alert_is_compact_text_with_four_digits_of_its_priority() -> None:
+    spoken = replace(ALERT, degraded="Gerät", roi=None, priority=0.123456)
+    content = dump(spoken)
+    event = json.loads(content)
+    assert content == json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    assert "Gerät".encode() in content
+    assert (event["data"]["priority"], event["data"]["roi"]) == (0.1235, None)
+    assert read_alert(event) == replace(spoken, priority=0.1235)
+
+
+def test_an_alert_of_the_most_bytes_goes_out_and_none_above_it() -> None:
+    def of(length: int) -> Alert:
+        return replace(ALERT, origin=replace(ALERT.origin, versions={"mllm": "x" * length}))
+
+    room = MAX_ALERT_BYTES - len(dump(of(0)))
+    assert len(dump(of(room))) == MAX_ALERT_BYTES
+    with pytest.raises(ValueError, match=r"^an alert of") as refused:
+        dump(of(room + 1))
+    size = f"{MAX_ALERT_BYTES + 1:,} bytes, at most {MAX_ALERT_BYTES:,}"
+    assert str(refused.value) == f"an alert of {size} go out"
+
+
+def test_what_no_receiver_would_take_is_named_before_it_goes_out() -> None:
+    for alert, words in (
+        (replace(ALERT, origin=replace(ALERT.origin, node="")), "alert: node is ''"),
+        (replace(ALERT, origin=replace(ALERT.origin, camera="a/b")), "alert: camera is 'a/b'"),
+        (replace(ALERT, id=""), "alert: id is ''"),
+        (replace(ALERT, captured_at=-1.0), "alert: captured_at is -1.0"),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}, expected"):
+            dump(alert)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "start"),
+    [
+        (("id",), 3, "id is 3, expected"),
+        (("source",), "/x", "source is '/x', expected /nodes/NODE/cameras/CAMERA"),
+        (("source",), f"/nodes/{'n' * 300}/cameras/c", "source: node is 'nnn"),
+        (("time",), "now", "time is 'now', expected RFC 3339, such as 2026-01-31T12:00:00Z"),
+        (("time",), "2026-01-31T12:00:00", "time is '2026-01-31T12:00:00', expected RFC 3339"),
+        (("data", "priority"), 2, "data: priority is 2, expected"),
+        (("data", "frame", "width"), 0, "data.frame: width is 0, expected"),
+        (("data", "versions", "prompt"), [], "data.versions: prompt is [], expected"),
+        (("data", "roi"), [10, 20, 641, 220], "data.roi is [10, 20, 641, 220], expected a box "
+         "inside 640 x 480"),
+        (("data", "roi"), [10, 20, 110, 481], "data.roi is [10, 20, 110, 481], expected a box"),
+        (("data", "roi"), [10, 20, 10, 220], "data.roi is [10, 20, 10, 220], expected a box"),
+        (("data", "roi"), [10, 20, 110, 20], "data.roi is [10, 20, 110, 20], expected a box"),
+        (("data", "answer"), {}, "data.answer: "),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named_with_its_place(
+    path: tuple[str, ...], value: object, start: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(start)}"):
+        read_alert(changed(path, value))
+
+
+def test_at_most_three_problems_of_an_answer_are_told() -> None:
+    problems = check("{}", FRAME.width, FRAME.height).problems
+    assert len(problems) > 3
+    told = re.escape(f"data.answer: {'; '.join(problems[:3])}")
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        read_alert(changed(("data", "answer"), {}))
+
+
+def test_what_is_at_a_bound_is_read() -> None:
+    whole = changed(("data", "roi"), [0, 0, 640, 480])
+    assert read_alert(whole | {f"a{n}": n for n in range(32)}).roi == (0, 0, 640, 480)

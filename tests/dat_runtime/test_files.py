@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,53 @@ def test_a_file_that_is_open_keeps_the_content_that_its_reader_began_with(tmp_pa
         assert reader.read() == "old"
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_might_never_end_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError) as refusal:
+        read_bytes(tmp_path / "pipe", ModelError)
+    assert str(refusal.value) == (
+        f"{tmp_path / 'pipe'}: is not a plain file, and might never end: write its content into one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"\n\xff", 2), (b"\xff\n\n", 1), (b"a\nb\xff\n\xff", 2)]
+)
+def test_the_line_of_bytes_that_are_no_text_is_counted_from_the_start(
+    tmp_path: Path, content: bytes, line: int
+) -> None:
+    with pytest.raises(DataError, match=f"file:{line}: is not UTF-8$"):
+        read_text(holding(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": 1, "a": 1}', "duplicate key"),
+        ("1" * 25 + "e400", f"number out of range: {'1' * 20}"),
+        ("[NaN]", "NaN is not JSON"),
+    ],
+)
+def test_strict_reading_says_what_it_refuses(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        files.parse(text)
+    with pytest.raises(DataError) as refusal:
+        read_json(holding(tmp_path, text), strict=True)
+    assert str(refusal.value) == f"{tmp_path / 'file'}: is not JSON ({words})"
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refusal:
+        list(read_json_lines(holding(tmp_path, "{}\n[]\n")))
+    assert str(refusal.value) == f"{tmp_path / 'file'}:2: is not a JSON object"
+
+
+def test_the_names_in_a_folder_are_made_durable_and_nothing_stays_open(tmp_path: Path) -> None:
+    before = os.listdir("/dev/fd")
+    files.sync_folder(tmp_path)
+    assert os.listdir("/dev/fd") == before
+    with pytest.raises(FileNotFoundError):
+        files.sync_folder(tmp_path / "none")

@@ -39,6 +39,14 @@ def test_a_frame_comes_with_its_types(tmp_path: Path) -> None:
     assert frame.severities == ("severe",)
 
 
+@pytest.mark.parametrize("bbox", [[0, 0, 64, 48], [0.5, 0.25, 64, 48]])
+def test_a_box_may_reach_to_every_edge(tmp_path: Path, bbox: list[float]) -> None:
+    first, second = GOOD | accident(bbox), GOOD | {"image_id": "b"}
+    frames = read_truth(written(tmp_path, first, second), pictures=True)
+    assert [frame.image_id for frame in frames] == ["a", "b"]
+    assert frames[0].accidents[0].box == Box(*bbox, Size(64, 48))
+
+
 def test_a_split_of_a_prepared_set_is_read_by_its_name(tmp_path: Path) -> None:
     written(tmp_path, GOOD).rename(tmp_path / "truth_val.jsonl")
     assert [frame.image_id for frame in read_split(tmp_path, "val")] == ["a"]
@@ -65,12 +73,13 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     [
         ({"image_id": "../a"}, "a file's name"),
         ({"image_id": "b\\a"}, "a file's name"),
-        ({"image_id": ".."}, "a file's name"),
+        ({"image_id": ".."}, r"jsonl:2: image_id must be a file's name, got '\.\.'$"),
+        ({"image_id": "."}, "a file's name, got '\\.'$"),
         ({"image_id": "a\x00"}, "a file's name"),
         ({"image_id": 3}, "image_id is 3, expected a text that is not empty"),
         ({"image_id": ""}, "image_id is '', expected a text that is not empty"),
         ({"image": None}, "image is None, expected a text"),
-        ({"image": "/etc/passwd"}, "inside the folder"),
+        ({"image": "/etc/passwd"}, "image must be a path inside the folder, got '/etc/passwd'$"),
         ({"image": "images/../../a.jpg"}, "inside the folder"),
         ({"image": ""}, "inside the folder"),
         ({"width": 64.0}, "width is 64.0, expected a whole number from 1"),
@@ -84,7 +93,10 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
         (accident([1, 2, 30]), "expected a list of 4 numbers"),
         (accident([1, 2, 30, True]), "expected a list of 4 numbers"),
         (accident("1234"), "expected a list of 4 numbers"),
-        (accident([1, 2, 65, 40]), "is not a box inside 64 x 48"),
+        (accident([1, 2, 65, 40]), r": bbox \[1, 2, 65, 40\] is not a box inside 64 x 48$"),
+        (accident([1, 2, 30, 48.5]), "is not a box inside 64 x 48"),
+        (accident([1, -0.5, 30, 40]), "is not a box inside 64 x 48"),
+        (accident([1, 2, 30, 2]), "is not a box inside 64 x 48"),
         (accident([-1, 2, 30, 40]), "is not a box inside 64 x 48"),
         (accident([30, 2, 30, 40]), "is not a box inside 64 x 48"),
         (accident([1, 2, 30, 10**400]), "is not a box inside 64 x 48"),
