@@ -1,11 +1,14 @@
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dat_runtime import manifest
 from dat_runtime.errors import ManifestError
-from dat_runtime.manifest import NAME, VERSIONS, digest, read, verify
+from dat_runtime.manifest import NAME, VERSIONS, Manifest, digest, read, verify
 from tests.dat_runtime.stage_folders import change, make, stage
 
 
@@ -123,3 +126,86 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
         pytest.skip("no such file on this system")
     with pytest.raises(ManifestError, match="mem: cannot be read"):
         digest(unreadable)
+
+
+def made(**changes: Any) -> Manifest:
+    stated = {
+        "kind": "data",
+        "inputs": {"source": "a" * 64},
+        "config": {"seed": 1, "deep": {"er": [1, 2]}, "none": {}},
+        "code": "b" * 64,
+        "versions": {"schema": 1},
+        "outputs": {"x": "c"},
+    }
+    return Manifest(**{**stated, **changes})
+
+
+def test_two_recipes_differ_in_what_they_do_not_share_and_outputs_do_not_count() -> None:
+    assert made().differences(made(outputs={})) == {}
+    config = {"seed": 1, "deep": {"er": [1, 3], "more": "x" * 64}, "none": {"some": True}}
+    new = made(kind="gate", inputs={"source": "d" * 64, "trace": "e" * 64}, config=config)
+    assert made().differences(new) == {
+        "deep.er": "[1, 2] → [1, 3]",
+        "deep.more": "nothing → xxxxxxxxxxxx",
+        "inputs.source": "aaaaaaaaaaaa → dddddddddddd",
+        "inputs.trace": "nothing → eeeeeeeeeeee",
+        "kind": "'data' → 'gate'",
+        "none": "{} → nothing",
+        "none.some": "nothing → True",
+    }
+    assert list(new.differences(made()))[:2] == ["deep.er", "deep.more"]
+
+
+def test_of_a_models_folder_only_what_makes_it_that_model_counts(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model-1.safetensors").write_bytes(b"w")
+    (base / "tokenizer.json").mkdir()
+    model, whole = digest(base, "base"), digest(base)
+    outputs = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in (("config.json", b"{}"), ("model-1.safetensors", b"w"))
+    }
+    assert model == hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+    assert model == whole
+    for name in ("README.md", ".cache.json", "config.json.lock"):
+        (base / name).write_text("x")
+    assert digest(base, "base") == model
+    assert digest(base) != whole
+
+
+def test_a_large_file_is_read_again_only_where_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "LARGE", 4)
+    for content, later in ((b"abc", b"xyz"), (b"abcd", b"wxyz")):
+        file = tmp_path / f"{len(content)}.bin"
+        file.write_bytes(content)
+        before = file.stat()
+        assert manifest.weights_digest(file) == hashlib.sha256(content).hexdigest()
+        file.write_bytes(later)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        is_read_again = manifest.weights_digest(file) == hashlib.sha256(later).hexdigest()
+        assert is_read_again == (len(content) < 4)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert manifest.weights_digest(file) == hashlib.sha256(later).hexdigest()
+
+
+def test_what_is_not_there_is_named_with_what_makes_it(tmp_path: Path) -> None:
+    for path, kind, advice in (
+        (tmp_path / "gate", "gate", ": python -m train.gate makes it"),
+        (tmp_path / "x", "no stage", ""),
+        (tmp_path / "x", None, ""),
+    ):
+        with pytest.raises(ManifestError) as refused:
+            digest(path, kind)
+        assert str(refused.value) == f"{path}: no such file or folder{advice}"
+    assert manifest.how_to_make(tmp_path, None) == f"run the stage that makes {tmp_path}"
+
+
+def test_a_manifest_lies_sorted(tmp_path: Path) -> None:
+    manifest.write(tmp_path, made())
+    text = (tmp_path / NAME).read_text()
+    assert list(json.loads(text)) == ["code", "config", "inputs", "kind", "outputs", "versions"]
+    assert read(tmp_path) == made()
