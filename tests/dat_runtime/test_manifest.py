@@ -92,8 +92,13 @@ def prompt_changed(folder: Path) -> None:
 def test_other_versions_of_prompt_schema_or_drawing_are_refused(tmp_path: Path) -> None:
     out = make(tmp_path / "out", versions=VERSIONS)
     prompt_changed(out)
-    with pytest.raises(ManifestError, match=r"was made with versions \{'prompt': \d+\}, this"):
+    theirs = {"prompt": read(out).versions["prompt"]}
+    with pytest.raises(ManifestError) as refused:
         verify(out)
+    assert str(refused.value) == (
+        f"{out} was made with versions {theirs}, this library has {{'prompt': "
+        f"{VERSIONS['prompt']}}}: make it again, or use the library it was made with"
+    )
 
 
 def test_what_depends_on_the_prompt_states_it_and_nothing_else_does(tmp_path: Path) -> None:
@@ -116,6 +121,8 @@ def test_an_adapter_of_another_prompt_is_not_paired_with_instructions(tmp_path: 
 def test_the_digest_of_a_stage_folder_is_that_of_its_listed_outputs(tmp_path: Path) -> None:
     one, two = make(tmp_path / "one"), make(tmp_path / "two", config={"n": 2})
     assert digest(one) == digest(two)
+    listed = json.dumps(read(one).outputs, sort_keys=True).encode()
+    assert digest(one) == hashlib.sha256(listed).hexdigest()
     with pytest.raises(ManifestError, match="no such file"):
         digest(tmp_path / "nothing")
 
