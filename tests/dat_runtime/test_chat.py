@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dat_runtime.chat import Problem, Reply, read, retry_after
+from dat_runtime.chat import (
+    Problem,
+    Reply,
+    code_request,
+    dispensable,
+    read,
+    request,
+    retry_after,
+)
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -151,3 +159,89 @@ def test_a_date_to_wait_for_is_read_by_the_servers_own_clock() -> None:
 def test_no_header_raises(text: str) -> None:
     wait = retry_after({"retry-after": text, "date": text}, NOW)
     assert wait is None or wait >= 0
+
+
+def test_a_question_is_sent_image_first_and_greedy_to_the_letter() -> None:
+    asked = request("m", b"\x00\xff\xfe", "system", "prompt", "jpeg")
+    assert asked == {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "system"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,AP/+"}},
+                    {"type": "text", "text": "prompt"},
+                ],
+            },
+        ],
+        "temperature": 0,
+        "top_p": 1,
+        "top_k": 1,
+        "repetition_penalty": 1.0,
+        "max_tokens": 1024,
+    }
+    default = request("m", b"", "", "")["messages"][1]["content"][0]["image_url"]["url"]
+    assert default == "data:image/png;base64,"
+
+
+def test_codes_are_sent_in_the_images_place() -> None:
+    assert code_request("m", b"\x00\xff\xfe", "system", "prompt") == {
+        "model": "m",
+        "unit": "AP/+",
+        "system": "system",
+        "prompt": "prompt",
+        "max_tokens": 1024,
+    }
+
+
+def test_a_strict_server_goes_without_what_it_names_but_never_without_the_temperature() -> None:
+    words = "unknown fields: 'top_k', `repetition_penalty`; temperature, max_tokens; atop_p"
+    assert dispensable(words) == {"top_k", "repetition_penalty"}
+    assert dispensable("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("count", "read_as"),
+    [(0, 0), (7, 7), (2**53 - 1, 2**53 - 1), (2**53, None), (-1, None), (1.0, None), (True, None),
+     ("7", None)],
+)  # fmt: skip
+def test_tokens_are_counted_as_far_as_json_carries_them(count: object, read_as: int | None) -> None:
+    choices = {"choices": [{"message": {"content": "a"}}]}
+    for name in ("prompt_tokens", "completion_tokens"):
+        said = read(200, body(choices | {"usage": {name: count}}))
+        assert isinstance(said, Reply)
+        tokens = {"prompt_tokens": None, "completion_tokens": None, name: read_as}
+        assert said == Reply("a", **tokens)
+    both = {"prompt_tokens": 3, "completion_tokens": 4}
+    assert read(200, body(choices | {"usage": both})) == Reply("a", 3, 4)
+    assert read(200, body(choices | {"usage": [3, 4]})) == Reply("a", None, None)
+
+
+def test_what_answered_is_kept_as_far_as_an_alert_can_state_it() -> None:
+    choices = {"choices": [{"message": {"content": "a"}}]}
+    stated = {"codec": "c" * 201, "base": "b", "adapter": "\ud800", "other": "x"}
+    said = read(200, body(choices | {"versions": stated}))
+    assert isinstance(said, Reply)
+    assert said.versions == {"codec": "c" * 200, "base": "b"}
+    for odd in ({"base": 3, "codec": None}, ["base"], "base"):
+        said = read(200, body(choices | {"versions": odd}))
+        assert isinstance(said, Reply)
+        assert said.versions == {}
+
+
+def test_what_is_no_status_of_a_server_stays() -> None:
+    said = read(600, b"")
+    assert isinstance(said, Problem)
+    assert said.kind == "stays"
+
+
+def test_a_body_that_is_json_but_no_completion_is_told_by_its_message() -> None:
+    assert read(200, body({"message": "no model"})) == Problem(
+        "stays", "not a chat completion: 'no model'"
+    )
+
+
+def test_a_time_with_another_zone_is_that_instant() -> None:
+    for until in ("Tue, 14 Nov 2023 23:13:30 +0100", "Tue, 14 Nov 2023 22:13:30 -0000"):
+        assert retry_after({"retry-after": until}, NOW) == 10
