@@ -78,6 +78,56 @@ def test_the_gram_matrix_is_that_of_the_increments(tmp_path: Path) -> None:
     np.testing.assert_allclose(gram, increments @ increments.T, rtol=1e-9)
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_sizes_and_products_are_in_units_of_the_weights(tmp_path: Path, scale: int) -> None:
+    """Twice is the same as squared at a scale of 2, so there is another one."""
+    rng = np.random.default_rng(0)
+    start = random_factors(rng)
+    adapters = [trained(start, rng) for _ in range(3)]
+    alpha = {"lora_alpha": scale * RANK}
+    read = [
+        read_start(write_adapter(tmp_path / f"{i}", f, **alpha))
+        for i, f in enumerate([start, *adapters])
+    ]
+    seen: list[tuple[int, int]] = []
+    weights = [adapter.weights for adapter in read[1:]]
+    products = products_of(read[0], weights, lambda done, of: seen.append((done, of)))
+    factors = [read_factors(adapter.folder) for adapter in read]
+    steps = np.array([merged(f, scale) - merged(factors[0], scale) for f in factors[1:]])
+    np.testing.assert_allclose(products.gram, steps @ steps.T, rtol=1e-9)
+    sizes = []
+    for client in factors[1:]:
+        terms = [np.linalg.norm(b, axis=0) @ np.linalg.norm(a, axis=1) for b, a in client.values()]
+        sizes.append(scale * np.linalg.norm(terms))
+    np.testing.assert_allclose(products.sizes, sizes, rtol=1e-9)
+    assert seen == [(done, len(start)) for done in range(1, len(start) + 1)]
+
+    seen.clear()
+    for mode in MODES:
+        out = write_adapter(tmp_path / mode, start, **alpha) / "adapter_model.safetensors"
+        outcome = write_aggregate(
+            out, read[0], weights, [0.5, 0.25, 0.25], mode, 1.0, lambda *now: seen.append(now)
+        )
+        exact = np.array([0.5, 0.25, 0.25]) @ steps
+        assert np.sqrt(outcome.change) == pytest.approx(np.linalg.norm(exact), rel=1e-6)
+        whole = np.linalg.norm(exact + merged(factors[0], scale))
+        assert np.sqrt(outcome.energy) == pytest.approx(whole, rel=1e-6)
+        if mode != "stack":
+            given = read_factors(out.parent)
+            lost = np.linalg.norm(merged(given, scale) - exact - merged(factors[0], scale))
+            assert np.sqrt(outcome.error) == pytest.approx(lost, rel=1e-3)
+    assert seen == [(done, len(start)) for done in range(1, len(start) + 1)] * len(MODES)
+
+
+def test_an_outcome_is_told_in_shares() -> None:
+    assert Outcome(4, energy=8.0, change=4.0, error=1.0).as_json() == {
+        "rank": 4, "change": 2.0, "lost_energy": 0.125, "lost_of_change": 0.5,
+    }  # fmt: skip
+    assert Outcome(4).as_json() == {
+        "rank": 4, "change": 0.0, "lost_energy": 0.0, "lost_of_change": 0.0,
+    }  # fmt: skip
+
+
 def test_a_client_with_nan_leaves_the_products_of_the_others_alone(tmp_path: Path) -> None:
     clients = make_clients(tmp_path, 4)
     sound = products_of(clients.start, clients.weights).gram
