@@ -106,7 +106,7 @@ def _picked(table: Table) -> Section:
     pictures = [row for row in table.rows if row.kind in ("jpeg", "webp")]
     computing = max(row.latency(float("inf")) for row in pictures)
     targets = [computing + spare for spare in SPARE]
-    enough = max(row.accuracy for row in table.rows) - 0.01
+    enough = max(0.0, max(row.accuracy for row in table.rows) - 0.01)
     rows = []
     for mbps in PICKED_AT:
         bandwidth = mbps * MBPS

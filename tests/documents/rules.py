@@ -293,7 +293,7 @@ RULES: dict[str, Run] = {
     "dat-runtime status *": Run(
         bring=folders.alive("node.yaml"), beside=NODE + "node.yaml", until=CONNECTED
     ),
-    "dat-runtime install node.yaml --unblock VERSION": Run({"VERSION": BLOCKED}),
+    "dat-runtime install node.yaml --unblock VERSION": Run({"VERSION": BLOCKED}, "--from stick"),
     "* edge run node.yaml": Run(bring=folders.node_yaml, until=r"camera north: live"),
     "python -m benchmarks.adapter_swap": Run(add="--swaps 2 --answers 20"),
     "python -m benchmarks.switch_kills *": Run({"400": "2"}),

@@ -1,5 +1,6 @@
 """Our own curve: who leads at which bytes, and the table that a node reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,15 @@ def test_answers_that_a_grey_picture_gives_too_praise_no_way(tmp_path: Path) -> 
     assert "Count EM, the best that fits" not in words
     assert "is better), the best that fits: from 88 bytes a code (best: code, 8 channels" in words
     assert "from 250 bytes a picture (best: webp q1, 250 bytes, 0.500)" in words
+
+
+def test_a_model_that_answers_nothing_right_has_a_report_too(tmp_path: Path) -> None:
+    curve = read_curve(**made(tmp_path))
+    table = table_of(curve, "tiny model")
+    wrong = replace(table, rows=tuple(replace(row, accuracy=0.0) for row in table.rows))
+    *_, picked = curve_report.of_curve(study.of_curve(curve), wrong)
+    assert picked.title == "What the controller selects"
+    assert picked.grids[0].columns[-1] == "at least 0.000"
 
 
 @pytest.mark.parametrize(
