@@ -472,3 +472,17 @@ def shrunk(command: str, rule: Run, ports: Ports = (0, 0)) -> str:
     for there, here in rule.swaps.items():
         command = command.replace(there, here)
     return placed(f"{command} {rule.add}".strip(), ports)
+
+
+def held(rule: Run, document: str, output: str) -> None:
+    """What a document shows of the command, its figures too, the command printed."""
+    printed = " ".join(output.split())
+    for pattern in rule.shows:
+        written, said = re.search(pattern, document), re.search(pattern, printed)
+        assert written, f"no document says {pattern}"
+        assert said, f"{pattern} is not in\n{output}"
+        assert said.groups() == written.groups(), pattern
+    if rule.figures:
+        written_figures, figures = rule.figures(document, output)
+        assert figures
+        assert figures == written_figures

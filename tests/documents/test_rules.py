@@ -3,7 +3,19 @@
 import pytest
 
 from tests.documents.commands import DOCUMENTS, ROOT, Command, commands, commands_in
-from tests.documents.rules import MADE, NOT_RUN, RULES, SMALL, STORIES, Run, fits, rule_of, shrunk
+from tests.documents.rules import (
+    MADE,
+    NOT_RUN,
+    RULES,
+    SMALL,
+    STORIES,
+    Run,
+    fits,
+    held,
+    moved,
+    rule_of,
+    shrunk,
+)
 
 TEXTS = [command.text for command in commands()]
 
@@ -85,6 +97,26 @@ def test_no_swap_is_of_words_that_are_gone() -> None:
         for there in set(rule.swaps) - set(SMALL):
             assert there in text, (text, there)
         assert not set(SMALL) <= set(rule.swaps) or any(there in text for there in SMALL), text
+
+
+def test_a_figure_that_a_document_has_otherwise_is_found() -> None:
+    rule = Run(shows=(r"release (\d+)",))
+    held(rule, "It is release 2.", "[publish]  release\n2")
+    with pytest.raises(AssertionError):
+        held(rule, "It is release 1.", "release 2")
+    with pytest.raises(AssertionError, match="no document says"):
+        held(rule, "It is one.", "release 2")
+    with pytest.raises(AssertionError, match="is not in"):
+        held(rule, "It is release 2.", "nothing")
+
+
+def test_each_cell_of_the_federated_rounds_table_is_compared() -> None:
+    row = "| 49 | 1.00 | 0.10 | 0.20 |\n"
+    printed = row * 20 + "| 49 | 1.00 | 0.10 | 0.30 |"
+    written = "1.00 → **0.10**, 0.20 | " * 20
+    held(Run(figures=moved), written + "1.00 → **0.10**, 0.30", printed)
+    with pytest.raises(AssertionError):
+        held(Run(figures=moved), written + "1.00 → **0.10**, 0.20", printed)
 
 
 def test_the_repository_is_where_the_documents_are() -> None:

@@ -1,6 +1,5 @@
 """Each command of the documents runs, shrunk, and ends as the document says (`make documents`)."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from export.live.processes import free_port
 from tests.documents import folders
 from tests.documents.commands import Command, commands, documents_with
-from tests.documents.rules import MADE, NOT_RUN, STORIES, Run, fits, placed, rule_of, shrunk
+from tests.documents.rules import MADE, NOT_RUN, STORIES, fits, held, placed, rule_of, shrunk
 from tests.documents.running import run, serving
 
 pytestmark = pytest.mark.documents
@@ -62,20 +61,6 @@ def folder(
     return story_folders[name]
 
 
-def held(rule: Run, command: str, output: str) -> None:
-    """What a document shows of the command, its figures too, the command printed."""
-    text, printed = " ".join(documents_with(command)), " ".join(output.split())
-    for pattern in rule.shows:
-        written, said = re.search(pattern, text), re.search(pattern, printed)
-        assert written, f"no document with {command} says {pattern}"
-        assert said, f"{pattern} is not in\n{output}"
-        assert said.groups() == written.groups(), pattern
-    if rule.figures:
-        written_figures, figures = rule.figures(text, output)
-        assert figures
-        assert figures == written_figures
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("command", in_stories())
 def test_a_command_of_a_document_runs(command: Command, folder: Path) -> None:
@@ -95,7 +80,7 @@ def test_a_command_of_a_document_runs(command: Command, folder: Path) -> None:
     else:
         status, output = run(text, folder, rule.seconds)
     assert status in rule.status, f"{text}\nended with {status}:\n{output}"
-    held(rule, command.text, output)
+    held(rule, " ".join(documents_with(command.text)), output)
 
 
 @pytest.mark.parametrize("key", MADE)
