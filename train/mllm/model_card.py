@@ -72,7 +72,7 @@ stands in the prompt. It has seen no photograph and knows a few hundred words.
 ## Training
 `make base`, on {scenes:,} rendered scenes (`data.prep.primer`), four trainings one after another:
 
-1. The vision tower alone, {tower_steps} steps. Of {held_out} scenes held out it then says of
+1. The vision tower alone, {tower_steps} steps. Of {held_out} views held out it then says of
    {frames:.0%} rightly whether they show a collision; it names the severity of {severity:.0%} of a
    collision's units, and its box at a mean IoU of {iou:.2f}.
 2. The language model on words alone, {words_steps} steps, to a loss of {words_loss}.

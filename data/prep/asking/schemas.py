@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dat_runtime.types import Box
+from dat_runtime.types import SEVERITIES, Box
 
 GRADES = (
     ("minor", "major"), ("light", "heavy"), ("low", "high"), ("slight", "serious"),
@@ -22,6 +22,14 @@ GRADES = (
 NATURAL = 0.3
 """Share of the schemas whose grades have words that mean them; those of the others are invented, so
 that the prompt alone tells which grade a word stands for."""
+
+SYLLABLE = (
+    ("", "b", "br", "c", "cl", "d", "dr", "f", "g", "h", "j", "k", "l", "m", "n", "p", "pr", "qu",
+     "r", "s", "sh", "sp", "st", "t", "tr", "v", "w", "z"),
+    ("a", "e", "i", "o", "u", "ea", "ou", "y"),
+    ("", "", "", "d", "l", "m", "n", "nd", "r", "re", "s", "st", "t", "te", "ve", "x"),
+)  # fmt: skip
+"""How an invented word's syllable may begin, go on and end."""
 
 ROLES = (
     "You are a road observer.", "You are a traffic analyst.", "You look at road pictures.",
@@ -180,9 +188,13 @@ def grade_words(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    """A word of two or three syllables: a model has to read it, for it will not meet it again."""
-    syllables = rng.integers(2, 4)
-    return "".join(
-        str(rng.choice(list("bcdfghjklmnprstvwz"))) + str(rng.choice(list("aeiou")))
-        for _ in range(syllables)
-    )
+    """A word that a model has to read letter by letter, for it will not meet it again.
+
+    Of one to three syllables of many forms: where all were of one form, a model went on by habit in
+    the middle of a word that it was to copy.
+    """
+    while True:
+        parts = [rng.choice(part) for _ in range(rng.integers(1, 4)) for part in SYLLABLE]
+        word = "".join(map(str, parts))
+        if len(word) > 2 and word not in SEVERITIES:
+            return word

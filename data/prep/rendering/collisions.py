@@ -49,8 +49,7 @@ class Collision:
     """Vehicles that hit one another, and what goes with it.
 
     Attributes:
-        skids: ground lines (n, 2), metres. smoke: from 0, none, to 1, thick. fire: whether it shows
-            flames.
+        skids: ground lines (n, 2), metres. smoke: from 0, none, to 1, thick.
         middle: (x, y) on the ground, metres.
     """
 
@@ -59,7 +58,6 @@ class Collision:
     debris: Debris
     skids: tuple[Floats, ...]
     smoke: float
-    fire: bool
     middle: Floats
 
 
@@ -123,7 +121,7 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     smoke = 0.0
     if rng.random() < 0.85:
         smoke = rng.uniform(0.4, 0.6)
-    return Collision("moderate", hazards_on, debris, skids, smoke, fire=False, middle=contact)
+    return Collision("moderate", hazards_on, debris, skids, smoke, middle=contact)
 
 
 def severe(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
@@ -151,7 +149,7 @@ def severe(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
         skids = _skids(rng, first)
     centre = np.mean([wreck.position for wreck in wrecks], axis=0)
     smoke = rng.uniform(0.6, 0.95)
-    return Collision("severe", wrecks, debris, skids, smoke, fire=True, middle=centre)
+    return Collision("severe", wrecks, debris, skids, smoke, middle=centre)
 
 
 def _first_wreck(rng: np.random.Generator, overturned: bool) -> Vehicle:

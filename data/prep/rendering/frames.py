@@ -61,7 +61,6 @@ class Wreck(NamedTuple):
     severity: Severity
     vehicles: int
     overturned: bool
-    fire: bool
     smoke: Smoke
 
 
@@ -128,7 +127,7 @@ def _wreck(box: Box, shown: Collision) -> Wreck:
     if shown.smoke:
         smoke = "dark" if shown.severity == "severe" else "light"
     overturned = any(vehicle.roll for vehicle in shown.vehicles)
-    return Wreck(box, shown.severity, len(shown.vehicles), overturned, shown.fire, smoke)
+    return Wreck(box, shown.severity, len(shown.vehicles), overturned, smoke)
 
 
 def _numbers(cars: Sequence[Vehicle]) -> list[int]:
@@ -221,14 +220,15 @@ def _pixels(owner: Mask) -> NDArray[np.int64]:
 
 
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Collision) -> None:
-    """The smoke and fire of a collision; dark and high smoke only if it is severe."""
+    """A collision's smoke; dark and high, and flames under it, only if it is severe."""
+    is_severe = burning.severity == "severe"
     if burning.smoke:
         grey, metres = 200.0, 3.5
-        if burning.severity == "severe":
+        if is_severe:
             grey, metres = rng.uniform(25, 70), 6.0
         foot, height = plume(camera, burning.middle, metres)
         smoke(canvas, rng, foot, height, grey, burning.smoke)
-    if burning.fire:
+    if is_severe:
         foot, height = plume(camera, burning.middle, 2.2)
         fire(canvas, rng, foot, height)
 
