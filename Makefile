@@ -107,7 +107,7 @@ AGAIN = $(if $(filter 1,$(RESTART)),--restart)
 .DEFAULT_GOAL := help
 .PHONY: help setup lock smoke pipeline check source download data train-gate train-gate-1cls eval-gate \
         cascade export-gate rehearse primer base instructions train-lora lora-boxed lora-raw proof-boxed proof-raw predict-val \
-        $(ROWS:%=predict-%) table-3 eval-transmission eval-links train-offload eval-offload eval export publish round aggregate edge-check demo demo-live test test-fast mutants lint clean
+        $(ROWS:%=predict-%) table-3 eval-transmission eval-links train-offload eval-offload eval export publish round aggregate edge-check demo demo-live test test-fast documents mutants lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -253,7 +253,7 @@ train-offload: lora-boxed  ## learned bits for weak nodes, compared with JPEG an
 MEASURED = codes codec instructions
 eval-offload: data  ## where an answer is made: ApproxBit's tables, the controller, and a node's table after train-offload
 	@$(PY) -m eval.offload $$(test -f $(OUT)/data/bandwidth.csv && echo --trace $(OUT)/data/bandwidth.csv) \
-	  $$(test -f $(OUT)/codes/manifest.json && echo $(MEASURED:%=--% $(OUT)/%)) \
+	  $$(test -f $(OUT)/codes/manifest.json && echo $(foreach made,$(MEASURED),--$(made) $(OUT)/$(made))) \
 	  --profile $(PROFILE) --source "$(notdir $(abspath $(SOURCE)))" --out $(OUT)/offload
 
 TRANSMISSION = $(PY) -m eval.transmission --config configs/transmission/c0.yaml \
@@ -334,6 +334,9 @@ test: setup  ## the tests: CPU only, no network
 
 test-fast: setup  ## the tests that train nothing, in under a minute on two free cores
 	@$(PY) -m pytest -m "not gpu and not slow" -n 2 --dist loadgroup
+
+documents: setup  ## run each command of the documents, cut short, on what a shortened smoke job left: OUT=runs/ci
+	@DAT_DOCUMENTS_OUT=$(OUT) $(PY) -m pytest -m documents -n 2 --dist loadgroup tests/documents
 
 ROOM ?=
 mutants: setup  ## which changes of a room's code no test notices: ROOM=dat_runtime/planning

@@ -76,6 +76,13 @@ def test_the_shipped_base_is_taken_unless_one_is_to_be_made() -> None:
     assert "shipped or scratch" in refused.stderr
 
 
+def test_what_was_measured_of_codes_reaches_their_table() -> None:
+    """Each folder with its option, where make fills only the first place of a pattern."""
+    shown = make("-n", "eval-offload").stdout
+    assert "--codes runs/smoke/codes --codec runs/smoke/codec" in shown
+    assert "--instructions runs/smoke/instructions" in shown
+
+
 def test_the_pipeline_looks_first_at_what_can_fail() -> None:
     mistyped = make("pipeline", "PROFILE=paper", "SOURCE=/data/dat", "GATE_SET=epoch=2")
     assert mistyped.returncode

@@ -134,7 +134,7 @@ def my_link(folder: Path, ports: Ports) -> None:
 
 def serve_yaml(folder: Path, ports: Ports) -> None:
     text = (folder / "configs" / "endpoints" / "serve.yaml").read_text()
-    text = text.replace("runs/smoke/base", BASE).replace("runs/smoke", "OUT")
+    text = text.replace("runs/smoke", "OUT")
     (folder / "serve.yaml").write_text(text)
 
 
