@@ -1,6 +1,6 @@
 """What constrained decoding costs per token, against free decoding of the same frames.
 
-    python -m benchmarks.constrained_cost --instructions OUT/instructions --model train/shipped_base \\
+    python -m benchmarks.constrained_cost --instructions OUT/instructions --model BASE \\
         [--adapter OUT/lora-boxed] [--inputs boxed] [--frames 16]
 
 All decode the same batch in the same run, in turn, five times; the least counts. Printed:

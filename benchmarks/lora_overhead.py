@@ -1,7 +1,7 @@
 """What train.lora costs compared with `llamafactory-cli train`: same YAML, same data, in turn.
 
     OMP_NUM_THREADS=1 python -m benchmarks.lora_overhead --instructions OUT/instructions \\
-        --base train/shipped_base [--rounds 3] [--steps 40]
+        --base BASE [--rounds 3] [--steps 40]
 
 train.lora checks every sample, the base, the card and the disk before the training and the adapter
 after it, and writes manifests. Both train the tiny model of the smoke job; the losses must be

@@ -1,7 +1,7 @@
 """Which settings of a LoRA run are fastest: variants of a configuration on the same samples.
 
     OMP_NUM_THREADS=1 python -m benchmarks.lora_speed --config configs/lora/smoke.yaml \\
-        --instructions OUT/instructions --base train/shipped_base
+        --instructions OUT/instructions --base BASE
     python -m benchmarks.lora_speed --config configs/lora/boxed.yaml --limit-gb 40 \\
         --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct --out OUT/lora-speed
 

@@ -1,6 +1,6 @@
 """How long a weak node's answers take: the gate's alert, then the finished answer, over slow links.
 
-    python -m benchmarks.offload_field --gate OUT/gate --codec OUT/codec --base train/shipped_base \\
+    python -m benchmarks.offload_field --gate OUT/gate --codec OUT/codec --base BASE \\
         --adapter OUT/lora-boxed --frames OUT/data/images [--rates 6 50 250]
 
 The real node (gate, encoder's process, spool, uplink), the real receiver with --finish and

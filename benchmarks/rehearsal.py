@@ -1,7 +1,7 @@
 """A rehearsal's hours held to a longer run: within 10 %.
 
     OMP_NUM_THREADS=1 python -m benchmarks.rehearsal --config configs/lora/smoke.yaml \\
-        --instructions OUT/instructions --base train/shipped_base max_steps=60
+        --instructions OUT/instructions --base BASE max_steps=60
     python -m benchmarks.rehearsal --config configs/lora/boxed.yaml \\
         --instructions OUT/instructions --base Qwen/Qwen2.5-VL-7B-Instruct max_steps=100
 

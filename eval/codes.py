@@ -1,6 +1,6 @@
 """Answers by the way that a picture comes: learned bits, floats, JPEG, WebP, boxes alone.
 
-    python -m eval.codes --instructions OUT/instructions --data OUT/data --base train/shipped_base \\
+    python -m eval.codes --instructions OUT/instructions --data OUT/data --base BASE \\
         --adapter OUT/lora-boxed --codec OUT/codec --out OUT/codes
 
 Every way has the same prompt, decoding and scoring as Tables 1-2. Writes accuracy.json: `rows` with

@@ -1,6 +1,6 @@
 """One row of Tables 1-2: a model's answers about the test frames.
 
-    python -m eval.predict --instructions OUT/instructions --inputs boxed --model train/shipped_base \\
+    python -m eval.predict --instructions OUT/instructions --inputs boxed --model BASE \\
         --adapter OUT/lora-boxed --out OUT/predictions/boxed-lora
     python -m eval.predict --instructions OUT/instructions --inputs boxed --model gpt-5 \\
         --endpoint https://host/v1 --out OUT/predictions/gpt-5        (key in OPENAI_API_KEY)

@@ -1,6 +1,6 @@
 """Proof that an adapter does what it was trained for, on held-out samples.
 
-    python -m eval.proof --instructions OUT/instructions --inputs boxed --base train/shipped_base \\
+    python -m eval.proof --instructions OUT/instructions --inputs boxed --base BASE \\
         --adapter OUT/lora-boxed --out OUT/proof-boxed [--samples 16]
 
 It is an error unless, on samples of the validation part,

@@ -1,6 +1,6 @@
 """The base with the adapter merged into its weights, for servers that take no adapter.
 
-    python -m export.merged --base train/shipped_base --adapter OUT/lora-boxed \\
+    python -m export.merged --base BASE --adapter OUT/lora-boxed \\
         --instructions OUT/instructions --out OUT/merged [--require 'sev_f1>=0.9']
 
 Safetensors in bfloat16 with a card; file by file, so the model is never whole in memory, and a run

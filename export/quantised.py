@@ -1,6 +1,6 @@
 """The merged model with FP8 weights, half the size, for servers such as vLLM.
 
-    python -m export.quantised --merged OUT/merged --base train/shipped_base --adapter OUT/lora-boxed \\
+    python -m export.quantised --merged OUT/merged --base BASE --adapter OUT/lora-boxed \\
         --instructions OUT/instructions --out OUT/fp8 [--require 'sev_f1>=0.9']
 
 Needs no calibration data and no card. As export.merged it is held to the adapter on its base, with

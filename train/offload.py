@@ -1,7 +1,7 @@
 """A codec of learned bits between a weak node and a server (ApproxBit), for one base and adapter.
 
     python -m train.offload --config configs/offload/smoke.yaml --instructions OUT/instructions \\
-        --base train/shipped_base --adapter OUT/lora-boxed --out OUT/codec
+        --base BASE --adapter OUT/lora-boxed --out OUT/codec
 
 The base and its adapter stay as they are; encoder and decoder learn to stand between the halves of
 the vision tower: first to reconstruct features, then to keep the merger's output, then the language

@@ -1,7 +1,7 @@
 """Questions about the real clips of the ACCIDENT benchmark, as a node would ask them.
 
     python -m data.prep.accident_clips --source ACCIDENT --gate OUT/gate --out OUT/accident-clips
-    python -m eval.predict --instructions OUT/accident-clips --inputs boxed --model train/shipped_base \\
+    python -m eval.predict --instructions OUT/accident-clips --inputs boxed --model BASE \\
         --adapter OUT/lora-boxed --out OUT/accident-answers/boxed-lora
     python -m eval.accident_clips --clips OUT/accident-clips \\
         --predictions OUT/accident-answers/boxed-lora --out OUT/accident-score
