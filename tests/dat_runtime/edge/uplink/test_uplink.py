@@ -234,7 +234,7 @@ def test_alerts_go_by_what_they_are_worth(receiver, tmp_path):
         for i in range(30):
             node.happens(event(f"e{i:02}", priority=i / 30, roi=None, boxed=0))
         before = len(receiver.requests)
-        # What was put together before the last of them is through: what is under way now has all 30.
+        # What was put together before the last of them is through: now all 30 are under way.
         until(lambda: len(receiver.requests) > before + 2)
         receiver.always = None
         until(lambda: len(receiver.arrived) == 30)
