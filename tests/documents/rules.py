@@ -148,7 +148,7 @@ def moved(document: str, output: str) -> tuple[Figures, Figures]:
 RULES: dict[str, Run] = {
     # README.md
     "make demo": Run(add="OUT=OUT"),
-    "make demo-live": Run(add="OUT=OUT", until=r"open http://", status=(0, 2, 130)),
+    "make demo-live": Run(add="OUT=OUT", until=r"open http://", status=(0, 2, 130, -2)),
     "dat-runtime receive --store sqlite:///events.sqlite": LISTENS,
     # docs/data.md
     "python -m data.prep.build --source SRC *": Run({"SRC": "small/source"}),
@@ -306,7 +306,9 @@ RULES: dict[str, Run] = {
         SMALL, "reconstruction_steps=1 merger_steps=1 answers_steps=1"
     ),
     "python -m eval.codes *": Run(SMALL, "--limit 2"),
-    "make eval-offload": Run(add="OUT=OUT" + old("data")),
+    "make eval-offload": Run(
+        before="cp -r OUT/codes OUT/codec small/", add="OUT=small" + old("data")
+    ),
     "python -m eval.offload --trace OUT/*": Run(SMALL),
     "python -m eval.offload --trace TRACES/*": Run(
         {"TRACES/*.csv": "small/data/bandwidth.csv"}, "--out OUT/offload-traces"
@@ -365,13 +367,13 @@ RULES: dict[str, Run] = {
 }
 
 MADE: dict[str, tuple[str, ...]] = {
-    "make smoke": ("source", "eval", "bundle", "proof-bundle"),
+    "make smoke": ("eval", "bundle", "proof-bundle"),
     "make smoke GATE_SET=*": ("gate", "lora-boxed"),
     "make pipeline": ("eval", "bundle"),
     "make data": ("data",),
     "make train-gate": ("gate",),
     "make instructions": ("instructions",),
-    "make train-lora": ("lora-boxed", "lora-raw", "proof-boxed", "proof-raw"),
+    "make train-lora": ("lora-boxed", "lora-raw", "proof-boxed"),
     "make eval": ("predictions", "transmission", "eval"),
     "make export": ("bundle", "proof-bundle"),
     "make export ACCEPT_UNTRAINED=1": ("bundle",),
