@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.documents.commands import code_of
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 COMMAND = re.compile(
@@ -31,9 +33,8 @@ class Written(NamedTuple):
 
 
 def commands_in(text: str) -> Iterator[Written]:
-    """The commands in code of a Markdown text; a line that ends in a backslash goes on."""
-    blocks = "\n".join(re.findall(r"```\w*\n(.*?)```", text, re.S)).replace("\\\n", " ")
-    for line in [*blocks.splitlines(), *re.findall(r"`([^`\n]+)`", text)]:
+    """The commands in code of a Markdown text."""
+    for line in code_of(text):
         for found in COMMAND.finditer(line):
             words = tuple(takewhile(str.isalpha, found["rest"].split()))
             options = frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", found["rest"]))
@@ -62,7 +63,7 @@ def wrong_in(text: str) -> list[str]:
             wrong.append(f"{module} {' '.join(words)}: {told[-200:]}")
         known = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", told))
         wrong += [f"{module} {option}" for option in sorted(options - known)]
-    return wrong
+    return sorted(wrong)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
