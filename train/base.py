@@ -4,8 +4,8 @@
 
 It stands in for Qwen2.5-VL-7B-Instruct where there is no GPU: same classes, special tokens and chat
 template, in an ordinary Hugging Face folder, under 8 MB in bfloat16. Its vision tower learns by
-itself what rendered scenes show; then its language model learns through LLaMA-Factory from the
-primer to answer in the JSON that a prompt asks for. Of DAT's answer it knows the words, not the
+itself what rendered scenes show; its language model learns through LLaMA-Factory from the primer to
+answer in the JSON that a prompt asks for. Of DAT's answer it knows the words, not the
 task. A run that was cut off goes on where it stopped. With --earlier train/shipped_base, and a
 primer of another --seed, a night more makes a better base of it.
 """
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--earlier", type=Path, help="a base of this kind, to be taught further")
     parser.add_argument("--tower", type=int, default=4000, help="steps of the vision tower (4000)")
-    parser.add_argument("--words", type=int, default=1600, help="steps without pictures (1600)")
+    parser.add_argument("--words", type=int, default=2500, help="steps without pictures (2500)")
     parser.add_argument("--grounding", type=int, default=1500, help="steps on places (1500)")
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")

@@ -8,7 +8,7 @@ from dat_runtime.errors import DataError
 from data.prep import primer
 from train import base
 from train.mllm import base_training
-from train.mllm.base_training import primer_texts
+from train.mllm.base_training import WEIGHTS, primer_texts
 from train.mllm.model_card import base_card
 
 
@@ -116,6 +116,33 @@ def test_the_card_names_what_earlier_copies_had_learnt_by():
     told = base_card(10, 168, 24, {**reports, "earlier": reports})
     assert "Steps of its trainings: tower 9, words 2, grounding 2, questions 2." in told
     assert "earlier copy" not in base_card(10, 168, 24, reports)
+
+
+def test_tower_and_words_are_joined_from_two_trainings(tiny_base: Path, tmp_path: Path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    had = load_file(tiny_base / "model.safetensors")
+    for part, value in (("seen", 1.0), ("words", 2.0)):
+        (tmp_path / part).mkdir()
+        filled = {name: torch.full_like(tensor, value) for name, tensor in had.items()}
+        save_file(filled, tmp_path / part / "model.safetensors")
+    seen, words = tmp_path / "seen", tmp_path / "words"
+    joined = base_training._joined(tiny_base, seen, words, tmp_path / "joined")
+    values = {name: set(w.flatten().tolist()) for name, w in load_file(joined / WEIGHTS).items()}
+    assert {name for name, of in values.items() if of == {1.0}} == {n for n in had if "visual" in n}
+    assert all(len(of) == 1 for of in values.values())
+
+
+def test_an_error_of_the_tower_ends_the_words_training(tmp_path: Path, capsys):
+    """Else it would be shown when the words are learnt, an hour later."""
+    rendered = ["--scenes", "24", "--words", "20", "--size", "84", "--jobs", "1"]
+    assert primer.main(["--out", str(tmp_path / "primer"), *rendered]) == 0
+    (tmp_path / "primer" / "units.json").write_text("{}")
+    given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path / "primer")]
+    out = ["--out", str(tmp_path / "base"), "--words", "100000", "image_max_pixels=7056"]
+    assert base.main([*given, *out]) == 1
+    assert "units.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--tower", "--words", "--grounding"])

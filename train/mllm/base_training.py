@@ -1,22 +1,22 @@
 """The making of the project's own base: a tower that sees, a language model that answers.
 
-Four trainings follow one another, each from what the last one left: the vision tower by itself
-(`seeing`), then through LLaMA-Factory the language model on words alone, on the places of things in
-pictures, and on all questions about them. The tower stays as it is once it sees.
+Four trainings: the vision tower by itself (`seeing`) and, at the same time, the language model on
+words alone, through LLaMA-Factory; then the language model on the places of things in pictures and
+on all questions about them. The tower stays as it is once it sees.
 """
 
 import math
-import random
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dat_runtime import answer, manifest
+from dat_runtime import manifest
 from dat_runtime.errors import DataError
 from dat_runtime.files import read_json, write_json, write_yaml
 from dat_runtime.stage import ROOT
-from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size, reading_order
 from train.mllm import resources, tiny_model, tuning
 from train.mllm.model_card import base_card
 from train.mllm.run_settings import RunSettings, read_settings
@@ -25,22 +25,12 @@ VOCABULARY = 640
 """Entries of the tokenizer besides the special tokens; 256 of them are the bytes."""
 
 WEIGHTS = "model.safetensors"
+VISUAL = "visual."
+"""Stands in the names of the tower's weights, with the merger's."""
 REPORT = "run.json"
 """What each training gave, by name; of a base that went on from an earlier one, that one's too."""
 SEEN, DONE = "seen.json", "done.json"
 """What the tower's training leaves when it is whole, and what one of the language model does."""
-
-_INSTRUCTION = (
-    "You are a traffic accident analyst. Answer with one JSON object and nothing else: "
-    '{"count": number of accidents, '
-    '"severity": "none", "moderate" or "severe", the highest of all accidents, '
-    '"level": 1 if severe, else 0, '
-    '"score": urgency from 0 to 1, at least 0.5 exactly when level is 1, '
-    '"accidents": [{"bbox": [x1, y1, x2, y2] in pixels of the image, '
-    '"severity": "moderate" or "severe"}], '
-    '"summary": at most 200 characters}'
-)
-"""Words of the task. Not the prompt itself: a base does not change when the prompt does."""
 
 
 class Steps(NamedTuple):
@@ -72,12 +62,21 @@ def make_base(
     device = "cuda" if resources.demand_card(settings) else "cpu"
     first, work, log = folder / "first", folder / "work", folder / tuning.LOG
     _first(first, earlier, primer, settings, log, name)
-    seen = _see(first, primer, work / "seen", log, settings.seed, steps.tower, device, name)
     reports = {"earlier": read_json(earlier / REPORT)} if earlier else {}
-    reports["tower"] = read_json(seen / SEEN)
-    model = seen
+    words = {**config, "dataset": "words_train", "max_steps": steps.words}
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        # Words need no picture, so the language model learns them while the tower learns to see.
+        reading = pool.submit(_read, folder, work / "words", first, primer, words, name, stop)
+        try:
+            seen = _see(first, primer, work / "seen", log, settings.seed, steps.tower, device, name)
+        except BaseException:
+            stop.set()  # an error would else be shown when the words are learnt
+            raise
+        reports["tower"] = read_json(seen / SEEN)
+        reports["words"] = reading.result()
+    model = _joined(first, seen, work / "words", work / "after-words")
     trainings = {
-        "words": {"dataset": "words_train", "max_steps": steps.words},
         "grounding": {"dataset": "grounding_train", "max_steps": steps.grounding},
         # Without those of the last training their form would be forgotten, and places with it.
         "questions": {"dataset": "grounding_train,questions_train"},
@@ -121,8 +120,8 @@ def _first(
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
             return
-        texts = [*primer_texts(primer), *task_texts(settings.seed)]
-        pixels, seed = settings.image_max_pixels, settings.seed
+        # Of the primer's texts alone: a piece that stands in no sample is never learnt.
+        texts, pixels, seed = primer_texts(primer), settings.image_max_pixels, settings.seed
         tiny_model.build(folder, texts, VOCABULARY, pixels, seed, tiny_model.SMALL)
 
 
@@ -164,7 +163,13 @@ def _loaded(folder: Path) -> tuple[Any, Any]:
 
 
 def _read(
-    folder: Path, work: Path, model: Path, primer: Path, config: Mapping[str, Any], name: str
+    folder: Path,
+    work: Path,
+    model: Path,
+    primer: Path,
+    config: Mapping[str, Any],
+    name: str,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Train the language model on one of the primer's sets; `work` then holds its weights."""
     if not (work / DONE).is_file():
@@ -173,8 +178,8 @@ def _read(
             "dataset_dir": str(primer),
             "media_dir": str(primer),
         }
-        print(f"[{name}] {config['dataset']}", flush=True)
-        write_json(work / DONE, tuning.run({**config, **paths}, work, folder, name))
+        part = f"{name}] [{config['dataset'].rpartition(',')[2].removesuffix('_train')}"
+        write_json(work / DONE, tuning.run({**config, **paths}, work, folder, part, stop=stop))
     report: dict[str, Any] = read_json(work / DONE)
     return report
 
@@ -184,6 +189,17 @@ def _model(files: Path, weights: Path, to: Path) -> Path:
     shutil.copytree(files, to, dirs_exist_ok=True)
     shutil.copyfile(weights / WEIGHTS, to / WEIGHTS)
     return to
+
+
+def _joined(files: Path, seen: Path, words: Path, to: Path) -> Path:
+    """A model's folder: the tower of `seen`, everything else of `words`."""
+    from safetensors.torch import load_file, save_file
+
+    model = _model(files, words, to)
+    saw, read = load_file(seen / WEIGHTS), load_file(words / WEIGHTS)
+    weights = {name: (saw if VISUAL in name else read)[name] for name in read}
+    save_file(weights, to / WEIGHTS, metadata={"format": "pt"})
+    return model
 
 
 def _halved(weights: Path, to: Path) -> int:
@@ -212,25 +228,3 @@ def primer_texts(primer: Path) -> Iterator[str]:
                     yield message["content"]
         except (KeyError, TypeError) as error:
             raise DataError(f"does not hold ShareGPT samples ({error!r})", path) from None
-
-
-def task_texts(seed: int, count: int = 500) -> Iterator[str]:
-    """Questions and answers with random boxes: words for the vocabulary, nothing to learn."""
-    draw = random.Random(seed)
-    frame = Size(640, 640)
-    for _ in range(count):
-        detections = []
-        for _ in range(draw.randint(0, 3)):
-            x1, x2 = sorted(draw.sample(range(frame.width), 2))
-            y1, y2 = sorted(draw.sample(range(frame.height), 2))
-            severity = draw.choice(SEVERITIES)
-            detections.append(Detection(Box(x1, y1, x2, y2, frame), severity, draw.random()))
-        accidents = [Accident(detection.box, detection.severity) for detection in detections]
-        yield _INSTRUCTION
-        listed = "; ".join(
-            f"{d.label} {d.confidence:.2f} {list(d.box.pixels())}"
-            for d in sorted(detections, key=reading_order)
-        )
-        boxes = f" Gate boxes (orange moderate, red severe): {listed}"
-        yield f"Image 640 x 640.{boxes if listed else ' The gate found no box.'}"
-        yield answer.dump(answer.target(accidents))

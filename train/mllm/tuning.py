@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ def run(
     folder: Path,
     name: str,
     preflight: Sequence[str] | None = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Train into `work`, going on from its last whole checkpoint if it holds one.
 
@@ -78,6 +80,7 @@ def run(
         name: the progress lines begin with it.
         preflight: check the run first (`train.mllm.preflight`), with these options of
             `train.mllm.upstream`.
+        stop: set by another thread, it ends the training.
 
     Returns:
         Seconds of this process and its peak memory (MB, largest process), final loss and steps, and
@@ -113,7 +116,7 @@ def run(
             preexec_fn=upstream.BEFORE_START,
         )
         try:
-            _watch(process, work, name)
+            _watch(process, work, name, stop or threading.Event())
         finally:
             process.terminate()
             process.wait()
@@ -231,14 +234,15 @@ def _environment(work: Path, folder: Path) -> dict[str, str]:
     return environment
 
 
-def _watch(process: "subprocess.Popen[bytes]", work: Path, name: str) -> None:
-    """Print a line of progress every few seconds until the process ends."""
+def _watch(
+    process: "subprocess.Popen[bytes]", work: Path, name: str, stop: threading.Event
+) -> None:
+    """Print a line of progress every few seconds until the process ends, or is to."""
     started = last_print = time.monotonic()
     print(f"[{name}] LLaMA-Factory reads model and data, log: {LOG}", flush=True)
     last_line = ""
     preflight_shown = False
-    while process.poll() is None:
-        time.sleep(POLL_SECONDS)
+    while process.poll() is None and not stop.wait(POLL_SECONDS):
         if not preflight_shown and (report := _preflight_report(work)):
             preflight_shown = True
             for line in report["lines"]:

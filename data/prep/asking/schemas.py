@@ -41,6 +41,14 @@ FORMS = (
     "Answer in JSON: {}",
     "Answer with one JSON object of this form and nothing else: {}",
 )
+SCORES = (
+    "from 0 to 1, at least 0.5 exactly when {high}",
+    "a number from 0 to 1, 0.5 or more if {high}, else less",
+    "danger from 0 to 1, under 0.5 unless {high}",
+    "importance from 0 to 1, at least 0.5 exactly when {level} is 1",
+    "urgency from 0 to 1, 0.5 or more when {level} is 1, else under 0.5",
+)
+"""How the score is described: by the higher grade, or by the level where an answer has one."""
 KEYS = {
     "count": ("count", "number", "total", "amount", "n"),
     "grade": ("severity", "grade", "class", "kind", "danger", "state"),
@@ -73,6 +81,7 @@ class Schema:
     Attributes:
         things: what is counted and listed, in the plural.
         fields: (kind, key) in their order. grades: the words of both grades.
+        score: one of `SCORES`; with a level only if there is a field for it.
     """
 
     things: str
@@ -83,6 +92,7 @@ class Schema:
     limit: int
     role: str
     form: str
+    score: str = SCORES[0]
 
     def system(self, labels: Sequence[str] | None = None) -> str:
         """The system message that asks for it.
@@ -95,6 +105,7 @@ class Schema:
 
     def _described(self, kind: str, labels: Sequence[str] | None) -> str:
         low, high = self.grades
+        level = dict(self.fields).get("level", "")
         words = self.grades if labels is None else labels
         items = f'[{{"{self.box_key}": [x1, y1, x2, y2] in pixels of the image'
         if words:
@@ -104,7 +115,7 @@ class Schema:
             "count": f"number of {self.things}",
             "grade": f'"none", "{low}" or "{high}", the highest of all {self.things}',
             "level": f"1 if {high}, else 0",
-            "score": f"from 0 to 1, at least 0.5 exactly when {high}",
+            "score": self.score.format(high=high, level=level),
             "items": items + "}]",
             "summary": f"at most {self.limit} characters",
         }[kind]
@@ -138,9 +149,11 @@ class Schema:
 
 
 def _score(items: Sequence[Item], highest: int) -> float:
-    """More for a larger share of the picture; from 0.5 on for the higher grade."""
-    share = sum(item.box.area / item.box.frame.pixels for item in items)
-    return round(0.5 * max(highest, 0) + min(0.49, share), 2)
+    """More for a larger share of the picture; never near 0.5, on whose side the grade decides."""
+    if not items:
+        return 0.0
+    share = min(1.0, sum(item.box.area / item.box.frame.pixels for item in items))
+    return round((0.55 if highest == 1 else 0.05) + 0.4 * share, 2)
 
 
 def draw(
@@ -167,6 +180,7 @@ def draw(
         key = free[0] if rng.random() < 0.4 else str(rng.choice(free))
         taken.add(key)
         fields.append((kind, key))
+    scores = SCORES if "level" in chosen else [text for text in SCORES if "{level}" not in text]
     return Schema(
         things=things,
         fields=tuple(fields),
@@ -176,6 +190,7 @@ def draw(
         limit=int(rng.choice((40, 80, 100, 120, 200, 250))),
         role=str(rng.choice(ROLES)),
         form=str(rng.choice(FORMS)),
+        score=str(rng.choice(scores)),
     )
 
 

@@ -36,8 +36,8 @@ from data.prep.rendering.weather import Conditions, finish
 Spans = tuple[float, float]
 """Bounds of the longer side of a collision's box, in shares of the frame's side."""
 
-ALONE: Spans = (0.28, 0.52)
-ONE_OF_SEVERAL: Spans = (0.22, 0.42)
+ALONE: Spans = (0.34, 0.68)
+ONE_OF_SEVERAL: Spans = (0.26, 0.45)
 
 MOST_COLLISIONS = 7
 """The highest number of a collision whose pixels are counted; a frame has at most three. Vehicles
@@ -61,7 +61,6 @@ class Wreck(NamedTuple):
     severity: Severity
     vehicles: int
     overturned: bool
-    fire: bool
     smoke: Smoke
 
 
@@ -95,7 +94,7 @@ def ordinary(rng: np.random.Generator, place: Place) -> Scene:
     clutter(canvas, place.camera, rng, place.layout)
     paint_all(canvas, place.camera, place.weather, cars, _numbers(cars))
     for car in cars:
-        if rng.random() < 0.03:
+        if rng.random() < 0.01:
             foot, height = plume(place.camera, np.array(car.position), 2.5)
             smoke(canvas, rng, foot, height, grey=205, density=0.4)
     return Scene(_finished(canvas, rng, place), (), _vehicles(canvas))
@@ -128,7 +127,7 @@ def _wreck(box: Box, shown: Collision) -> Wreck:
     if shown.smoke:
         smoke = "dark" if shown.severity == "severe" else "light"
     overturned = any(vehicle.roll for vehicle in shown.vehicles)
-    return Wreck(box, shown.severity, len(shown.vehicles), overturned, shown.fire, smoke)
+    return Wreck(box, shown.severity, len(shown.vehicles), overturned, smoke)
 
 
 def _numbers(cars: Sequence[Vehicle]) -> list[int]:
@@ -221,15 +220,16 @@ def _pixels(owner: Mask) -> NDArray[np.int64]:
 
 
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Collision) -> None:
-    """The smoke and fire of a collision; dark and high smoke only if it is severe."""
+    """A collision's smoke; dark and high, and flames under it, only if it is severe."""
+    is_severe = burning.severity == "severe"
     if burning.smoke:
-        grey, metres = 200.0, 3.5
-        if burning.severity == "severe":
+        grey, metres = 215.0, 4.0
+        if is_severe:
             grey, metres = rng.uniform(25, 70), 6.0
         foot, height = plume(camera, burning.middle, metres)
         smoke(canvas, rng, foot, height, grey, burning.smoke)
-    if burning.fire:
-        foot, height = plume(camera, burning.middle, 1.6)
+    if is_severe:
+        foot, height = plume(camera, burning.middle, 2.2)
         fire(canvas, rng, foot, height)
 
 

@@ -25,7 +25,7 @@ def test_an_answer_follows_from_its_items() -> None:
         "count": 2,
         "grade": "heavy",
         "level": 1,
-        "score": 0.77,  # 0.5 for a heavy one, and the share that both boxes cover
+        "score": 0.66,  # 0.55 for a heavy one, and 0.4 of the share that both boxes cover
         "items": [
             {"box": [0, 0, 84, 84], "type": "heavy"},
             {"box": [100, 20, 121, 41], "type": "light"},
