@@ -335,10 +335,8 @@ test: setup  ## the tests: CPU only, no network
 test-fast: setup  ## the tests that train nothing, in under a minute on two free cores
 	@$(PY) -m pytest -m "not gpu and not slow" -n 2 --dist loadgroup
 
-# In one process: a document's commands build on one another, and pytest 9.2 no longer lets pytest-xdist
-# 3.8 keep a group of tests together.
 documents: setup  ## run each command of the documents, cut short, on what a shortened smoke job left: OUT=runs/ci
-	@DAT_DOCUMENTS_OUT=$(OUT) $(PY) -m pytest -m documents tests/documents
+	@DAT_DOCUMENTS_OUT=$(OUT) $(PY) -m pytest -m documents -n 2 --dist loadgroup tests/documents
 
 ROOM ?=
 mutants: setup  ## which changes of a room's code no test notices: ROOM=dat_runtime/planning
