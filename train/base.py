@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--earlier", type=Path, help="a base of this kind, to be taught further")
     parser.add_argument("--tower", type=int, default=4000, help="steps of the vision tower (4000)")
-    parser.add_argument("--words", type=int, default=2500, help="steps without pictures (2500)")
+    parser.add_argument("--words", type=int, default=2000, help="steps without pictures (2000)")
     parser.add_argument("--grounding", type=int, default=1500, help="steps on places (1500)")
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")

@@ -1,13 +1,15 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dat_runtime import manifest, prompt
 from dat_runtime.errors import DataError
+from dat_runtime.types import SEVERITIES
 from data.prep import primer
 from train import base
-from train.mllm import base_training
+from train.mllm import base_training, tiny_model
 from train.mllm.base_training import WEIGHTS, primer_texts
 from train.mllm.model_card import base_card
 
@@ -59,6 +61,18 @@ def test_a_primer_without_samples_is_refused_by_name(tmp_path: Path):
     (tmp_path / "words_train.json").write_text('[{"messages": []}]')
     with pytest.raises(DataError, match=r"words_train\.json"):
         list(primer_texts(tmp_path))
+
+
+def test_every_piece_of_the_papers_words_is_answered_by_the_primer():
+    """A piece that no answer of the primer holds is never said, whatever a prompt asks for."""
+    samples = list(primer.words(seed=0, count=2000, size=168))
+    answers = [sample["messages"][1]["content"] for sample in samples]
+    asked = [text for s in samples for text in (s["system"], s["messages"][0]["content"])]
+    tokenizer = tiny_model.learnt_tokenizer([*asked, *answers], base_training.VOCABULARY)
+    met = Counter(piece for answer in answers for piece in tokenizer(answer)["input_ids"])
+    for word in SEVERITIES:
+        pieces = tokenizer(f'"{word}"')["input_ids"][1:-1]
+        assert {tokenizer.decode([piece]) for piece in pieces if met[piece] < 10} == set()
 
 
 @pytest.mark.slow

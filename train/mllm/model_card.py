@@ -70,13 +70,14 @@ roughly, say what a listed box shows, copy what the prompt lists, and answer in 
 stands in the prompt. It has seen no photograph and knows a few hundred words.
 
 ## Training
-`make base`, on {scenes:,} rendered scenes (`data.prep.primer`), four trainings one after another:
+`make base`, on {scenes:,} rendered scenes (`data.prep.primer`), four trainings, the first two of
+them side by side:
 
 1. The vision tower alone, {tower_steps} steps. Of {held_out} views held out it then says of
    {frames:.0%} rightly whether they show a collision; it names the severity of {severity:.0%} of a
    collision's units, and its box at a mean IoU of {iou:.2f}.
 2. The language model on words alone, {words_steps} steps, to a loss of {words_loss}.
-3. The same on the places of things in pictures, {grounding_steps} steps, to a loss of
+3. Both together on the places of things in pictures, {grounding_steps} steps, to a loss of
    {grounding_loss}.
 4. The same on all questions about pictures, {questions_steps} steps, to a loss of
    {questions_loss}.

@@ -4,7 +4,9 @@ The task prompt of DAT is one sentence of this small language (`dat_runtime.prom
 words that are left out here: a base model knows schemas, and meets ours when it is tuned.
 """
 
+import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -61,6 +63,14 @@ KEYS = {
 ALL_KINDS = tuple(KEYS)
 BOX_KEYS = ("bbox", "bbox_2d", "box", "rect", "position")
 LABEL_KEYS = ("severity", "label", "grade", "type", "name")
+LEARNT = tuple(dict.fromkeys(re.findall("[a-z]{6,}", " ".join((
+    *ROLES, *FORMS, *SCORES, *itertools.chain(*GRADES, *KEYS.values()), *BOX_KEYS, *LABEL_KEYS,
+)))))  # fmt: skip
+"""Long words of the prompts. A tokenizer builds them up piece by piece, and some of those pieces
+stand in no other word."""
+BORROWED = 0.4
+"""Share of an invented word's parts that are cut out of a learnt word, half of them its beginning:
+a model cannot copy a piece that it has never met by itself."""
 SHARES = {"count": 0.85, "grade": 0.6, "level": 0.5, "score": 0.5, "items": 0.95, "summary": 0.5}
 """How often a schema has each field."""
 IN_OUR_ORDER = 0.5
@@ -203,13 +213,21 @@ def grade_words(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    """A word that a model has to read letter by letter, for it will not meet it again.
+    """A word that a model has to read piece by piece, for it will not meet it again.
 
-    Of one to three syllables of many forms: where all were of one form, a model went on by habit in
-    the middle of a word that it was to copy.
+    Of one to three parts of many forms: where all were of one form, a model went on by habit in the
+    middle of a word that it was to copy. It does not hold the paper's words.
     """
     while True:
-        parts = [rng.choice(part) for _ in range(rng.integers(1, 4)) for part in SYLLABLE]
-        word = "".join(map(str, parts))
-        if len(word) > 2 and word not in SEVERITIES:
+        word = "".join(_part(rng) for _ in range(rng.integers(1, 4)))
+        if len(word) > 2 and not any(ours in word for ours in ("none", *SEVERITIES)):
             return word
+
+
+def _part(rng: np.random.Generator) -> str:
+    """A syllable, or three letters or more of a learnt word."""
+    if rng.random() < BORROWED:
+        word = LEARNT[rng.integers(len(LEARNT))]
+        first = int(rng.integers(len(word) - 2)) if rng.random() < 0.5 else 0
+        return word[first : int(rng.integers(first + 3, len(word) + 1))]
+    return "".join(str(rng.choice(sound)) for sound in SYLLABLE)
