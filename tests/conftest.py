@@ -190,8 +190,8 @@ def learnt_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base folder as `train.base` leaves it, untrained, for pictures of 112 x 112 at most."""
-    from train.mllm import tiny_model
     from tests.task_texts import task_texts
+    from train.mllm import tiny_model
 
     out = tmp_path_factory.mktemp("models") / "base"
     with Stage(out, kind="base", inputs={}, config={}) as folder:

@@ -47,9 +47,9 @@ def test_a_tiny_qwen3_vl_goes_from_the_instructions_to_the_field(
     from data.prep import instruct
     from eval import predict, proof, score
     from export import bundle
+    from tests.task_texts import task_texts
     from train import lora
     from train.mllm import tiny_qwen3_vl
-    from tests.task_texts import task_texts
 
     data = write_data(tmp_path / "data")
     made, base = tmp_path / "instructions", tmp_path / "base"

@@ -13,8 +13,8 @@ from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, ModelError
 from dat_runtime.family import BY_TEMPLATE, FAMILIES, QWEN2_5_VL, QWEN3_VL
 from dat_runtime.stage import Stage
-from train.mllm import preflight, resources, tiny_qwen3_vl, upstream
 from tests.task_texts import task_texts
+from train.mllm import preflight, resources, tiny_qwen3_vl, upstream
 from train.mllm.families import MODULES
 from train.mllm.memory import trained_weights
 from train.mllm.model_sizes import read_model
