@@ -1,5 +1,9 @@
 import ast
 import errno
+import hashlib
+import re
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +17,7 @@ import dat_runtime.stage
 from dat_runtime.errors import ConfigError, DataError, DatError, ManifestError
 from dat_runtime.manifest import NAME, read, verify
 from dat_runtime.sources import sources
-from dat_runtime.stage import ROOT
+from dat_runtime.stage import ROOT, peak_memory_bytes
 from tests.dat_runtime.stage_folders import change, make, stage
 
 
@@ -30,6 +34,45 @@ def test_a_stage_is_up_to_date_until_its_recipe_changes(tmp_path: Path) -> None:
     given.write_text("1")
     code.write_text("x = 2")
     assert not stage(out, **recipe).up_to_date()
+
+
+def test_what_was_made_and_what_is_up_to_date_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = peak_memory_bytes() >> 20
+    out = make(tmp_path / "out")
+    after = peak_memory_bytes() >> 20
+    assert stage(out).up_to_date()
+    done, again = capsys.readouterr().out.splitlines()
+    said = re.fullmatch(rf"\[out\] done in \d s, peak memory (\d+) MB: {out}", done)
+    assert said
+    assert before <= int(said[1]) <= after
+    assert again == f"[out] up to date: {out}"
+
+
+def test_macos_counts_memory_in_bytes_and_linux_in_kib(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted() -> int:
+        both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        return max(resource.getrusage(who).ru_maxrss for who in both)
+
+    for platform, unit in (("linux", 1024), ("darwin", 1)):
+        monkeypatch.setattr(sys, "platform", platform)
+        before = counted()
+        assert before * unit <= peak_memory_bytes() <= counted() * unit
+
+
+def test_the_code_of_other_files_is_the_digest_of_their_digests(tmp_path: Path) -> None:
+    code = [tmp_path / "a.json", tmp_path / "b.txt"]
+    for file in code:
+        file.write_text(file.name)
+    digests = "".join(hashlib.sha256(file.name.encode()).hexdigest() for file in code)
+    made = read(make(tmp_path / "out", code=code))
+    assert made.code == hashlib.sha256(digests.encode()).hexdigest()
+
+
+def test_an_input_that_is_not_there_is_named_with_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"none: .*: python -m data\.prep\.build makes it$"):
+        stage(tmp_path / "out", inputs={"data": tmp_path / "none"})
 
 
 def fail(out: Path, error: BaseException, **changes: Any) -> None:
@@ -147,6 +190,11 @@ def test_finished_work_of_another_recipe_is_refused_until_a_restart(tmp_path: Pa
         stage(out, restart=False, config={"n": 2, "m": 1}, reasons=why).up_to_date()
     with pytest.raises(ConfigError, match=r"code: .*; code is that of DAT itself, .*\. --restart"):
         stage(out, restart=False, code=[__file__]).up_to_date()
+    more = {"n": 1, **dict.fromkeys("abcdef", 1)}
+    with pytest.raises(ConfigError, match=r"recipe: a: .*; f: nothing → 1\. --restart"):
+        stage(out, restart=False, config=more).up_to_date()
+    with pytest.raises(ConfigError, match=r"f: nothing → 1; and 1 more\. --rest.* keeps it$"):
+        stage(out, restart=False, config=more | {"g": 1}).up_to_date()
     change(out)
     with pytest.raises(ConfigError, match=r"b\.txt changed since it was written.*--restart"):
         stage(out, restart=False).up_to_date()
@@ -171,6 +219,7 @@ def test_a_longer_work_goes_on_from_a_shorter_one_and_not_back(tmp_path: Path) -
     cut_off(out, **SLOW, length={"steps": 3})
     with pytest.raises(ConfigError, match=r"length\.steps: 3 → 2\.5"):
         of(2.5).up_to_date()
+    assert of(3).resumes
     assert of(4).resumes
     with of(4) as folder:
         assert (folder / "checkpoint").read_text() == "1"
@@ -206,7 +255,8 @@ def test_a_folder_that_no_stage_made_is_never_replaced(tmp_path: Path) -> None:
     out = tmp_path / "photos"
     out.mkdir()
     (out / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(ManifestError, match="was not made by a stage"):
+    refusal = r"was not made by a stage \(no manifest\.json\): it would be .* or remove it$"
+    with pytest.raises(ManifestError, match=refusal):
         make(out)
     assert (out / "holiday.jpg").read_bytes() == b"mine"
 
@@ -395,3 +445,9 @@ def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
             (folder / "answers.jsonl").write_bytes(content)
             raise DatError("no server answers")
         assert [path.name for path in tmp_path.iterdir()] == left
+
+
+def test_a_folder_that_was_removed_meanwhile_does_not_hide_the_error(tmp_path: Path) -> None:
+    with pytest.raises(DatError, match="no server"), stage(tmp_path / "out") as folder:  # noqa: PT012
+        shutil.rmtree(folder)
+        raise DatError("no server answers")
