@@ -76,12 +76,10 @@ def _frame(marker: int, segment: bytes) -> Size:
         raise ValueError(f"is coded in a way that browsers do not show (FF{marker:02X})")
     if len(segment) < 6 or segment[0] != 8 or segment[5] not in (1, 3):
         raise ValueError("is not of 8 bits in one or three components")
-    size = Size(int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big"))
-    if not (size.width and size.height and size.pixels <= MAX_PIXELS):
-        raise ValueError(
-            f"states {size.width} x {size.height} pixels, from 1 to {MAX_PIXELS:,} are taken"
-        )
-    return size
+    width, height = int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")
+    if not (width and height and width * height <= MAX_PIXELS):
+        raise ValueError(f"states {width} x {height} pixels, from 1 to {MAX_PIXELS:,} are taken")
+    return Size(width, height)
 
 
 def _whole(file: BinaryIO, size: Size | None) -> Size:
