@@ -84,7 +84,7 @@ REFUSED = b"\x20\x03\x00\x87\x00"
 @pytest.mark.parametrize(
     ("content", "closes", "words"),
     [
-        (b"", False, "no answer in 0.3 s"),
+        (b"", False, r"^mqtt://127\.0\.0\.1:\d+: no answer in 0\.3 s$"),
         (b"\x20", False, "no answer in 0.3 s"),
         (b"", True, "lost|no answer"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", True, "lost|no answer"),
@@ -101,17 +101,29 @@ def test_what_is_no_broker_is_given_up(content: bytes, closes: bool, words: str)
         asyncio.run(Connection.open(broker, "x", timeout=0.3))
 
 
-@pytest.mark.parametrize(("session", "flags"), [(0, b"\xc2"), (60, b"\xc0")])
-def test_the_first_packet_says_who_we_are_and_what_we_take(session: int, flags: bytes) -> None:
+@pytest.mark.parametrize(
+    ("who", "options", "flags"),
+    [
+        ({"user": "n", "password": "secret"}, {}, 0xC2),
+        ({"user": "n", "password": "secret"}, {"session": 60}, 0xC0),
+        ({"user": "n"}, {"session": 0}, 0x82),
+        ({}, {}, 0x02),
+    ],
+)
+def test_the_first_packet_says_who_we_are_and_what_we_take(
+    who: dict[str, str], options: dict[str, int], flags: int
+) -> None:
     async def scenario(broker: Broker) -> None:
-        await (await Connection.open(broker, "node-1", session=session)).close()
+        await (await Connection.open(broker, "node-1", **options)).close()
 
     got: list[bytes] = []
     with answering(b"\x20\x03\x00\x00\x00", False, got) as broker:
-        asyncio.run(scenario(replace(broker, user="n", password="secret")))
-    takes = b"\x11" + session.to_bytes(4) + b"\x21\x00\x40" + b"\x27\x00\x04\x93\xe0"
-    whom = b"\x00\x06node-1" + b"\x00\x01n" + b"\x00\x06secret"
-    assert got == [b"\x10\x2b\x00\x04MQTT\x05" + flags + b"\x00\x0f\x0d" + takes + whom]
+        asyncio.run(scenario(replace(broker, **who)))
+    session = options.get("session", 0).to_bytes(4)
+    takes = b"\x0d\x11" + session + b"\x21\x00\x40" + b"\x27\x00\x04\x93\xe0"
+    texts = b"".join(len(text).to_bytes(2) + text.encode() for text in ("node-1", *who.values()))
+    packet = b"\x00\x04MQTT\x05" + bytes([flags]) + b"\x00\x0f" + takes + texts
+    assert got == [b"\x10" + bytes([len(packet)]) + packet]
 
 
 class Client:
