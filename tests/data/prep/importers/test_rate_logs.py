@@ -88,12 +88,13 @@ def test_a_unit_that_contradicts_the_header_is_refused(tmp_path):
 def test_the_downlink_is_never_taken_for_the_uplink(tmp_path):
     path = log(tmp_path, "Timestamp,RSRP,DL_bitrate\n2018.02.12_16.14.01,-90,5\n")
     assert form(path) == "downlink"
-    with pytest.raises(DataError, match="holds the downlink alone"):
-        read_uplink(path)
+    for unit in (None, "kbit/s"):
+        with pytest.raises(DataError, match=r"a\.csv:1: holds the downlink alone: .*UL_bitrate$"):
+            read_uplink(path, unit)
 
 
 def test_a_unit_of_packets_is_refused(tmp_path):
-    with pytest.raises(DataError, match="--trace-unit kbit/s is for a series"):
+    with pytest.raises(DataError, match=r"a\.up: --trace-unit kbit/s is for a series"):
         read_uplink(log(tmp_path, "1\n2\n", "a.up"), "kbit/s")
 
 

@@ -3,6 +3,7 @@ import tracemalloc
 import pytest
 
 from dat_runtime.errors import DataError
+from data.prep.importers import traces
 from data.prep.importers.traces import form, read_uplink
 
 CLIENT, SERVER = "10.215.173.1", "170.114.15.4"
@@ -64,6 +65,38 @@ def test_wiresharks_names_of_columns_may_have_blanks(tmp_path):
     assert read_uplink(write(tmp_path, "a.csv", text)).rates == [1000, 0, 30, 200]
 
 
+def test_marks_of_the_encoding_foreign_bytes_and_blanks_do_not_disturb(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'\xef\xbb\xbfUL_bitrate (B/s), Cell\r\n "5", "caf\xe9"\r\n')
+    assert read_uplink(path).rates == [5]
+    header = b'\xef\xbb\xbf"Time", "Source", "Destination", "Length", "Info"\r\n'
+    row = f'"0.5", "{CLIENT}", "{SERVER}", "40", "'.encode()
+    path.write_bytes(header + row + b'caf\xe9, ""x"""\r\n')
+    assert read_uplink(path).rates == [40]
+
+
+@pytest.mark.parametrize(
+    ("row", "rates"),
+    [
+        (f"0.5\t{CLIENT}\t{SERVER}\t40", [40]),
+        (f"0.5\t{CLIENT}\t443\t{SERVER}\tUDP\t40\t9", [40]),
+        (f"1.2.3\t0.5\t{CLIENT}\t{SERVER}\tUDP\t40\t10.1.1.1", [40]),
+        ("0.5\tfd00::1\t2606:4700::1\tUDP\t40", [40]),
+        (f"0.5\t{CLIENT}\t40", None),
+        (f"5\t{CLIENT}\t{SERVER}\t40", None),
+        (f"0.5\t{CLIENT}\t{SERVER}\tUDP", None),
+    ],
+)
+def test_columns_are_found_by_what_they_hold(tmp_path, row, rates):
+    path = write(tmp_path, "a.tsv", row + "\n")
+    if rates is None:
+        assert form(path) is None
+        with pytest.raises(DataError, match=r"a\.tsv: not a trace of a known form$"):
+            read_uplink(path)
+    else:
+        assert read_uplink(path).rates == rates
+
+
 def test_a_private_ipv6_client_is_told_from_its_server(tmp_path):
     packets = [("0.1", "fd00::1", "2606:4700::1", 7), ("0.2", "2606:4700::1", "fd00::1", 9)]
     assert read_uplink(write(tmp_path, "a.csv", wireshark(packets))).rates == [7]
@@ -99,6 +132,14 @@ def test_of_two_public_ipv6_networks_the_client_is_the_one_that_spoke_first(tmp_
 def test_a_mahimahi_line_is_a_packet_of_1500_bytes(tmp_path):
     path = write(tmp_path, "lte.up", "0\n1\n999\n2500\n")
     assert read_uplink(path).rates == [4500, 0, 1500]
+    assert read_uplink(write(tmp_path, "lte.up", "999\n1000\n")).rates == [1500, 1500]
+
+
+def test_a_trace_may_be_as_long_as_the_bound_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(traces, "LONGEST", 2)
+    assert read_uplink(write(tmp_path, "a.up", "2999\n")).rates == [0, 0, 1500]
+    with pytest.raises(DataError, match=r"a\.up:2: the trace spans more than 31 days$"):
+        read_uplink(write(tmp_path, "a.up", "0\n3000\n"))
 
 
 @pytest.mark.parametrize("text", ["file,scene\na,1\n", "hello\n", "", "1\t2\t3\n"])
@@ -116,9 +157,13 @@ def test_other_text_is_no_trace(tmp_path, text):
         ("a.csv", HEADER, "no packets"),
         ("a.csv", HEADER + '"1","yesterday"\n', "a.csv:2: expected time"),
         ("a.csv", wireshark([("0", CLIENT, SERVER, 1), ("9e9", CLIENT, SERVER, 1)]), "31 days"),
+        ("a.csv", wireshark([("0", CLIENT, SERVER, "long")]), r"a\.csv:2: .*got 'long'"),
+        ("a.csv", HEADER + f'"{"x" * 200_000}"\n', r"a\.csv:2: not CSV: field larger than"),
+        ("a.up", "", r"a\.up: no byte was sent"),
         ("a.up", "12\nx\n", "a.up:2: "),
         ("a.up", "99999999999999\n", "31 days"),
     ],
+    ids=lambda value: value[:40],
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path, name, text, message):
     with pytest.raises(DataError, match=message):
