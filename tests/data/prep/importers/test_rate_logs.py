@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dat_runtime.errors import DataError
-from data.prep.importers.rate_logs import by_second, seconds
+from data.prep.importers import rate_logs
+from data.prep.importers.rate_logs import Header, amount, by_second, header, seconds
 from data.prep.importers.traces import form, read_uplink
 
 G_NETTRACK = "Timestamp,Longitude,Operatorname,NetworkMode,RSRP,CQI,DL_bitrate,UL_bitrate,State\n"
@@ -78,6 +79,53 @@ def test_a_unit_that_nothing_states_is_asked_for(tmp_path, header, row):
         read_uplink(log(tmp_path, f"{header}\n{row}\n"))
 
 
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        ("a,b", None),
+        ("UL_bitrates,DL_bit", None),
+        ("DL_bitrate,UL_bitrate", Header(1, None, None, "B/s")),
+        ("UL_bitrate,State", Header(0, None, None, None)),
+        ("DL_bitrate,UL_bitrate,State", Header(1, None, None, None)),
+        ("UL_bitrate,RSRP,CQI", Header(0, None, None, None)),
+        ("State,DateTime,CQI,ul_bitrate", Header(3, 1, None, "kbit/s")),
+        ('" Seconds ", NetworkMode ,"UL_bitrate"', Header(2, 0, None, "kbit/s")),
+        ("second,RSRQ,UL_bitrate_bps", Header(2, 0, "bit/s", "kbit/s")),
+        ("timestamp,RSRP,DL_bitrate", Header(None, 0, None, "kbit/s")),
+        ("Time,UL_bitrate(Mbit/s)", Header(1, 0, "Mbit/s", None)),
+        ("UL_bitrate [kB/s]", Header(0, None, "kB/s", None)),
+    ],
+)
+def test_the_columns_of_a_log_are_found_by_their_names(names, columns):
+    assert header(names.split(",")) == columns
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Time,UL_bitrate_bps\n0,8\n\n1\n", "4: expected time and uplink, got 1 columns$"),
+        ("UL_bitrate_bps,Time\n8,0\n8\n", "3: expected time and uplink, got 1 columns$"),
+        ("Time,UL_bitrate_bps\n0,8\n1,x\n", "3: expected a finite number >= 0, got 'x'$"),
+        ("UL_bitrate_bps\n8\n\n-1\n", "4: expected a finite number >= 0, got '-1'$"),
+        ("State,UL_bitrate_bps\nD,8\nD\n", "3: expected a finite number >= 0, got None$"),
+        ("UL_bitrate_bps\n" + "8" * 200_000, "2: not CSV: field larger than field limit"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_row_that_is_none_is_named(tmp_path, text, message):
+    with pytest.raises(DataError, match=rf"a\.csv:{message}"):
+        read_uplink(log(tmp_path, text))
+
+
+def test_an_amount_is_finite_and_not_negative(tmp_path):
+    assert [amount(text, tmp_path, 1) for text in ("0", " 1.5 ", "1e3")] == [0, 1.5, 1000]
+    for text in ("", None, "-0.1", "inf", "nan", "1 2"):
+        with pytest.raises(DataError, match=rf":7: expected a finite number >= 0, got {text!r}$"):
+            amount(text, tmp_path, 7)
+    with pytest.raises(DataError, match=f"got '{'x' * 39}$"):
+        amount("x" * 99, tmp_path, 7)
+
+
 def test_a_unit_that_contradicts_the_header_is_refused(tmp_path):
     path = log(tmp_path, "UL_bitrate (kbit/s)\n8\n")
     assert read_uplink(path, "kbit/s").rates == [1_000]
@@ -120,6 +168,11 @@ def test_a_time_that_cannot_be_is_named(tmp_path, second, message):
         ("1970-01-01 00:00:01.5", 1.5),
         ("1970-01-01T02:00:01+02:00", 1.0),
         ("1970.01.01_00.01.00", 60.0),
+        ("1970-01-01 00:00:01Z", 1.0),
+        (" 1970-01-01 00:00:01-0100 ", 3601.0),
+        ("-5", -5.0),
+        ("100000000000", 1e11),
+        ("100000000001", 100000000.001),
         ("12.25", 12.25),
         ("1518452041", 1518452041.0),
         ("1518452041500", 1518452041.5),
@@ -140,6 +193,38 @@ def test_uneven_steps_of_about_a_second_are_no_gaps():
 
 def test_rows_within_a_second_share_it_by_how_long_they_hold():
     assert by_second(iter([(0.0, 4.0), (0.25, 8.0), (0.5, 0.0), (0.75, 0.0)])) == ([3], 0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rates", "gap"),
+    [
+        ([], [], 0),
+        ([(5.0, 3.0)], [3], 0),
+        ([(0.0, 4.0), (0.25, 4.0)], [2], 0),  # a log of half a second
+        ([(0.0, 4.0), (0.75, 4.0)], [4], 0),  # the second that it ends in is left out
+        ([(0.0, 2.0), (1.0, 2.0), (2.0, 2.0), (3.5, 2.0), (4.5, 2.0)], [2, 2, 2, 2, 2], 0),
+        ([(0.0, 2.0), (1.0, 2.0), (2.0, 2.0), (3.75, 2.0), (4.75, 2.0)], [2, 2, 2, 0.5, 2], 1),
+        ([(0.0, 5.0), (1.0, 6.0), (3.0, 7.0)], [5, 6, 0, 7], 1),  # the usual step is the shorter
+        ([(0.0, 5.0), (1.0, None), (2.0, 7.0)], [5, 0, 7], 1),
+        ([(0.0, None), (2.0, 5.0), (4.0, None)], [0, 0, 5, 5, 0, 0], 4),
+    ],
+)
+def test_seconds_by_hand(samples, rates, gap):
+    assert by_second(iter(samples)) == (rates, gap)
+
+
+def test_of_rows_at_one_time_those_with_a_rate_count(tmp_path):
+    text = "Time,UL_bitrate (B/s)\n0,8\n0,-\n0,2\n1,-\n1,\n2,4\n"
+    uplink = read_uplink(log(tmp_path, text))
+    assert (uplink.rates, uplink.gap_seconds) == ([5, 0, 4], 1)
+
+
+def test_a_log_may_be_as_long_as_the_bound_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(rate_logs, "LONGEST", 2)
+    text = "Time,UL_bitrate (B/s)\n7,8\n8,8\n9,8\n"
+    assert read_uplink(log(tmp_path, text)).rates == [8, 8, 8]
+    with pytest.raises(DataError, match=r"a\.csv:5: the trace spans more than 31 days$"):
+        read_uplink(log(tmp_path, text + "9.5,8\n"))
 
 
 @given(st.lists(st.one_of(st.integers(0, 9), st.none()), min_size=3, max_size=40))
