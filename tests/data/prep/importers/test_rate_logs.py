@@ -1,5 +1,6 @@
 import itertools
 import statistics
+import time
 
 import pytest
 from hypothesis import assume, given
@@ -128,7 +129,8 @@ def test_an_amount_is_finite_and_not_negative(tmp_path):
 
 def test_a_unit_that_contradicts_the_header_is_refused(tmp_path):
     path = log(tmp_path, "UL_bitrate (kbit/s)\n8\n")
-    assert read_uplink(path, "kbit/s").rates == [1_000]
+    uplink = read_uplink(path, "kbit/s")
+    assert (uplink.rates, uplink.words()) == ([1_000], ["read as kbit/s"])
     with pytest.raises(DataError, match=r"a\.csv:1: states kbit/s: --trace-unit B/s contradicts"):
         read_uplink(path, "B/s")
 
@@ -204,6 +206,7 @@ def test_rows_within_a_second_share_it_by_how_long_they_hold():
         ([(0.0, 4.0), (0.75, 4.0)], [4], 0),  # the second that it ends in is left out
         ([(0.0, 2.0), (1.0, 2.0), (2.0, 2.0), (3.5, 2.0), (4.5, 2.0)], [2, 2, 2, 2, 2], 0),
         ([(0.0, 2.0), (1.0, 2.0), (2.0, 2.0), (3.75, 2.0), (4.75, 2.0)], [2, 2, 2, 0.5, 2], 1),
+        ([(0.0, 1.0), (2.0, 1.0), (4.0, 1.0), (7.0, 1.0), (9.0, 1.0)], [1] * 11, 0),
         ([(0.0, 5.0), (1.0, 6.0), (3.0, 7.0)], [5, 6, 0, 7], 1),  # the usual step is the shorter
         ([(0.0, 5.0), (1.0, None), (2.0, 7.0)], [5, 0, 7], 1),
         ([(0.0, None), (2.0, 5.0), (4.0, None)], [0, 0, 5, 5, 0, 0], 4),
@@ -211,6 +214,23 @@ def test_rows_within_a_second_share_it_by_how_long_they_hold():
 )
 def test_seconds_by_hand(samples, rates, gap):
     assert by_second(iter(samples)) == (rates, gap)
+
+
+def test_the_usual_step_is_that_of_the_first_rows_and_all_rows_are_read(monkeypatch):
+    monkeypatch.setattr(rate_logs, "_ROWS_FOR_STEP", 3)
+    samples = [(float(at), 1.0) for at in (0, 1, 2, 4, 6, 8)]
+    assert by_second(iter(samples)) == ([1, 1, 1, 0, 1, 0, 1, 0, 1], 3)
+
+
+def test_a_date_without_a_zone_is_the_same_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert seconds("1970-01-01 00:00:01", tmp_path, 1) == 1
+        assert seconds("1970-01-01 00:00:01+09:00", tmp_path, 1) == 1 - 9 * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_of_rows_at_one_time_those_with_a_rate_count(tmp_path):
