@@ -114,7 +114,8 @@ def _taken(file: BinaryIO, size: int, path: Path) -> bytes:
 
 def _pcap(file: BinaryIO, order: str, parts: float, path: Path) -> Iterator[_Frame]:
     """The packets behind the first four bytes of a pcap."""
-    link = struct.unpack(order + "I", _taken(file, 20, path)[16:])[0] & 0x0FFFFFFF
+    # Above 16 bits it says whether frames end with a check sum, and of how many bytes.
+    link = struct.unpack(order + "I", _taken(file, 20, path)[16:])[0] & 0xFFFF
     record = struct.Struct(order + "4I")
     while head := file.read(record.size):
         if len(head) < record.size:

@@ -6,6 +6,8 @@ import dpkt
 import pytest
 
 from dat_runtime.errors import DataError
+from data.prep.importers import captures
+from data.prep.importers.captures import Capture
 from data.prep.importers.traces import form, read_uplink
 
 CLIENT, SERVER = "10.0.0.7", "8.8.8.8"
@@ -92,6 +94,83 @@ def test_a_pcapng_says_how_finely_it_counts_time(tmp_path, order, nanoseconds):
     assert read_uplink(path).rates == SENT
 
 
+def packets_of(path):
+    """Second, source and length of each packet, and whether the file was cut."""
+    capture = Capture(path)
+    assert capture.cut is False
+    found = [(p.second, socket.inet_ntop(*family(p.source)), p.length) for p in capture.packets()]
+    return found, capture.cut
+
+
+def family(address):
+    return socket.AF_INET if len(address) == 4 else socket.AF_INET6, address
+
+
+@pytest.mark.parametrize("make", [pcap, pcapng])
+def test_packets_have_the_seconds_of_their_clock(tmp_path, make):
+    found, cut = packets_of(written(tmp_path, make(TWO_WAYS)))
+    assert found == [(START, CLIENT, 142), (START, SERVER, 1042), (START + 2, CLIENT, 242)]
+    assert not cut
+
+
+def test_more_parts_than_a_second_has_are_seconds_too(tmp_path):
+    head, data = pcap([], link=0x44000001), TWO_WAYS[0][1]  # with check sums of 4 bytes
+    record = struct.pack("<IIII", START, 2_500_000, len(data), len(data)) + data
+    empty = struct.pack("<IIII", START, 0, 0, 60)
+    assert packets_of(written(tmp_path, head + empty + record))[0] == [(START + 2, CLIENT, 142)]
+
+
+def option(code, value, order="<"):
+    return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
+
+
+def with_options(options, ticks, order="<"):
+    """One packet at the tick, on an interface with these options and no end of options."""
+    section = struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1)
+    interface = struct.pack(order + "HHI", ETHERNET, 0, 0) + options
+    high, low = divmod(ticks, 1 << 32)
+    data = TWO_WAYS[0][1]
+    packet = struct.pack(order + "IIIII", 0, high, low, len(data), len(data)) + data
+    return b"".join(
+        block(kind, body, order)
+        for kind, body in ((0x0A0D0D0A, section), (1, interface), (6, packet))
+    )
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_options_say_how_an_interface_counts_time(tmp_path, order):
+    name, finely = option(2, b"wlan0", order), option(9, b"\x8a", order)  # 1024 parts a second
+    later = option(14, struct.pack(order + "q", 100), order)
+    earlier = option(14, struct.pack(order + "q", -100), order)
+    for options, ticks, second in (
+        (b"", 5_999_999, 5),
+        (name + finely, 5 * 1024, 5),
+        (finely + later, 6 * 1024 - 1, 105),
+        (name + finely + name + earlier, 500 * 1024, 400),
+        (option(9, b"\x00", order), 1 << 32 | 7, 1 << 32 | 7),
+        (option(9, b"\xbf", order), 1 << 63, 1),
+    ):
+        path = written(tmp_path, with_options(options, ticks, order))
+        assert packets_of(path)[0] == [(second, CLIENT, 142)]
+    with pytest.raises(DataError, match=r"a\.pcap: a damaged block before byte 56$"):
+        packets_of(written(tmp_path, with_options(option(9, b"\xc0"), 1)))
+
+
+@pytest.mark.parametrize(("source", "length"), [(CLIENT, 128), (CLIENT_6, 148)])
+def test_packets_without_a_link_header_are_of_either_version(tmp_path, source, length):
+    to = SERVER_6 if ":" in source else SERVER
+    path = written(tmp_path, pcap([(0, bytes(ip(source, to)))], link=RAW))
+    assert packets_of(path)[0] == [(START, source, length)]
+
+
+def test_a_packet_may_be_as_long_as_the_bound_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(captures, "_MOST_BYTES", 142)
+    path = written(tmp_path, pcap(TWO_WAYS))
+    with pytest.raises(DataError, match=r"a\.pcap: a packet of 1,042 bytes at byte 198: damaged$"):
+        packets_of(path)
+    assert packets_of(written(tmp_path, pcap(TWO_WAYS[:1])))[0] == [(START, CLIENT, 142)]
+
+
 def test_sections_of_two_interfaces_are_read_each_with_its_link_type(tmp_path):
     phone = [(1.0, bytes(ip(CLIENT, SERVER, 50)))]
     path = written(tmp_path, pcapng(TWO_WAYS) + pcapng(phone, link=RAW, order=">"), "a.pcapng")
@@ -132,17 +211,19 @@ def test_a_capture_cut_within_a_packet_is_read_up_to_there_and_says_so(tmp_path,
 
 
 def test_a_link_type_that_is_not_read_is_named(tmp_path):
-    with pytest.raises(DataError, match="link type 105 is not read"):
+    with pytest.raises(DataError, match=r"a\.pcap: link type 105 is not read"):
         read_uplink(written(tmp_path, pcap(TWO_WAYS, link=WIFI)))
+    with pytest.raises(DataError, match=r"a\.pcap: link type 32769 is not read"):
+        read_uplink(written(tmp_path, pcapng(TWO_WAYS, link=0x8001)))
 
 
 def test_a_length_beyond_all_packets_is_refused_before_it_is_read(tmp_path):
-    for content in (
-        pcap([])[:24] + struct.pack("<IIII", START, 0, 0xFFFFFFFF, 60),
-        pcapng([]) + struct.pack("<II", 6, 0xFFFFFFFF),
-        pcapng([]) + struct.pack("<II", 6, 4),
+    for content, size in (
+        (pcap([])[:24] + struct.pack("<IIII", START, 0, 0xFFFFFFFF, 60), "4,294,967,295"),
+        (pcapng([]) + struct.pack("<II", 6, 0xFFFFFFFF), "4,294,967,287"),
+        (pcapng([]) + struct.pack("<II", 6, 4), "-4"),
     ):
-        with pytest.raises(DataError, match="damaged"):
+        with pytest.raises(DataError, match=rf"a\.pcap: a packet of {size} bytes .*: damaged$"):
             read_uplink(written(tmp_path, content + bytes(100)))
 
 
@@ -155,6 +236,8 @@ def test_a_packet_of_an_interface_that_no_block_describes_is_damage(tmp_path):
 def test_other_content_is_no_capture(tmp_path):
     assert form(written(tmp_path, b"<html>")) is None
     assert form(written(tmp_path, b"")) is None
+    with pytest.raises(DataError, match=r"a\.pcap: neither pcap nor pcapng$"):
+        packets_of(written(tmp_path, b"<html>"))
 
 
 def test_memory_does_not_grow_with_the_packets(tmp_path):
