@@ -23,6 +23,8 @@ class Inside:
         self._name, self._status = name, status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["path"].startswith("/")
+        assert (await receive())["type"] == "http.request"
         await send({"type": "http.response.start", "status": self._status, "headers": []})
         await send({"type": "http.response.body", "body": self._name.encode()})
 
@@ -123,6 +125,7 @@ HERE = "127.0.0.1:8080"
         ("GET", {"host": "localhost"}, None),
         ("GET", {"host": "[::1]:8080"}, None),
         ("GET", {"host": "[::1]"}, None),
+        ("POST", {"host": HERE}, None),
         ("POST", {"host": HERE, "origin": f"http://{HERE}"}, None),
         ("GET", {"host": HERE, "origin": "http://else.where"}, None),
         ("HEAD", {"host": HERE, "origin": "http://else.where"}, None),
