@@ -1,6 +1,7 @@
 """Bodies are read within bounds; requests are made by hand."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ def request(*parts: bytes, ends: str = "http.request", **headers: str) -> Reques
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": part, "more_body": True} for part in parts[:-1]
     ]
-    messages.append({"type": ends, "body": parts[-1] if parts else b""})
+    messages.append({"type": ends, "body": parts[-1]} if parts else {"type": ends})
 
     async def receive() -> dict[str, Any]:
         return messages.pop(0)
@@ -52,6 +53,7 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_states_or_by_what_comes(
     told = (413, "the body is larger than 1,000 bytes", CLOSE)
     assert refused(Bodies(), request(content_length="1001"), 1_000) == told
     assert refused(Bodies(), request(content_length="9" * 16), 1_000) == told
+    assert refused(Bodies(), request(content_length="1".zfill(16)), 1_000) == told
     assert refused(Bodies(), request(bytes(999), b"12"), 1_000) == told
     assert len(read(Bodies(), request(bytes(999), b"1", content_length="1000"), 1_000)) == 1_000
     long = request(b"", content_length="0" * 14 + "1")
@@ -102,6 +104,9 @@ def test_a_body_is_one_strict_json_value() -> None:
         assert refusal.value.status_code == 400
     with pytest.raises(HTTPException) as refusal:
         parsed(b"\xff" * 500)
+    assert refusal.value.detail.startswith("the body is not JSON: 'utf-8' codec can't decode")
+    with pytest.raises(HTTPException) as refusal:
+        parsed(json.dumps({"a" * 300: 1})[:-1].encode() + b', "' + b"a" * 300 + b'": 2}')
     assert len(refusal.value.detail) <= len("the body is not JSON: ") + 200
     with pytest.raises(HTTPException) as refusal:
         asyncio.run(Bodies().read_json(request(b'"12345678"'), 9))
@@ -110,6 +115,8 @@ def test_a_body_is_one_strict_json_value() -> None:
 
 def test_the_type_is_told_without_parameters_and_in_lower_case() -> None:
     assert content_type(request()) == ""
+    assert content_type(request(content_type="text/plain")) == "text/plain"
+    assert content_type(request(content_type="text/plain; a=b; c=d")) == "text/plain"
     asked = request(content_type=" Text/JSON ; charset=x")
     assert content_type(asked) == require_type(asked, "a/b", "text/json") == "text/json"
     with pytest.raises(HTTPException) as refusal:
