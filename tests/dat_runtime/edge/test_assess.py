@@ -104,6 +104,8 @@ def test_an_endpoint_is_asked_as_in_training(endpoint: Callable[..., Endpoint]) 
     ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert headers["authorization"] == "Bearer secret"
+    assert headers["accept-encoding"] == "identity"
+    assert headers["content-type"] == "application/json"
     assert body["model"] == "dat"
     greedy = {"temperature": 0, "top_p": 1, "top_k": 1, "repetition_penalty": 1}
     assert body | greedy == body
@@ -347,8 +349,9 @@ def test_a_wait_that_does_not_fit_ends_the_question_at_once(
 ) -> None:
     server = endpoint(replies(429, b'{"error": {"message": "quota"}}', Retry_After="75"))
     began = time.monotonic()
-    with pytest.raises(AssessmentError, match="status 429: 'quota'; it asks to wait 75 s"):
+    with pytest.raises(AssessmentError, match="status 429: 'quota'; it asks to wait 75 s") as told:
         assessor(server.url, timeout=30).assess(b"", "s", "p")
+    assert told.value.retry_after == 75
     assert time.monotonic() - began < 5
     assert len(server.requests) == 1
 
