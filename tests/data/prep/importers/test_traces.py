@@ -52,7 +52,7 @@ def test_times_since_the_captures_start_are_read_too(tmp_path):
 @pytest.mark.parametrize("numbered", [True, False])
 def test_a_headerless_tabbed_file_finds_its_columns(tmp_path, numbered):
     rows = (
-        "\t".join([str(i)] * numbered + [t, a, b, "UDP", str(n), 'Len=5 "open']) + "\n"
+        "\t".join([str(i)] * numbered + [t, a, b, "UDP", str(n), '"open Len=5']) + "\n"
         for i, (t, a, b, n) in enumerate(PACKETS, start=1)
     )
     path = write(tmp_path, "a.txt", "".join(rows))
@@ -154,9 +154,18 @@ def test_other_text_is_no_trace(tmp_path, text):
         ("a.csv", "DL_bitrate,UL_bitrate\n1,-2\n", "a.csv:2: "),
         ("a.csv", "DL_bitrate,UL_bitrate\n1\n", "a.csv:2: .*None"),
         ("a.csv", "DL_bitrate,UL_bitrate\n1,0\n", "no byte was sent"),
-        ("a.csv", HEADER, "no packets"),
+        ("a.csv", HEADER, r"a\.csv: no packets$"),
+        (
+            "a.txt",
+            f"0.5\t{CLIENT}\t{SERVER}\t1\n9e9\t{CLIENT}\t{SERVER}\t1\n",
+            r"a\.txt: .*31 days",
+        ),
         ("a.csv", HEADER + '"1","yesterday"\n', "a.csv:2: expected time"),
-        ("a.csv", wireshark([("0", CLIENT, SERVER, 1), ("9e9", CLIENT, SERVER, 1)]), "31 days"),
+        (
+            "a.csv",
+            wireshark([("0", CLIENT, SERVER, 1), ("9e9", CLIENT, SERVER, 1)]),
+            r"a\.csv: .*31 days",
+        ),
         ("a.csv", wireshark([("0", CLIENT, SERVER, "long")]), r"a\.csv:2: .*got 'long'"),
         ("a.csv", HEADER + f'"{"x" * 200_000}"\n', r"a\.csv:2: not CSV: field larger than"),
         ("a.up", "", r"a\.up: no byte was sent"),
