@@ -32,3 +32,14 @@ def test_a_packet_that_was_only_late_is_not_lost():
     assert seen((400, 3))
     assert not seen((380, 3), (390, 1))
     assert not seen((100, 2), (110, 0), (120, 2))
+
+
+def test_past_400_packets_those_until_then_count_half():
+    assert seen((401, 6))
+    assert seen((401, 8), (600, 8))
+    assert not seen((401, 8), (603, 8))
+
+
+def test_what_is_sent_again_alone_counts_and_the_count_of_a_new_connection_does_not():
+    assert seen((100, 0), (100, 3))
+    assert not seen((300, 2), (10, 3))
