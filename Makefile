@@ -169,6 +169,10 @@ download: setup  ## fetch the public sets into SOURCE with your own Kaggle accou
 data: setup  ## import, check and split the data sets and the bandwidth trace
 	@$(PY) -m data.prep.build --source $(SOURCE_FOLDER) --out $(OUT)/data $(DATA_SET)
 
+ifeq ($(PROFILE),smoke)
+# All else waits for the gate: it has both cores.
+train-gate: export OMP_NUM_THREADS := 2
+endif
 train-gate: data  ## train the gate, export it to ONNX and check the export
 	@$(PY) -m train.gate --config $(GATE_CONFIG) --data $(OUT)/data --out $(OUT)/gate $(AGAIN) $(GATE_SET)
 

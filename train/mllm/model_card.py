@@ -79,8 +79,8 @@ them side by side:
 2. The language model on words alone, {words_steps} steps, to a loss of {words_loss}.
 3. Both together on the places of things in pictures, {grounding_steps} steps, to a loss of
    {grounding_loss}.
-4. The same on all questions about pictures, {questions_steps} steps, to a loss of
-   {questions_loss}.
+4. The same on places, all other questions about pictures and words, {questions_steps} steps, to a
+   loss of {questions_loss}.
 
 The two severities were shown under other words than DAT's ("minor" and "major", or two invented
 words), and no listed box ever helped to find an accident: DAT's task is left to the tuning.
