@@ -8,7 +8,7 @@ frames of different places. Prints a table and writes it as JSON with `--out`.
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,18 +162,19 @@ def changed(paths: Sequence[Path], change: Change, folder: Path) -> list[Path]:
 def linked(paths: Sequence[Path]) -> dict[str, set[tuple[int, int]]]:
     """The pairs by looks, and the further ones by local features."""
     seen = records.of_pictures(map(Image.open, paths))
-    by_looks = np.concatenate(list(looks.alike(list(map(looks.look_of_view, seen["view"])))))
-    known = by_looks[:, 0].astype(np.int64) * len(paths) + by_looks[:, 1]
+    by_looks = _pairs(looks.alike(list(map(looks.look_of_view, seen["view"]))))
+    known = np.array([a * len(paths) + b for a, b in by_looks], dtype=np.int64)
 
     def is_known(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.isin(first * len(paths) + second, known)
 
-    by_features = np.concatenate(list(reframed(Compared(seen, range(len(seen))), is_known)))
-    return {"looks": _pairs(by_looks), "reframed": _pairs(by_features)}
+    by_features = _pairs(reframed(Compared(seen, range(len(seen))), is_known))
+    return {"looks": by_looks, "reframed": by_features}
 
 
-def _pairs(rows: NDArray[Any]) -> set[tuple[int, int]]:
-    return {(first, second) for first, second, _ in rows.tolist()}
+def _pairs(blocks: Iterable[NDArray[Any]]) -> set[tuple[int, int]]:
+    """The first two columns of all rows; of no block none."""
+    return {(int(first), int(second)) for rows in blocks for first, second, _ in rows.tolist()}
 
 
 def print_row(name: str, row: dict[str, Any]) -> None:
