@@ -49,7 +49,7 @@ class Collision:
     """Vehicles that hit one another, and what goes with it.
 
     Attributes:
-        skids: ground lines (n, 2), metres. smoke: from 0, none, to 1, thick.
+        skids: ground lines (n, 2), metres. smoke: how thick, up to 1.
         middle: (x, y) on the ground, metres.
     """
 

@@ -123,9 +123,7 @@ def accident(rng: np.random.Generator, place: Place, severities: Sequence[Severi
 
 
 def _wreck(box: Box, shown: Collision) -> Wreck:
-    smoke: Smoke = "none"
-    if shown.smoke:
-        smoke = "dark" if shown.severity == "severe" else "light"
+    smoke: Smoke = "dark" if shown.severity == "severe" else "light"
     overturned = any(vehicle.roll for vehicle in shown.vehicles)
     return Wreck(box, shown.severity, len(shown.vehicles), overturned, smoke)
 
@@ -222,12 +220,9 @@ def _pixels(owner: Mask) -> NDArray[np.int64]:
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Collision) -> None:
     """A collision's smoke; dark and high, and flames under it, only if it is severe."""
     is_severe = burning.severity == "severe"
-    if burning.smoke:
-        grey, metres = 215.0, 4.0
-        if is_severe:
-            grey, metres = rng.uniform(25, 70), 6.0
-        foot, height = plume(camera, burning.middle, metres)
-        smoke(canvas, rng, foot, height, grey, burning.smoke)
+    grey, metres = (rng.uniform(25, 70), 6.0) if is_severe else (215.0, 4.0)
+    foot, height = plume(camera, burning.middle, metres)
+    smoke(canvas, rng, foot, height, grey, burning.smoke)
     if is_severe:
         foot, height = plume(camera, burning.middle, 2.2)
         fire(canvas, rng, foot, height)
