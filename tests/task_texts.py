@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 
 from dat_runtime import answer
-from dat_runtime.prompt import SYSTEM
-from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size, reading_order
+from dat_runtime.prompt import SYSTEM, task_prompt
+from dat_runtime.types import SEVERITIES, Accident, Box, Detection, Size
 
 
 def task_texts(seed: int, count: int = 500) -> Iterator[str]:
@@ -21,10 +21,5 @@ def task_texts(seed: int, count: int = 500) -> Iterator[str]:
             detections.append(Detection(Box(x1, y1, x2, y2, frame), severity, draw.random()))
         accidents = [Accident(detection.box, detection.severity) for detection in detections]
         yield SYSTEM
-        listed = "; ".join(
-            f"{d.label} {d.confidence:.2f} {list(d.box.pixels())}"
-            for d in sorted(detections, key=reading_order)
-        )
-        boxes = f" Gate boxes (orange moderate, red severe): {listed}"
-        yield f"Image 640 x 640.{boxes if listed else ' The gate found no box.'}"
+        yield task_prompt(frame, detections)
         yield answer.dump(answer.target(accidents))
