@@ -18,7 +18,7 @@ export PYTHONUNBUFFERED := 1
 MAKEFLAGS += --no-print-directory
 
 ifeq ($(PROFILE),smoke)
-  # Tiny models that the project makes itself: nothing is to be downloaded, one thread a stage.
+  # Tiny models that the project makes itself: nothing is to be downloaded, one thread a stage but the gate's.
   export HF_HUB_OFFLINE := 1
   export TRANSFORMERS_OFFLINE := 1
   export HF_DATASETS_OFFLINE := 1

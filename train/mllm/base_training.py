@@ -1,8 +1,8 @@
 """The making of the project's own base: a tower that sees, a language model that answers.
 
 Four trainings: the vision tower by itself (`seeing`) and, at the same time, the language model on
-words alone, through LLaMA-Factory; then the language model on the places of things in pictures and
-on all questions about them. The tower stays as it is once it sees.
+words alone, through LLaMA-Factory; then the language model on the places of things in pictures, and
+on everything together. The tower stays as it is once it sees.
 """
 
 import math
@@ -179,7 +179,7 @@ def _read(
             "dataset_dir": str(primer),
             "media_dir": str(primer),
         }
-        part = f"{name}] [{work.name}"
+        part = f"{name} {work.name}"
         write_json(work / DONE, tuning.run({**config, **paths}, work, folder, part, stop=stop))
     report: dict[str, Any] = read_json(work / DONE)
     return report
@@ -196,11 +196,11 @@ def _joined(files: Path, seen: Path, words: Path, to: Path) -> Path:
     """A model's folder: the tower of `seen`, everything else of `words`."""
     from safetensors.torch import load_file, save_file
 
-    model = _model(files, words, to)
+    shutil.copytree(files, to, dirs_exist_ok=True)
     saw, read = load_file(seen / WEIGHTS), load_file(words / WEIGHTS)
     weights = {name: (saw if VISUAL in name else read)[name] for name in read}
     save_file(weights, to / WEIGHTS, metadata={"format": "pt"})
-    return model
+    return to
 
 
 def _halved(weights: Path, to: Path) -> int:
