@@ -104,10 +104,12 @@ def start(
     line += ["--config", str(args.config.resolve()), "--data", str(args.data.resolve())]
     line += ["--batches", str(args.batches), "--epochs", str(args.epochs)]
     line += [*args.overrides, f"workers={workers}"]
+    paths = [str(Path(__file__).resolve().parent.parent)]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
-from train.mllm import memory, model_sizes, upstream
+from train.mllm import memory, model_sizes, upstream, windows
 from train.mllm.run_settings import read_settings
 
 MODEL_GRID = 36
@@ -100,7 +100,9 @@ class Case:
         settings = read_settings({**self.keys, "use_cpu": not cuda})
         # Without checkpointing nothing asks for gradients at the tower's input.
         kept = self.bare and self.checkpointing
-        estimate = memory.estimate(sizes, settings, self.batch, tower_kept=kept)
+        estimate = memory.estimate(
+            sizes, settings, self.batch, tower_kept=kept, inputs_copied=self.bare
+        )
         return replace(estimate, resident={**estimate.resident, "CUDA context": 0})
 
 
@@ -313,22 +315,29 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
 
 @contextlib.contextmanager
 def forward_as_in(case: Case) -> Iterator[None]:
-    """Tower and logits as train.lora runs them, or as LLaMA-Factory alone does."""
+    """Tower, logits and LoRA's inputs as train.lora has them, or LLaMA-Factory alone."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     from train.mllm.families import MODULES
 
     changed = []
     for family in MODULES.values():
         modeling = importlib.import_module(family.MODELING)
-        changed += [getattr(modeling, family.TOWER), getattr(modeling, family.MODEL)]
+        names = (family.TOWER, family.ATTENTION, family.MODEL)
+        changed += [getattr(modeling, name) for name in names]
     before = [one.forward for one in changed]
+    convert = BaseTunerLayer._cast_input_dtype
     if not case.bare:
         upstream.leave_out_frozen_towers()
         upstream.leave_out_unlearnt_logits()
+        upstream.leave_out_float_copies()
+        windows.attend_at_once()
     try:
         yield
     finally:
         for one, forward in zip(changed, before, strict=True):
             one.forward = forward
+        BaseTunerLayer._cast_input_dtype = convert
 
 
 def _hyperparameters(case: Case, device: str) -> tuple[Any, Any]:

@@ -8,9 +8,10 @@
 Each variant is a rehearsal (`train.mllm.rehearsal`): random weights of the base's sizes from one
 seed, two steps of the longest samples, then `--steps` of samples drawn at random, the same for all.
 Printed: tokens a second of the drawn steps, the peak of memory beside the estimate, and how far a
-step's loss is from the first variant's at most. That one is today's run with the logits of all
-tokens, as LLaMA-Factory computes them. The second command is for a card, in under nine minutes: no
-variant starts after `--minutes` that is expected to end later.
+step's loss is from the first variant's at most. That one computes the logits of all tokens, copies
+LoRA's inputs to float32 and calls attention for each window, as LLaMA-Factory, PEFT and
+Transformers do; those after the fourth build on it. The second command is for a card, in under nine
+minutes: no variant starts after `--minutes` that is expected to end later.
 """
 
 import argparse
@@ -47,6 +48,7 @@ class Variant:
         batch: samples of a batch; the samples of a step stay as many. 0 leaves it as it is.
         same_training: an adapter learns the same but for rounding, so it may become the default.
         needs: a package that has to be installed.
+        as_upstream: what stays as LLaMA-Factory has it (`train.mllm.upstream`).
     """
 
     name: str
@@ -54,20 +56,27 @@ class Variant:
     batch: int = 0
     same_training: bool = True
     needs: str = ""
+    as_upstream: tuple[str, ...] = ()
 
 
 NOT_CHECKPOINTED = {"disable_gradient_checkpointing": True}
+LIGER = {"enable_liger_kernel": True}
+NOT_READ = {"logging_nan_inf_filter": False}
 
 VARIANTS = (
-    Variant(TODAY, {}),
-    Variant("logits of answers", {}),
-    Variant("no checkpoints, batch 1", NOT_CHECKPOINTED, 1),
-    Variant("no checkpoints, batch 2", NOT_CHECKPOINTED, 2),
+    Variant(TODAY, {}, as_upstream=(upstream.LOGITS, upstream.COPIES, upstream.WINDOWS)),
+    Variant("logits of answers", {}, as_upstream=(upstream.COPIES, upstream.WINDOWS)),
+    Variant("inputs not copied", {}, as_upstream=(upstream.WINDOWS,)),
+    Variant("windows at once", {}),
+    Variant("Liger's kernels", LIGER, needs="liger_kernel"),
+    Variant("batch 8, Liger's kernels", LIGER, 8, needs="liger_kernel"),
     Variant("batch 8", {}, 8),
-    Variant("Liger's kernels", {"enable_liger_kernel": True}, needs="liger_kernel"),
-    Variant("loss not read each batch", {"logging_nan_inf_filter": False}),
-    Variant("batch 16", {}, 16),
+    Variant("no checkpoints, batch 2", NOT_CHECKPOINTED, 2),
+    Variant("the same, Liger's kernels", NOT_CHECKPOINTED | LIGER, 2, needs="liger_kernel"),
+    Variant("loss not read each batch", NOT_READ),
+    Variant("no checkpoints, batch 1", NOT_CHECKPOINTED, 1),
     Variant("no dropout", {"lora_dropout": 0.0}, same_training=False),
+    Variant("batch 16", {}, 16),
     Variant("no checkpoints, batch 4", NOT_CHECKPOINTED, 4),
 )
 """In the order of what they promise: those at the end are left out where time runs out."""
@@ -169,20 +178,19 @@ def run(variant: Variant, config: Mapping[str, Any], folder: Path, steps: int) -
         keys["per_device_train_batch_size"] = min(variant.batch, size)
         keys["gradient_accumulation_steps"] = size // keys["per_device_train_batch_size"]
     settings = read_settings(keys)
-    with all_logits(variant.name == TODAY):
+    with as_upstream(variant.as_upstream):
         rehearsed = rehearsal.rehearse(folder, keys, settings, steps)
     return outcome_of(variant, settings, rehearsed, folder)
 
 
 @contextlib.contextmanager
-def all_logits(wanted: bool) -> Iterator[None]:
-    """Let LLaMA-Factory's process compute the logits of all tokens, if wanted."""
-    if wanted:
-        os.environ[upstream.ALL_LOGITS] = "1"
+def as_upstream(parts: Sequence[str]) -> Iterator[None]:
+    """Let LLaMA-Factory's process leave these parts as they are upstream."""
+    os.environ[upstream.AS_UPSTREAM] = " ".join(parts)
     try:
         yield
     finally:
-        os.environ.pop(upstream.ALL_LOGITS, None)
+        del os.environ[upstream.AS_UPSTREAM]
 
 
 def outcome_of(
@@ -193,10 +201,11 @@ def outcome_of(
     on_card = measured["peak_card_bytes"] is not None
     peak = measured["peak_card_bytes"] if on_card else measured["peak_process_bytes"]
     reserved = measured["reserved_card_bytes"] + CUDA_CONTEXT if on_card else peak
-    if variant.name == TODAY:
+    if upstream.LOGITS in variant.as_upstream:
         samples = replace(samples, answer_tokens=samples.tokens)
     sizes = resources.model_sizes(settings)
-    estimate = resources.estimated(settings, sizes, samples, None)
+    copied = upstream.COPIES in variant.as_upstream
+    estimate = resources.estimated(settings, sizes, samples, None, inputs_copied=copied)
     context = estimate.resident["CUDA context"]
     return Outcome(
         variant,

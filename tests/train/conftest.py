@@ -33,11 +33,14 @@ def unchanged_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     `upstream` changes those of all families, whichever one a test looks at.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for family in MODULES.values():
         modeling = import_module(family.MODELING)
-        for name in (family.TOWER, family.MODEL):
+        for name in (family.TOWER, family.ATTENTION, family.MODEL):
             found = getattr(modeling, name)
             monkeypatch.setattr(found, "forward", found.forward)
+    monkeypatch.setattr(BaseTunerLayer, "_cast_input_dtype", BaseTunerLayer._cast_input_dtype)
 
 
 @pytest.fixture(scope="session")

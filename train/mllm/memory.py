@@ -126,6 +126,7 @@ def estimate(
     *,
     processes: int = 1,
     tower_kept: bool = False,
+    inputs_copied: bool = False,
 ) -> Estimate:
     """The peak of one training step after the first.
 
@@ -133,6 +134,7 @@ def estimate(
         processes: one a card; DeepSpeed shares out over them.
         tower_kept: the frozen tower's activations are kept too, as they are with
             `llamafactory-cli train` (train/mllm/upstream.py keeps them out).
+        inputs_copied: LoRA's inputs are copied to float32, as they are with it.
     """
     text, vision = model
     tokens = batch.all_tokens
@@ -140,14 +142,14 @@ def estimate(
     pixels = FLOAT * vision.patch_values * patches
     kept = {
         "pixels, ids, mask": pixels + mask_bytes(batch) + TOKEN_BYTES * tokens,
-        "layers": text.layers * layer_kept(text, settings, batch) * tokens,
+        "layers": text.layers * layer_kept(text, settings, batch, inputs_copied) * tokens,
         "last norm, rotary angles": last_norm_and_angles(text, settings) * tokens,
         "vision tower": patches * tower_saved(vision, settings, tower_kept),
     }
     moments = {
         "vision tower": patches * tower_working_set(vision, settings),
         "loss": loss_bytes(text) * batch.learnt,
-        "backward of a layer": layer_backward(text, settings, batch) * tokens
+        "backward of a layer": layer_backward(text, settings, batch, inputs_copied) * tokens
         + gathered_layer(text, settings),
     }
     return Estimate(resident_bytes(text, vision, settings, processes), kept, moments)
@@ -229,17 +231,19 @@ def mask_bytes(batch: Batch) -> int:
     return batch.size * batch.tokens**2 if batch.is_padded else 0
 
 
-def layer_kept(text: Text, settings: RunSettings, batch: Batch) -> int:
+def layer_kept(text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool = False) -> int:
     """Bytes per token kept of a layer until its backward pass.
 
     Checkpointing keeps its input alone, h numbers; without it, all that autograd saves.
     """
     if settings.checkpointing:
         return settings.activation_bytes * text.hidden
-    return layer_saved(text, settings, batch)
+    return layer_saved(text, settings, batch, inputs_copied)
 
 
-def layer_saved(text: Text, settings: RunSettings, batch: Batch) -> int:
+def layer_saved(
+    text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool = False
+) -> int:
     """Bytes per token that autograd saves of one decoder layer.
 
     - each RMSNorm: its input as float32, 4h, and what attention norms;
@@ -253,15 +257,16 @@ def layer_saved(text: Text, settings: RunSettings, batch: Batch) -> int:
     keys = q if batch.is_padded else text.keys
     attention = b * (2 * q + 2 * keys) + FLOAT * text.heads
     mlp = 3 * b * text.inner
-    return norms + attention + mlp + linear_saved(text, settings)
+    return norms + attention + mlp + linear_saved(text, settings, inputs_copied)
 
 
-def linear_saved(text: Text, settings: RunSettings) -> int:
+def linear_saved(text: Text, settings: RunSettings, inputs_copied: bool) -> int:
     """Bytes per token that the linear modules of a layer save; frozen ones save nothing.
 
-    LoRA's A saves its input. Under bf16 PEFT casts the input to float32 and autocast casts it back,
-    so every module saves a copy of its own; dropout makes one too, and saves its mask: a byte a
-    number on a card, the width of the numbers on a CPU. A's output, r numbers, is saved for B.
+    LoRA's A saves its input. Dropout makes a copy for every module, and saves its mask: a byte a
+    number on a card, the width of the numbers on a CPU. Under bf16 PEFT casts the input to float32
+    and autocast casts it back, which makes copies too, if it is let (`inputs_copied`). A's output,
+    r numbers, is saved for B.
     """
     b, h = settings.activation_bytes, text.hidden
     if settings.full:
@@ -273,11 +278,13 @@ def linear_saved(text: Text, settings: RunSettings) -> int:
     # Queries, keys and values share one input, gate and up projection another; attention saved the
     # output projection's already.
     saved_inputs = 2 * h + text.inner
-    if settings.bf16 or settings.lora_dropout > 0:
+    copied = settings.bf16 and inputs_copied
+    if copied or settings.lora_dropout > 0:
         saved_inputs = sum(inputs)
     mask = 0
     if settings.lora_dropout > 0:
-        mask_width = FLOAT if settings.use_cpu else 1
+        width = FLOAT if copied else b
+        mask_width = width if settings.use_cpu else 1
         mask = mask_width * sum(inputs)
     return b * saved_inputs + mask + b * settings.lora_rank * len(inputs)
 
@@ -302,15 +309,19 @@ def loss_bytes(text: Text) -> int:
     return 3 * FLOAT * text.vocabulary
 
 
-def layer_backward(text: Text, settings: RunSettings, batch: Batch) -> int:
+def layer_backward(
+    text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool = False
+) -> int:
     """Bytes per token of one layer's backward pass: recomputed activations and gradients.
 
     The widest point is the down projection: the gradient of its input (i numbers) through the base
-    and through LoRA, the latter also as float32 under bf16, before and after dropout.
+    and through LoRA; where the input was copied, before and after dropout as float32 too.
     """
     b = settings.activation_bytes
-    recomputed = layer_saved(text, settings, batch) if settings.checkpointing else 0
-    through_lora = 2 * FLOAT + b if settings.bf16 else FLOAT
+    recomputed = 0
+    if settings.checkpointing:
+        recomputed = layer_saved(text, settings, batch, inputs_copied)
+    through_lora = 2 * FLOAT + b if settings.bf16 and inputs_copied else b
     gradients = (b + through_lora) * text.inner + 2 * b * text.hidden
     return recomputed + gradients
 

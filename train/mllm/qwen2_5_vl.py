@@ -9,6 +9,7 @@ from typing import Any
 
 MODELING = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
 TOWER = "Qwen2_5_VisionTransformerPretrainedModel"
+ATTENTION = "Qwen2_5_VLVisionAttention"
 MODEL = "Qwen2_5_VLForConditionalGeneration"
 OUTPUT = "Qwen2_5_VLCausalLMOutputWithPast"
 

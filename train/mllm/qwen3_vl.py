@@ -8,6 +8,7 @@ from train.mllm import qwen2_5_vl
 
 MODELING = "transformers.models.qwen3_vl.modeling_qwen3_vl"
 TOWER = "Qwen3VLVisionModel"
+ATTENTION = "Qwen3VLVisionAttention"
 MODEL = "Qwen3VLForConditionalGeneration"
 OUTPUT = "Qwen3VLCausalLMOutputWithPast"
 

@@ -125,16 +125,24 @@ def _from_hub(name: str, revision: str) -> Path:
 
 
 def estimated(
-    settings: RunSettings, sizes: tuple[Text, Vision], lengths: Lengths, card: Card | None
+    settings: RunSettings,
+    sizes: tuple[Text, Vision],
+    lengths: Lengths,
+    card: Card | None,
+    inputs_copied: bool = False,
 ) -> Estimate:
     """Peak memory of the worst batch, as `train.lora` runs it.
 
     Without a card here it is still that of a card, unless the run is meant for the CPU.
+
+    Args:
+        inputs_copied: as of `memory.estimate`; not so in `train.lora`.
     """
     learnt = lengths.tokens if settings.needs_all_logits else lengths.answer_tokens
     samples = list(zip(lengths.tokens, lengths.image_tokens, learnt, strict=True))
     batch = worst_batch(samples, settings.per_device_train_batch_size)
-    return estimate(sizes, settings, batch, processes=card.count if card else 1)
+    processes = card.count if card else 1
+    return estimate(sizes, settings, batch, processes=processes, inputs_copied=inputs_copied)
 
 
 def demand_memory(

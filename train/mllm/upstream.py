@@ -1,4 +1,4 @@
-"""`llamafactory-cli train` without the work that teaches nothing: frozen tower, unlearnt logits.
+"""`llamafactory-cli train` without the work that teaches nothing: tower, logits, copies, calls.
 
     python -m train.mllm.upstream train CONFIG.yaml [--preflight WORK PLOTS] [--ignore-memory]
         [--rehearse FILE | --best FOLDER FRAMES PATIENCE]
@@ -9,7 +9,10 @@ activations of a tower that learns nothing are kept, and its backward pass is co
 7.6 GB for each image of a million pixels at the 7B's sizes (docs/lora.md). Here the tower runs
 without autograd as long as none of its weights is trained. And logits are computed for the tokens
 before a learnt one only, where upstream computes those of image and prompt too, and leaves them out
-of the loss: 1.8 MB a token at the 7B's vocabulary. Losses and gradients are the same.
+of the loss: 1.8 MB a token at the 7B's vocabulary. And where autocast multiplies in 16 bits, PEFT
+0.18 first copies each LoRA module's input to float32, which autocast then copies back: here it
+stays as it is. The tower's windows are attended to all at once (`train.mllm.windows`). Losses and
+gradients are the same.
 
 With --preflight it checks the run first (`train.mllm.preflight`), with the libraries that
 LLaMA-Factory needs anyway, and leaves the report, or why the run is refused, in
@@ -41,8 +44,10 @@ PROGRESS = "preflight.txt"
 REFUSED = 3
 """Exit status of a run that the preflight refused."""
 
-ALL_LOGITS = "DAT_ALL_LOGITS"
-"""In the environment: compute every token's logits, as LLaMA-Factory does, for a comparison."""
+AS_UPSTREAM = "DAT_AS_UPSTREAM"
+"""In the environment, for a comparison: what stays as LLaMA-Factory has it, of the next line."""
+
+LOGITS, COPIES, WINDOWS = "logits", "copies", "windows"
 
 UNLEARNT = -100
 """The label of a token that is not learnt: image, prompt, padding."""
@@ -66,6 +71,37 @@ def leave_out_unlearnt_logits() -> None:
     for family in MODULES.values():
         modeling = import_module(family.MODELING)
         _leave_out_unlearnt(getattr(modeling, family.MODEL), getattr(modeling, family.OUTPUT))
+
+
+def leave_out_float_copies() -> None:
+    """Let LoRA's modules take their inputs as they are where autocast converts them anyway."""
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    convert = BaseTunerLayer._cast_input_dtype
+
+    @wraps(convert)
+    def as_it_is(self: Any, x: Any, dtype: Any) -> Any:
+        if x is not None and torch.is_autocast_enabled(x.device.type):
+            return x
+        return convert(self, x, dtype)
+
+    BaseTunerLayer._cast_input_dtype = as_it_is
+
+
+def keep_under_liger() -> None:
+    """Replace the models' forward pass again after Liger has put in its own, of all logits."""
+    from llamafactory.model import loader
+
+    apply = loader.apply_liger_kernel
+
+    @wraps(apply)
+    def apply_and_leave_out(config: Any, arguments: Any, *args: Any, **kwargs: Any) -> None:
+        apply(config, arguments, *args, **kwargs)
+        if arguments.enable_liger_kernel:
+            leave_out_unlearnt_logits()
+
+    loader.apply_liger_kernel = apply_and_leave_out
 
 
 def _leave_out_frozen(Tower: Any) -> None:
@@ -172,9 +208,17 @@ def main() -> int:
     from llamafactory import launcher
     from llamafactory.train.tuner import run_exp
 
+    from train.mllm import windows
+
+    left = os.environ.get(AS_UPSTREAM, "").split()
     leave_out_frozen_towers()
-    if not os.environ.get(ALL_LOGITS):
+    if LOGITS not in left:
         leave_out_unlearnt_logits()
+        keep_under_liger()
+    if COPIES not in left:
+        leave_out_float_copies()
+    if WINDOWS not in left:
+        windows.attend_at_once()
     if PREFLIGHT in sys.argv:
         at = sys.argv.index(PREFLIGHT)
         work, plots, *rest = sys.argv[at + 1 :]

@@ -143,6 +143,63 @@ def test_answers_and_validation_still_get_every_logit(tiny_base, model_class) ->
         assert model.train()(**asked).logits.shape == before.logits.shape
 
 
+def tuned(folder: Path, dropout: float) -> Any:
+    """The tiny model in bfloat16 with an adapter in float32, as LLaMA-Factory prepares them."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=4, lora_dropout=dropout, target_modules=r".*language_model.*(_proj)", lora_alpha=8
+    )
+    model = get_peft_model(model, config, autocast_adapter_dtype=True)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return model.train()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_inputs_that_autocast_converts_need_no_copy_in_float32(
+    tiny_base, unchanged_classes, dropout
+) -> None:
+    import torch
+
+    model = tuned(tiny_base, dropout)
+    given = batch(model) | {"pixel_values": batch(model)["pixel_values"].bfloat16()}
+    learnt = [weight for weight in model.parameters() if weight.requires_grad]
+    assert {weight.dtype for weight in learnt} == {torch.float32}
+    widths: list[Any] = []
+    some = next(module for name, module in model.named_modules() if name.endswith("lora_A.default"))
+    some.register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].dtype))
+    found = []
+    for _ in range(2):
+        torch.manual_seed(2)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(**given).loss
+        loss.backward()
+        found.append([loss.detach(), *(weight.grad.clone() for weight in learnt)])
+        upstream.leave_out_float_copies()
+    assert widths == [torch.float32, torch.bfloat16]
+    for copied, as_it_is in zip(*found, strict=True):
+        torch.testing.assert_close(as_it_is, copied, rtol=0.02, atol=1e-3)
+
+
+def test_without_autocast_inputs_are_still_converted(tiny_base, unchanged_classes) -> None:
+    """`--best-of` generates so: float32 weights take no input of 16 bits."""
+    import torch
+
+    model = tuned(tiny_base, 0.0).eval()
+    given = batch(model) | {"pixel_values": batch(model)["pixel_values"].bfloat16()}
+    with torch.no_grad():
+        before = model(**given).logits
+        upstream.leave_out_float_copies()
+        assert torch.equal(model(**given).logits, before)
+
+
 @pytest.mark.slow
 def test_torchrun_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
     """Else its processes would go on writing into a folder that the next start takes over."""
