@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="a JSON file for all that was measured")
     parser.add_argument("--train", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Ultralytics keys")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.train:
         train(args, Path.cwd())
         return 0

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[""], help="variants whose name holds one")
     parser.add_argument("--out", type=Path, help="also write speed.json and the logs there")
     parser.add_argument("override", nargs="*", metavar="key=value")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.out:
         args.out.mkdir(parents=True)
     with contextlib.nullcontext(args.out) if args.out else _temporary() as folder:

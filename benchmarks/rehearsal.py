@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", default="8", help="of the rehearsal (8)")
     parser.add_argument("--by-cpu", action="store_true", help="let processor time decide")
     parser.add_argument("override", nargs="*", metavar="key=value", help="max_steps among them")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     given = ["--config", args.config, "--dataset", args.dataset, "--base", args.base]
     given += ["--instructions", args.instructions]
     with tempfile.TemporaryDirectory() as temporary:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--grounding", type=int, default=1500, help="steps on places (1500)")
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     config = read_config(args.config, args.override)
     demand_llamafactory(config)
     if config.get("finetuning_type") != "full":

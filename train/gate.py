@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases as well")
     add_restart(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Ultralytics keys")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
 
     config = read_config(args.config, args.overrides)
     demand_weights(config)

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_restart(parser)
     parser.add_argument("override", nargs="*", metavar="key=value", help="of the configuration")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
 
     config = read_lora_config(
         args.config, args.override, args.base, args.instructions, args.dataset

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, required=True, help="folder to make")
     add_restart(parser)
     add("override", nargs="*", metavar="key=value", help="of the configuration")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     config = read_config(args.config, args.override)
     datasets = (f"{args.inputs}_train", f"{args.inputs}_val")
 

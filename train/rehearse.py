@@ -83,7 +83,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=int, default=8, help="of samples drawn at random, batches of the gate (8)")
     add("--out", type=Path, required=True, help="folder to make")
     add("override", nargs="*", metavar="key=value", help="of the configuration")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.steps < 3:
         raise ConfigError(f"--steps {args.steps}: an interval needs at least 3")
     if (args.gate is None) != (args.data is None):
