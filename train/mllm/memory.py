@@ -260,6 +260,10 @@ def layer_saved(
     return norms + attention + mlp + linear_saved(text, settings, inputs_copied)
 
 
+ONE_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
+"""Modules that share their input; attention saves the output projection's anyway."""
+
+
 def linear_saved(text: Text, settings: RunSettings, inputs_copied: bool) -> int:
     """Bytes per token that the linear modules of a layer save; frozen ones save nothing.
 
@@ -274,10 +278,9 @@ def linear_saved(text: Text, settings: RunSettings, inputs_copied: bool) -> int:
         # the MLP (2h), of the output projection (q), of the down projection (i), and, in the
         # norms, the normalised input.
         return b * (2 * h + text.queries + text.inner + 2 * h + text.normed)
-    inputs = [module_inputs for module_inputs, _ in target_modules(text, settings).values()]
-    # Queries, keys and values share one input, gate and up projection another; attention saved the
-    # output projection's already.
-    saved_inputs = 2 * h + text.inner
+    targets = target_modules(text, settings)
+    inputs = [module_inputs for module_inputs, _ in targets.values()]
+    saved_inputs = sum(text.modules[group[0]][0] for group in ONE_INPUT if targets.keys() & group)
     copied = settings.bf16 and inputs_copied
     if copied or settings.lora_dropout > 0:
         saved_inputs = sum(inputs)

@@ -130,12 +130,18 @@ def test_on_a_card_the_7b_needs_what_was_estimated() -> None:
 def test_dropouts_mask_takes_a_byte_a_number_on_a_card_and_four_on_a_cpu() -> None:
     inputs = 6 * 3584 + 18944  # numbers that the seven modules of a layer take in, a token
 
-    def masks(**keys: Any) -> int:
+    def masks(copied: bool, **keys: Any) -> int:
         with_mask, without = (settings(lora_dropout=share, **keys) for share in (0.05, 0.0))
-        return layer_saved(TEXT, with_mask, BATCH) - layer_saved(TEXT, without, BATCH)
+        return layer_saved(TEXT, with_mask, BATCH, copied) - layer_saved(
+            TEXT, without, BATCH, copied
+        )
 
-    assert masks() == inputs
-    assert masks(use_cpu=True) == 4 * inputs
+    assert masks(copied=True) == inputs
+    assert masks(copied=True, use_cpu=True) == 4 * inputs
+    # Else dropout makes the copies: without it five of the modules share two inputs.
+    own = 2 * (inputs - 2 * 3584 - 18944)
+    assert masks(copied=False) == inputs + own
+    assert masks(copied=False, use_cpu=True) == 2 * inputs + own
 
 
 def test_the_causal_mask_of_a_padded_batch_takes_a_byte_a_pair() -> None:
@@ -171,13 +177,21 @@ def test_the_parts_of_a_small_training_are_those_counted_by_hand() -> None:
         "last norm, rotary angles": (4 * 8 + 2 * 4 * 2 * 4) * 16,
         "vision tower": 0,
     }
-    # Of a layer: norms 64, attention 72, MLP 72, LoRA 2 * 60 + 28; gradients 144 + 32.
+    # Of a layer: norms 64, attention 72, MLP 72, LoRA 2 * 28 + 28; gradients 48 + 32.
     assert counted.moments == {
         "vision tower": 24 * (4 * 2 + 24) * 4,
         "loss": 3 * 4 * 10 * 5,
-        "backward of a layer": (64 + 72 + 72 + 148 + 176) * 16,
+        "backward of a layer": (64 + 72 + 72 + 84 + 80) * 16,
     }
-    assert counted.peak == 21_096 + 116_096 + 8512
+    assert counted.peak == 21_096 + 116_096 + 5952
+
+
+def test_inputs_that_are_copied_take_more() -> None:
+    counted = estimate((SMALL, TOWER), small(), PAIR, inputs_copied=True)
+    # LoRA 2 * 60 + 28; gradients 144 + 32.
+    assert counted.moments["backward of a layer"] == (64 + 72 + 72 + 148 + 176) * 16
+    in_float = estimate((SMALL, TOWER), small(bf16=False), PAIR, inputs_copied=True)
+    assert in_float == estimate((SMALL, TOWER), small(bf16=False), PAIR)
 
 
 def test_the_tower_alone_may_be_the_peak() -> None:
@@ -237,8 +251,8 @@ def test_cards_share_what_zero_divides_and_hold_the_gradients_twice() -> None:
 @pytest.mark.parametrize(
     ("keys", "batch", "size"),
     [
-        ({}, PAIR, 64 + 72 + 72 + 148),
-        ({}, Batch(1, 8, 6, 5), 64 + 56 + 72 + 148),
+        ({}, PAIR, 64 + 72 + 72 + 84),
+        ({}, Batch(1, 8, 6, 5), 64 + 56 + 72 + 84),
         ({"bf16": False}, PAIR, 64 + 136 + 144 + 168),
         ({"bf16": False, "lora_dropout": 0.1}, PAIR, 64 + 136 + 144 + 4 * 60 + 4 * 60 + 56),
         ({"lora_dropout": 0.1, "use_cpu": False}, PAIR, 64 + 72 + 72 + 148 + 60),
@@ -255,12 +269,12 @@ def test_what_a_small_layer_saves_a_token(keys: dict[str, Any], batch: Batch, si
 @pytest.mark.parametrize(
     ("keys", "size"),
     [
-        ({"disable_gradient_checkpointing": True}, 176 * 16),
+        ({"disable_gradient_checkpointing": True}, 80 * 16),
         ({"disable_gradient_checkpointing": True, "bf16": False}, 160 * 16),
-        ({"quantization_bit": 4}, 532 * 16 + 2 * 8 * 12),
-        ({"zero_stage": 3}, 532 * 16 + 2 * 2 * 480),
-        ({"zero_stage": 3, "quantization_bit": 4}, 532 * 16 + 2 * 2 * 480),
-        ({"zero_stage": 2}, 532 * 16),
+        ({"quantization_bit": 4}, 372 * 16 + 2 * 8 * 12),
+        ({"zero_stage": 3}, 372 * 16 + 2 * 2 * 480),
+        ({"zero_stage": 3, "quantization_bit": 4}, 372 * 16 + 2 * 2 * 480),
+        ({"zero_stage": 2}, 372 * 16),
     ],
 )
 def test_the_backward_pass_of_a_layer(keys: dict[str, Any], size: int) -> None:
