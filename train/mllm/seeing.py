@@ -33,7 +33,7 @@ NOT_THERE = -1
 PRESENCE_WEIGHT = 3.0
 CORNER_WEIGHTS = {"wrecks": 0.5, "vehicles": 0.25, "marks": 0.35}
 TRAIT_WEIGHTS = {
-    "severe": 1.0, "overturned": 1.0, "smoke": 1.0, "alone": 0.3, "colour": 0.3,
+    "severe": 1.0, "overturned": 1.0, "alone": 0.3, "colour": 0.3,
 }  # fmt: skip
 
 LEARNING_RATES = (0.02, 2e-3)

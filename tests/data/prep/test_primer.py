@@ -126,13 +126,16 @@ def test_what_is_to_be_copied_stands_in_the_question(worded: list[dict[str, Any]
         assert str(next(iter(item.values()))) in row["messages"][0]["content"]
 
 
+GRADED = ("the highest of all", "1 if ", "from 0 to 1", "number of accidents")
+"""A prompt holds one of these, if a word in it is a grade's."""
+
+
 def test_the_accident_task_and_its_words_are_not_in_it(
     asked: list[dict[str, Any]], grounded: list[dict[str, Any]], worded: list[dict[str, Any]]
 ) -> None:
     for row in asked + grounded + worded:
-        text = row["system"] + json.dumps(row["messages"])
-        assert "moderate" not in text
-        assert "severe" not in text
+        if "moderate" in row["system"] or "severe" in row["system"]:
+            assert not any(told in row["system"] for told in GRADED)
         assert row["system"] != prompt.SYSTEM
         assert not schema.check(row["messages"][1]["content"], SIDE, SIDE).schema
 

@@ -18,7 +18,7 @@ def view(
 
 
 def test_a_unit_is_told_of_the_collision_that_it_shows() -> None:
-    wreck = Wreck(Box(28, 30, 84, 50, FRAME), "severe", 2, True, "dark")
+    wreck = Wreck(Box(28, 30, 84, 50, FRAME), "severe", 2, True)
     told = targets(view(wrecks=(wreck,)))
     presence = told.presence.reshape(3, 3, 3)
     assert presence[..., 0].tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0]]
@@ -26,7 +26,7 @@ def test_a_unit_is_told_of_the_collision_that_it_shows() -> None:
     corners = told.corners.reshape(3, 3, 3, 4)
     assert corners[1, 2, 0].tolist() == [28 // BIN, 30 // BIN, SIDE // BIN - 1, 50 // BIN]
     assert (corners[0] == NOT_THERE).all()
-    assert told.traits.reshape(3, 3, 5)[1, 1].tolist() == [1, 1, 2, 0, NOT_THERE]
+    assert told.traits.reshape(3, 3, 4)[1, 1].tolist() == [1, 1, 0, NOT_THERE]
 
 
 def test_of_two_vehicles_the_smaller_one_is_told_and_a_small_one_in_its_middle() -> None:
@@ -41,5 +41,5 @@ def test_a_drawn_box_is_told_along_its_lines_with_its_colour() -> None:
     told = targets(view(marks=(Mark("red", Box(2, 2, 82, 82, FRAME)),)))
     lines = told.presence.reshape(3, 3, 3)[..., 2]
     assert lines.tolist() == [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
-    colours = told.traits.reshape(3, 3, 5)[..., 4]
+    colours = told.traits.reshape(3, 3, 4)[..., 3]
     assert set(colours[lines > 0].tolist()) == {list(COLOURS).index("red")}
