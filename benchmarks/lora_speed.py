@@ -10,8 +10,9 @@ seed, two steps of the longest samples, then `--steps` of samples drawn at rando
 Printed: tokens a second of the drawn steps, the peak of memory beside the estimate, and how far a
 step's loss is from the first variant's at most. That one computes the logits of all tokens, copies
 LoRA's inputs to float32 and calls attention for each window, as LLaMA-Factory, PEFT and
-Transformers do; those after the fourth build on it. The second command is for a card, in under nine
-minutes: no variant starts after `--minutes` that is expected to end later.
+Transformers do, but keeps nothing of a frozen tower; those after the fourth build on it. The second
+command is for a card, in under nine minutes: no variant starts after `--minutes` that is expected
+to end later.
 """
 
 import argparse

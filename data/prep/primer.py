@@ -4,8 +4,9 @@
 
 It gives a tiny Qwen2.5-VL what a real MLLM knows before it is tuned: seeing vehicles, collisions
 and drawn boxes, following a JSON schema that stands in the prompt, copying what the prompt lists.
-DAT's own task is not in it: no schema has its words for severities, and no listed box helps to find
-an accident. The scenes show places of their own, none of which `data.prep.scenes` renders.
+DAT's own task is not in it: its words for severities are labels without a meaning, and no listed
+box helps to find an accident. The scenes show places of their own, none of which
+`data.prep.scenes` renders.
 
 Writes for the vision tower views.bin, JPEG files one after another, units.npz, where each ends and
 what its units show (`rendering.units`), and units.json, what those numbers mean; for the language

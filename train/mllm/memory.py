@@ -43,6 +43,10 @@ SMALLER_STATES = (("sgd", 0), ("adafactor", 4), ("8bit", 2))
 """Bytes of state per trained weight of the other optimizers, by a word in the `optim` key."""
 
 
+ONE_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
+"""Modules that share their input; attention saves the output projection's anyway."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """The worst batch of a data set.
@@ -134,7 +138,8 @@ def estimate(
         processes: one a card; DeepSpeed shares out over them.
         tower_kept: the frozen tower's activations are kept too, as they are with
             `llamafactory-cli train` (train/mllm/upstream.py keeps them out).
-        inputs_copied: LoRA's inputs are copied to float32, as they are with it.
+        inputs_copied: LoRA's inputs are copied to float32, as they are with
+            `llamafactory-cli train`.
     """
     text, vision = model
     tokens = batch.all_tokens
@@ -260,8 +265,9 @@ def layer_saved(
     return norms + attention + mlp + linear_saved(text, settings, inputs_copied)
 
 
-ONE_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
-"""Modules that share their input; attention saves the output projection's anyway."""
+def are_copied(settings: RunSettings, inputs_copied: bool) -> bool:
+    """PEFT's modules over bitsandbytes' weights never copy under autocast."""
+    return inputs_copied and settings.bf16 and not settings.quantization_bit
 
 
 def linear_saved(text: Text, settings: RunSettings, inputs_copied: bool) -> int:
@@ -281,7 +287,7 @@ def linear_saved(text: Text, settings: RunSettings, inputs_copied: bool) -> int:
     targets = target_modules(text, settings)
     inputs = [module_inputs for module_inputs, _ in targets.values()]
     saved_inputs = sum(text.modules[group[0]][0] for group in ONE_INPUT if targets.keys() & group)
-    copied = settings.bf16 and inputs_copied
+    copied = are_copied(settings, inputs_copied)
     if copied or settings.lora_dropout > 0:
         saved_inputs = sum(inputs)
     mask = 0
@@ -324,7 +330,7 @@ def layer_backward(
     recomputed = 0
     if settings.checkpointing:
         recomputed = layer_saved(text, settings, batch, inputs_copied)
-    through_lora = 2 * FLOAT + b if settings.bf16 and inputs_copied else b
+    through_lora = 2 * FLOAT + b if are_copied(settings, inputs_copied) else b
     gradients = (b + through_lora) * text.inner + 2 * b * text.hidden
     return recomputed + gradients
 

@@ -64,6 +64,8 @@ class Views:
             self.side, self.bin = int(meaning["side"]), int(meaning["bin"])
             self.things = [name for name in meaning["things"] if name in CORNER_WEIGHTS]
             self.traits = {name: int(meaning["traits"][name]) for name in TRAIT_WEIGHTS}
+            if list(meaning["traits"]) != list(TRAIT_WEIGHTS):  # the columns come in that order
+                raise ValueError(f"its traits are not {', '.join(TRAIT_WEIGHTS)}")
             with np.load(folder / "units.npz", allow_pickle=False) as told:
                 self._ends = told["ends"]
                 self._told = [told[name] for name in ("presence", "corners", "traits")]

@@ -44,10 +44,9 @@ PROGRESS = "preflight.txt"
 REFUSED = 3
 """Exit status of a run that the preflight refused."""
 
+LOGITS, COPIES, WINDOWS = PARTS = ("logits", "copies", "windows")
 AS_UPSTREAM = "DAT_AS_UPSTREAM"
-"""In the environment, for a comparison: what stays as LLaMA-Factory has it, of the next line."""
-
-LOGITS, COPIES, WINDOWS = "logits", "copies", "windows"
+"""In the environment, for a comparison: which of `PARTS` stay as they are upstream."""
 
 UNLEARNT = -100
 """The label of a token that is not learnt: image, prompt, padding."""
@@ -90,18 +89,23 @@ def leave_out_float_copies() -> None:
 
 
 def keep_under_liger() -> None:
-    """Replace the models' forward pass again after Liger has put in its own, of all logits."""
+    """Let Liger replace norms, rotation and MLP, and not the models' forward pass: its own has all
+    logits, and leaves out `mm_token_type_ids`."""
     from llamafactory.model import loader
 
+    from train.mllm.families import MODULES
+
     apply = loader.apply_liger_kernel
+    models = [getattr(import_module(one.MODELING), one.MODEL) for one in MODULES.values()]
 
     @wraps(apply)
-    def apply_and_leave_out(config: Any, arguments: Any, *args: Any, **kwargs: Any) -> None:
-        apply(config, arguments, *args, **kwargs)
-        if arguments.enable_liger_kernel:
-            leave_out_unlearnt_logits()
+    def apply_but_forward(*args: Any, **kwargs: Any) -> None:
+        ours = [model.forward for model in models]
+        apply(*args, **kwargs)
+        for model, forward in zip(models, ours, strict=True):
+            model.forward = forward
 
-    loader.apply_liger_kernel = apply_and_leave_out
+    loader.apply_liger_kernel = apply_but_forward
 
 
 def _leave_out_frozen(Tower: Any) -> None:
@@ -211,10 +215,12 @@ def main() -> int:
     from train.mllm import windows
 
     left = os.environ.get(AS_UPSTREAM, "").split()
+    if not set(left) <= set(PARTS):
+        raise SystemExit(f"{AS_UPSTREAM}: {' '.join(left)}: not of {', '.join(PARTS)}")
     leave_out_frozen_towers()
     if LOGITS not in left:
         leave_out_unlearnt_logits()
-        keep_under_liger()
+    keep_under_liger()
     if COPIES not in left:
         leave_out_float_copies()
     if WINDOWS not in left:

@@ -4,7 +4,7 @@ Transformers 5.6 calls attention once for each window of up to 64 patches under 
 for the card in every block to know where windows end. An image of 644 x 644 pixels has 36 windows
 in each of the 28 windowed blocks of Qwen2.5-VL-7B, so one forward pass is a thousand small calls:
 55 ms an image on an H200, of which its products need about five. Here the windows of one length are
-a batch: four lengths at most, whatever the images. Every window sees what it saw.
+a batch: of images of one size there are four lengths at most. Every window sees what it saw.
 """
 
 from functools import wraps
@@ -36,8 +36,10 @@ def _replace(modeling: Any, name: str) -> None:
     ) -> torch.Tensor:
         positions = kwargs.get("position_embeddings")
         if args or positions is None or self.config._attn_implementation != SDPA:
-            whole: torch.Tensor = original_forward(self, hidden_states, cu_seqlens, *args, **kwargs)
-            return whole
+            upstream: torch.Tensor = original_forward(
+                self, hidden_states, cu_seqlens, *args, **kwargs
+            )
+            return upstream
         split = self.qkv(hidden_states).view(len(hidden_states), 3, self.num_heads, -1)
         q, k, v = split.unbind(1)
         q, k = modeling.apply_rotary_pos_emb_vision(q, k, *positions)

@@ -9,11 +9,12 @@ Nothing joins them into DAT's task: a listed box never helps to find an accident
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from dat_runtime.types import Box, Size
+from dat_runtime.types import SEVERITIES, Box, Size
 from data.prep.asking import schemas
 from data.prep.asking.schemas import Item
 from data.prep.rendering.frames import Wreck
@@ -23,6 +24,13 @@ LISTS = ("Gate boxes", "Given boxes", "Boxes", "Found")
 """How a prompt may begin its list."""
 KINDS = ("see", "check", "copy")
 SHARES = (0.45, 0.3, 0.25)
+TAGGED = 0.35
+"""Share of the lists to copy whose labels mean nothing."""
+TAGS = (*COLOURS, *SEVERITIES, "near", "far", "left", "right")
+"""Such labels. The paper's words are among them, so that they have been read and said, and of no
+grade."""
+GRADE_KEYS = ("severity", "grade")
+"""Under these a tag would be a grade."""
 HIT = 0.4
 """IoU from which on a box shows a thing."""
 
@@ -85,16 +93,29 @@ def _check(rng: np.random.Generator, view: View) -> Question:
 
 
 def copy(rng: np.random.Generator, side: int, marks: Sequence[Mark]) -> Question:
-    """Listed boxes in the form of a schema, their labels as the grades of accidents."""
+    """Listed boxes in the form of a schema, their labels as grades or as tags without meaning."""
     shown = bool(marks) and rng.random() < 0.5
-    schema = schemas.draw(rng, "boxes", graded=True)
     if not shown:
         marks = random_marks(rng, side)
+    if rng.random() < TAGGED:
+        return _copy_tags(rng, side, marks, shown)
+    schema = schemas.draw(rng, "boxes", graded=True)
     grades = [int(rng.random() < 0.5) for _ in marks]
     listed = _listed(rng, marks, [schema.grades[grade] for grade in grades])
     # In the order of the list: a prompt lists boxes in the order of an answer.
     items = [Item(mark.box, grade) for mark, grade in zip(marks, grades, strict=True)]
     return Question(schema.system(), f"{_size(side)} {listed}", schema.answer(items), shown)
+
+
+def _copy_tags(rng: np.random.Generator, side: int, marks: Sequence[Mark], shown: bool) -> Question:
+    schema = schemas.draw(rng, "boxes", graded=False)
+    if schema.label_key in GRADE_KEYS:
+        schema = replace(schema, label_key="label")
+    labels = tuple(str(tag) for tag in rng.choice(TAGS, int(rng.integers(2, 5)), replace=False))
+    tags = [labels[rng.integers(len(labels))] for _ in marks]
+    items = [Item(mark.box, tag) for mark, tag in zip(marks, tags, strict=True)]
+    prompt = f"{_size(side)} {_listed(rng, marks, tags)}"
+    return Question(schema.system(labels), prompt, schema.answer(items), shown)
 
 
 def random_marks(rng: np.random.Generator, side: int) -> list[Mark]:

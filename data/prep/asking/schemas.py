@@ -1,7 +1,8 @@
 """Random answer schemas, worded as prompts word them, and the answers that follow them.
 
 The task prompt of DAT is one sentence of this small language (`dat_runtime.prompt.SYSTEM`), with
-words that are left out here: a base model knows schemas, and meets ours when it is tuned.
+words for grades that are left out here: a base model knows schemas, and meets ours when it is
+tuned.
 """
 
 import itertools
@@ -215,11 +216,11 @@ def grade_words(rng: np.random.Generator) -> tuple[str, str]:
 def _invented(rng: np.random.Generator) -> str:
     """A word that a model has to read piece by piece, for it will not meet it again.
 
-    Of one to three parts of many forms: where all were of one form, a model went on by habit in the
+    Of one part or two, of many forms: where all were of one form, a model went on by habit in the
     middle of a word that it was to copy. It does not hold the paper's words.
     """
     while True:
-        word = "".join(_part(rng) for _ in range(rng.integers(1, 4)))
+        word = "".join(_part(rng) for _ in range(rng.integers(1, 3)))
         if len(word) > 2 and not any(ours in word for ours in ("none", *SEVERITIES)):
             return word
 

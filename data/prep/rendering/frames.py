@@ -6,7 +6,7 @@ frame, and with it the figures in the documents that were measured on the render
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,6 @@ that go their way have the numbers above it."""
 SMALLEST_VEHICLE = 0.06
 """Longer side of the smallest vehicle that is listed, as a share of the frame's side."""
 
-Smoke = Literal["none", "light", "dark"]
-
 
 class Wreck(NamedTuple):
     """A collision as the frame shows it.
@@ -61,7 +59,6 @@ class Wreck(NamedTuple):
     severity: Severity
     vehicles: int
     overturned: bool
-    smoke: Smoke
 
 
 @dataclass(frozen=True)
@@ -123,9 +120,8 @@ def accident(rng: np.random.Generator, place: Place, severities: Sequence[Severi
 
 
 def _wreck(box: Box, shown: Collision) -> Wreck:
-    smoke: Smoke = "dark" if shown.severity == "severe" else "light"
     overturned = any(vehicle.roll for vehicle in shown.vehicles)
-    return Wreck(box, shown.severity, len(shown.vehicles), overturned, smoke)
+    return Wreck(box, shown.severity, len(shown.vehicles), overturned)
 
 
 def _numbers(cars: Sequence[Vehicle]) -> list[int]:

@@ -23,7 +23,7 @@ PLACE_STREAM = 7
 
 SCENES_PER_PLACE = 4
 
-WRECKS = {0: 0.34, 1: 0.46, 2: 0.14, 3: 0.06}
+WRECKS = {0: 0.42, 1: 0.4, 2: 0.13, 3: 0.05}
 """Numbers of collisions in a scene, and how often each occurs."""
 
 RENDERED_SIDE = 336
@@ -84,12 +84,11 @@ def view(rng: np.random.Generator, scene: Scene, side: int, marked: float = 0.5)
     whole = scene.image.shape[0]
     part = whole if rng.random() < 0.4 else int(rng.uniform(0.75, 1.0) * whole)
     x, y = (int(k) for k in rng.integers(0, whole - part + 1, 2))
+    if any(_seen(wreck.box, x, y, part, side) is None for wreck in scene.wrecks):
+        x, y, part = 0, 0, whole  # its smoke would still be there, and called nothing
     image = resize(np.ascontiguousarray(scene.image[y : y + part, x : x + part]), Size(side, side))
-    wrecks = [
-        wreck._replace(box=box)
-        for wreck in scene.wrecks
-        if (box := _seen(wreck.box, x, y, part, side)) is not None
-    ]
+    seen = [(wreck, _seen(wreck.box, x, y, part, side)) for wreck in scene.wrecks]
+    wrecks = [wreck._replace(box=box) for wreck, box in seen if box is not None]
     cars = [b for car in scene.vehicles if (b := _seen(car, x, y, part, side)) is not None]
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])

@@ -16,9 +16,8 @@ from data.prep.rendering.primer_scenes import COLOURS, View
 THINGS = ("wrecks", "vehicles", "marks")
 BIN = 4
 """Pixels: corners are learnt as classes, so that digits can be read off them."""
-TRAITS = (("severe", 2), ("overturned", 2), ("smoke", 3), ("alone", 2), ("colour", 4))
+TRAITS = (("severe", 2), ("overturned", 2), ("alone", 2), ("colour", 4))
 """What a unit of a collision (the last: of a drawn box) is like, and how many classes that has."""
-SMOKE = ("none", "light", "dark")
 NOT_THERE = -1
 """Class of a unit that shows no such thing: it takes no part in the loss."""
 
@@ -28,7 +27,7 @@ class Targets(NamedTuple):
 
     Attributes:
         presence: bool (units, 3). corners: int16 (units, 3, 4), bins of x1, y1, x2, y2.
-        traits: int8 (units, 5).
+        traits: int8 (units, 4).
     """
 
     presence: NDArray[np.bool_]
@@ -53,12 +52,12 @@ def targets(view: View) -> Targets:
     for wreck in sorted(view.wrecks, key=lambda wreck: -wreck.box.area):
         rows, columns = _covered(wreck.box, side)
         put(rows, columns, "wrecks", wreck.box)
-        seen = (wreck.severity == "severe", wreck.overturned)
-        traits[rows, columns, :4] = (*seen, SMOKE.index(wreck.smoke), wreck.vehicles == 1)
+        seen = (wreck.severity == "severe", wreck.overturned, wreck.vehicles == 1)
+        traits[rows, columns, :3] = seen
     for mark in view.marks:
         rows, columns = _framing(mark.box, side)
         put(rows, columns, "marks", mark.box)
-        traits[rows, columns, 4] = list(COLOURS).index(mark.colour)
+        traits[rows, columns, 3] = list(COLOURS).index(mark.colour)
     units = side * side
     return Targets(
         presence.reshape(units, -1), corners.reshape(units, -1, 4), traits.reshape(units, -1)

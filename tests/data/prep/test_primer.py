@@ -45,6 +45,10 @@ def answer_of(row: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def content_of(row: dict[str, Any]) -> str:
+    return "\n".join(message["content"] for message in row["messages"])
+
+
 def items_of(row: dict[str, Any]) -> list[dict[str, Any]]:
     return next((value for value in answer_of(row).values() if isinstance(value, list)), [])
 
@@ -126,18 +130,23 @@ def test_what_is_to_be_copied_stands_in_the_question(worded: list[dict[str, Any]
         assert str(next(iter(item.values()))) in row["messages"][0]["content"]
 
 
-GRADED = ("the highest of all", "1 if ", "from 0 to 1", "number of accidents")
-"""A prompt holds one of these, if a word in it is a grade's."""
-
-
 def test_the_accident_task_and_its_words_are_not_in_it(
     asked: list[dict[str, Any]], grounded: list[dict[str, Any]], worded: list[dict[str, Any]]
 ) -> None:
+    tagged = 0
     for row in asked + grounded + worded:
-        if "moderate" in row["system"] or "severe" in row["system"]:
-            assert not any(told in row["system"] for told in GRADED)
+        text = row["system"] + content_of(row)
+        if "moderate" in text or "severe" in text:
+            # Tags to copy from a list, without a meaning: nowhere a grade, nor called one.
+            tagged += bool(items_of(row))
+            graded = ('"severity": ', '"grade": ', '"none"', "1 if ", "from 0 to 1")
+            assert not any(sign in row["system"] for sign in graded)
+            for item in items_of(row):
+                box, tag = item.values()
+                assert re.search(rf"{tag} \d\.\d\d {re.escape(str(box))}", content_of(row))
         assert row["system"] != prompt.SYSTEM
         assert not schema.check(row["messages"][1]["content"], SIDE, SIDE).schema
+    assert tagged > 2
 
 
 def test_no_listed_box_helps_to_find_an_accident(asked: list[dict[str, Any]]) -> None:

@@ -185,7 +185,25 @@ def test_inputs_that_autocast_converts_need_no_copy_in_float32(
         upstream.leave_out_float_copies()
     assert widths == [torch.float32, torch.bfloat16]
     for copied, as_it_is in zip(*found, strict=True):
-        torch.testing.assert_close(as_it_is, copied, rtol=0.02, atol=1e-3)
+        torch.testing.assert_close(as_it_is, copied, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_liger_replaces_norms_and_not_the_forward_pass(model_class, monkeypatch) -> None:
+    from llamafactory.model import loader
+
+    def apply_liger_kernel(config: str, is_trainable: bool) -> None:
+        model_class.forward = model_class.__init__
+        applied.append((config, is_trainable))
+
+    applied: list[Any] = []
+    monkeypatch.setattr(loader, "apply_liger_kernel", apply_liger_kernel)
+    upstream.leave_out_unlearnt_logits()
+    ours = model_class.forward
+    upstream.keep_under_liger()
+    loader.apply_liger_kernel("config", is_trainable=True)
+    assert applied == [("config", True)]
+    assert model_class.forward is ours
 
 
 def test_without_autocast_inputs_are_still_converted(tiny_base, unchanged_classes) -> None:
