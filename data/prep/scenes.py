@@ -7,6 +7,7 @@ camera's place; its frames show different traffic there. No place is in two spli
 """
 
 from collections.abc import Sequence
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -28,13 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--negatives", type=int, default=160, help="accident-free frames, all splits"
     )
+    parser.add_argument("--jobs", type=int, default=2, help="processes that render")
     options = parser.parse_args(argv)
     counts = (options.train, options.val, options.test)
-    if options.seed < 0 or options.negatives < 0 or min(counts) < 1:
+    if options.seed < 0 or options.negatives < 0 or min(*counts, options.jobs) < 1:
         raise ConfigError(
-            "--seed and --negatives are at least 0, --train, --val and --test at least 1: "
+            "--seed and --negatives are at least 0, --train, --val, --test and --jobs at least 1: "
             f"got {options.seed}, {options.negatives}, {options.train}, {options.val}, "
-            f"{options.test}"
+            f"{options.test}, {options.jobs}"
         )
     config = {
         "seed": options.seed,
@@ -45,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     stage = Stage(options.out, kind="source", inputs={}, config=config, code=[__file__])
     if not stage.up_to_date():
-        cv2.setNumThreads(1)
-        with stage as folder:
-            write_sets(folder, options.seed, counts, options.negatives)
+        pool = get_context("spawn").Pool(options.jobs, cv2.setNumThreads, (1,))
+        with pool, stage as folder:
+            write_sets(folder, options.seed, counts, options.negatives, pool.imap)
     return 0
 
 

@@ -83,7 +83,8 @@ them side by side:
    loss of {questions_loss}.
 
 The two severities were shown under other words than DAT's ("minor" and "major", or two invented
-words), and no listed box ever helped to find an accident: DAT's task is left to the tuning.
+words); DAT's own were tags to copy from a list, without a meaning. No listed box ever helped to
+find an accident: DAT's task is left to the tuning.
 {earlier}
 ## Limits
 For rehearsals and tests. Figures measured with it are those of a tiny model on rendered scenes.

@@ -8,8 +8,9 @@ from dat_runtime.edge.uplink.lane import SHORT_ROUND_TRIP, Pauses, Running, Way,
 from dat_runtime.edge.uplink.outbox import DueAlert
 from dat_runtime.edge.uplink.sender import OutgoingAlert, SendError
 
-MOST_REQUESTS = 8
-"""At once."""
+MOST_REQUESTS = 16
+"""At once, copies among them: at a round trip of 300 ms and ten events a second eight were often
+all under way, and an alert without a copy waited for TCP's repair."""
 
 MOST_IN_BATCH = 100
 

@@ -10,8 +10,10 @@ The frames come in clips: a clip is one camera's place, and its frames show diff
 A place belongs to one split, because the split is part of every seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ from dat_runtime.truth import SPLITS
 from dat_runtime.types import SEVERITIES, Accident
 from data.prep.rendering import frames, places
 from data.prep.rendering.camera import REFERENCE_SIDE
+
+Each = Callable[..., Iterable[Any]]
 
 FRAMES_PER_CLIP = 3
 
@@ -56,18 +60,27 @@ TRACE_SLOW, TRACE_FAST = 180, 6
 """Seconds after which the correlation of the link's slow and fast changes is down to 1/e."""
 
 
-def write_sets(folder: Path, seed: int, counts: Sequence[int], negatives: int) -> None:
-    """All three sets into `folder`; `counts` are the frames with boxes of train, val and test."""
+def write_sets(
+    folder: Path, seed: int, counts: Sequence[int], negatives: int, each: Each = map
+) -> None:
+    """All three sets into `folder`.
+
+    Args:
+        counts: the frames with boxes of train, val and test.
+        each: as `map`, one clip at a time: `Pool.imap` renders several.
+    """
     with_boxes = folder / "accidents-detection"
     classes = folder / "accident-detection-from-cctv-footage" / "data"
     for split, count in enumerate(counts):
-        _write_accidents(with_boxes, classes, seed, split, count)
+        _write_accidents(with_boxes, classes, seed, split, count, each)
     (with_boxes / "data.yaml").write_text(DATA_YAML)
-    _write_negatives(classes, seed, negatives)
+    _write_negatives(classes, seed, negatives, each)
     _write_trace(folder / "5g-traffic", seed)
 
 
-def _write_accidents(with_boxes: Path, classes: Path, seed: int, split: int, count: int) -> None:
+def _write_accidents(
+    with_boxes: Path, classes: Path, seed: int, split: int, count: int, each: Each
+) -> None:
     """One split's frames with boxes; some of them are also in the set of classes."""
     name = SPLITS[split]
     target = with_boxes / ROBOFLOW_NAMES.get(name, name)
@@ -75,7 +88,7 @@ def _write_accidents(with_boxes: Path, classes: Path, seed: int, split: int, cou
     copies = classes / name / "Accident"
     for part in (images, labels, copies):
         part.mkdir(parents=True)
-    for i, (stem, jpeg, accidents) in enumerate(accident_frames(seed, split, count)):
+    for i, (stem, jpeg, accidents) in enumerate(accident_frames(seed, split, count, each=each)):
         (images / f"{stem}.jpg").write_bytes(jpeg)
         (labels / f"{stem}.txt").write_text("\n".join(map(_label, accidents)))
         if accidents and i < max(2, count // 30):
@@ -97,7 +110,7 @@ def _label(accident: Accident) -> str:
     return f"{SEVERITIES.index(accident.severity)} {digits}"
 
 
-def _write_negatives(classes: Path, seed: int, negatives: int) -> None:
+def _write_negatives(classes: Path, seed: int, negatives: int, each: Each) -> None:
     """Accident-free frames with the public set's faults: exact copies and a stray shortcut."""
     counts = [negatives * share // sum(NEGATIVE_SHARES) for share in NEGATIVE_SHARES]
     counts[0] += negatives - sum(counts)  # what rounding down left out
@@ -105,7 +118,7 @@ def _write_negatives(classes: Path, seed: int, negatives: int) -> None:
     for split, (name, count) in enumerate(zip(SPLITS, counts, strict=True)):
         target = classes / name / "Non Accident"
         target.mkdir()
-        for stem, jpeg in negative_frames(seed, split, count):
+        for stem, jpeg in negative_frames(seed, split, count, each=each):
             (target / f"{stem}.jpg").write_bytes(jpeg)
             done += 1
             _show_progress("accident-free", done, negatives)
@@ -135,11 +148,42 @@ def _show_progress(what: str, done: int, count: int) -> None:
         print(f"[source] {what}: {done}/{count} frames", flush=True)
 
 
+class Clip(NamedTuple):
+    """The frames of one place that are asked for."""
+
+    seed: int
+    split: int
+    number: int
+    frames: int
+    size: int
+
+
 def accident_frames(
-    seed: int, split: int, count: int, size: int = REFERENCE_SIDE
+    seed: int, split: int, count: int, size: int = REFERENCE_SIDE, each: Each = map
 ) -> Iterator[tuple[str, bytes, list[Accident]]]:
     """`count` frames of the set with boxes: name, JPEG, accidents (see COLLISIONS)."""
-    for clip, frame, place, rng in _shots(seed, split, count, size):
+    return chain.from_iterable(each(_accident_clip, _clips(seed, split, count, size)))
+
+
+def negative_frames(
+    seed: int, split: int, count: int, size: int = REFERENCE_SIDE, each: Each = map
+) -> Iterator[tuple[str, bytes]]:
+    """`count` accident-free frames: name, JPEG."""
+    return chain.from_iterable(
+        each(_negative_clip, _clips(seed, NEGATIVES_FROM + split, count, size))
+    )
+
+
+def _clips(seed: int, split: int, count: int, size: int) -> list[Clip]:
+    return [
+        Clip(seed, split, first // FRAMES_PER_CLIP, min(FRAMES_PER_CLIP, count - first), size)
+        for first in range(0, count, FRAMES_PER_CLIP)
+    ]
+
+
+def _accident_clip(clip: Clip) -> list[tuple[str, bytes, list[Accident]]]:
+    shown = []
+    for frame, place, rng in _shots(clip):
         many = int(rng.choice(list(COLLISIONS), p=list(COLLISIONS.values())))
         severities = [SEVERITIES[i] for i in rng.integers(0, len(SEVERITIES), many)]
         if severities:
@@ -147,31 +191,31 @@ def accident_frames(
         else:
             scene = frames.ordinary(rng, place)
         accidents = [Accident(wreck.box, wreck.severity) for wreck in scene.wrecks]
-        yield f"cam{split}{clip:03d}_{frame:04d}", _jpeg(scene.image, place), accidents
+        name = f"cam{clip.split}{clip.number:03d}_{frame:04d}"
+        shown.append((name, _jpeg(scene.image, place), accidents))
+    return shown
 
 
-def negative_frames(
-    seed: int, split: int, count: int, size: int = REFERENCE_SIDE
-) -> Iterator[tuple[str, bytes]]:
-    """`count` accident-free frames: name, JPEG."""
-    for clip, frame, place, rng in _shots(seed, NEGATIVES_FROM + split, count, size):
-        yield f"test{split}{clip:02d}_{frame:04d}", _jpeg(frames.ordinary(rng, place).image, place)
+def _negative_clip(clip: Clip) -> list[tuple[str, bytes]]:
+    return [
+        (
+            f"test{clip.split - NEGATIVES_FROM}{clip.number:02d}_{frame:04d}",
+            _jpeg(frames.ordinary(rng, place).image, place),
+        )
+        for frame, place, rng in _shots(clip)
+    ]
 
 
-def _shots(
-    seed: int, split: int, count: int, size: int
-) -> Iterator[tuple[int, int, places.Place, np.random.Generator]]:
-    """Clip number, frame number, place and generator of each of `count` frames.
+def _shots(clip: Clip) -> Iterator[tuple[int, places.Place, np.random.Generator]]:
+    """Frame number, place and generator of each frame.
 
     Each frame has a different seed, so a larger count does not change the first frames.
     """
-    for i in range(count):
-        clip, nth = divmod(i, FRAMES_PER_CLIP)
-        if nth == 0:
-            place = places.place(np.random.default_rng([seed, split, clip]), size)
+    at = [clip.seed, clip.split, clip.number]
+    place = places.place(np.random.default_rng(at), clip.size)
+    for nth in range(clip.frames):
         # Numbers as if every seventh frame of a video were kept, from one of the first seven on.
-        frame = 7 * nth + clip % 7
-        yield clip, frame, place, np.random.default_rng([seed, split, clip, nth + 1])
+        yield 7 * nth + clip.number % 7, place, np.random.default_rng([*at, nth + 1])
 
 
 def _jpeg(image: Image, place: places.Place) -> bytes:

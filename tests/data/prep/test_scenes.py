@@ -8,6 +8,7 @@ import pytest
 
 from dat_runtime import manifest
 from data.prep import scenes
+from data.prep.rendering import public_sets
 from data.prep.rendering.public_sets import TRACE_SECONDS
 
 COUNTS = ["--train", "6", "--val", "2", "--test", "3", "--negatives", "9"]
@@ -35,6 +36,12 @@ def test_the_folders_are_laid_out_as_the_public_sets(source: Path) -> None:
     classes = source / "accident-detection-from-cctv-footage" / "data"
     assert len(list(classes.glob("*/Non Accident/*.jpg"))) == 9 + 4
     assert {p.parent.name for p in classes.glob("*/Accident")} == {"train", "val", "test"}
+
+
+def test_frames_are_the_same_from_several_processes(source: Path) -> None:
+    images = source / "accidents-detection" / "train" / "images"
+    made = {f"{name}.jpg": jpeg for name, jpeg, _ in public_sets.accident_frames(0, 0, 6)}
+    assert made == {path.name: path.read_bytes() for path in images.iterdir()}
 
 
 def test_labels_are_boxes_inside_the_frame_without_a_final_newline(source: Path) -> None:
