@@ -28,7 +28,7 @@ Each = Callable[..., Iterable[Any]]
 
 FRAMES_PER_CLIP = 3
 
-COLLISIONS = {0: 0.35, 1: 0.54, 2: 0.085, 3: 0.025}
+COLLISIONS = {0: 0.15, 1: 0.72, 2: 0.1, 3: 0.03}
 """Numbers of collisions in a frame of the set with boxes, and how often each occurs."""
 
 NEGATIVES_FROM = 10
