@@ -69,8 +69,8 @@ def test_the_largest_batch_keeps_the_margin_and_follows_the_measured_peak(monkey
         )
         return int(projection.project(given, settings, sizes).largest_batch or 0)
 
-    assert largest(1.0) == 17
-    assert largest(1.2) == 12
+    assert largest(1.0) == 23
+    assert largest(1.2) == 16
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ SETTINGS = RunSettings(
 def test_a_batch_of_four_fits_40_gb_and_not_20() -> None:
     needed = resources.demand_memory(SETTINGS, SIZES, LENGTHS, A100)
     assert needed.peak < A100.memory
-    small = Card("NVIDIA RTX A4500", 21_100_000_000, 1)
+    small = Card("NVIDIA RTX A4500", 20_200_000_000, 1)
     with pytest.raises(ConfigError) as refused:
         resources.demand_memory(SETTINGS, SIZES, LENGTHS, small)
     message = str(refused.value)
