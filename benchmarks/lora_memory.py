@@ -12,7 +12,6 @@ batches of 1 to 4, with SDPA and, where it is installed, flash attention 2.
 
 import contextlib
 import gc
-import importlib
 import importlib.util
 import logging
 import resource
@@ -24,7 +23,7 @@ from typing import Any
 
 from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
-from train.mllm import memory, model_sizes, upstream, windows
+from train.mllm import memory, model_sizes, upstream
 from train.mllm.run_settings import read_settings
 
 MODEL_GRID = 36
@@ -316,28 +315,14 @@ def build(case: Case, device: str) -> tuple[Any, list[Any]]:
 @contextlib.contextmanager
 def forward_as_in(case: Case) -> Iterator[None]:
     """Tower, logits and LoRA's inputs as train.lora has them, or LLaMA-Factory alone."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    from train.mllm.families import MODULES
-
-    changed = []
-    for family in MODULES.values():
-        modeling = importlib.import_module(family.MODELING)
-        names = (family.TOWER, family.ATTENTION, family.MODEL)
-        changed += [getattr(modeling, name) for name in names]
-    before = [one.forward for one in changed]
-    convert = BaseTunerLayer._cast_input_dtype
+    before = [(owner, name, getattr(owner, name)) for owner, name in upstream.replaced()]
     if not case.bare:
-        upstream.leave_out_frozen_towers()
-        upstream.leave_out_unlearnt_logits()
-        upstream.leave_out_float_copies()
-        windows.attend_at_once()
+        upstream.leave_out()
     try:
         yield
     finally:
-        for one, forward in zip(changed, before, strict=True):
-            one.forward = forward
-        BaseTunerLayer._cast_input_dtype = convert
+        for owner, name, method in before:
+            setattr(owner, name, method)
 
 
 def _hyperparameters(case: Case, device: str) -> tuple[Any, Any]:

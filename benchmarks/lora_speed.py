@@ -38,8 +38,6 @@ from train.mllm.run_settings import RunSettings, read_settings
 NOISE = 0.02
 """Relative: by so much a step's loss differs under bf16 at the same samples and weights."""
 
-TODAY = "logits of all tokens"
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -65,7 +63,7 @@ LIGER = {"enable_liger_kernel": True}
 NOT_READ = {"logging_nan_inf_filter": False}
 
 VARIANTS = (
-    Variant(TODAY, {}, as_upstream=(upstream.LOGITS, upstream.COPIES, upstream.WINDOWS)),
+    Variant("logits of all tokens", {}, as_upstream=upstream.PARTS),
     Variant("logits of answers", {}, as_upstream=(upstream.COPIES, upstream.WINDOWS)),
     Variant("inputs not copied", {}, as_upstream=(upstream.WINDOWS,)),
     Variant("windows at once", {}),

@@ -1,7 +1,6 @@
 """Instruction data for the tiny untrained base, and the settings of a run on both."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from dat_runtime.event import question
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from data.prep.instructions.dataset_info import dataset_info
-from train.mllm.families import MODULES
+from train.mllm import upstream
 from train.mllm.run_settings import RunSettings
 
 SIDE = 112
@@ -33,14 +32,8 @@ def unchanged_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     `upstream` changes those of all families, whichever one a test looks at.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for family in MODULES.values():
-        modeling = import_module(family.MODELING)
-        for name in (family.TOWER, family.ATTENTION, family.MODEL):
-            found = getattr(modeling, name)
-            monkeypatch.setattr(found, "forward", found.forward)
-    monkeypatch.setattr(BaseTunerLayer, "_cast_input_dtype", BaseTunerLayer._cast_input_dtype)
+    for owner, name in upstream.replaced():
+        monkeypatch.setattr(owner, name, getattr(owner, name))
 
 
 @pytest.fixture(scope="session")

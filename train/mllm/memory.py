@@ -236,7 +236,7 @@ def mask_bytes(batch: Batch) -> int:
     return batch.size * batch.tokens**2 if batch.is_padded else 0
 
 
-def layer_kept(text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool = False) -> int:
+def layer_kept(text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool) -> int:
     """Bytes per token kept of a layer until its backward pass.
 
     Checkpointing keeps its input alone, h numbers; without it, all that autograd saves.
@@ -318,9 +318,7 @@ def loss_bytes(text: Text) -> int:
     return 3 * FLOAT * text.vocabulary
 
 
-def layer_backward(
-    text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool = False
-) -> int:
+def layer_backward(text: Text, settings: RunSettings, batch: Batch, inputs_copied: bool) -> int:
     """Bytes per token of one layer's backward pass: recomputed activations and gradients.
 
     The widest point is the down projection: the gradient of its input (i numbers) through the base

@@ -25,6 +25,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Iterator
 from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
@@ -53,6 +54,36 @@ UNLEARNT = -100
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2): the signal that a process is sent when its parent ends."""
+
+
+def replaced() -> Iterator[tuple[Any, str]]:
+    """Each class of which a method is replaced here, and the method's name, of every family."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from train.mllm.families import MODULES
+
+    for family in MODULES.values():
+        modeling = import_module(family.MODELING)
+        for name in (family.TOWER, family.ATTENTION, family.MODEL):
+            yield getattr(modeling, name), "forward"
+    yield BaseTunerLayer, "_cast_input_dtype"
+
+
+def leave_out(as_upstream: Collection[str] = ()) -> None:
+    """Replace all that `replaced` names.
+
+    Args:
+        as_upstream: which of `PARTS` stay as they are.
+    """
+    from train.mllm import windows
+
+    leave_out_frozen_towers()
+    if LOGITS not in as_upstream:
+        leave_out_unlearnt_logits()
+    if COPIES not in as_upstream:
+        leave_out_float_copies()
+    if WINDOWS not in as_upstream:
+        windows.attend_at_once()
 
 
 def leave_out_frozen_towers() -> None:
@@ -212,19 +243,11 @@ def main() -> int:
     from llamafactory import launcher
     from llamafactory.train.tuner import run_exp
 
-    from train.mllm import windows
-
     left = os.environ.get(AS_UPSTREAM, "").split()
     if not set(left) <= set(PARTS):
         raise SystemExit(f"{AS_UPSTREAM}: {' '.join(left)}: not of {', '.join(PARTS)}")
-    leave_out_frozen_towers()
-    if LOGITS not in left:
-        leave_out_unlearnt_logits()
+    leave_out(left)
     keep_under_liger()
-    if COPIES not in left:
-        leave_out_float_copies()
-    if WINDOWS not in left:
-        windows.attend_at_once()
     if PREFLIGHT in sys.argv:
         at = sys.argv.index(PREFLIGHT)
         work, plots, *rest = sys.argv[at + 1 :]
