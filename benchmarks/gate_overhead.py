@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.gate_overhead --data OUT/data --out gate_overhead.json \\
         device=cpu amp=false model=yolo12n.yaml pretrained=false imgsz=64 batch=4 nbs=4
-    python -m benchmarks.gate_overhead --data OUT/data --workers 8 pretrained=false   # on a card
+    python -m benchmarks.gate_overhead --data OUT/data pretrained=false --workers 8   # on a card
 
 Two processes train side by side: ten batches of one, and then ten of the other while the first
 waits, so other work on the machine slows both. Measured is the whole epoch, with validation and all
@@ -31,6 +31,7 @@ from typing import Any
 from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
 from dat_runtime.files import write_json
+from dat_runtime.stage import ROOT
 from train.detector import ultralytics_run
 from train.detector.callbacks import Epochs
 from train.detector.dataset import count_boxes, link_data
@@ -104,8 +105,7 @@ def start(
     line += ["--config", str(args.config.resolve()), "--data", str(args.data.resolve())]
     line += ["--batches", str(args.batches), "--epochs", str(args.epochs)]
     line += [*args.overrides, f"workers={workers}"]
-    paths = [str(Path(__file__).resolve().parent.parent)]
-    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,

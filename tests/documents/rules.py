@@ -422,7 +422,7 @@ NOT_RUN: dict[str, str] = {
     "python -m data.prep.download *": "it needs the network and an account",
     "python -m train.gate --config configs/yolo/gate_1cls.yaml *": "it needs yolo12s.pt and a card",
     "python -m train.gate --config * --data OUT/reviews *": "it needs yolo12s.pt and a card",
-    "python -m benchmarks.gate_overhead --data OUT/data --workers 8 *": "it needs a card",
+    "python -m benchmarks.gate_overhead --data OUT/data * --workers 8*": "it needs a card",
     "python -m train.lora --config configs/lora/qwen3_vl.yaml *": PAPER
     + "; tests/export/test_second_family.py tunes a tiny one",
     "NODE_RANK=? *": "it needs two machines",
