@@ -2,14 +2,17 @@
 
     make mutants ROOM=dat_runtime/planning
     python -m benchmarks.mutants dat_runtime/planning --jobs 2
+    python -m benchmarks.mutants eval/uplink --sample 80
 
 mutmut changes one operator, number, argument or text of a function at a time and runs the tests
 that reach it: of those of the mirrored folder or file, and of those beside it that import the room.
 What they do not notice is printed as a diff. It calls for a sharp test or, where nothing can notice
 it, for an entry with the reason in benchmarks/equivalent_mutants.txt. Tests marked slow are left
-out, and Hypothesis draws the same examples each time.
+out, and Hypothesis draws the same examples each time. Of a sample, the same each time, the share
+that is noticed has an interval (Wilson's).
 """
 
+import random
 import re
 import shutil
 import subprocess
@@ -27,6 +30,8 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
 TOPS = ("benchmarks", "configs", "data", "eval", "export", "tests", "train", "dat_runtime")
 NOTICED = frozenset({"killed", "timeout", "segfault", "suspicious"})
 NOT_TRIED = "not checked"
+SEED = 0
+"""Of the draw of a sample."""
 
 PROFILE = """\
 from hypothesis import HealthCheck, Phase, settings
@@ -57,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("room", type=Path, help="a folder or file of the repository")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--tests", type=Path, nargs="+", help="instead of those that are found")
+    parser.add_argument("--sample", type=int, help="try so many changes, drawn at random (all)")
     args = parser.parse_args(argv)
+    if args.sample is not None and args.sample < 1:
+        raise ConfigError(f"--sample {args.sample}: a sample has at least one change")
     room = _in_repository(args.room)
     tests = args.tests or list(files_that_test(room))
     if not tests:
@@ -65,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = ROOT / "runs" / "mutants" / room.with_suffix("").as_posix().replace("/", ".")
     _prepare(folder, room, tests)
     print(f"[mutants] {room}: {' '.join(map(str, tests))}", flush=True)
+    drawn = draw(changes_of(folder, room), args.sample) if args.sample else []
     mutmut = Path(sys.executable).with_name("mutmut")
-    run = subprocess.run([mutmut, "run", "--max-children", str(args.jobs)], cwd=folder)
+    run = subprocess.run([mutmut, "run", "--max-children", str(args.jobs), *drawn], cwd=folder)
     if run.returncode:
         raise ConfigError(f"mutmut did not finish in {folder}: see above")
-    return _report(folder, room)
+    return _report(folder, room, drawn)
 
 
 def _in_repository(room: Path) -> Path:
@@ -136,15 +145,36 @@ def _prepare(folder: Path, room: Path, tests: Sequence[Path]) -> None:
     (folder / "pyproject.toml").write_text(own + "\n[tool.mutmut]\n" + "\n".join(lines) + "\n")
 
 
+def changes_of(folder: Path, room: Path) -> list[str]:
+    """The names of all changes that mutmut makes to a room's code, of which none is tried here."""
+    with chdir(folder):
+        from mutmut.mutation.file_mutation import mutate_file_contents
+        from mutmut.utils.format_utils import get_mutant_name
+
+        names = []
+        for file in [room] if room.suffix else sorted(room.rglob("*.py")):
+            changed = mutate_file_contents(str(file), file.read_text("utf-8"))
+            names += [get_mutant_name(file, name) for name in changed.mutant_names]
+        return names
+
+
+def draw(names: Sequence[str], size: int) -> list[str]:
+    """So many of the names, or all where there are fewer; the same each time."""
+    return random.Random(SEED).sample(sorted(names), min(size, len(names)))
+
+
 def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"')
 
 
-def _report(folder: Path, room: Path) -> int:
-    """Print what no test noticed; 1 where there is such a change."""
+def _report(folder: Path, room: Path, drawn: Sequence[str]) -> int:
+    """Print what no test noticed, of the drawn or else of all; 1 where there is such a change."""
     equivalent = read_equivalent(EQUIVALENT)
     counts: Counter[str] = Counter()
-    for name, status in _outcomes(folder):
+    outcomes = _outcomes(folder)
+    for name, status in outcomes:
+        if drawn and name not in drawn:
+            continue
         if status in NOTICED or status == NOT_TRIED:
             counts[status if status == NOT_TRIED else "noticed"] += 1
             continue
@@ -154,19 +184,36 @@ def _report(folder: Path, room: Path) -> int:
             continue
         counts["unnoticed"] += 1
         print(f"\n{status}: {name}\n{diff.rstrip()}")
-    print(f"\n[mutants] {room}: {_summary(counts)}")
+    print(f"\n[mutants] {room}: {_summary(counts, len(outcomes))}")
     return 1 if counts["unnoticed"] else 0
 
 
-def _summary(counts: Counter[str]) -> str:
-    judged = counts["noticed"] + counts["unnoticed"]
-    share = counts["noticed"] / judged if judged else 1.0
-    words = f"{counts['noticed']} of {judged} changes noticed ({share:.0%})"
+def _summary(counts: Counter[str], changes: int = 0) -> str:
+    """In words. Where there are more changes than were counted, the counts are a sample's."""
+    noticed, judged = counts["noticed"], counts["noticed"] + counts["unnoticed"]
+    share = noticed / judged if judged else 1.0
+    words = f"{noticed} of {judged} changes noticed ({100 * share:.0f} %"
+    if counts.total() < changes:
+        low, high = _interval(noticed, judged)
+        words += f", 95 % interval {100 * low:.0f}-{100 * high:.0f} %)"
+        words += f", a sample of {counts.total()} from {changes}"
+    else:
+        words += ")"
     if counts["equivalent"]:
         words += f"; {counts['equivalent']} more change nothing ({EQUIVALENT.relative_to(ROOT)})"
     if counts[NOT_TRIED]:
         words += f"; {counts[NOT_TRIED]} were not tried"
     return words
+
+
+def _interval(noticed: int, judged: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson's); all shares where nothing was judged."""
+    if not judged:
+        return 0.0, 1.0
+    from scipy.stats import binomtest
+
+    low, high = binomtest(noticed, judged).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def is_equivalent(change: Change, listed: Mapping[Change, str]) -> bool:

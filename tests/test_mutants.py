@@ -1,14 +1,19 @@
-"""`make mutants`: which tests it runs, and the list of changes that change nothing."""
+"""`make mutants`: which tests it runs, its sample, and the list of changes that change nothing."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks.mutants import (
     EQUIVALENT,
+    _summary,
     change_in,
+    changes_of,
+    draw,
     files_that_test,
     is_equivalent,
+    main,
     read_equivalent,
 )
 from dat_runtime.errors import DataError
@@ -46,3 +51,37 @@ def test_a_room_is_tested_by_its_mirror_and_by_the_tests_beside_it_that_reach_it
         "tests/dat_runtime/test_event.py",
         "tests/dat_runtime/test_schema.py",
     }
+
+
+def test_the_changes_of_a_room_are_those_of_its_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.mutmut]\nsource_paths = ['room']\n")
+    (tmp_path / "room" / "inner").mkdir(parents=True)
+    (tmp_path / "room" / "b.py").write_text("def f(x):\n    return x < 2\n")
+    (tmp_path / "room" / "inner" / "a.py").write_text("def g(x):\n    return not x\n")
+    of_b = ["room.b.x_f__mutmut_1", "room.b.x_f__mutmut_2"]  # `<=`, and 3
+    assert changes_of(tmp_path, Path("room/b.py")) == of_b
+    assert changes_of(tmp_path, Path("room")) == [*of_b, "room.inner.a.x_g__mutmut_1"]
+
+
+def test_a_sample_is_the_same_each_time_and_no_larger_than_the_room() -> None:
+    names = [f"{n:03}" for n in range(100)]
+    assert draw(names, 4) == draw(names[::-1], 4) == ["049", "097", "053", "005"]
+    assert sorted(draw(names[:3], 4)) == names[:3]
+
+
+def test_the_share_of_a_sample_has_its_interval_and_that_of_a_whole_room_has_none() -> None:
+    counts = Counter(noticed=20, unnoticed=4, equivalent=1)
+    last = "; 1 more change nothing (benchmarks/equivalent_mutants.txt)"
+    assert _summary(counts, 26) == (
+        f"20 of 24 changes noticed (83 %, 95 % interval 64-93 %), a sample of 25 from 26{last}"
+    )
+    assert _summary(counts, 25) == f"20 of 24 changes noticed (83 %){last}"
+    assert _summary(Counter(equivalent=1), 2).startswith(
+        "0 of 0 changes noticed (100 %, 95 % interval 0-100 %), a sample of 1 from 2;"
+    )
+
+
+@pytest.mark.parametrize("size", ["0", "-1"])
+def test_a_sample_of_nothing_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dat_runtime/event.py", "--sample", size]) != 0
+    assert "at least one change" in capsys.readouterr().err
