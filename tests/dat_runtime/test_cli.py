@@ -1,12 +1,20 @@
+import argparse
+import errno
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dat_runtime.cli import main
+from dat_runtime import __version__
+from dat_runtime.cascade import Band, Budget, Costs, Logistic, Routing
+from dat_runtime.cli import _parser, _routing_words, main
+from dat_runtime.demo.screen import Choices
 from dat_runtime.prompt import PROMPT_VERSION
 
 EVENTS = [
@@ -234,3 +242,268 @@ def test_windows_has_demo_plan_and_verify_and_is_told_so(
         done = windows(*refused)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
         assert f"{refused[0]} needs Linux or another POSIX system" in done.stderr
+
+
+OPTIONS = """\
+demo: show one frame's way from the gate to the plan
+    --bundle Path: run this bundle's gate (default: recorded)
+    --frame Path: a JPEG or PNG (needs --bundle)
+    --answer Path: a file that holds the MLLM's answer
+    --endpoint str: ask an OpenAI-compatible server, http://host:port/v1
+    --model str: the model's name at the endpoint
+    --bandwidth float: bytes per second (default: 200e3 and 20e3)
+    --out Path: save boxed.jpg, roi.jpg, alert.json, and event.json for plan
+plan: print what to send from a batch of events, in order
+    events Path: a file of JSON lines, one waiting event each
+    --bandwidth float required: bytes per second
+    --interval float = 1.0: seconds to plan for (default: 1)
+    --visual-deadline float = 1.5: D_vis, seconds (default: 1.5)
+    --now float: seconds on captured_at's clock: a visual's age then counts (default: not)
+    --policy str = dat: dat (Algorithm 1, the default), dat_plus or dat_live
+verify: check a bundle and print what it holds
+    bundle Path: None
+edge: the node: run, check, status
+edge run: run a node until it is stopped
+    node Path: the node's settings, node.yaml
+edge check: say what is wrong with a node's settings, without starting it
+    node Path: the node's settings, node.yaml
+edge status: ask a running node how it is; exit status 1 when it is not well
+    node Path: the node's settings, node.yaml
+receive: the receiver: keep what nodes send, show it to operators
+install: bring the newest bundle that fits, try it and switch to it; 3 when it is refused
+    node Path: the node's settings, node.yaml
+    --from str (URL|FOLDER): a repository, or a bundle's folder (default: updates.url of node.yaml)
+    --unsigned flag: take a bundle's folder although node.yaml names a root of trust
+    --unblock str (VERSION): try again one that failed before
+rollback: return to the previous bundle; the current one stays blocked
+    node Path: the node's settings, node.yaml
+status: say which bundle is at work and how the node is; exit status 1 when it is not well
+    node Path: the node's settings, node.yaml
+    --json flag: as one JSON object
+"""
+
+
+def described(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """A line for each option and command; those of `receive` are not the command line's own."""
+    assert not parser.allow_abbrev, parser.prog
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            assert action.required, parser.prog
+            words = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                yield f"{command.prog.removeprefix('dat-runtime ')}: {words[name]}"
+                if name in ("receive", "install", "rollback", "status", "run", "check"):
+                    assert command.description == words[name]
+                if name != "receive":
+                    yield from described(command)
+        elif not {"--help", "--version"} & set(action.option_strings):
+            name = " ".join(action.option_strings) or action.dest
+            kind = "flag" if action.nargs == 0 else getattr(action.type, "__name__", "str")
+            known = [f"({action.metavar})"] if action.metavar else []
+            known += ["required"] if action.required and action.option_strings else []
+            known += [f"= {action.default}"] if action.default not in (None, False) else []
+            yield f"    {' '.join([name, kind, *known])}: {action.help}"
+
+
+def test_the_options_and_their_words_are_these() -> None:
+    assert "\n".join(described(_parser())) + "\n" == OPTIONS
+    assert _parser().prog == "dat-runtime"
+    assert "the field from" in str(_parser().description)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"dat-runtime {__version__}\n"
+
+
+NODE = Path("node.yaml")
+HANDED: list[tuple[list[str], str, tuple[object, ...], dict[str, object]]] = [
+    (["edge", "run", "node.yaml"], "edge.run.run", (NODE,), {}),
+    (["edge", "check", "node.yaml"], "edge.checkup.check", (NODE,), {}),
+    (["edge", "status", "node.yaml"], "edge.status.status", (NODE,), {}),
+    (["status", "node.yaml"], "edge.status.versions_status", (NODE,), {"as_json": False}),
+    (["status", "node.yaml", "--json"], "edge.status.versions_status", (NODE,), {"as_json": True}),
+    (["rollback", "node.yaml"], "edge.updates.updating.rollback", (NODE,), {}),
+    (
+        ["install", "node.yaml"],
+        "edge.updates.updating.install",
+        (NODE, None),
+        {"unsigned": False, "unblock": None},
+    ),
+    (
+        ["install", "node.yaml", "--from", "there", "--unsigned", "--unblock", "0a"],
+        "edge.updates.updating.install",
+        (NODE, "there"),
+        {"unsigned": True, "unblock": "0a"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "name", "values", "named"), HANDED)
+def test_a_command_hands_its_options_over_and_its_status_back(
+    arguments: list[str],
+    name: str,
+    values: tuple[object, ...],
+    named: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[tuple[tuple[object, ...], dict[str, object]]] = []
+
+    def command(*values: object, **named: object) -> int:
+        given.append((values, named))
+        return 7
+
+    monkeypatch.setattr(f"dat_runtime.{name}", command)
+    assert main(arguments) == 7
+    assert given == [(values, named)]
+
+
+def test_the_receiver_gets_all_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def receive(**named: Any) -> int:
+        given.update(named)
+        return 7
+
+    monkeypatch.setattr("dat_runtime.cloud.serve.receive", receive)
+    options = {
+        "listen": "0.0.0.0:1",
+        "store": "sqlite:///a",
+        "tokens": "b",
+        "workers": "2",
+        "data": "c",
+        "keep-bytes": "9",
+    }
+    assert main(["receive", *(word for n, v in options.items() for word in (f"--{n}", v))]) == 7
+    assert given.pop("also").keep_bytes == 9
+    assert given == {
+        "listen": "0.0.0.0:1",
+        "store": "sqlite:///a",
+        "tokens": Path("b"),
+        "workers": 2,
+        "data": Path("c"),
+    }
+
+
+def stops_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A command that ends with an error; the list grows when its output is forgotten."""
+    forgotten: list[int] = []
+
+    def command(_: Path) -> int:
+        raise error
+
+    monkeypatch.setattr("dat_runtime.edge.status.status", command)
+    monkeypatch.setattr("dat_runtime.cli.forget_output", lambda: forgotten.append(1))
+    return forgotten
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_an_output_that_finds_no_room_is_an_error_of_one_line(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forgotten = stops_with(OSError(number, "no room"), monkeypatch)
+    assert main(["edge", "status", "node.yaml"]) == 1
+    assert capsys.readouterr().err == "error: the output cannot be written (no room)\n"
+    assert forgotten == [1]
+
+
+def test_a_reader_that_went_away_ends_a_command_and_other_errors_keep_their_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forgotten = stops_with(BrokenPipeError(), monkeypatch)
+    assert main(["edge", "status", "node.yaml"]) == 1
+    assert (forgotten, capsys.readouterr().err) == ([1], "")
+    forgotten = stops_with(OSError(errno.EIO, "a defect"), monkeypatch)
+    with pytest.raises(OSError, match="a defect"):
+        main(["edge", "status", "node.yaml"])
+    stops_with(ModuleNotFoundError("no", name="yaml"), monkeypatch)
+    with pytest.raises(ModuleNotFoundError):
+        main(["edge", "status", "node.yaml"])
+    assert forgotten == []
+    stops_with(ModuleNotFoundError("no", name="fcntl"), monkeypatch)
+    assert main(["edge", "status", "node.yaml"]) == 1
+    assert capsys.readouterr().err == (
+        "error: edge needs Linux or another POSIX system (Python's fcntl); demo, plan and verify"
+        " do not\n"
+    )
+
+
+@pytest.mark.parametrize("missing", ["sqlalchemy", "fcntl"])
+def test_a_receiver_without_its_packages_says_how_they_come(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Without:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "dat_runtime.cloud.serve":
+                raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.delitem(sys.modules, "dat_runtime.cloud.serve", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Without(), *sys.meta_path])
+    assert main(["receive", "--store", "sqlite:///a"]) == 1
+    words = {
+        "sqlalchemy": "the receiver needs packages (sqlalchemy): pip install",
+        "fcntl": "receive needs Linux or another POSIX system (Python's fcntl); demo, plan",
+    }[missing]
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+
+
+def test_the_demo_gets_all_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Choices] = []
+
+    def show(choices: Choices) -> Iterator[str]:
+        given.append(choices)
+        yield "a line"
+
+    monkeypatch.setattr("dat_runtime.demo.screen.show", show)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert main(["demo"]) == 0
+    assert given == [Choices()]
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    files = ["--bundle", "a", "--frame", "b", "--out", "d", "--bandwidth", "9"]
+    assert main(["demo", *files, "--answer", "c"]) == 0
+    assert main(["demo", *files, "--endpoint", "http://h", "--model", "m"]) == 0
+    of_all = Choices(Path("a"), Path("b"), api_key="secret", bandwidths=(9.0,), out=Path("d"))
+    assert given[1] == replace(of_all, answer=Path("c"))
+    assert given[2] == replace(of_all, endpoint="http://h", model="m")
+    assert capsys.readouterr().out == "a line\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--frame", "x"],
+            "--frame needs --bundle: the recorded detections fit one frame only",
+        ),
+        (
+            ["--answer", "x", "--endpoint", "http://x", "--model", "m"],
+            "--answer and --endpoint exclude each other: give one of them",
+        ),
+        (["--endpoint", "http://x"], "--endpoint and --model belong together"),
+        (["--model", "m"], "--endpoint and --model belong together"),
+    ],
+)
+def test_options_of_the_demo_that_do_not_go_together_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", *arguments]) == 1
+    assert capsys.readouterr().err == f"error: {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("routing", "words"),
+    [
+        (Routing(0.1, Band(0.25, None)), "the MLLM is asked from score 0.25 on"),
+        (
+            Routing(0.1, Band(0.02, 0.98765), Logistic(1.0), budget=Budget(0.05, 100, Costs())),
+            "the MLLM is asked from probability 0.02 on, and from 0.988 on the gate answers"
+            " itself; fitted for a load of 5%",
+        ),
+    ],
+)
+def test_how_a_gate_routes_is_said_in_words(routing: Routing, words: str) -> None:
+    assert _routing_words(routing) == words
