@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from dat_runtime import batch as batch_module
 from dat_runtime.batch import read_batch
 from dat_runtime.errors import DataError
 from dat_runtime.schedule import PendingEvent
@@ -62,3 +63,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         read_batch(tmp_path / "latin.jsonl")
+
+
+def test_a_file_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "MAX_BATCH_BYTES", len(GOOD) + 1)
+    assert len(read_batch(batch(tmp_path, GOOD))) == 1
+    with pytest.raises(DataError, match=rf"larger than {len(GOOD) + 1} bytes"):
+        read_batch(batch(tmp_path, GOOD, ""))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dat_runtime.command import command
+from dat_runtime.command import add_restart, command
 
 DESCRIPTION = """One line.
 
@@ -40,3 +40,14 @@ def test_a_prefix_of_an_option_and_an_unknown_one_are_refused(
     error = capsys.readouterr().err
     assert error.startswith("usage: python -m eval.score ")
     assert "unrecognized arguments" in error
+
+
+def test_work_of_another_recipe_is_replaced_only_where_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = command("train.lora", None)
+    add_restart(parser)
+    assert parser.parse_args([]).restart is False
+    assert parser.parse_args(["--restart"]).restart is True
+    words = "replace what another recipe made or began in --out"
+    assert [action.help for action in parser._actions[1:]] == [words]

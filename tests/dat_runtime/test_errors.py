@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dat_runtime.errors import ConfigError, DataError, DatError, printable, reports_errors
+from dat_runtime.errors import (
+    ConfigError,
+    DataError,
+    DatError,
+    forget_output,
+    is_disk_full,
+    printable,
+    reports_errors,
+)
 
 
 def failing(error: BaseException):
@@ -95,3 +103,21 @@ def test_a_terminal_obeys_nothing_that_came_from_elsewhere(text: str, shown: str
 def test_an_error_is_printed_without_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     assert failing(DataError("bad", "\x1b[31m.txt"))([]) == 1
     assert capsys.readouterr().err == "error: \\x1b[31m.txt: bad\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_is_full_by_any_of_its_names(number: int) -> None:
+    assert is_disk_full(OSError(number, "no room"))
+    assert not is_disk_full(OSError(errno.EACCES, "not allowed"))
+    assert not is_disk_full(ValueError(number))
+    assert not is_disk_full(None)
+
+
+def test_what_is_printed_after_the_output_was_forgotten_goes_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        forget_output()
+        print("nobody reads this", flush=True)
+    assert (tmp_path / "out").read_bytes() == b""

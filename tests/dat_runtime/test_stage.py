@@ -313,6 +313,33 @@ def test_the_code_of_the_instructions_holds_what_decides_them() -> None:
     assert scenes >= room - {"primer_scenes.py", "units.py"}
 
 
+def test_an_import_counts_in_whatever_block_it_stands(tmp_path: Path) -> None:
+    root = tmp_path.resolve()
+    blocks = {
+        "if": "if x:\n    pass\nelse:\n    import m.{name}",
+        "for": "for _ in x:\n    import m.{name}",
+        "except": "try:\n    pass\nexcept OSError:\n    import m.{name}",
+        "finally": "try:\n    pass\nfinally:\n    import m.{name}",
+        "case": "match x:\n    case 1:\n        import m.{name}",
+        "class": "class A:\n    import m.{name}",
+        "def": "async def f():\n    with x:\n        import m.{name}",
+        "from": "from m import y, {name} as z",
+        "of": "from m.{name} import y",
+        "two": "import x, m.{name} as z",
+    }
+    for name, text in blocks.items():
+        module = write_module(root / "m" / f"_{name}.py", "")
+        entry = write_module(root / f"{name}.py", text.format(name=f"_{name}"))
+        assert sources([entry], root) == sorted([entry, module]), name
+
+
+def test_a_module_that_is_no_python_is_named(tmp_path: Path) -> None:
+    entry = write_module(tmp_path.resolve() / "a.py", "import")
+    with pytest.raises(SyntaxError) as error:
+        sources([entry], tmp_path)
+    assert error.value.filename == str(entry)
+
+
 def test_a_module_of_a_stage_counts_though_it_is_named_as_one_that_does_not(
     tmp_path: Path,
 ) -> None:
