@@ -1,7 +1,9 @@
 import json
+import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -10,15 +12,19 @@ import numpy as np
 import pytest
 
 from dat_runtime.batch import read_batch
+from dat_runtime.cascade import Band, Logistic, Routing
 from dat_runtime.cli import main
+from dat_runtime.demo import screen
 from dat_runtime.demo.recording import FRAME, WAITING, read_recording
-from dat_runtime.demo.screen import WIDTH
+from dat_runtime.demo.screen import WIDTH, Choices, Gate, _gate_words, show
 from dat_runtime.draw import encode_jpeg, size_of
+from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.source import read_frame
 from dat_runtime.event import event_of
 from dat_runtime.gate import kept, trigger_score
 from dat_runtime.manifest import NAME, digest
 from dat_runtime.schema import check
+from dat_runtime.types import Box, Detection, Size
 
 STEPS = ["1 gate", "2 boxed", "3 MLLM", "4 check", "5 priority", "6 event", "7 plan"]
 
@@ -189,14 +195,18 @@ def test_an_endpoint_answers_and_its_absence_is_survived(
     assert "7 plan" in text
 
 
+def change_gate(bundle: Path, **changes: float) -> None:
+    """Change fields of gate.json, and its digest in the manifest."""
+    settings, listed = bundle / "gate" / "gate.json", bundle / NAME
+    before = digest(settings)
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | changes))
+    listed.write_text(listed.read_text().replace(before, digest(settings)))
+
+
 def test_a_frame_below_the_threshold_stops_at_the_gate(
     bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings, listed = bundle_folder / "gate" / "gate.json", bundle_folder / NAME
-    before = digest(settings)
-    value = json.loads(settings.read_text()) | {"low": 0.95}
-    settings.write_text(json.dumps(value))
-    listed.write_text(listed.read_text().replace(before, digest(settings)))
+    change_gate(bundle_folder, low=0.95)
     text = told(capsys, "--bundle", bundle_folder, "--out", tmp_path / "out")
     assert "highest 0.90 < 0.95: the frame is dropped here" in " ".join(text.split())
     assert "2 boxed" not in text
@@ -230,3 +240,123 @@ def test_a_file_is_no_folder_to_save_in(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "file").write_text("kept")
     assert f"--out {tmp_path}/file: cannot be" in told(capsys, "--out", tmp_path / "file", status=1)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+SCREEN = """\
+DAT: from one camera frame to what the uplink carries
+frame             640 x 640, a rendered scene from the package; recorded: detections and
+                  answer, from the scene's labels, no model
+1 gate      Eq.1  (recorded) severe 1.00, moderate 1.00; highest 1.00 >= 0.25: the frame
+                  goes on
+2 boxed     Eq.2  2 boxes drawn on the frame at 644 x 644, ###.# kB PNG for the MLLM; the
+                  prompt lists them too
+3 MLLM      Eq.3  {"count": 2, "severity": "severe", "level": 1, "score": 0.75,
+                  "accidents": [{"bbox": [327, 174, 487, 279], "severity": "severe"},
+                  {"bbox": [207, 367, 474, 480], "severity": "moderate"}], "summary":
+                  "Accidents: 1 severe, 1 moderate."}
+4 check     Eq.4  JSON, fits the schema, no contradiction, every number in bounds
+5 priority  Eq.7  S = 0.5 * level 1 + 0.5 * score 0.75 = 0.875   (severe)
+6 event           up to three units for the uplink: JSON #.# kB, ROI #.# kB, boxed image
+                  ##.# kB
+7 plan      Eq.12 Algorithm 1, 1 s ahead, with three waiting events (S of ring road 0.24,
+                  tunnel 0.93, old bridge 0.12): alerts by S per byte, then each one's
+                  smaller visual, if done within 1.5 s
+  at 200 kB/s                                 at 20 kB/s
+   #.### s  tunnel      JSON          #.# kB   #.### s  tunnel      JSON          #.# kB
+   #.### s  this-frame  JSON          #.# kB   #.### s  this-frame  JSON          #.# kB
+   #.### s  ring road   JSON          #.# kB   #.### s  ring road   JSON          #.# kB
+   #.### s  old bridge  JSON          #.# kB   #.### s  old bridge  JSON          #.# kB
+   #.### s  this-frame  ROI           #.# kB   #.### s  this-frame  ROI           #.# kB
+   #.### s  tunnel      ROI          ##.# kB   #.### s  tunnel      ROI          ##.# kB
+   #.### s  ring road   ROI           #.# kB  not yet: visual of ring road, old bridge
+   #.### s  old bridge  ROI           #.# kB
+"""
+"""The recorded demo, without the numbers that follow from what an encoder makes of a picture."""
+
+
+def test_the_screen_is_this_one(capsys: pytest.CaptureFixture[str]) -> None:
+    made = re.compile(r"\d+\.\d kB|\d\.\d{3} s")
+    assert made.sub(lambda match: re.sub(r"\d", "#", match[0]), told(capsys)) == SCREEN
+
+
+def test_sizes_and_times_are_those_of_the_units(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a" / "b"
+    text = told(capsys, "--bandwidth", 100_000, "--out", out)
+    sizes = {path.name: path.stat().st_size for path in out.iterdir()}
+    assert sorted(sizes) == ["alert.json", "boxed.jpg", "event.json", "roi.jpg"]
+    first = text.partition("6 event")[2].split("kB")[0]
+    assert float(first.split()[-1]) == round((sizes["alert.json"] - 1) / 1000, 1)
+    assert f"ROI {sizes['roi.jpg'] / 1000:.1f} kB" in " ".join(text.split())
+    sent = [line.split() for line in text.splitlines() if " s  " in line]
+    assert [line[0] for line in sent[:1]] == ["0.005"]  # 512 bytes of "tunnel"
+    last = 512 + 391 + 305 + 12_100 + 9_800 + 6_200 + sizes["alert.json"] - 1 + sizes["roi.jpg"]
+    assert float(sent[-1][0]) == round(last / 100_000, 3)
+    assert text.splitlines()[-1] == f"saved in {out}: boxed.jpg, alert.json, event.json, roi.jpg"
+    assert json.loads((out / "event.json").read_text())["id"] == "this-frame"
+    assert (out / "event.json").read_bytes().endswith(b"}\n")
+
+
+def routed(routing: Routing, *scores: float) -> Gate:
+    box = Box(0, 0, 9, 9, Size(10, 10))
+    found = tuple(Detection(box, "severe", score) for score in scores)
+    return Gate("m.onnx", found, routing, 112 * 112)
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        (
+            routed(Routing(0.1, Band(0.256, None)), 0.25, 0.05),
+            "(m.onnx) highest 0.25 < 0.256: the frame is dropped here; the MLLM and the uplink"
+            " never hear of it",
+        ),
+        (
+            routed(Routing(0.1, Band(0.25, None)), 0.25, 0.1, 0.05),
+            "(m.onnx) severe 0.25, severe 0.10; highest 0.25 >= 0.25: the frame goes on",
+        ),
+        (
+            routed(Routing(0.5, Band(0.0, 0.25), Logistic(1.0)), 0.4),
+            "(m.onnx) no box; highest 0.40, as a probability 0.40 >= 0: the frame goes on",
+        ),
+        (
+            routed(Routing(0.1, Band(0.1, 0.8), Logistic(2.0)), 0.75),
+            "(m.onnx) severe 0.75; highest 0.75, as a probability 0.90 >= 0.8: sure enough, the"
+            " gate answers itself and the MLLM is not asked",
+        ),
+    ],
+)
+def test_what_the_gate_decides_is_said_with_its_reason(gate: Gate, words: str) -> None:
+    assert _gate_words(gate) == words
+
+
+def test_a_gate_that_is_sure_answers_itself(
+    bundle_folder: Path, frame: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_gate(bundle_folder, low=0.05, high=0.5)
+    text = told(capsys, "--bundle", bundle_folder, "--frame", frame)
+    assert "3 MLLM" not in text
+    assert "nothing to check: the event is made from the gate's detections" in text
+    assert "7 plan" in text
+
+
+def test_a_bundle_that_is_not_fit_for_use_says_so(
+    bundle_folder: Path, frame: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = replace(open_bundle(bundle_folder), not_fit="made for tests")
+    monkeypatch.setattr(screen, "open_bundle", {bundle_folder: bundle}.__getitem__)
+    lines = list(show(Choices(bundle=bundle_folder, frame=frame)))
+    assert lines[1] == "frame             160 x 90, frame.jpg"
+    assert lines[2] == "bundle            NOT FIT FOR USE: made for tests"
+
+
+def test_alerts_that_the_link_cannot_carry_are_named_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = told(capsys, "--bandwidth", 600).splitlines()
+    assert lines[-3].startswith("   0.853 s  tunnel      JSON")
+    assert lines[-2:] == [
+        "  not yet: alert of this-frame, ring road, o",
+        "  not yet: visual of this-frame, ring road,",
+    ]
