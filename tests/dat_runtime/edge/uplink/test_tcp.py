@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import struct
 import sys
@@ -6,6 +7,8 @@ import time
 import pytest
 
 from dat_runtime.edge.uplink import tcp
+
+_MAX_PACING_RATE = 47  # SO_MAX_PACING_RATE, which Python's socket module does not name
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not say")
 
@@ -105,3 +108,112 @@ def test_a_closed_socket_says_nothing(pair):
     here, _ = pair
     here.close()
     assert tcp.progress(here) is None
+
+
+def congestion(connection):
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+def pacing_rate(connection):
+    """How fast the kernel means to send, bytes per second: `tcpi_pacing_rate`."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 112)
+    return struct.unpack_from("=Q", info, 104)[0]
+
+
+@linux
+def test_what_the_kernel_believes_of_the_rate_is_forgotten(pair):
+    here, _ = pair
+    tcp.prepare(here)
+    if congestion(here) != b"bbr":
+        pytest.skip("this kernel has no BBR for us")
+    slow, without = 50_000, (1 << 64) - 1
+    for most in (slow, without):  # it believes the slow rate until something arrives
+        here.setsockopt(socket.SOL_SOCKET, _MAX_PACING_RATE, struct.pack("=Q", most))
+    assert pacing_rate(here) == slow
+    tcp.forget_rate(here)
+    assert congestion(here) == b"bbr"
+    assert pacing_rate(here) > 100 * slow
+
+
+@linux
+def test_another_congestion_control_is_left_as_it_is(pair):
+    here, there = pair
+    for name in (b"reno", b"cubic"):
+        with contextlib.suppress(OSError):  # not every kernel allows both
+            here.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
+        chosen = congestion(here)
+        tcp.forget_rate(here)
+        assert congestion(here) == chosen != b"bbr"
+    there.close()
+    tcp.forget_rate(there)  # a closed one too
+
+
+@linux
+def test_a_kernel_is_asked_for_all_of_it_also_where_it_knows_none():
+    class Old:
+        def setsockopt(self, *asked):
+            options.append(asked)
+            raise OSError("no such option")
+
+    options = []
+    tcp.prepare(Old())
+    assert options == [
+        (6, 1, 1),  # TCP_NODELAY
+        (6, 25, 16_384),  # TCP_NOTSENT_LOWAT
+        (6, 13, b"bbr"),  # TCP_CONGESTION
+        (6, 45, 40_000),  # TCP_RTO_MIN_US
+        (6, 44, 1_000),  # TCP_RTO_MAX_MS
+        (6, 18, 10_000),  # TCP_USER_TIMEOUT
+    ]
+
+
+class Told:
+    """A socket of which the kernel says so: `tcp_info` with numbers at their places."""
+
+    def __init__(self, here, numbers, size=240, acknowledged=0):
+        self.fileno, self.size = here.fileno, size
+        self.content = bytearray(240)
+        for at, number in numbers.items():
+            struct.pack_into("=I", self.content, at, number)
+        struct.pack_into("=Q", self.content, 120, acknowledged)
+
+    def getsockopt(self, level, name, most):
+        assert (level, name, most) == (6, 11, 220)
+        return bytes(self.content[: self.size])
+
+
+NUMBERS = {24: 8, 28: 2, 68: 30_000, 100: 7, 144: 400, 148: 20_000, 156: 90, 216: 3}
+
+
+@linux
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (NUMBERS, (400, 1_000, 0.02, 90, 4)),
+        # Before the first sample the shortest round trip is the largest number.
+        (NUMBERS | {148: 2**32 - 1}, (400, 1_000, 0.03, 90, 4)),
+        # More that was not needed than was repeated, and nothing that is not acknowledged.
+        (NUMBERS | {216: 9, 24: 0, 28: 1}, (400, 4_000, 0.02, 90, 0)),
+    ],
+    ids=["all", "no-sample", "none"],
+)
+def test_each_number_is_read_where_the_kernel_puts_it(monkeypatch, pair, numbers, expected):
+    monkeypatch.setattr(tcp, "_queued", lambda connection: 4_400)
+    told = Told(pair[0], numbers, acknowledged=2**33 + 5)
+    assert tcp.progress(told) == (2**33 + 5, 4_400, *expected)
+
+
+@linux
+@pytest.mark.parametrize(("size", "says"), [(159, False), (160, True), (219, True), (220, True)])
+def test_an_old_kernel_says_less_and_a_very_old_one_nothing(pair, size, says):
+    now = tcp.progress(Told(pair[0], NUMBERS, size))
+    assert (now is not None) == says
+    assert now is None or now.resent == (4 if size >= 220 else 7)
+
+
+def test_a_socket_that_the_kernel_refuses_to_speak_of_says_nothing(monkeypatch, pair):
+    def refused(connection):
+        raise OSError("not a TCP socket")
+
+    monkeypatch.setattr(tcp, "_info", refused)
+    assert tcp.progress(pair[0]) is None
