@@ -1,9 +1,16 @@
 import asyncio
+import threading
 import time
+from dataclasses import replace
+
+import pytest
 
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.question import Question
-from dat_runtime.edge.uplink.outbox import Outbox, on_clock
+from dat_runtime.edge.spool import Waiting
+from dat_runtime.edge.uplink import outbox as module
+from dat_runtime.edge.uplink.outbox import DueAlert, Outbox, on_clock
+from dat_runtime.edge.uplink.sender import OutgoingVisual
 from dat_runtime.planning.path import Path
 from dat_runtime.planning.pending import PendingEvent
 from tests.dat_runtime.edge.uplink.events import fill
@@ -216,3 +223,235 @@ def test_a_question_after_all_else_was_answered_and_one_that_was_overtaken():
     assert not box.questions
     box.alert_taken(box.take_alert())
     assert box.queue.next_visual(0.0).kind == "roi"
+
+
+def test_an_alert_that_is_too_large_for_the_room_stays_in_its_place():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 4)
+    assert box.take_alert(699) is None
+    assert box.take_alert(0) is None
+    assert box.take_alert(700) == DueAlert("a", 700, 4)
+    assert box.take_alert() is None
+
+
+def test_bytes_ahead_are_those_of_alerts_and_questions_until_they_are_answered():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    box.add(pending("b"), "c1", 0)
+    box.add(pending("c", json_sent=True), "c1", 0)
+    box.ask(question("c", size=50), 0.0)
+    assert box.bytes_ahead == 1_450
+    assert (box.alerts, box.visuals, box.questions) == ({"a", "b"}, {"a", "b", "c"}, {"c"})
+    first = box.take_alert()
+    assert box.bytes_ahead == 1_450  # under way
+    box.alert_taken(first)
+    assert box.bytes_ahead == 750
+
+
+def test_who_sends_is_woken_when_there_is_more_to_send_and_not_else():
+    box, _ = outbox()
+    wake, other = asyncio.Event(), asyncio.Event()
+    box.wake_on_change(wake)
+    box.wake_on_change(other)
+    box.forget_wake(other)
+
+    def wakes(work, *args):
+        wake.clear()
+        work(*args)
+        return wake.is_set()
+
+    assert wakes(box.add, pending("a"), "c1", 1)
+    assert not wakes(box.add, pending("a"), "c1", 1)  # an older revision
+    assert not wakes(box.ask, question("a", revision=1), 0.0)  # its alert is not answered
+    alert = box.take_alert()
+    assert wakes(box.return_alert, alert)
+    assert not wakes(box.return_alert, replace(alert, revision=0))
+    assert box.take_alert() == alert
+    assert wakes(box.alert_written, alert)
+    assert not wakes(box.alert_written, alert)
+    chunk = box.queue.next_visual(0.0)
+    visual = box.due_visual(chunk)
+    assert wakes(box.continue_visual, visual, 10)
+    assert wakes(box.alert_taken, alert)
+    assert wakes(box.ask, replace(question("a", revision=1), kind="features"), 0.0)
+    assert wakes(box.continue_visual, box.due_visual(box.queue.next_visual(0.0)), 10)
+    assert not other.is_set()
+
+
+def test_what_a_receiver_took_is_counted_and_when(monkeypatch):
+    monkeypatch.setattr(module.time, "time", lambda: 1.8e9)
+    box, _ = outbox()
+    counts = box._counts
+    assert box.acknowledged_at is None
+    box.add(pending("a"), "c1", 0)
+    box.ask(replace(question("a"), kind="features"), 0.0)
+    box.alert_taken(box.take_alert())
+    assert box.acknowledged_at == 1.8e9
+    for _ in range(2):
+        box.acknowledged_at = None
+        box.visual_arrived(box.due_visual(box.queue.next_visual(0.0)))
+        assert box.acknowledged_at == 1.8e9
+    assert counts.snapshot() == {
+        ("alerts_acknowledged", ()): 1,
+        ("questions_acknowledged", (("kind", "features"),)): 1,
+        ("visuals_acknowledged", (("kind", "roi"),)): 1,
+    }
+    assert not box._events
+
+
+@pytest.mark.parametrize(("passed", "follows"), [(59.9, False), (60.0, True)])
+def test_after_a_visual_waited_in_vain_others_wait_for_their_alerts(monkeypatch, passed, follows):
+    now = [500.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    _, visual = early_visual(box)
+    box.visual_was_early(visual)
+    now[0] += passed
+    box.add(pending("b"), "c1", 0)
+    alert = box.take_alert()
+    assert alert.id == "b"
+    box.alert_written(alert)
+    assert (box.queue.next_visual(0.0) is not None) == follows
+
+
+def test_an_early_visual_whose_alert_was_answered_meanwhile_goes_on():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    box.alert_taken(alert)
+    box.visual_was_early(visual)
+    box.continue_visual(visual, 0)
+    again = box.due_visual(box.queue.next_visual(0.0))
+    assert (again.early, again.begun) == (False, False)
+
+
+def test_an_early_visual_of_an_older_revision_changes_nothing():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    _, visual = early_visual(box)
+    box.add(pending("a", json_sent=True), "c1", 1)
+    box.visual_was_early(visual)
+    box.continue_visual(visual, 7)
+    box.begin(visual)
+    box.visual_arrived(visual)
+    chunk = box.queue.next_visual(0.0)
+    assert (chunk.kind, chunk.offset) == ("roi", 0)
+    assert box.due_visual(chunk) == OutgoingVisual("a", "roi", 5_000, True, 1, False)
+
+
+def test_what_an_earlier_run_left_is_queued_with_its_age_and_may_have_begun():
+    box, spool = outbox()
+    wall, now = 1.8e9, 50.0
+    coded = replace(pending("q", at=wall - 3, json_sent=True), code_bytes=64)
+    left = [
+        Waiting(pending("a", at=wall - 2, priority=0.9), "c1", 2),
+        Waiting(pending("v", at=wall - 1, json_sent=True), "c2", 3),
+        Waiting(coded, "c3", 4, ("code", "Image 28 x 28.")),
+    ]
+    spool.waiting = lambda: threads.append(threading.current_thread().name) or left
+    threads = []
+    asyncio.run(box.load(now, wall))
+    assert threads == ["uplink-spool_0"]
+    assert (box.alerts, box.visuals, box.questions) == ({"a"}, {"a", "v", "q"}, {"q"})
+    assert [box._events[id].pending.captured_at for id in "avq"] == [48.0, 49.0, 47.0]
+    assert [box._events[id].camera for id in "avq"] == ["c1", "c2", "c3"]
+    assert box.take_alert() == DueAlert("a", 700, 2)
+    asked = box.due_visual(box.queue.next_visual(now))
+    question = ("code", "Image 28 x 28.")
+    assert asked == OutgoingVisual("q", "code", 64, True, 4, question=question)
+    box.visual_arrived(asked)
+    dues = []
+    while chunk := box.queue.next_visual(now):
+        dues.append(box.due_visual(chunk))
+        box.visual_refused(dues[-1], "413: too large")
+    assert sorted(dues, key=lambda due: due.id) == [
+        OutgoingVisual("q", "roi", 5_000, True, 4),
+        OutgoingVisual("v", "roi", 5_000, True, 3),
+    ]
+    assert sorted(spool.refused) == [
+        ("q", "roi", "413: too large", 4),
+        ("v", "roi", "413: too large", 3),
+    ]
+    assert set(box._events) == {"a"}
+
+
+def test_what_of_an_event_had_begun_is_asked_for_after_a_newer_revision_too():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    assert not visual.begun
+    box.add(pending("a"), "c1", 1)
+    box.alert_taken(box.take_alert())
+    assert box.due_visual(box.queue.next_visual(0.0)).begun
+    assert not box.is_current(alert)
+    assert not box.is_current(visual)
+    box.add(pending("b"), "c1", 0)
+    box.ask(question("b"), 0.0)
+    box.alert_taken(box.take_alert())
+    assert box.due_visual(box.queue.next_visual(0.0)).begun is False
+    chunk = box.queue.next_visual(0.0)
+    assert chunk.kind == "code"
+    box.begin(box.due_visual(chunk))  # the question, and not the visual beside it
+    assert box.due_visual(chunk).begun
+    box.visual_arrived(box.due_visual(chunk))
+    while (chunk := box.queue.next_visual(0.0)).event_id != "b":
+        box.visual_arrived(box.due_visual(chunk))
+    assert not box.due_visual(chunk).begun
+
+
+def test_an_alert_that_the_spool_has_dropped_is_forgotten_and_a_newer_one_is_not():
+    box, spool = outbox()
+    spool.alert = lambda id: None
+    box.add(pending("a"), "c1", 0)
+    due = box.take_alert()
+    assert asyncio.run(box.read_alert(due)) is None
+    assert (box.alerts, box.visuals, box._events) == (set(), set(), {})
+    box.add(pending("a"), "c1", 0)
+    old = box.take_alert()
+    box.add(pending("a"), "c1", 1)
+    assert asyncio.run(box.read_alert(old)) is None
+    assert box.take_alert().revision == 1
+
+
+def test_what_is_there_is_read_and_old_visuals_go():
+    box, spool = outbox()
+    spool.expire = lambda: expired.append(1)
+    expired = []
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+
+    async def go():
+        await box.expire()
+        return await box.read_alert(alert), await box.read_visual(visual)
+
+    assert asyncio.run(go()) == (b"{}", fill("a", 5_000))
+    assert expired == [1]
+    box.close()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        asyncio.run(box.expire())
+
+
+def test_a_question_about_another_revision_is_passed_over():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 1)
+    for revision in (0, 2):
+        box.ask(question("a", revision=revision), 0.0)
+    assert not box.questions
+    box.ask(question("b", revision=3), 7.0)
+    event = box._events["b"]
+    assert (event.camera, event.revision, event.pending.captured_at) == ("c1", 3, 7.0)
+    assert (event.pending.priority, event.pending.json_bytes) == (0.5, 0)
+    assert event.pending.code_bytes == 64
+
+
+def test_an_event_of_which_nothing_waits_is_forgotten_at_once():
+    box, _ = outbox()
+    box.add(pending("a", roi=None, json_sent=True), "c1", 0)
+    assert not box._events
+    box.add(pending("b", roi=None), "c1", 0)
+    alert = box.take_alert()
+    box.alert_written(alert)
+    assert set(box._events) == {"b"}
+    box.alert_taken(alert)
+    assert not box._events
