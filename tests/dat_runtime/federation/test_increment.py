@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +13,15 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dat_runtime.errors import DataError
+from dat_runtime.adapter import MAX_HEADER_BYTES
+from dat_runtime.errors import ConfigError, DataError
 from dat_runtime.federation.factors import read_start
-from dat_runtime.federation.inbox import read_inbox
+from dat_runtime.federation.inbox import candidates, read_inbox
 from dat_runtime.federation.increment import (
     MAGIC,
     MOST_LINE,
     demand_unchanged,
+    most_bytes,
     read_increment,
     write_increment,
 )
@@ -80,17 +84,20 @@ def add_key(envelope: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda c: b"", "not an increment: its first line"),
-        (lambda c: b"GIF89a" + c, "not an increment: its first line"),
-        (lambda c: MAGIC + b"{" * (MOST_LINE + 10), "its second line is longer"),
-        (lambda c: MAGIC + b"[" * 5000 + b"\n", "nested too deeply|Expecting|is not JSON"),
-        (lambda c: MAGIC + b"\xff\n", "codec"),
+        (lambda c: b"", "not an increment: its first line is another$"),
+        (lambda c: b"GIF89a" + c, "not an increment: its first line is another$"),
+        (
+            lambda c: MAGIC + b"{" * (MOST_LINE + 10) + b"\n",
+            "not an increment: its second line is longer than 16,384 bytes$",
+        ),
+        (lambda c: MAGIC + b"[" * 5000 + b"\n", "(nested too deeply|Expecting|is not JSON)"),
+        (lambda c: MAGIC + b"\xff\n", "'utf-8' codec"),
         (lambda c: MAGIC + b'{"key": 1, "key": 2}\n', "duplicate key"),
-        (lambda c: rewritten(c, add_key), "unknown key 'more'"),
-        (lambda c: rewritten(c, set_samples), "the signature is not that of node-01"),
-        (lambda c: c[:-1], "the weights are not those that were signed"),
-        (lambda c: c + b"x", "the weights are not those that were signed"),
-        (lambda c: c + bytes(10_000_000), "an increment of this round has at most"),
+        (lambda c: rewritten(c, add_key), "second line: unknown key 'more'"),
+        (lambda c: rewritten(c, set_samples), "the signature is not that of node-01$"),
+        (lambda c: c[:-1], "node-01: the weights are not those that were signed$"),
+        (lambda c: c + b"x", "node-01: the weights are not those that were signed$"),
+        (lambda c: c + bytes(10_000_000), "[0-9,]+ bytes, an increment of this round has at most"),
     ],
 )
 def test_a_file_that_was_changed_is_refused(
@@ -98,7 +105,28 @@ def test_a_file_that_was_changed_is_refused(
 ) -> None:
     path = fleet.send("node-01", step(fleet))
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(DataError, match=reason):
+    with pytest.raises(DataError, match=f"^{path}: {reason}"):
+        read(fleet, path)
+
+
+def test_a_line_and_a_file_may_have_their_most_bytes_and_no_more(fleet: Fleet) -> None:
+    most = most_bytes(fleet.start)
+    parameters = 3 * (12 + 10 + 9 + 14)
+    assert most == len(MAGIC) + MOST_LINE + 8 + MAX_HEADER_BYTES + 4 * parameters
+    path = fleet.send("node-01", step(fleet))
+    magic, line, weights = path.read_bytes().split(b"\n", 2)
+    padded = b"\n".join([magic, line + b" " * (MOST_LINE - 1 - len(line)), weights])
+    path.write_bytes(padded)
+    assert read(fleet, path).node == "node-01"
+    path.write_bytes(padded.replace(b" \n", b"  \n", 1))
+    with pytest.raises(DataError, match="second line is longer"):
+        read(fleet, path)
+    os.truncate(path, most)
+    with pytest.raises(DataError, match="second line is longer"):
+        read(fleet, path)
+    os.truncate(path, most + 1)
+    words = f"^{path}: {most + 1:,} bytes, an increment of this round has at most {most:,}$"
+    with pytest.raises(DataError, match=words):
         read(fleet, path)
 
 
@@ -200,19 +228,45 @@ def test_weights_of_another_shape_are_refused(fleet: Fleet) -> None:
 
 
 def test_a_node_does_not_sign_what_would_be_refused(fleet: Fleet) -> None:
+    out = fleet.root / "x.increment"
+
     def write(adapter: Path, node: str = "node-01", samples: int = 5) -> None:
-        out = fleet.root / "x.increment"
         key = fleet.keys["node-01"]
         write_increment(out, adapter, fleet.opened, fleet.start, node, samples, key)
 
-    with pytest.raises(DataError, match="nothing was trained"):
-        write(fleet.start.folder)
-    other_base = write_adapter(fleet.root / "b", step(fleet), base_model_name_or_path="other")
-    with pytest.raises(DataError, match="base is 'other', round 3 has 'base'"):
-        write(other_base)
-    other_scale = write_adapter(fleet.root / "s", step(fleet), lora_alpha=30)
-    with pytest.raises(DataError, match=r"scale is 10\.0, round 3 has 2\.0"):
-        write(other_scale)
+    def refused(adapter: Path, reason: str) -> None:
+        with pytest.raises(DataError, match=f"^{re.escape(f'{adapter}: {reason}')}$"):
+            write(adapter)
+
+    start = fleet.start.folder
+    same = write_adapter(fleet.root / "same", fleet.start_factors)
+    refused(same, f"is the adapter of {start}: nothing was trained")
+    for field, changes, mine, wanted in (
+        ("base", {"base_model_name_or_path": "other"}, "'other'", "'base'"),
+        ("revision", {"revision": "b" * 64}, f"'{'b' * 64}'", f"'{'a' * 64}'"),
+        ("scale", {"lora_alpha": 30}, "10.0", "2.0"),
+    ):
+        adapter = write_adapter(fleet.root / field, step(fleet), **changes)
+        refused(adapter, f"{field} is {mine}, round 3 has {wanted}")
+    wider = {
+        module: (np.hstack([b, b]), np.vstack([a, a])) for module, (b, a) in step(fleet).items()
+    }
+    adapter = write_adapter(fleet.root / "r", wider, r=6, lora_alpha=12)
+    refused(adapter, "rank is 6, round 3 has 3")
+    shorter = {module: (b[:-1], a) for module, (b, a) in step(fleet).items()}
+    adapter = write_adapter(fleet.root / "short", shorter)
+    refused(adapter, f"its modules or their shapes are not those of {start}")
+    fine = write_adapter(fleet.root / "fine", step(fleet))
+    with pytest.raises(ConfigError, match=r"^samples is 0, expected a whole number from 1 to"):
+        write(fine, samples=0)
+    with pytest.raises(ConfigError, match=r"^node is 'a b', expected a name"):
+        write(fine, node="a b")
+    assert list(fleet.root.glob("*increment*")) == []
+    out.mkdir()
+    (out / "file").touch()
+    with pytest.raises(ConfigError, match=rf"^{out}: cannot be written \(.*irectory.*\)$"):
+        write(fine)
+    assert [path.name for path in fleet.root.glob("*increment*")] == ["x.increment"]
 
 
 def test_links_and_folders_are_no_increments(fleet: Fleet) -> None:
@@ -262,4 +316,37 @@ def test_no_file_of_a_stranger_keeps_a_node_out(fleet: Fleet) -> None:
     fleet.send("node-01", other, key=Ed25519PrivateKey.generate(), name="a-stranger")
     inbox = read_inbox(fleet.inbox, fleet.registry(), fleet.opened, fleet.start)
     assert [one.node for one in inbox.increments] == ["node-01"]
-    assert [refusal.file for refusal in inbox.refusals] == ["a-stranger.increment"]
+    (refused,) = inbox.refusals
+    assert refused.file == "a-stranger.increment"
+    assert re.fullmatch(
+        "signed with the key [0-9a-f]{16}, which no node is registered with", refused.reason
+    )
+
+
+def test_a_copy_that_says_other_samples_is_another_increment(fleet: Fleet) -> None:
+    fleet.send("node-01", step(fleet), samples=5)
+    fleet.send("node-01", step(fleet), samples=6, name="second")
+    inbox = read_inbox(fleet.inbox, fleet.registry(), fleet.opened, fleet.start)
+    assert inbox.increments == ()
+    assert [refusal.file for refusal in inbox.refusals] == ["node-01.increment", "second.increment"]
+
+
+def test_only_plain_files_of_the_right_name_and_size_are_candidates(fleet: Fleet) -> None:
+    path = fleet.send("node-01", step(fleet))
+    folder = fleet.inbox
+    for name in ("a.increment", "b.increment", "c.txt"):
+        (folder / name).write_bytes(b"x")
+    most = most_bytes(fleet.start)
+    os.truncate(folder / "a.increment", most)
+    os.truncate(folder / "b.increment", most + 1)
+    (folder / "link.increment").symlink_to(path)
+    (folder / "folder.increment").mkdir()
+    found = candidates(folder, fleet.start)
+    assert found == {name: folder / name for name in ("a.increment", "node-01.increment")}
+    words = rf"^{fleet.root}/none is no folder of increments NODE\.increment$"
+    for read in (
+        lambda none: candidates(none, fleet.start),
+        lambda none: read_inbox(none, {}, fleet.opened, fleet.start),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            read(fleet.root / "none")
