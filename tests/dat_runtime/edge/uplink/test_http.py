@@ -1,15 +1,21 @@
 import asyncio
+import json
 
 import pytest
 
+from dat_runtime.edge.uplink import http
+from dat_runtime.edge.uplink.connection import ClosedError, Response
 from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.sender import (
     AccessError,
+    Answer,
     BusyError,
     OutgoingAlert,
     OutgoingVisual,
+    Progress,
     RefusedError,
     SendError,
+    nothing,
 )
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from tests.dat_runtime.edge.uplink import small_receiver as small
@@ -250,3 +256,217 @@ def test_bytes_on_their_way_are_known_and_end_at_none(receiver):
     assert progress.in_flight == 0
     assert progress.acknowledged > 2 * len(event("a", at=1e9).json)
     assert progress.round_trip is None or 0 < progress.round_trip < 1
+
+
+class Wires:
+    """In place of `Connection`: notes what goes out, and gives the answers of the test."""
+
+    def __init__(self, answers):
+        self.answers = list(answers)
+        self.opened = []
+        self.lines = []
+        self.requests = []
+
+    async def open(self, address, names, seconds):
+        self.opened.append((address.host, address.port, address.prefix, names._host, seconds))
+        self.lines.append(Line(self))
+        return self.lines[-1]
+
+
+class Line:
+    def __init__(self, wires):
+        self.wires, self.requests, self.reusable, self.closed = wires, 0, True, False
+
+    async def request(self, method, target, headers, body, timeout, written=nothing):
+        self.requests += 1
+        content = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
+        self.wires.requests.append((method, target, headers, content, timeout))
+        written()
+        for _ in range(3):  # meanwhile a spare is opened
+            await asyncio.sleep(0)
+        answer = self.wires.answers.pop(0)
+        if isinstance(answer, Exception):
+            self.reusable = False
+            raise answer
+        return answer
+
+    def progress(self):
+        return Progress(10, 1, 0.5)
+
+    def close(self):
+        self.closed = True
+        return 10
+
+
+@pytest.fixture
+def wired(monkeypatch):
+    """What each piece of work gives, or raises, over made-up wires; and those."""
+
+    def run(answers, *works, token=None):
+        wires = Wires(answers)
+        monkeypatch.setattr(http, "Connection", wires)
+        return asyncio.run(_all(works, token)), wires
+
+    return run
+
+
+async def _all(works, token):
+    sender = HttpSender(UplinkSettings("http://127.0.0.1:81/dat/", token, 1e6), "n 1")
+    results = []
+    for work in works:
+        try:
+            results.append(await work(sender))
+        except (SendError, RefusedError) as error:
+            results.append(error)
+        await asyncio.sleep(0)
+    await sender.close()
+    return results
+
+
+def told(status, value):
+    return Response(status, {}, json.dumps(value).encode())
+
+
+A, B = OutgoingAlert("a", b'{"a":1}'), OutgoingAlert("b", b'{"b":22}')
+ONE = ("content-type", "application/cloudevents+json")
+SEVERAL = ("content-type", "application/cloudevents-batch+json")
+
+
+def posts(*alerts, written=nothing):
+    return lambda sender: sender.send_alerts(alerts, written)
+
+
+def test_one_alert_goes_as_it_is_and_says_when_it_was_written(wired, tmp_path):
+    (tmp_path / "token").write_text("secret")
+    large = OutgoingAlert("a", b"x" * 3_000)
+    written = []
+    results, wires = wired(
+        [told(200, {"id": "a"}), told(201, {"id": "a"})],
+        posts(A, written=lambda: written.append(1)),
+        posts(large),
+        token=tmp_path / "token",
+    )
+    assert results == [[Answer(True)], [Answer(True)]]
+    assert written == [1]
+    assert wires.requests == [
+        ("POST", "/v1/events", [("authorization", "Bearer secret"), ONE], A.json, 10.0035),
+        ("POST", "/v1/events", [("authorization", "Bearer secret"), ONE], large.json, 11.5),
+    ]
+    # What is taken from the pool leaves a spare behind.
+    assert wires.opened == [("127.0.0.1", 81, "/dat", "127.0.0.1", 2.0)] * 2
+    assert all(line.closed for line in wires.lines)
+
+
+def test_several_alerts_are_one_list_and_each_has_its_answer(wired):
+    events = [
+        {"id": "b", "status": "conflict", "words": "x" * 400},
+        {"id": "a", "status": "created"},
+        "no event",
+    ]
+    written = []
+    results, wires = wired(
+        [told(200, {"events": events}), told(201, {"events": [{"id": "b", "status": 409}]})],
+        posts(A, B, written=lambda: written.append(1)),
+        posts(B, B),
+    )
+    refusal = json.dumps(events[0])[:300]
+    assert results[0] == [Answer(True, ""), Answer(False, refusal)]
+    assert results[1] == [Answer(False, '{"id": "b", "status": 409}')] * 2
+    assert written == [1]
+    body = b'[{"a":1},{"b":22}]'
+    assert wires.requests[0] == ("POST", "/v1/events", [SEVERAL], body, 10 + 18 / 2_000)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(wired, status):
+    answers = [told(status, {}), told(409, {"detail": "other"}), told(200, {"id": "b"})]
+    written = []
+    (answer,), wires = wired(answers, posts(A, B, written=lambda: written.append(1)))
+    assert answer == [Answer(False, '409: {"detail": "other"}'), Answer(True)]
+    assert [request[3] for request in wires.requests[1:]] == [A.json, B.json]
+    assert written == [1]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, AccessError), (415, BusyError), (202, BusyError), (500, BusyError)]
+)
+def test_what_is_no_answer_to_a_batch_loses_none_of_it(wired, status, kind):
+    (error,), _ = wired([told(status, {"events": [{"id": "a"}, {"id": "b"}]})], posts(A, B))
+    assert type(error) is kind
+
+
+def test_a_batch_with_a_conflict_in_it_is_an_answer(wired):
+    events = [{"id": "a", "status": 200}, {"id": "b", "status": 201}]
+    (answer,), _ = wired([told(409, {"events": events})], posts(A, B))
+    assert answer == [Answer(True), Answer(True)]
+
+
+@pytest.mark.parametrize("value", [{"events": [{"id": "a"}, 7]}, {"events": 3}, {}, [1]])
+def test_an_answer_that_does_not_name_all_events_is_none(wired, value):
+    (error,), _ = wired([told(200, value)], posts(A, B))
+    name = "b" if value == {"events": [{"id": "a"}, 7]} else "a"
+    assert str(error) == f"the answer names no event {name}: {json.dumps(value)!r}"
+
+
+def test_only_the_receiver_names_the_event_and_words_are_cut(wired):
+    long = [told(200, {"page": "y" * 200}), told(200, {"page": "y" * 200})]
+    (one, several), _ = wired([told(200, {"id": "b"}), *long], posts(A), posts(A, B))
+    assert str(one) == """the answer is not a receiver's: '{"id": "b"}'"""
+    words = json.dumps({"page": "y" * 200})[:80]
+    assert str(several) == f"the answer names no event a: {words!r}"
+    (one,), _ = wired(long, posts(A))
+    assert str(one) == f"the answer is not a receiver's: {words!r}"
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 404, 405])
+def test_a_status_is_put_below_the_nodes_name_where_a_receiver_has_such_a_page(wired, status):
+    (result,), wires = wired([told(status, {})], lambda s: s.send_status(b"{}"))
+    assert result is None
+    headers = [("content-type", "application/json")]
+    assert wires.requests == [("PUT", "/v1/nodes/n%201", headers, b"{}", 10.0)]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, AccessError), (202, BusyError)])
+def test_a_status_that_is_not_taken_is_an_error(wired, status, kind):
+    (error,), _ = wired([told(status, {})], lambda s: s.send_status(b"{}"))
+    assert type(error) is kind
+
+
+def test_a_connection_that_the_receiver_closed_while_idle_is_replaced_once(wired):
+    closed = ClosedError("closed")
+    taken = told(200, {"id": "a"})
+    results, wires = wired([taken, closed, taken], posts(A), posts(A))
+    assert results == [[Answer(True)], [Answer(True)]]
+    results, _ = wired([taken, closed, closed], posts(A), posts(A))
+    assert results[1] is closed
+    # A new one that is closed before it answers: nothing is tried again.
+    results, wires = wired([closed], posts(A))
+    assert results == [closed]
+    assert len(wires.requests) == 1
+    # Of another failure it is not known whether the receiver has it.
+    broken = SendError("no whole response")
+    results, wires = wired([taken, broken], posts(A), posts(A))
+    assert results[1] is broken
+    assert len(wires.requests) == 2
+
+
+def test_visuals_have_connections_of_their_own_and_all_are_ended(wired, tmp_path):
+    (tmp_path / "token").write_text("secret")
+    created = Response(201, {"location": "/v1/visuals/u", "upload-offset": "5000"}, b"")
+    looks = []
+
+    async def send(sender):
+        await sender.send_alerts([A])
+        await asyncio.sleep(0)
+        there = await sender.send_visual(visual("a"), pieces("a"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        looks.append(sender.progress())
+        return there
+
+    (there,), wires = wired([told(200, {"id": "a"}), created], send, token=tmp_path / "token")
+    assert there == 5_000
+    assert wires.requests[1][2][0] == ("authorization", "Bearer secret")
+    assert [line.requests for line in wires.lines] == [1, 0, 1, 0]  # each with a spare
+    assert looks == [Progress(40, 4, 0.5)]
+    assert all(line.closed for line in wires.lines)
