@@ -174,7 +174,7 @@ class Visuals:
         acknowledged = at
         problem = None
         try:
-            async for piece in _pieces(request):
+            async for piece in _pieces(request, row.length - at):
                 if at + len(piece) > row.length:
                     problem = HTTPException(413, f"more than {row.length:,} bytes came", CLOSE)
                     break
@@ -205,8 +205,14 @@ class Visuals:
             raise HTTPException(error.status, str(error), CLOSE | retry) from None
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, room: int) -> AsyncIterator[bytes]:
     """The body, in pieces of `PIECE` bytes and a last one.
+
+    It ends with the upload's last byte. The mark that a body in chunks has after it is a packet of
+    its own, and where that one gets lost the picture is here long before.
+
+    Args:
+        room: bytes that the upload lacks.
 
     Raises:
         TimeoutError: nothing came for `SILENCE`; ClientDisconnect: the connection ended. What came
@@ -218,7 +224,9 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     while problem is None:
         try:
             async with asyncio.timeout(SILENCE):
-                held += await anext(body)
+                came = await anext(body)
+            held += came
+            room -= len(came)
         except StopAsyncIteration:
             break
         except (TimeoutError, ClientDisconnect) as error:
@@ -226,6 +234,8 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         if len(held) >= PIECE:
             yield bytes(held)
             held.clear()
+        if room <= 0:
+            break
     if held:
         yield bytes(held)
     if problem is not None:

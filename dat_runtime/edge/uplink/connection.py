@@ -159,6 +159,8 @@ class Connection:
             TooLongError: the response's body is larger than `most_bytes`.
             SendError: the response was not whole after `timeout` seconds, or is not HTTP.
         """
+        if self.requests:
+            tcp.forget_rate(self._socket)
         self.requests += 1
         answered = asyncio.ensure_future(self._read(most_bytes))
         try:

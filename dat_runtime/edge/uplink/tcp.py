@@ -28,8 +28,9 @@ _SILENCE_MS = 10_000
 """After which a connection whose bytes nobody acknowledges has ended: behind a router that forgot
 it, it would hold what is in flight against the others."""
 
-_BBR = b"bbr"
-"""Congestion control that does not take 2 % of lost packets for a full path."""
+_BBR, _OTHER = b"bbr", b"reno"
+"""Congestion control that does not take 2 % of lost packets for a full path; and one that every
+kernel has."""
 
 _MOST_READINGS = 5
 """Of a connection on which bytes arrive all the time."""
@@ -94,6 +95,23 @@ def prepare(connection: TcpSocket) -> None:
     for name, value in wishes:
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
+def forget_rate(connection: TcpSocket) -> None:
+    """Let the kernel measure the path anew: before a request on a connection that was used.
+
+    BBR sends no faster than it has seen a connection send. A visual is too short to show a path's
+    rate, the more where a packet was lost, and each one after it goes slower: 15 kB took a second
+    on a path that carries them in 60 ms. What the path carries is the uplink's own to know.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        name = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        if name.rstrip(b"\0") == _BBR:
+            # Chosen anew it would go on; chosen after another it begins.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _OTHER)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _BBR)
 
 
 def progress(connection: TcpSocket) -> TcpProgress | None:

@@ -247,6 +247,22 @@ def test_what_came_before_a_connection_broke_is_kept(on_sqlite: Running) -> None
     assert picture(on_sqlite).content == JPEG
 
 
+def test_a_picture_that_is_whole_is_answered_before_its_body_ends(on_sqlite: Running) -> None:
+    """The mark after the last chunk is a packet of its own, and may come a second later."""
+    where = httpx.URL(create(on_sqlite))
+    with socket.create_connection((where.host, where.port), timeout=10) as connection:
+        head = f"PATCH {where.path} HTTP/1.1\r\nHost: {where.host}\r\nUpload-Offset: 0\r\n"
+        head += "".join(f"{k}: {v}\r\n" for k, v in BYTES.items())
+        head += f"Transfer-Encoding: chunked\r\n\r\n{len(JPEG):x}\r\n"
+        connection.sendall(head.encode() + JPEG + b"\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 204 ")
+        assert picture(on_sqlite).content == JPEG
+        connection.sendall(b"0\r\n\r\n")
+        # The connection takes another request afterwards.
+        connection.sendall(f"OPTIONS /v1/visuals HTTP/1.1\r\nHost: {where.host}\r\n\r\n".encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 204 ")
+
+
 def test_a_sender_that_falls_silent_is_let_go(
     on_sqlite: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

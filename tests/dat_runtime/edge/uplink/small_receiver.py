@@ -135,6 +135,7 @@ class SmallReceiver:
                     request.body += event.data
                 else:
                     self.visuals[upload] += event.data
+                    self._note_whole(upload)
             elif isinstance(event, h11.EndOfMessage):
                 break
             else:  # closed in the middle
@@ -209,11 +210,12 @@ class SmallReceiver:
             return 409, [], b""
         return 204 if request.method == "PATCH" else 200, [self._offset(key)], b""
 
-    def _offset(self, key):
-        here = len(self.visuals[key])
-        if here >= self.sizes[key]:
+    def _note_whole(self, key):
+        if len(self.visuals[key]) >= self.sizes[key]:
             self.arrived.setdefault(key, time.monotonic())
-        return "upload-offset", str(here)
+
+    def _offset(self, key):
+        return "upload-offset", str(len(self.visuals[key]))
 
     def _events(self, request):
         value = json.loads(request.body)
