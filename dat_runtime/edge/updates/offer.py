@@ -244,5 +244,7 @@ def _files(files: Mapping[str, Target]) -> Iterator[OfferedFile]:
         if not _SHA256.fullmatch(target.sha256):
             raise ValueError(f"{path} has no sha256")
         if not 0 <= target.length <= MOST_FILE_BYTES:
-            raise ValueError(f"{path} has {target.length:,} bytes, expected {MOST_FILE_BYTES:,}")
+            raise ValueError(
+                f"{path} has {target.length:,} bytes, expected at most {MOST_FILE_BYTES:,}"
+            )
         yield OfferedFile(path, target.sha256, target.length)

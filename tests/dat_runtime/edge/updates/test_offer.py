@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dat_runtime.edge.updates.offer import Offer, Target, Terms, offers_in, target_path
+from dat_runtime.edge.updates.offer import (
+    TERMS,
+    Offer,
+    Target,
+    Terms,
+    decimal,
+    gate_digest,
+    offers_in,
+    target_path,
+)
 from dat_runtime.edge.updates.processor import processor_digest
 from dat_runtime.errors import DataError
 from tests.export.repository.small_repository import FILES, terms
@@ -60,9 +69,19 @@ def test_terms_that_a_later_publisher_adds_are_let_pass() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"release": 0}, "release is 0"),
+        ({"release": 0}, "crossing/1: custom: release is 0, expected a whole number from 1 to"),
+        ({"release": 2**53 + 1}, "release is 9007199254740993"),
         ({"release": True}, "release is True"),
         ({"release": ...}, "release is missing"),
+        ({"base": ""}, "base is '', expected 1 to 200 printable characters"),
+        ({"base_revision": "a" * 201}, "base_revision is 'aaa"),
+        ({"rank": 0}, "rank is 0"),
+        ({"alpha": "0.0000001"}, "alpha is '0.0000001', expected a text that writes a number from"),
+        ({"modules": ["a"] * 257}, "modules is"),
+        ({"schema": 0}, "schema is 0"),
+        ({"drawing": 0}, "drawing is 0"),
+        ({"runtime": "1.2.3.4.5"}, "runtime is '1.2.3.4.5', expected a version such as 0.1.0"),
+        ({"metrics": {"": "1"}}, "metrics is"),
         ({"rank": 4096}, "rank is 4096"),
         ({"alpha": "1e9"}, "alpha is '1e9'"),
         ({"alpha": 16.0}, "alpha is 16.0"),
@@ -92,8 +111,14 @@ def test_terms_that_do_not_hold_are_refused_by_name(changes: dict[str, object], 
         ("bundles/crossing/1/.hidden", Target(1, SHA, None), "no path in a bundle"),
         ("bundles/crossing/1//x", Target(1, SHA, None), "no path in a bundle"),
         ("bundles/crossing/1/a b", Target(1, SHA, None), "no path in a bundle"),
-        ("bundles/crossing/1/x", Target(1, "", None), "has no sha256"),
-        ("bundles/crossing/1/x", Target(2**60, SHA, None), "bytes"),
+        ("bundles/crossing/1/x", Target(1, "", None), "x has no sha256"),
+        ("bundles/crossing/1/x", Target(1, "A" * 64, None), "x has no sha256"),
+        (
+            "bundles/crossing/1/x",
+            Target((8 << 30) + 1, SHA, None),
+            "x has 8,589,934,593 bytes, expected at most 8,589,934,592",
+        ),
+        ("bundles/crossing/1/x", Target(-1, SHA, None), "x has -1 bytes, expected"),
     ],
 )
 def test_a_file_that_has_no_place_in_a_bundle_refuses_it(
@@ -104,16 +129,23 @@ def test_a_file_that_has_no_place_in_a_bundle_refuses_it(
 
 @pytest.mark.parametrize("name", ["..", "UPPER", "a" * 65, "-a", "a\n"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    assert "is no name" in refusal(targets(name=name))
+    words = "is no name, expected 1 to 64 of a-z 0-9 . _ - that begin with a letter or a digit"
+    assert refusal(targets(name=name)) == f"{name}/1: {name!r} {words}"
+    assert f"{name!r} {words}" in refusal(targets(name))
 
 
 def test_what_is_no_bundle_is_named_and_hides_no_bundle() -> None:
     offers, refused = offers_in(
-        targets() | {"readme.txt": Target(1, SHA, None), "bundles/x/1/y": Target(1, SHA, None)}
+        targets()
+        | dict.fromkeys(
+            ("readme.txt", "bundles/a/b", "others/a/b", "bundles/x/1/y"), Target(1, SHA, None)
+        )
     )
     assert [offer.version for offer in offers] == ["1"]
     assert [str(one) for one in refused] == [
         "'readme.txt' is no file of a bundle: bundles/NAME/VERSION/FILE",
+        "'bundles/a/b' is no file of a bundle: bundles/NAME/VERSION/FILE",
+        "'others/a/b' is no file of a bundle: bundles/NAME/VERSION/FILE",
         "x/1: has no manifest.json",
     ]
 
@@ -185,3 +217,43 @@ def test_another_processor_has_another_digest(tmp_path: Path) -> None:
     assert processor_digest(tmp_path) == first
     (tmp_path / "preprocessor_config.json").write_text('{"patch_size": 16}')
     assert processor_digest(tmp_path) != first
+
+
+def test_a_gate_s_digest_is_of_its_own_files_in_the_order_of_their_paths() -> None:
+    files = {"gate/b": "2" * 64, "adapter/a": "3" * 64, "gate/a": "1" * 64, "gate.txt": "4" * 64}
+    content = f"{'1' * 64}  gate/a\n{'2' * 64}  gate/b\n"
+    assert gate_digest(files) == hashlib.sha256(content.encode()).hexdigest()
+
+
+def test_a_bundle_may_have_64_files_and_no_more() -> None:
+    more = {f"bundles/crossing/1/f{i}": Target(8 << 30, SHA, None) for i in range(61)}
+    whole = targets()
+    room = 64 - len(whole)
+    assert len(only(whole | dict(list(more.items())[:room])).files) == 64
+    words = "crossing/1: 65 files, expected at most 64"
+    assert refusal(whole | dict(list(more.items())[: room + 1])) == words
+
+
+def test_a_decimal_is_a_text_that_writes_a_number_in_its_range() -> None:
+    rule = decimal(-1.5, 1e6)
+    assert rule.expected == "a text that writes a number from -1.5 to 1e+06"
+    for text in ("-1.5", "0", "1e6", "1.25e+3", "-0.0"):
+        assert rule.holds(text), text
+    for wrong in ("-1.51", "1000000.1", "1e7", "", " 1", "+1", ".5", "1.", "nan", "inf", "1e", 1.0):
+        assert not rule.holds(wrong), wrong
+
+
+def test_a_node_s_share_is_drawn_from_its_name_and_the_version() -> None:
+    offer = only(targets())
+    drawn = hashlib.sha256(b"n1\ncrossing\n1").digest()
+    share = int.from_bytes(drawn[:8], "big") / 2**64
+    for rollout, taken in ((share * (1 + 1e-12), True), (share * (1 - 1e-12), False)):
+        told = replace(offer, terms=replace(offer.terms, rollout=rollout))
+        assert told.is_for("n1") is taken
+
+
+def test_terms_are_written_as_they_are_signed() -> None:
+    told = terms(alpha="16", modules=["a", "b"], metrics={"n": "1e2"}, rollout="0.25").as_json()
+    assert (told["alpha"], told["modules"]) == ("16.0", ["a", "b"])
+    assert (told["metrics"], told["rollout"]) == ({"n": "100.0"}, "0.25")
+    assert list(told) == list(TERMS)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from dat_runtime.edge.updates import switch
 from dat_runtime.edge.updates.probation import Measured
 from dat_runtime.edge.updates.refusals import UpdateError
-from dat_runtime.edge.updates.switch import Looked, Signed, State, as_json, from_json
+from dat_runtime.edge.updates.switch import (
+    Looked,
+    Probation,
+    Signed,
+    State,
+    as_json,
+    from_json,
+)
 from dat_runtime.edge.updates.versions import Versions, VersionsError
 
 A, B, C = ("a" * 16, "b" * 16, "c" * 16)
@@ -68,8 +76,50 @@ def test_a_version_that_follows_one_on_probation_is_given_back_to_the_last_that_
 
 
 def test_without_a_previous_version_there_is_nothing_to_return_to() -> None:
-    with pytest.raises(ValueError, match="no previous version"):
-        switch.returned(switch.adopted(State(), A, None), "why")
+    for state in (State(), State(previous=A), switch.adopted(State(), A, None)):
+        with pytest.raises(ValueError, match=r"^there is no previous version to return to$"):
+            switch.returned(state, "why")
+
+
+def test_each_step_changes_its_own_part() -> None:
+    first, second = Signed(3, "p"), Signed(4, "q")
+    adopted = State(current=A, served=C, blocked={C: "old"}, looked=Looked(1.0))
+    assert switch.adopted(replace(adopted, current=None, served=None), A, C) == adopted
+    moved = switch.switched(adopted, B, 5.0, first)
+    assert moved == replace(
+        adopted, current=B, previous=A, probation=Probation(5.0), signed={B: first}
+    )
+    begun = switch.started(switch.started(moved))
+    assert begun == replace(moved, probation=Probation(5.0, 2))
+    assert switch.ended(begun) == replace(moved, probation=Probation(5.0, 1))
+    assert switch.ended(switch.ended(switch.ended(begun))) == moved
+    known = switch.measured(begun, Measured(frames=7))
+    assert known == replace(moved, probation=Probation(5.0, 2, Measured(frames=7)))
+    assert switch.measured(known, Measured(frames=8)) == known
+    kept = switch.kept(known)
+    assert kept == replace(moved, probation=None)
+    for step in (switch.started, switch.ended, lambda s: switch.measured(s, Measured())):
+        assert step(kept) == kept
+    again = switch.switched(kept, C, 6.0, second)
+    assert again.signed == {B: first, C: second}
+    assert switch.switched(again, A, 7.0).signed == {B: first}
+    back = switch.returned(again, "why")
+    assert back == replace(
+        kept, previous=None, signed=again.signed, blocked={C: "why"}, looked=Looked(1.0)
+    )
+    assert switch.unblocked(back, C) == replace(back, blocked={})
+    assert switch.served(back, None) == replace(back, served=None)
+    seen = Looked(9.0, "away", True)
+    assert switch.looked(back, seen) == replace(back, looked=seen)
+
+
+def test_what_is_not_blocked_cannot_be_unblocked() -> None:
+    with pytest.raises(ValueError, match=rf"^{A} is not blocked \(blocked: none\)$"):
+        switch.unblocked(State(), A)
+    state = switch.blocked(switch.blocked(switch.blocked(State(), B, "1"), C, "2"), B, "3")
+    assert list(state.blocked.items()) == [(C, "2"), (B, "3")]
+    with pytest.raises(ValueError, match=rf"^{A} is not blocked \(blocked: {C}, {B}\)$"):
+        switch.unblocked(state, A)
 
 
 def test_the_oldest_blocked_version_is_forgotten_first() -> None:
@@ -85,17 +135,53 @@ def test_the_oldest_blocked_version_is_forgotten_first() -> None:
     ("change", "words"),
     [
         ({"schema": 2}, "schema is 2, expected 1"),
-        ({"current": "../../etc"}, "current is"),
+        ({"current": "../../etc"}, "current is '../../etc', expected a version of 16 digits, or"),
         ({"current": "A" * 16}, "current is"),
+        ({"previous": "a" * 17}, "previous is"),
+        ({"served": 7}, "served is 7"),
         ({"probation": {"since": 1}}, "probation: starts is missing"),
-        ({"signed": {A: {"release": 0, "processor": "p"}}}, "release is 0"),
-        ({"blocked": {"x": "y"}}, "blocked is"),
-        ({"more": 1}, "unknown key"),
+        ({"probation": {"since": 1, "starts": -1, "baseline": None}}, "probation: starts is -1"),
+        ({"probation": {"since": 1, "starts": 0, "baseline": {}}}, "baseline: frames is missing"),
+        ({"probation": []}, r"probation is \[\], expected an object"),
+        ({"signed": {A: {"release": 0, "processor": "p"}}}, f"{A}: release is 0"),
+        ({"signed": {A: {"release": 1, "processor": 2}}}, f"{A}: processor is 2"),
+        ({"signed": {"x": {}}}, "signed is {'x': {}}, expected an object of at most two versions"),
+        ({"signed": {key: {"release": 1, "processor": "p"} for key in (A, B, C)}}, "signed is"),
+        ({"blocked": {"x": "y"}}, "blocked is {'x': 'y'}, expected an object of versions and"),
+        ({"blocked": {A: 1}}, "blocked is"),
+        ({"blocked": {f"{i:016x}": "" for i in range(1001)}}, "blocked is"),
+        ({"looked": {"at": "now", "problem": None, "stale": False}}, "looked: at is 'now'"),
+        ({"looked": {"at": 1, "problem": None, "stale": 0}}, "looked: stale is 0"),
+        ({"more": 1}, "unknown key 'more'"),
     ],
 )
 def test_a_state_that_is_damaged_is_named(change: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=f"^{words}"):
         from_json(as_json(State()) | change)
+
+
+def test_a_state_is_written_with_all_that_it_says() -> None:
+    measured = Measured(1, 0, 0.5, 1, 1, 1, 2.0)
+    state = State(
+        current=A,
+        previous=B,
+        probation=Probation(1.5, 2, measured),
+        blocked={C: "why"},
+        signed={A: Signed(3, "p")},
+        served=B,
+        looked=Looked(2.5, "away", True),
+    )
+    assert as_json(state) == {
+        "schema": 1,
+        "current": A,
+        "previous": B,
+        "probation": {"since": 1.5, "starts": 2, "baseline": measured.as_json()},
+        "blocked": {C: "why"},
+        "signed": {A: {"release": 3, "processor": "p"}},
+        "served": B,
+        "looked": {"at": 2.5, "problem": "away", "stale": True},
+    }
+    assert from_json(as_json(state)) == state
 
 
 def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
