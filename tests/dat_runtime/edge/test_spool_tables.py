@@ -241,7 +241,7 @@ def test_what_waits_is_told_in_order_of_arrival_with_its_question(tables):
     assert (b.pending.roi_bytes, b.pending.box_bytes) == (len(visual.roi), None)
     event = make_event("e", 0.25, revision=2)
     assert (e.pending.json_bytes, e.pending.roi_bytes) == (len(event.json), len(event.roi))
-    assert (e.camera, e.revision, e.question) == ("north", 2, ("features", "Image."))
+    assert (e.camera, e.revision, e.question) == ("south", 2, ("features", "Image."))
     assert (alone.camera, alone.pending.priority, alone.pending.captured_at) == (
         "south",
         0.7,
