@@ -20,13 +20,14 @@ pytest.importorskip("uvicorn")
 
 import httpx
 import uvicorn
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, insert, text
 
 from benchmarks import private_postgresql
 from dat_runtime.cloud.application import app, opened
 from dat_runtime.cloud.protocol import BoundedProtocol
 from dat_runtime.cloud.receiver import Receiver
 from dat_runtime.cloud.settings import Settings
+from dat_runtime.cloud.tables import metadata, store_state
 
 BOTH = ("sqlite", "postgresql")
 
@@ -181,6 +182,18 @@ def connected(url: str) -> Iterator[Connection]:
         url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
     )
     with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    """An empty store in memory, for what is asked of a connection."""
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA foreign_keys = ON"))
+        metadata.create_all(connection)
+        connection.execute(insert(store_state).values(name="numbers", value=0))
         yield connection
     engine.dispose()
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from dat_runtime.cloud import lease
 from dat_runtime.cloud.lease import Lease, forever
@@ -110,3 +112,114 @@ def test_neither_a_failure_nor_a_defect_ends_the_work(
         "the work: a defect",
         "the work: goes on",
     ]
+
+
+def kept(store: Store, holder: str, until: float) -> None:
+    """Write the lease `x` as another would have."""
+    table = lease.leases
+
+    def work(connection: Connection) -> None:
+        connection.execute(delete(table))
+        connection.execute(insert(table).values(name="x", holder=holder, until=until))
+
+    asyncio.run(store.write(work))
+
+
+ENDED = 2**22 + 1
+"""No process has such a number."""
+
+
+@pytest.mark.parametrize(
+    ("holder", "rest", "free"),
+    [
+        ("elsewhere 1 p 0", 20.0, False),
+        ("elsewhere 1 p 0", 45.0, False),
+        ("elsewhere 1 p 0", 61.0, True),  # longer than any lasts: a clock that was set back
+        ("elsewhere 1 p 0", -0.5, True),
+        (f"elsewhere {ENDED} p 0", 20.0, False),
+        (f"{lease._HOST} {ENDED} p 0", 20.0, True),
+        (f"{lease._HOST} 1 p 0", 20.0, False),
+        (f"{lease._HOST} {os.getpid()} p 0", 20.0, True),  # an earlier one of the same number
+        (f"{lease._HOST} {os.getpid()} {lease._PROCESS} 0", 20.0, False),
+    ],
+)
+def test_whose_lease_it_is_says_how_long_it_is_waited_for(
+    tmp_path: Path, holder: str, rest: float, free: bool
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/r.db")
+    kept(store, holder, time.time() + rest)
+    mine = Lease(store, "x")
+    assert asyncio.run(mine.held()) is free
+    with store._reader.connect() as connection:
+        row = connection.execute(select(lease.leases)).one()
+    store.close()
+    assert (row.holder != holder) is free
+    if free:
+        assert row.until - time.time() == pytest.approx(lease.SECONDS, abs=5)
+
+
+def test_a_lease_is_looked_at_again_after_a_third_of_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.5]  # soon after the machine began
+    monkeypatch.setattr(lease.time, "monotonic", lambda: now[0])
+    store = Store(f"sqlite:///{tmp_path}/r.db")
+
+    async def scenario() -> None:
+        mine, other = Lease(store, "x"), Lease(store, "x")
+        assert await mine.held()
+        assert not await other.held()
+        await store.write(lambda connection: connection.execute(delete(lease.leases)))
+        now[0] += 9.9
+        assert await mine.held()  # without a look
+        assert await other.held()
+        now[0] += 0.2
+        assert not await mine.held()
+
+    asyncio.run(scenario())
+    store.close()
+
+
+class Told:
+    """A lease that says what it was told to, and counts how often it was given back."""
+
+    def __init__(self, *held: bool):
+        self._held = list(held)
+        self.given_back = 0
+
+    async def held(self) -> bool:
+        return self._held.pop(0)
+
+    async def give_back(self) -> None:
+        self.given_back += 1
+        raise StoreError("away")
+
+
+def test_nothing_is_done_while_another_holds_the_lease_and_each_pause_is_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses: list[float] = []
+    steps: list[Exception | float] = [2.5, OSError(), OSError(), KeyError("x"), 1.5]
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if not steps:
+            raise asyncio.CancelledError
+
+    async def step() -> float:
+        now = steps.pop(0)
+        if isinstance(now, Exception):
+            raise now
+        return now
+
+    monkeypatch.setattr(lease.asyncio, "sleep", sleep)
+    mine = Told(False, True, True, True, True, True)
+    with caplog.at_level(logging.WARNING), pytest.raises(asyncio.CancelledError):
+        asyncio.run(forever("the work", mine, step))  # type: ignore[arg-type]
+    assert pauses == [5.0, 2.5, 5.0, 5.0, 5.0, 1.5]
+    assert [record.message for record in caplog.records] == [
+        "the work: ",
+        "the work: a defect",
+        "the work: goes on",
+    ]
+    assert mine.given_back == 1
