@@ -82,7 +82,8 @@ def _ask(url: str) -> Mapping[str, Any]:
         with httpx.Client(trust_env=False, timeout=SECONDS) as client:
             value = parse(client.get(url).text)
     except (httpx.HTTPError, ValueError) as error:
-        raise StatusError(f"{url}: no node answers ({error or type(error).__name__})") from None
+        words = str(error) or type(error).__name__
+        raise StatusError(f"{url}: no node answers ({words})") from None
     if not isinstance(value, dict) or "problems" not in value:
         raise StatusError(f"{url}: what answers is not a node")
     return value

@@ -20,8 +20,8 @@ LOG = 200_000
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "spool.sqlite"
+def path(memory):
+    return memory / "spool.sqlite"
 
 
 @pytest.fixture

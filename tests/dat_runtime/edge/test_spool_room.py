@@ -31,8 +31,8 @@ class Sized(Database):
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Sized]:
-    sized = Sized(tmp_path / "spool.sqlite", 100_000)
+def database(memory: Path) -> Iterator[Sized]:
+    sized = Sized(memory / "spool.sqlite", 100_000)
     sized.begin()  # nothing is committed
     yield sized
     sized.rollback()

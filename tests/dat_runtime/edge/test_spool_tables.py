@@ -20,8 +20,8 @@ from dat_runtime.edge.spool_tables import (
 
 
 @pytest.fixture
-def database(tmp_path):
-    opened = Database(tmp_path / "spool.sqlite", 100_000)
+def database(memory):
+    opened = Database(memory / "spool.sqlite", 100_000)
     opened.begin()  # nothing is committed
     yield opened
     opened.rollback()
