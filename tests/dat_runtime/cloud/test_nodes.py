@@ -1,10 +1,13 @@
 """Nodes say how they are; the receiver judges their silence by its own clock."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import HTTPException
+from sqlalchemy import Connection, select
 
 from dat_runtime.cloud import nodes
 from tests.dat_runtime.cloud.conftest import Running, running
@@ -100,3 +103,76 @@ def test_a_node_speaks_for_itself_and_operators_see_all(store_url: str, tmp_path
         assert receiver.client.get("/v1/nodes").status_code == 401
         assert [node["node"] for node in listed(receiver, **two)] == ["n2"]
         assert [node["node"] for node in listed(receiver, **boss)] == ["n1", "n2"]
+
+
+@pytest.mark.parametrize(
+    ("silence", "state"), [(25.0, "online"), (25.1, "late"), (60.0, "late"), (60.1, "lost")]
+)
+def test_a_node_is_late_and_lost_at_the_bounds(silence: float, state: str) -> None:
+    assert nodes.state(silence) == state
+
+
+LARGEST: dict[str, Any] = {
+    "schema": 1,
+    "time": 1e12,
+    "cameras": {"c" * 100: "x" * 200} | {str(n): "" for n in range(99)},
+    "uplink": {"bytes_per_s": 1e18, "round_trip_s": 0},
+    "waiting": {"alerts": 10**15, "visuals": 0},
+    "dropped": {str(n): 10**15 for n in range(100)},
+    "not_fit": "x" * 200,
+}
+
+
+def test_a_status_at_its_bounds_is_read_and_what_is_not_known_is_left_out() -> None:
+    assert nodes.read_status(LARGEST) == LARGEST
+    more = {key: value | {"more": 1} for key, value in LARGEST.items() if key in PARTS}
+    assert nodes.read_status(LARGEST | more | {"more": 1}) == LARGEST
+    assert nodes.read_status(STATUS) == STATUS
+
+
+PARTS = ("uplink", "waiting")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ([], "[] is not an object with the keys schema, time, cameras, uplink, waiting, dropped, "),
+        ({"schema": True}, "schema is True, expected 1"),
+        ({"time": 1.1e12}, "time is 1100000000000.0, expected a number from 0 to"),
+        ({"cameras": {"c" * 101: ""}}, "cameras is "),
+        ({"dropped": {str(n): 0 for n in range(101)}}, "dropped is "),
+        ({"dropped": {"a": 10**15 + 1}}, "dropped is "),
+        ({"not_fit": "x" * 201}, "not_fit is "),
+        ({"waiting": {"alerts": 0}}, "waiting: visuals is missing"),
+        ({"waiting": {"alerts": 0, "visuals": 10**15 + 1}}, "waiting: visuals is "),
+        ({"uplink": {"bytes_per_s": 0, "round_trip_s": -1}}, "uplink: round_trip_s is -1"),
+        ({"uplink": []}, "uplink is [], expected an object"),
+    ],
+)
+def test_a_status_that_is_wrong_is_named(change: Any, words: str) -> None:
+    value = STATUS | change if isinstance(change, dict) else change
+    with pytest.raises(ValueError) as told:  # noqa: PT011
+        nodes.read_status(value)
+    assert str(told.value).startswith(words)
+
+
+def test_the_last_status_counts_and_so_many_nodes_are_known(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "MAX_NODES", 2)
+    nodes.seen(connection, "n2", STATUS, 5.0)
+    nodes.seen(connection, "n1", LARGEST, 6.0)
+    with pytest.raises(HTTPException) as told:
+        nodes.seen(connection, "n3", STATUS, 7.0)
+    assert (told.value.status_code, told.value.detail) == (503, "2 nodes are known already")
+    nodes.seen(connection, "n2", LARGEST, 30.0)
+    told_of = nodes.listed(connection, 55.5, None)
+    assert told_of == [
+        {"node": "n1", "state": "late", "seen_at": 6.0, "status": LARGEST},
+        {"node": "n2", "state": "late", "seen_at": 30.0, "status": LARGEST},
+    ]
+    assert nodes.listed(connection, 55.0, "n2") == [told_of[1] | {"state": "online"}]
+    assert nodes.listed(connection, 91.0, "n2")[0]["state"] == "lost"
+    assert nodes.listed(connection, 55.5, "n3") == []
+    kept = connection.execute(select(nodes.nodes.c.status)).scalars().first()
+    assert kept == json.dumps(LARGEST, separators=(",", ":"))
