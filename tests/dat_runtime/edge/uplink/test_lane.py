@@ -146,6 +146,14 @@ def test_what_a_path_is_told_between_two_looks():
         assert path.told == told
 
 
+def test_the_first_byte_that_arrived_is_told():
+    sender, path = Told(), NotingPath()
+    way = Way(sender, path, False, None, Health())
+    sender.now = Progress(1, 0, 0.1)
+    way.meter.read(1.0)
+    assert path.told == [("lost", 0), ("sent", 0.0, 1), ("arrived", 1.0, 1, 0.1, 0)]
+
+
 def test_a_meter_counts_packets_that_were_sent_again():
     sender = Told()
     meter = Meter(sender, NotingPath())

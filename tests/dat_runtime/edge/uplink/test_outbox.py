@@ -455,3 +455,41 @@ def test_an_event_of_which_nothing_waits_is_forgotten_at_once():
     assert set(box._events) == {"b"}
     box.alert_taken(alert)
     assert not box._events
+
+
+def test_an_alert_that_is_answered_goes_once_though_a_question_follows_it():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    box.ask(question("a"), 0.0)
+    box.alert_taken(box.take_alert())
+    assert box.take_alert() is None
+
+
+def test_a_visual_goes_on_after_its_alerts_answer_from_where_the_receiver_stands():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    box.alert_taken(box.take_alert())
+    chunk = box.queue.next_visual(0.0)
+    due = box.due_visual(chunk)
+    box.queue.sent(chunk)
+    box.continue_visual(due, 10)
+    assert box.queue.next_visual(0.0).offset == 10
+
+
+def test_a_refused_alert_takes_a_visual_with_it_that_follows_it():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert = box.take_alert()
+    box.alert_written(alert)
+    assert box.queue.next_visual(0.0) is not None
+    box.alert_refused(alert, "409: other content")
+    assert box.queue.next_visual(0.0) is None
+
+
+def test_a_visual_that_was_early_leaves_an_alert_that_waits_again():
+    box, _ = outbox()
+    box.add(pending("a"), "c1", 0)
+    alert, visual = early_visual(box)
+    box.return_alert(alert)
+    box.visual_was_early(visual)
+    assert box.take_alert() == alert

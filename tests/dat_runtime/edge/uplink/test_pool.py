@@ -47,7 +47,7 @@ def run(work, *, spare=False):
 
     async def go():
         lines = Lines()
-        pool = Pool(lines.open, spare=spare)
+        pool = Pool(lines.open, spare=True) if spare else Pool(lines.open)
         try:
             return await work(pool, lines)
         finally:
@@ -103,8 +103,9 @@ def test_a_request_that_fails_gives_its_connection_back():
 
 def test_the_bytes_of_connections_that_ended_count_with_those_that_idle_and_work():
     async def work(pool, lines):
-        async with pool.connection() as first:
-            first.reusable = False
+        for _ in range(2):
+            async with pool.connection() as ended:
+                ended.reusable = False
         async with pool.connection():
             pass
         idle = pool.progress()
@@ -112,8 +113,8 @@ def test_the_bytes_of_connections_that_ended_count_with_those_that_idle_and_work
             return idle, pool.progress()
 
     idle, busy = run(work)
-    assert idle == Progress(200, 7, 0.1)
-    assert busy == Progress(300, 14, 0.1)
+    assert idle == Progress(300, 7, 0.1)
+    assert busy == Progress(400, 14, 0.1)
 
 
 def test_a_pool_that_has_opened_nothing_knows_no_round_trip():
@@ -163,6 +164,7 @@ def test_a_spare_that_cannot_be_opened_is_no_failure_and_a_request_is():
             lines.answers = False
             for _ in range(3):
                 await asyncio.sleep(0)
+            assert pool._opening.exception() is None
             first.reusable = False
         with pytest.raises(SendError, match="cannot connect"):
             async with pool.connection():

@@ -171,7 +171,7 @@ class Told:
     """A socket of which the kernel says so: `tcp_info` with numbers at their places."""
 
     def __init__(self, here, numbers, size=240, acknowledged=0):
-        self.fileno, self.size = here.fileno, size
+        self.fileno, self.size, self.asked = here.fileno, size, 0
         self.content = bytearray(240)
         for at, number in numbers.items():
             struct.pack_into("=I", self.content, at, number)
@@ -179,6 +179,7 @@ class Told:
 
     def getsockopt(self, level, name, most):
         assert (level, name, most) == (6, 11, 220)
+        self.asked += 1
         return bytes(self.content[: self.size])
 
 
@@ -194,13 +195,19 @@ NUMBERS = {24: 8, 28: 2, 68: 30_000, 100: 7, 144: 400, 148: 20_000, 156: 90, 216
         (NUMBERS | {148: 2**32 - 1}, (400, 1_000, 0.03, 90, 4)),
         # More that was not needed than was repeated, and nothing that is not acknowledged.
         (NUMBERS | {216: 9, 24: 0, 28: 1}, (400, 4_000, 0.02, 90, 0)),
+        # A long night: counts beyond 2 ** 31.
+        (
+            NUMBERS | {100: 3_000_000_007, 156: 4_000_000_000, 216: 2_999_999_999},
+            (400, 1_000, 0.02, 4_000_000_000, 8),
+        ),
     ],
-    ids=["all", "no-sample", "none"],
+    ids=["all", "no-sample", "none", "large"],
 )
 def test_each_number_is_read_where_the_kernel_puts_it(monkeypatch, pair, numbers, expected):
     monkeypatch.setattr(tcp, "_queued", lambda connection: 4_400)
     told = Told(pair[0], numbers, acknowledged=2**33 + 5)
     assert tcp.progress(told) == (2**33 + 5, 4_400, *expected)
+    assert told.asked == 2  # nothing arrived in between
 
 
 @linux
@@ -217,3 +224,11 @@ def test_a_socket_that_the_kernel_refuses_to_speak_of_says_nothing(monkeypatch, 
 
     monkeypatch.setattr(tcp, "_info", refused)
     assert tcp.progress(pair[0]) is None
+
+
+@linux
+def test_any_open_file_may_be_a_socket(monkeypatch, pair):
+    monkeypatch.setattr(tcp, "_queued", lambda connection: 4_400)
+    told = Told(pair[0], NUMBERS)
+    told.fileno = lambda: 0
+    assert tcp.progress(told) is not None

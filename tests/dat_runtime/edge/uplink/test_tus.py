@@ -78,7 +78,7 @@ def run(answers, *visuals, prefix=""):
 def test_a_visual_is_created_with_its_bytes_and_goes_on_where_they_ended():
     answers = [
         answer(201, there="1200"),
-        answer(204, there="3000"),
+        answer(200, there="3000"),
         answer(204, there="5000"),
         answer(201, there="7"),
     ]
@@ -101,6 +101,12 @@ def test_one_of_which_a_part_may_be_there_is_asked_for_by_creating_it_again():
     told, requests = run([answer(200, there="4999"), answer(204, there="5000")], BEGUN)
     assert told == [5_000]
     assert [request[3] for request in requests] == [b"", b"from 4999"]
+
+
+def test_one_that_is_whole_when_it_is_created_is_forgotten():
+    told, requests = run([answer(201, there="5000")] * 2, VISUAL, BEGUN)
+    assert told == [5_000, 5_000]
+    assert [request[0] for request in requests] == ["POST", "POST"]
 
 
 def test_a_receiver_that_says_nothing_of_bytes_has_none_of_a_new_visual():
