@@ -437,6 +437,8 @@ def test_a_connection_that_the_receiver_closed_while_idle_is_replaced_once(wired
     taken = told(200, {"id": "a"})
     results, wires = wired([taken, closed, taken], posts(A), posts(A))
     assert results == [[Answer(True)], [Answer(True)]]
+    # The spare that idled beside it may be closed too.
+    assert [line.requests for line in wires.lines[:3]] == [2, 0, 1]
     results, _ = wired([taken, closed, closed], posts(A), posts(A))
     assert results[1] is closed
     # A new one that is closed before it answers: nothing is tried again.
@@ -470,3 +472,11 @@ def test_visuals_have_connections_of_their_own_and_all_are_ended(wired, tmp_path
     assert [line.requests for line in wires.lines] == [1, 0, 1, 0]  # each with a spare
     assert looks == [Progress(40, 4, 0.5)]
     assert all(line.closed for line in wires.lines)
+
+
+def test_https_is_encrypted_and_http_is_not(monkeypatch):
+    context, asked = object(), []
+    monkeypatch.setattr(http, "tls_context", lambda settings: asked.append(settings) or context)
+    ways = [UplinkSettings(f"{scheme}://a.example", None, 1e6) for scheme in ("http", "https")]
+    assert [HttpSender(way, "n1")._address.tls for way in ways] == [None, context]
+    assert asked == [ways[1]]
