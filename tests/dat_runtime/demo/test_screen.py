@@ -157,6 +157,13 @@ def test_an_answer_that_breaks_the_rules_is_refused_in_words(
         "refused, the event is made from the gate's detections instead: parse:" in told_in_one_line
     )
     assert max(map(len, text.splitlines())) <= WIDTH
+    answer = told_in_one_line.partition("3 MLLM Eq.3 ")[2].partition(" 4 check ")[0]
+    assert answer == "I see an accident. " * 15 + "..."
+
+
+def test_a_model_without_an_address_is_not_asked() -> None:
+    lines = list(show(Choices(model="dat")))
+    assert any("fits the schema" in line for line in lines)
 
 
 class Completions(BaseHTTPRequestHandler):
@@ -283,6 +290,7 @@ def test_sizes_and_times_are_those_of_the_units(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a" / "b"
+    told(capsys, "--out", out)
     text = told(capsys, "--bandwidth", 100_000, "--out", out)
     sizes = {path.name: path.stat().st_size for path in out.iterdir()}
     assert sorted(sizes) == ["alert.json", "boxed.jpg", "event.json", "roi.jpg"]
