@@ -17,6 +17,9 @@ from eval.offloading.printed import EDGE_ONLY, Model
 from eval.offloading.shapes import Checked
 from eval.uplink.trace import Rates
 
+FIG_9 = "Fig. 9"
+"""The name of its scenario, the one whose links are drawn."""
+
 MBPS = 125_000.0
 """Bytes per second of one megabit per second."""
 
@@ -52,7 +55,7 @@ def fig_9(seeds: int) -> Scenario:
     """50, 3 and 6 Mbps, twice: three latencies, then three accuracies."""
     links = tuple(fluctuating(seed) for seed in range(seeds))
     targets = [(0.3, None), (0.4, None), (0.5, None), (None, 0.68), (None, 0.695), (None, 0.71)]
-    return Scenario("Fig. 9", links, _windows(SECONDS * len(SPEEDS), targets))
+    return Scenario(FIG_9, links, _windows(SECONDS * len(SPEEDS), targets))
 
 
 def fig_10(name: str, trace: Rates) -> Scenario:
