@@ -11,6 +11,8 @@ from matplotlib.text import Text
 from eval.paper import printed
 from eval.uplink import plots
 from eval.uplink.beyond import SPREAD_ARRIVAL
+from tests.eval.statistics.drawn import described
+from tests.eval.uplink.small_study import small_study
 
 PHONE = 390
 """Pixels that a figure is wide on a phone."""
@@ -128,3 +130,212 @@ def test_the_schemes_have_the_papers_order_in_every_panel(figures: dict[str, Fig
         assert [label.get_text() for label in axis.get_yticklabels()] == order
         assert len(axis.texts) == len(order)
     assert [text.get_text() for text in figures["table3"].axes[2].texts][2] == "none"
+
+
+DRAWN = r"""
+== table3
+5 x 7.5: "Bursts of 4-7 accidents over a quarter of a 5G uplink (C0,\nfitted to the paper). Diamonds: the paper's figures"
+
+panel 'Seconds until the alert is there\n(weighted by priority; less is better)': '', ''
+linear (0, 0.5349), linear (3.5, -0.5)
+y ticks ['Bandwidth-Only', 'Priority-Only', 'JSON-Only', 'DAT']
+line '_child12' #d1495b None D 1.5 default: (0.0531, 0.0531, 0.0531, 0.0531) / (0, 1, 2, 3)
+deviations ['#000000']: (0, 0, 0.5, 0)
+deviations ['#000000']: (-0.075, 1, 0.425, 1)
+deviations ['#000000']: (-0.1975, 2, 0.3025, 2)
+deviations ['#000000']: (-0.1975, 3, 0.3025, 3)
+bar #b0b7bf: (0, 0.25, -0.3, 0.6)
+bar #b0b7bf: (0, 0.175, 0.7, 0.6)
+bar #b0b7bf: (0, 0.0525, 1.7, 0.6)
+bar #1b6ca8: (0, 0.0525, 2.7, 0.6)
+text '0.250' at (1.02, 0)
+text '0.175' at (1.02, 1)
+text '0.052' at (1.02, 2)
+text '0.052' at (1.02, 3)
+
+panel 'Visuals that arrive within 0.5 s\n(% of events; more is better)': '', ''
+linear (0, 103.2), linear (3.5, -0.5)
+y ticks ['Bandwidth-Only', 'Priority-Only', 'JSON-Only', 'DAT']
+line '_child12' #d1495b None D 1.5 default: (98.33, 98.33, 98.33, 98.33) / (0, 1, 2, 3)
+deviations ['#000000']: (79.75, 0, 80.25, 0)
+deviations ['#000000']: (89.75, 1, 90.25, 1)
+deviations ['#000000']: (97.75, 2, 98.25, 2)
+deviations ['#000000']: (97.75, 3, 98.25, 3)
+bar #b0b7bf: (0, 80, -0.3, 0.6)
+bar #b0b7bf: (0, 90, 0.7, 0.6)
+bar #b0b7bf: (0, 98, 1.7, 0.6)
+bar #1b6ca8: (0, 98, 2.7, 0.6)
+text '80.0' at (1.02, 0)
+text '90.0' at (1.02, 1)
+text '98.0' at (1.02, 2)
+text '98.0' at (1.02, 3)
+
+panel 'Mean seconds until a visual arrives\n(delivered ones; less is better)': '', ''
+linear (0, 0.794), linear (3.5, -0.5)
+y ticks ['Bandwidth-Only', 'Priority-Only', 'JSON-Only', 'DAT']
+line '_child12' #d1495b None D 1.5 default: (0.1081, 0.1081, 0.1081, 0.1081) / (0, 1, 2, 3)
+deviations ['#000000']: (0.25, 0, 0.75, 0)
+deviations ['#000000']: (0, 1, 0.5, 1)
+deviations ['#000000']: (-0.13, 2, 0.37, 2)
+deviations ['#000000']: (-0.13, 3, 0.37, 3)
+bar #b0b7bf: (0, 0.5, -0.3, 0.6)
+bar #b0b7bf: (0, 0.25, 0.7, 0.6)
+bar #b0b7bf: (0, 0.12, 1.7, 0.6)
+bar #1b6ca8: (0, 0.12, 2.7, 0.6)
+text '0.500' at (1.02, 0)
+text '0.250' at (1.02, 1)
+text '0.120' at (1.02, 2)
+text '0.120' at (1.02, 3)
+
+== fig5
+5 x 6.4: ''
+
+panel 'Beyond 1.5 s a longer deadline brings nothing': 'D_vis: how old a visual may get (s since capture)', 'visuals that arrive (% of events)'
+linear (0.9, 3.1), linear (89.31, 98.94)
+line '_nolegend_' #1b6ca8 - o 1.5 default: (1, 1.5, 2, 3) / (92, 98, 98.25, 97)
+line '_nolegend_' #d1495b - o 1.5 default: (1, 1.5, 2, 3) / (90, 90, 90, 90)
+line '_child4' #b0b7bf -- None 1 default: (1.5, 1.5) / (0, 1)
+deviations ['#1b6ca8']: (1, 91.75, 1, 92.25) (1.5, 97.75, 1.5, 98.25) (2, 98, 2, 98.5) (3, 96.75, 3, 97.25)
+deviations ['#d1495b']: (1, 89.75, 1, 90.25) (1.5, 89.75, 1.5, 90.25) (2, 89.75, 2, 90.25) (3, 89.75, 3, 90.25)
+legend ['within 1 s', 'within 0.5 s']
+
+panel 'The alert does not depend on the deadline': 'D_vis: how old a visual may get (s since capture)', 'mean delay (s)'
+linear (0.9, 3.1), linear (0, 0.1025)
+line 'visual' #1b6ca8 - o 1.5 default: (1, 1.5, 2, 3) / (0.1, 0.1, 0.1, 0.1)
+line 'alert' #d1495b - o 1.5 default: (1, 1.5, 2, 3) / (0.05, 0.05, 0.05, 0.06)
+line '_child2' #b0b7bf -- None 1 default: (1.5, 1.5) / (0, 1)
+legend ['visual', 'alert']
+
+== fig6
+5 x 6.6: "DAT's lead does not come from lucky priorities (burst,\n0.25x)"
+
+panel 'Seconds until the alert is there': '', ''
+linear (0, 0.4561), linear (3.5, -0.5)
+y ticks ['DAT\nground truth', 'DAT\npredicted', 'Priority-Only\nground truth', 'Priority-Only\npredicted']
+deviations ['#000000']: (-0.1975, 0, 0.3025, 0)
+deviations ['#000000']: (-0.1975, 1, 0.3025, 1)
+deviations ['#000000']: (-0.075, 2, 0.425, 2)
+deviations ['#000000']: (-0.075, 3, 0.425, 3)
+bar #1b6ca8: (0, 0.0525, -0.3, 0.6)
+bar #1b6ca8: (0, 0.0525, 0.7, 0.6)
+bar #b0b7bf: (0, 0.175, 1.7, 0.6)
+bar #b0b7bf: (0, 0.175, 2.7, 0.6)
+text '0.052' at (1.02, 0)
+text '0.052' at (1.02, 1)
+text '0.175' at (1.02, 2)
+text '0.175' at (1.02, 3)
+
+panel 'Visuals within 0.5 s (%)': '', ''
+linear (0, 103.2), linear (3.5, -0.5)
+y ticks ['DAT\nground truth', 'DAT\npredicted', 'Priority-Only\nground truth', 'Priority-Only\npredicted']
+deviations ['#000000']: (97.75, 0, 98.25, 0)
+deviations ['#000000']: (97.75, 1, 98.25, 1)
+deviations ['#000000']: (89.75, 2, 90.25, 2)
+deviations ['#000000']: (89.75, 3, 90.25, 3)
+bar #1b6ca8: (0, 98, -0.3, 0.6)
+bar #1b6ca8: (0, 98, 0.7, 0.6)
+bar #b0b7bf: (0, 90, 1.7, 0.6)
+bar #b0b7bf: (0, 90, 2.7, 0.6)
+text '98.0' at (1.02, 0)
+text '98.0' at (1.02, 1)
+text '90.0' at (1.02, 2)
+text '90.0' at (1.02, 3)
+
+panel 'Mean seconds until a visual': '', ''
+linear (0, 0.5315), linear (3.5, -0.5)
+y ticks ['DAT\nground truth', 'DAT\npredicted', 'Priority-Only\nground truth', 'Priority-Only\npredicted']
+deviations ['#000000']: (-0.13, 0, 0.37, 0)
+deviations ['#000000']: (-0.13, 1, 0.37, 1)
+deviations ['#000000']: (0, 2, 0.5, 2)
+deviations ['#000000']: (0, 3, 0.5, 3)
+bar #1b6ca8: (0, 0.12, -0.3, 0.6)
+bar #1b6ca8: (0, 0.12, 0.7, 0.6)
+bar #b0b7bf: (0, 0.25, 1.7, 0.6)
+bar #b0b7bf: (0, 0.25, 2.7, 0.6)
+text '0.120' at (1.02, 0)
+text '0.120' at (1.02, 1)
+text '0.250' at (1.02, 2)
+text '0.250' at (1.02, 3)
+
+== beyond
+5 x 4.9: 'Beyond the paper: bursts captured within a second, delays\nfrom capture'
+
+panel 'Seconds from capture to alert, 0.25x\n(waiting for the slot is most of it)': '', ''
+linear (0, 0.7969), linear (2.5, -0.5)
+y ticks ['dat', 'dat_plus', 'dat_live']
+deviations ['#000000']: (0.25, 0, 0.75, 0)
+deviations ['#000000']: (0.25, 1, 0.75, 1)
+deviations ['#000000']: (-0.1875, 2, 0.3125, 2)
+bar #b0b7bf: (0, 0.5, -0.3, 0.6)
+bar #b0b7bf: (0, 0.5, 0.7, 0.6)
+bar #1b6ca8: (0, 0.0625, 1.7, 0.6)
+text '0.500' at (1.02, 0)
+text '0.500' at (1.02, 1)
+text '0.062' at (1.02, 2)
+
+panel 'Visuals within 0.5 s of capture, 0.25x\n(%; line: no scheduler can do better)': '', ''
+linear (0, 94.76), linear (2.5, -0.5)
+y ticks ['dat', 'dat_plus', 'dat_live']
+line '_child9' #d1495b - None 1.5 default: (99, 99) / (0, 1)
+deviations ['#000000']: (89.75, 0, 90.25, 0)
+deviations ['#000000']: (89.75, 1, 90.25, 1)
+deviations ['#000000']: (89.75, 2, 90.25, 2)
+bar #b0b7bf: (0, 90, -0.3, 0.6)
+bar #b0b7bf: (0, 90, 0.7, 0.6)
+bar #1b6ca8: (0, 90, 1.7, 0.6)
+text '90.0' at (1.02, 0)
+text '90.0' at (1.02, 1)
+text '90.0' at (1.02, 2)
+
+panel 'Priority shown within 1 s of capture, 0.1x (%)': '', ''
+linear (0, 84.26), linear (2.5, -0.5)
+y ticks ['dat', 'dat_plus', 'dat_live']
+deviations ['#000000']: (59.75, 0, 60.25, 0)
+deviations ['#000000']: (65.75, 1, 66.25, 1)
+deviations ['#000000']: (79.75, 2, 80.25, 2)
+bar #b0b7bf: (0, 60, -0.3, 0.6)
+bar #b0b7bf: (0, 66, 0.7, 0.6)
+bar #1b6ca8: (0, 80, 1.7, 0.6)
+text '60.0' at (1.02, 0)
+text '66.0' at (1.02, 1)
+text '80.0' at (1.02, 2)
+
+== gaps
+5 x 3.6: ''
+
+panel "What one slot's plan loses to the best possible one": 'visuals that wait', 'priority lost against the optimum (%)'
+linear (-0.05, 1.05), linear (-0.2, 4.2)
+line 'dat (Algorithm 1), room for 25 %' #d1495b - o 1.5 default: (40, 100) / (4, 4)
+line 'dat (Algorithm 1), room for 75 %' #d1495b -- s 1.5 default: () / ()
+line 'dat_plus, room for 25 %' #1b6ca8 - o 1.5 default: (40, 100) / (0, 0.5)
+line 'dat_plus, room for 75 %' #1b6ca8 -- s 1.5 default: () / ()
+legend ['dat (Algorithm 1), room for 25 %', 'dat (Algorithm 1), room for 75 %', 'dat_plus, room for 25 %', 'dat_plus, room for 75 %']
+
+== cameras
+5 x 6.4: 'Several cameras on a tenth of a 5G uplink'
+
+panel 'All cameras alike: the worst one': 'cameras on the link', 'priority shown in time (%)'
+linear (-0.055, 0.055), linear (75.6, 84.4)
+line 'dat' #d1495b - o 1.5 default: () / ()
+line 'dat_plus' #e39c37 - o 1.5 default: () / ()
+line 'dat_live' #1b6ca8 - o 1.5 default: (2) / (80)
+line 'dat_live, fair' #1b6ca8 -- s 1.5 default: () / ()
+legend ['dat', 'dat_plus', 'dat_live', 'dat_live, fair']
+
+panel 'One has five times the bursts: the worst of the others': 'cameras on the link', 'priority shown in time (%)'
+linear (-0.055, 0.055), linear (75.6, 84.4)
+line 'dat' #d1495b - o 1.5 default: () / ()
+line 'dat_plus' #e39c37 - o 1.5 default: () / ()
+line 'dat_live' #1b6ca8 - o 1.5 default: (2) / (80)
+line 'dat_live, fair' #1b6ca8 -- s 1.5 default: () / ()"""  # noqa: E501
+
+
+def test_every_figure_shows_its_study() -> None:
+    shown = plots.figures(small_study())
+    drawn = [f"\n== {name}\n{described(figure)}" for name, figure in shown.items()]
+    assert "\n".join(drawn) == DRAWN
+
+
+def test_a_quick_study_has_three_figures() -> None:
+    study = {name: small_study()[name] for name in ("table3", "fig5", "fig6")}
+    assert list(plots.figures(study)) == ["table3", "fig5", "fig6"]
