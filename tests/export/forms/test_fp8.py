@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from dat_runtime.errors import ModelError  # noqa: E402
 from eval.proving.quantised import _round_tokens  # noqa: E402
-from export.forms.fp8 import LARGEST, _change, to_fp8  # noqa: E402
+from export.forms.fp8 import LARGEST, QUANTISATION, _change, quantise, to_fp8  # noqa: E402
 from export.forms.merging import Update, merged, weight_name  # noqa: E402
 
 
@@ -68,3 +69,32 @@ def test_a_module_is_found_under_the_hubs_name_or_refused() -> None:
     )
     with pytest.raises(ModelError, match=r"tunes model\.visual\.y, which the base has not"):
         weight_name("model.visual.y", names, Path("a"))
+
+
+def test_a_row_is_scaled_so_that_its_largest_is_the_largest_of_float8() -> None:
+    rounded, scale = to_fp8(torch.tensor([[448.0, -224.0, 1.0], [-0.5, 0.25, 0.0]]).bfloat16())
+    assert rounded.float().tolist() == [[448, -224, 1], [-448, 224, 0]]
+    assert scale.tolist() == [[1.0], [torch.tensor(0.5 / 448).bfloat16().item()]]
+
+
+def test_a_merged_model_is_quantised_with_its_configuration(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    merged, folder, said = tmp_path / "merged", tmp_path / "fp8", []
+    for made in (merged, folder):
+        made.mkdir()
+    torch.manual_seed(0)
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights = {name: torch.randn(4, 8).bfloat16(), "lm_head.weight": torch.randn(4, 8).bfloat16()}
+    save_file(weights, merged / "model.safetensors")
+    (merged / "config.json").write_text('{"model_type": "x"}')
+    quantise(merged, folder, said.append)
+    assert said == ["file 1 of 1 written"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {"model_type": "x", "quantization_config": QUANTISATION}
+    found = load_file(folder / "model.safetensors")
+    rounded, scale = to_fp8(weights[name])
+    assert sorted(found) == sorted([*weights, f"{name}_scale"])
+    assert torch.equal(found[name].float(), rounded.float())
+    assert torch.equal(found[f"{name}_scale"], scale)
+    assert torch.equal(found["lm_head.weight"], weights["lm_head.weight"])
