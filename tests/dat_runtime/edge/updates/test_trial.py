@@ -4,7 +4,6 @@ import io
 import json
 import multiprocessing
 import os
-import re
 import resource
 import stat
 import sys
@@ -16,11 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.bundle_variants import tiny_bundle
 from dat_runtime.cascade import Band, Routing
 from dat_runtime.draw import size_of
-from dat_runtime.edge.bundle import open_bundle
-from dat_runtime.edge.detector import YoloDetector
 from dat_runtime.edge.node_settings import MllmSettings
 from dat_runtime.edge.source import read_frame
 from dat_runtime.edge.updates import trial
@@ -37,14 +33,19 @@ from dat_runtime.edge.updates.trial import (
     try_version,
 )
 from dat_runtime.endpoint import AssessmentError
-from dat_runtime.errors import ConfigError, ModelError
+from dat_runtime.errors import ConfigError, ManifestError, ModelError
 from dat_runtime.event import question
 from dat_runtime.family import QWEN2_5_VL
-from dat_runtime.gate import kept
+from dat_runtime.stage import Stage
 from dat_runtime.types import Box, Detection, Size
 
 FRAME = np.zeros((90, 160, 3), np.uint8)
-FOUND = (Detection(Box(0, 0, 9, 9, Size(160, 90)), "severe", 0.5),)
+FOUND = (
+    Detection(Box(0, 0, 9, 9, Size(160, 90)), "severe", 0.5),
+    Detection(Box(50, 0, 90, 9, Size(160, 90)), "moderate", 0.15),
+    Detection(Box(0, 50, 9, 90, Size(160, 90)), "moderate", 0.05),
+)
+KEPT = FOUND[:2]
 COMPLIANT = json.dumps(
     {
         "count": 1,
@@ -88,8 +89,9 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program in Python's place that keeps what it gets and says `said` with status `code`."""
     program = tmp_path / "python"
     program.write_text(
-        f'#!/bin/sh\nPATH=/usr/bin:/bin\ncd {tmp_path}\necho "$@" > arguments\nenv > environment\n'
-        "cat > job\necho noise >&2\ncat said\nexit $(cat code)\n"
+        f'#!/bin/sh\necho "$PATH" > {tmp_path}/path\nPATH=/usr/bin:/bin\ncd {tmp_path}\n'
+        'echo "$@" > arguments\nenv > environment\ncat > job\necho noise >&2\ncat said\n'
+        "exit $(cat code)\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "code").write_text("0")
@@ -103,6 +105,7 @@ def test_a_trial_is_a_process_of_its_own_with_nothing_of_the_node_s_but_its_path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/lib")
+    monkeypatch.setenv("PATH", "/own:/usr/bin")
     monkeypatch.chdir(worker)
     tried = try_version(Path("bundle"), [Path("a.jpg"), Path("/b.png")], node(), "dat")
     assert tried == Tried(Measured(4), 3)
@@ -122,6 +125,7 @@ def test_a_trial_is_a_process_of_its_own_with_nothing_of_the_node_s_but_its_path
     assert environment["LD_LIBRARY_PATH"] == "/usr/lib"
     assert (environment["ORT_DISABLE_TELEMETRY"], environment["OMP_NUM_THREADS"]) == ("1", "1")
     assert "OPENAI_API_KEY" not in environment
+    assert (worker / "path").read_text() == "/own:/usr/bin\n"
     assert capfd.readouterr() == ("", "")
 
 
@@ -276,6 +280,28 @@ def test_a_worker_has_little_time_and_memory_and_ends_with_its_parent() -> None:
     assert (orphan.exitcode, ours.poll(0)) == (0, False)
 
 
+def test_a_worker_s_limits_are_set_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ctypes
+
+    limits: list[tuple[int, tuple[int, int]]] = []
+    calls: list[tuple[object, ...]] = []
+    library = SimpleNamespace(prctl=lambda *given: calls.append(given))
+    monkeypatch.setattr(resource, "setrlimit", lambda *given: limits.append(given))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: calls.append((name,)) or library)
+    trial._bound(os.getppid())
+    usual = [(resource.RLIMIT_CORE, (0, 0)), (resource.RLIMIT_CPU, (300, 300))]
+    assert limits == [*usual, (resource.RLIMIT_AS, (4 << 30, 4 << 30))]
+    assert calls == [(None,), (1, 9)]
+    with pytest.raises(SystemExit) as end:
+        trial._bound(os.getppid() + 1)
+    assert end.value.code == 0
+    limits.clear()
+    calls.clear()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    trial._bound(os.getppid() + 1)
+    assert (limits, calls) == (usual, [])
+
+
 class Detector:
     """Detects the same in every frame, or fails."""
 
@@ -339,7 +365,7 @@ def test_the_mllm_is_asked_as_at_work_and_its_answers_are_counted(
     _, measured = looked(Detector(FOUND), assessor)
     assert (measured.questions, measured.answers, measured.compliant) == (1, *told)
     assert measured.answer_s == (None if answer is None else 2.5)
-    asked = question(FRAME, kept(FOUND, 0.1), *SHOWN)
+    asked = question(FRAME, KEPT, *SHOWN)
     assert assessor.asked == [(asked.png, asked.system, asked.prompt)]
 
 
@@ -363,13 +389,17 @@ def test_a_trial_looks_at_every_frame_and_asks_about_the_first_ones(
 
     looks: list[tuple[int, ...]] = []
 
-    def detect(detector: YoloDetector, image: np.ndarray) -> tuple[Detection, ...]:
-        looks.append(image.shape)
-        return FOUND
+    class Counted(Detector):
+        def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
+            looks.append(image.shape)
+            return FOUND
 
+    bundle = tmp_path / "bundle"
     monkeypatch.setattr(trial, "EndpointAssessor", endpoint)
-    monkeypatch.setattr(YoloDetector, "detect", detect)
-    bundle = tiny_bundle(tmp_path / "bundle")
+    loads = {bundle / "gate": Counted(FOUND)}
+    monkeypatch.setattr(trial, "YoloDetector", SimpleNamespace(load=loads.__getitem__))
+    with Stage(bundle, kind="bundle", inputs={}, config={"max_pixels": 12_544}) as folder:
+        (folder / "a").write_text("a")
     frames = [FRAME] * (MOST_QUESTIONS + 2)
     mllm = {"url": "u", "model": "m", "key": "k", "timeout": 7.0}
     tried = trial._try(bundle, frames, mllm)
@@ -377,13 +407,11 @@ def test_a_trial_looks_at_every_frame_and_asks_about_the_first_ones(
     assert (tried.measured.frames, tried.measured.questions, tried.measured.compliant) == (10, 8, 8)
     assert made == [(("u", "m"), {"api_key": "k", "timeout": 7.0})]
     assert len(looks) == 11  # the first one is not counted
-    whole = open_bundle(bundle)
-    assert whole.max_pixels == 12_544
-    asked = question(FRAME, FOUND, whole.max_pixels, whole.family)
+    asked = question(FRAME, KEPT, 12_544, QWEN2_5_VL)
     assert assessor.asked == [(asked.png, asked.system, asked.prompt)] * 8
     tried = trial._try(bundle, frames, None)
     assert (tried.measured.frames, tried.measured.questions) == (10, 0)
-    manifest = bundle / "manifest.json"
-    manifest.write_text(re.sub('"kind": "bundle"', '"kind": "gate"', manifest.read_text()))
-    with pytest.raises(Exception, match="holds 'gate', expected 'bundle'"):
+    with Stage(bundle, kind="gate", inputs={}, config={"max_pixels": 12_544}) as folder:
+        (folder / "a").write_text("a")
+    with pytest.raises(ManifestError, match="holds 'gate', expected 'bundle'"):
         trial._try(bundle, frames, None)
