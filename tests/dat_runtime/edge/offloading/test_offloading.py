@@ -1,5 +1,6 @@
 """What follows an alert: the code or the picture that the table has for the link of the moment."""
 
+import queue
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,18 +11,21 @@ import cv2
 import numpy as np
 import pytest
 
+from dat_runtime.draw import boxed_at, encode_seen
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node_settings import OffloadSettings
+from dat_runtime.edge.offloading import offloading as module
 from dat_runtime.edge.offloading.controller import Controller, usable_rows
 from dat_runtime.edge.offloading.encoder import Encoder, patience
 from dat_runtime.edge.offloading.node_codec import open_codec
 from dat_runtime.edge.offloading.offloading import Frame, Offloading
 from dat_runtime.edge.question import Question
+from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink.settings import UplinkState
-from dat_runtime.errors import ConfigError
+from dat_runtime.errors import ConfigError, ModelError, OffloadError
 from dat_runtime.event import event_of
 from dat_runtime.files import write_json
-from dat_runtime.offload import unpack
+from dat_runtime.offload import CodeUnit, pack, truncated, unpack
 from dat_runtime.offload_table import Row, Table
 from dat_runtime.prompt import task_prompt
 from dat_runtime.types import Box, Detection, Size
@@ -172,3 +176,224 @@ def test_a_table_of_another_codec_or_of_more_channels_is_refused(tmp_path: Path)
     more = replace(CODE, channels=9)
     with pytest.raises(ConfigError, match="row code has 9 channels, the codec 2, 8"):
         usable_rows(table(tmp_path / "u.json", codec.description.id, EDGE, WEBP, more), codec)
+
+
+class Made:
+    """In the place of an encoder and a controller, each doing as a test wants."""
+
+    sizes = frozenset({SEEN})
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.content: bytes | Exception = b""
+        self.picture, self.row = WEBP, CODE
+        self.starts = self.stops = self.looks = 0
+        self.no_start = False
+
+    def start(self) -> None:
+        self.starts += 1
+        if self.no_start:
+            raise ModelError("no graph")
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def unit(self, jpeg: bytes) -> bytes:
+        self.asked.append(jpeg)
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+    def look(self) -> None:
+        self.looks += 1
+
+    def choose(self, with_codes: bool) -> Row:
+        self.asked.append(with_codes)
+        return self.row
+
+    def choose_picture(self) -> Row:
+        return self.picture
+
+
+class Small:
+    """An offloading over made-up parts, that is not started."""
+
+    def __init__(self, keep: Callable[[Question], bool] | None = None):
+        self.made, self.counts = Made(), Counts()
+        self.kept: list[Question] = []
+        kept = keep or (lambda question: self.kept.append(question) or True)
+        parts: Any = (self.made, self.made)
+        self.offloading = Offloading(*parts, kept, self.counts)
+
+    def counted(self) -> dict[str, int]:
+        return {
+            " ".join([name, *(value for _, value in labels)]): n
+            for (name, labels), n in self.counts.snapshot().items()
+        }
+
+
+def frame(row: Row, image: Any = IMAGE) -> Frame:
+    event = event_of("e", IMAGE, FOUND, None, CAMERA, 1.0, degraded="x", revision=4)
+    return Frame(event, "north", image, FOUND, SEEN.pixels, row)
+
+
+def code_of(channels: int) -> bytes:
+    bits = np.arange(channels * 16).reshape(channels, 16) % 3 == 0
+    return pack(CodeUnit("0" * 16, (4, 4), False, bits))
+
+
+def test_a_code_is_of_the_frame_as_the_model_sees_it_with_its_boxes_and_cut_to_its_row() -> None:
+    small = Small()
+    small.made.content = code_of(8)
+    small.offloading._send(frame(CODE))
+    (question,) = small.kept
+    event = frame(CODE).event
+    about = ("e", "north", 4, event.priority, 1.0)
+    prompt = task_prompt(SEEN, FOUND)
+    assert question == Question(*about, "code", prompt, truncated(code_of(8), 2))
+    (jpeg,) = small.made.asked
+    assert jpeg == encode_seen(boxed_at(IMAGE, SEEN, FOUND))
+    assert small.counted() == {"questions_kept code": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "begins", "flag", "quality"),
+    [
+        (WEBP, b"RIFF", cv2.IMWRITE_WEBP_QUALITY, 5),
+        (Row("jpeg", "jpeg", 1, 0.5, quality=70), b"\xff\xd8", cv2.IMWRITE_JPEG_QUALITY, 70),
+    ],
+)
+def test_a_picture_is_encoded_as_its_row_says(
+    row: Row, begins: bytes, flag: int, quality: int
+) -> None:
+    small = Small()
+    small.offloading._send(frame(row))
+    (question,) = small.kept
+    seen = boxed_at(IMAGE, SEEN, FOUND)
+    suffix = ".webp" if row.kind == "webp" else ".jpg"
+    assert question.content == bytes(cv2.imencode(suffix, seen, [flag, quality])[1])
+    assert question.content.startswith(begins)
+    assert (question.kind, question.prompt) == ("question", task_prompt(SEEN, FOUND))
+    assert small.counted() == {"questions_kept question": 1}
+
+
+@pytest.mark.parametrize("error", [ModelError("it hangs"), OffloadError("no unit")])
+def test_where_no_code_is_made_the_best_picture_takes_its_place(error: Exception) -> None:
+    small = Small()
+    small.made.content = error
+    small.offloading._send(frame(CODE))
+    assert [question.kind for question in small.kept] == ["question"]
+    assert small.kept[0].content.startswith(b"RIFF")
+    assert small.counted() == {"offloads_changed no code": 1, "questions_kept question": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SpoolError("the disk fails"), "cannot be made"),
+        (ValueError("a bad number"), "cannot be made"),
+        (KeyError("a defect"), "defect"),
+    ],
+)
+def test_a_question_that_is_not_made_or_kept_is_counted_and_the_next_one_goes(
+    error: Exception, reason: str
+) -> None:
+    def fail(question: Question) -> bool:
+        raise error
+
+    small = Small(fail)
+    small.offloading._send(frame(WEBP))
+    assert small.counted() == {f"questions_dropped {reason}": 1}
+
+
+@pytest.mark.parametrize(("most", "fits"), [(0, True), (-1, False)])
+def test_a_prompt_that_no_receiver_takes_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch, most: int, fits: bool
+) -> None:
+    monkeypatch.setattr(module, "MAX_PROMPT", len(task_prompt(SEEN, FOUND)) + most)
+    small = Small()
+    small.offloading._send(frame(WEBP))
+    assert len(small.kept) == fits
+
+
+def test_what_no_encoder_of_pictures_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.cv2, "imencode", lambda *_: (False, None))
+    words = r"^a picture of \(56, 56, 3\) cannot be encoded as webp$"
+    with pytest.raises(ValueError, match=words):
+        module.small(np.zeros((56, 56, 3), np.uint8), WEBP)
+
+
+def test_a_row_is_chosen_with_codes_where_an_encoder_has_the_size_and_counted() -> None:
+    small = Small()
+    assert small.offloading.choose(CAMERA, SEEN.pixels) == CODE
+    assert small.offloading.choose(Size(224, 112), SEEN.pixels) == CODE
+    assert small.made.asked == [True, False]
+    expected = {"offloads code": 2, "offloads_changed no encoder for this size": 1}
+    assert small.counted() == expected
+    small.offloading._stopped = True
+    assert small.offloading.choose(CAMERA, SEEN.pixels) is None
+    assert small.counted() == expected | {"offloads full": 1}
+
+
+def test_so_many_frames_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small()
+    assert small.offloading.idle
+    for n in range(8):
+        assert small.offloading.choose(CAMERA, SEEN.pixels) is not None, n
+        small.offloading.take(frame(CODE))
+    assert small.offloading.choose(CAMERA, SEEN.pixels) is None
+    small.offloading.take(frame(CODE))
+    assert not small.offloading.idle
+    small.offloading.stop()
+    counted = small.counted()
+    assert counted["offloads full"] == 1
+    assert counted["questions_dropped the encoder is full"] == 1
+    assert counted["questions_dropped stopping"] == 8
+    assert small.made.stops == 1
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.005)
+
+
+def test_the_thread_starts_the_encoder_looks_at_the_link_and_makes_what_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    small = Small()
+    small.made.no_start = True  # it is tried again with each picture
+    small.made.content = code_of(8)
+    assert (small.offloading._thread.name, small.offloading._thread.daemon) == ("offload", True)
+    small.offloading.start()
+    wait_for(lambda: small.made.looks >= 3)
+    small.offloading.take(frame(CODE))
+    small.offloading.take(frame(WEBP))
+    wait_for(lambda: len(small.kept) == 2)
+    wait_for(lambda: small.offloading.idle)
+    small.offloading.stop()
+    assert (small.made.starts, small.made.stops) == (1, 1)
+    assert not small.offloading._thread.is_alive()
+    looks = small.made.looks
+    time.sleep(0.1)
+    assert small.made.looks == looks
+
+
+def test_the_link_is_looked_at_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small()
+    now, waits = [100.0], []
+
+    def get(timeout: float) -> None:
+        waits.append(timeout)
+        now[0] += timeout
+        if len(waits) == 3:
+            small.offloading._stopped = True
+        raise queue.Empty
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(small.offloading._frames, "get", get)
+    small.offloading._run()
+    assert waits == [1.0, 1.0, 1.0]
+    assert small.made.looks == 3
