@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("sqlalchemy")
 
 from sqlalchemy import Connection, select
+from sqlalchemy.event import listen
 
 from dat_runtime.cloud import alerts
 from dat_runtime.cloud.alerts import CONFLICT, CREATED, UNCHANGED, Received
@@ -113,9 +114,13 @@ def test_more_events_than_one_query_looks_up_are_all_known(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alerts, "MAX_KEYS", 2)
+    asked: list[str] = []
+    listen(connection, "before_cursor_execute", lambda *told: asked.append(told[2]))
     many = [came(f"e{n}") for n in range(5)]
     assert alerts.record(connection, many) == [CREATED] * 5
+    asked.clear()
     assert alerts.record(connection, many) == [UNCHANGED] * 5
+    assert len(asked) == 3  # of two events, two and one
     assert alerts.record(connection, [came(f"e{n}", revision=1) for n in range(5)]) == [CREATED] * 5
     assert [row(connection, f"e{n}")["revision"] for n in range(5)] == [1] * 5
 

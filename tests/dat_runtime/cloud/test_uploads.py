@@ -214,6 +214,8 @@ def test_a_visual_that_ends_after_a_later_one_goes(connection: Connection) -> No
     newer = made(connection, event, "roi", 10, 1)
     one = update(uploads.uploads).where(uploads.uploads.c.key == newer.key)
     connection.execute(one.values(complete=True))
+    connection.execute(update(uploads.uploads).values(complete=True))
+    assert shown(connection, "roi") == 1  # not the one that was made first
     assert uploads.complete(connection, older.key) == [older.key]
     assert keys(connection) == {newer.key}
     assert uploads.complete(connection, newer.key) == []
@@ -256,7 +258,8 @@ def test_of_each_node_the_best_question_comes_first(connection: Connection) -> N
     assert keys(10, (), [loud[2], quiet]) == [loud[2], quiet]
     assert keys(10, (), []) == []
     record(connection, "b", "n2", revision=2, priority=1.0)
-    (first, *_) = uploads.questions(connection, 1)
+    (first, *_) = uploads.questions(connection, 10)
+    assert len(keys(10)) == 5
     assert (first.key, first.priority, first.node) == (quiet, 1.0, "n2")
     assert '"priority":0.1' in first.content  # of the revision that it is about
 
@@ -266,5 +269,6 @@ def test_questions_are_told_by_event_in_an_order(connection: Connection) -> None
     for kind in ("question", "code"):
         uploads.complete(connection, made(connection, event, kind).key)
     asked(connection, "f", "n1", 0.5, 1.0)
+    uploads.complete(connection, made(connection, event, "roi").key)
     assert uploads.questions_of(connection, [2, 1]) == {1: ["code", "question"], 2: ["code"]}
     assert uploads.questions_of(connection, [2]) == {2: ["code"]}

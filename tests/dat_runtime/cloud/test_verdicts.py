@@ -63,13 +63,14 @@ def test_nothing_is_opened_that_nobody_judged(connection: Connection) -> None:
 
 
 def test_a_review_is_of_the_revision_that_was_seen(connection: Connection) -> None:
+    record(connection, "other", priority=0.75)
     record(connection, priority=0.25)
     row = record(connection, revision=1, priority=0.125)
     assert judge(connection, row, "dismissed", "", "ada", 0)
     (kept,) = connection.execute(select(verdicts.reviews)).all()
     assert (kept.revision, kept.priority) == (0, 0.25)
     assert judge(connection, row, "dismissed", "", "ada", None)
-    assert verdicts.history(connection, 1)[0]["revision"] == 1
+    assert verdicts.history(connection, row.number)[0]["revision"] == 1
     with pytest.raises(ValueError, match=r"^revision is 2, the event has no such revision$"):
         judge(connection, row, "confirmed", "", "ada", 2)
 
