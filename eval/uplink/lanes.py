@@ -139,7 +139,6 @@ class _Simulation:
 
     def _transmit(self, now: float, packet: Packet) -> None:
         turn = packet.turn = next(self._numbers)
-        packet.sent_at = now
         at = self._bottleneck.arrival(now, HEADERS + packet.size)
         if at is not None:
             self._at(at, lambda now: self._arrive(now, packet))
@@ -150,6 +149,7 @@ class _Simulation:
     def _resend(self, now: float, packet: Packet, turn: int) -> None:
         """Send it again if it was last sent up to this turn, and is missing."""
         if packet.turn <= turn and not packet.arrived:
+            self._lanes[packet.lane].lost()
             self._transmit(now, packet)
 
     def _arrive(self, now: float, packet: Packet) -> None:
@@ -162,21 +162,14 @@ class _Simulation:
             if first.end is not None:
                 self._deliveries[first.end.event_id].arrived(first.end, now)
         beyond = sum(other.size for other in missing if other.arrived)
-        turn, acknowledged_at = packet.turn, now + self._round_trip / 2
-        took = acknowledged_at - packet.sent_at
+        turn = packet.turn
         self._at(
-            _next_look(acknowledged_at),
-            lambda now: self._know(now, packet, turn, took, in_order, beyond),
+            _next_look(now + self._round_trip / 2),
+            lambda now: self._know(now, packet, turn, in_order, beyond),
         )
 
     def _know(
-        self,
-        now: float,
-        packet: Packet,
-        turn: int,
-        took: float,
-        in_order: list[Packet],
-        beyond: int,
+        self, now: float, packet: Packet, turn: int, in_order: list[Packet], beyond: int
     ) -> None:
         """The acknowledgement is back: what was sent before the packet and is missing is lost."""
         for known in in_order:
@@ -185,7 +178,7 @@ class _Simulation:
         size = sum(known.size for known in in_order)
         self._path.acknowledged(now, size, lane=packet.lane, beyond=beyond)
         lane = self._lanes[packet.lane]
-        lane.known(now, took)
+        lane.known()
         if lane.unsent:
             self._path.idle()  # TCP's window holds back: the path may carry more
         self._let_out(now, lane)

@@ -110,6 +110,7 @@ class _Connection:
     def __init__(self, congestion: str, as_the_node: bool):
         self.socket = socket.create_connection((RECEIVER, PORT))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._as_the_node = as_the_node
         if as_the_node:
             tcp.prepare(self.socket)
         if congestion:
@@ -124,6 +125,8 @@ class _Connection:
         self._alerts: deque[tuple[int, int]] = deque()  # (last byte's place, number of the event)
 
     def write(self, number: int, chunk: Chunk) -> None:
+        if self._as_the_node and not self._on_the_way:
+            tcp.forget_rate(self.socket)  # as the node's uplink does before a request
         self.held += HEADER.pack(number, KINDS.index(chunk.kind), chunk.last, chunk.size)
         self.held += bytes(chunk.size)
         if chunk.kind == "json":
