@@ -48,7 +48,7 @@ RANKS = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 """Shares of the alerts that wait no longer."""
 
 DRAWS = 8
-"""Simulated runs of a lossy case, each with other packets lost: by these alone one run's mean visual
+"""Simulated runs of a lossy case, each with other packets lost: by that alone one run's mean visual
 delay differs from another's by up to 7 %."""
 
 AT_ONCE = 6
