@@ -110,6 +110,7 @@ def test_the_model_is_the_server_s_own_or_named_by_the_adapter(
 ) -> None:
     version = open_version(node(MllmSettings(URL, "dat", restart=restart)), state)
     assert (version.model, version.is_served) == (model, is_served)
+    assert (version.version, version.adapter, version.not_fit) == (NEW, ADAPTER, None)
     assert isinstance(version.assessor, EndpointAssessor)
     assert version.assessor._model == model
     assert version.gate.versions == {"bundle": NEW, **VERSIONS, "mllm": model}
@@ -235,6 +236,8 @@ def test_a_node_starts_with_the_current_version_the_one_before_or_its_own(
     on_probation(versions)
     assert first(settings, versions).version == "node"
     assert versions.state().current == OLD
+    own = first(node(MllmSettings(URL, "dat")), versions)
+    assert (own.version, own.model) == ("node", f"dat-{ADAPTER}")
     opened.found["node"] = ModelError("none left")
     with pytest.raises(ModelError, match="none left"):
         first(settings, versions)

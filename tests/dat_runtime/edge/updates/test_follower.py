@@ -115,6 +115,8 @@ class World:
         self.clock = 1000.0
 
         def open_version(folder: Path, settings: object, state: State) -> AtWork:
+            assert settings is self.settings
+            assert state == self.disk.now
             self.opened.append(folder)
             found = self.coming[folder.name]
             if isinstance(found, Exception):
