@@ -28,10 +28,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dat_runtime import children
 from dat_runtime.command import command
 from dat_runtime.errors import DatError, reports_errors
 from dat_runtime.files import write_json
-from dat_runtime.stage import ROOT
 from train.detector import ultralytics_run
 from train.detector.callbacks import Epochs
 from train.detector.dataset import count_boxes, link_data
@@ -105,11 +105,10 @@ def start(
     line += ["--config", str(args.config.resolve()), "--data", str(args.data.resolve())]
     line += ["--batches", str(args.batches), "--epochs", str(args.epochs)]
     line += [*args.overrides, f"workers={workers}"]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=children.environment(),
         )  # fmt: skip
 
 

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dat_runtime import errors
+from dat_runtime import children, errors
 from dat_runtime.errors import DatError
 from dat_runtime.files import read_json, read_json_lines, write_atomically, write_json, write_yaml
-from dat_runtime.stage import ROOT, peak_memory_bytes
+from dat_runtime.stage import peak_memory_bytes
 from train.mllm import same_run, upstream
 from train.recipe.config_file import versions
 
@@ -220,16 +220,12 @@ def _environment(work: Path, folder: Path) -> dict[str, str]:
     wandb, where report_to asks for it, writes beside the output folder, not where make was called.
     """
     commands = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    modules = [str(ROOT)]
-    if os.environ.get("PYTHONPATH"):
-        modules.append(os.environ["PYTHONPATH"])
     environment = {
         "HF_DATASETS_CACHE": str(work / "cache"),
         "WANDB_DIR": str(folder.absolute().parent),
     }
-    environment.update(os.environ)
+    environment.update(children.environment())
     environment["PATH"] = os.pathsep.join(commands)
-    environment["PYTHONPATH"] = os.pathsep.join(modules)
     environment["TQDM_MININTERVAL"] = "5"
     return environment
 

@@ -3,7 +3,6 @@
 Engines are large libraries in C++: what a file makes them do is found out where it harms nobody.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
+from dat_runtime import children
 from dat_runtime.edge.engines import (
     Engine,
     load_engine,
@@ -94,7 +94,7 @@ class Trial:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=children.environment(),
             start_new_session=True,
         )
 
@@ -134,13 +134,6 @@ class Trial:
         self._child.wait()
         assert self._child.stdout is not None
         self._child.stdout.close()
-
-
-def _environment() -> dict[str, str]:
-    """This process's own, with this package on the path wherever it was imported from."""
-    package = str(Path(__file__).resolve().parents[3])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def _limit(model_bytes: int, cpu_s: int) -> None:

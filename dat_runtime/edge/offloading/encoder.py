@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from dat_runtime import children
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.offloading.child import ANSWER, HEAD
 from dat_runtime.edge.offloading.node_codec import NodeCodec
@@ -99,7 +100,7 @@ class Encoder:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env=_environment(),
+            env=children.environment(),
             start_new_session=True,
         )
         self._answer(b"", START_SECONDS)
@@ -184,10 +185,3 @@ class Encoder:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-
-
-def _environment() -> dict[str, str]:
-    """This process's own, with this package on the path wherever it was imported from."""
-    package = str(Path(__file__).resolve().parents[3])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
