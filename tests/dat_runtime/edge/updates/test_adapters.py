@@ -7,12 +7,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from dat_runtime.edge.node_settings import MllmSettings
@@ -280,3 +282,59 @@ def test_a_command_that_fails_or_a_server_that_does_not_come_is_away(
     with pytest.raises(ServerAway, match=f"^{said.url}/models: status 503, $"):
         restarted(said, ("/bin/true",))
     assert len(said.asked) == 2
+
+
+class Client:
+    """In the place of `httpx.Client`: keeps how it is made and asked, and gives one body."""
+
+    made: list[tuple[object, ...]]
+    said: bytes | Exception
+
+    def __init__(self, **options: object):
+        Client.made.append(("client", options))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @contextmanager
+    def stream(self, method: str, url: object, **options: object) -> Iterator[object]:
+        Client.made.append((method, str(url), options))
+        if isinstance(Client.said, Exception):
+            raise Client.said
+        yield SimpleNamespace(status_code=200, iter_raw=lambda: [Client.said[:3], Client.said[3:]])
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
+    Client.made, Client.said = [], b'{"data": []}'
+    monkeypatch.setattr(httpx, "Client", Client)
+    return Client
+
+
+@pytest.mark.parametrize(("host", "proxies"), [("127.0.0.1", False), ("h.example", True)])
+def test_a_server_is_asked_with_its_headers_and_never_through_a_proxy_on_this_machine(
+    client: type[Client], host: str, proxies: bool
+) -> None:
+    Server(MllmSettings(f"http://{host}/v1/", "dat"))._ask("POST", "/x", {"a": 1}, 7.0)
+    assert client.made == [
+        ("client", {"trust_env": proxies, "timeout": 7.0}),
+        (
+            "POST",
+            f"http://{host}/v1/x",
+            {"headers": {"accept-encoding": "identity"}, "json": {"a": 1}},
+        ),
+    ]
+
+
+def test_what_is_no_text_is_read_as_far_as_it_is_and_a_failure_has_words(
+    client: type[Client],
+) -> None:
+    server = Server(MllmSettings("http://h/v1", "dat"))
+    client.said = b"no \xff text"
+    assert server._ask("GET", "/x", None, 1.0) == (200, "no \ufffd text")
+    client.said = httpx.ReadTimeout("")
+    with pytest.raises(ServerAway, match=r"^http://h/v1/x: ReadTimeout$"):
+        server._ask("GET", "/x", None, 1.0)

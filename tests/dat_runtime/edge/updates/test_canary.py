@@ -1,5 +1,6 @@
 """What speaks against a version, with trials and a server that are none."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ class Server:
     """Keeps what it was asked to do."""
 
     def __init__(self, mllm: MllmSettings):
+        assert mllm.url == "http://h/v1"
         self.calls: list[tuple[object, ...]] = []
         self.error: Exception | None = None
 
@@ -92,6 +94,34 @@ def test_both_versions_are_tried_and_nothing_speaks_against_the_new_one(
     assert world.objection() is None
     assert world.tried == [(OLD, None), (NEW, None)]
     assert capsys.readouterr().out == f"trying    {NEW} on 2 canary frames\n"
+
+
+class Stream(io.StringIO):
+    """Knows how much of it was flushed."""
+
+    flushed = 0
+
+    def flush(self) -> None:
+        self.flushed = len(self.getvalue())
+
+
+def test_what_takes_its_time_is_said_before_it_begins(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, out = make(), Stream()
+    seen: list[int] = []
+    tries = canary.try_version
+
+    def try_version(*given: Any) -> Tried:
+        assert out.flushed == len(out.getvalue())
+        seen.append(out.flushed)
+        return tries(*given)
+
+    world.found[OLD] = TrialError("too slow")
+    monkeypatch.setattr(canary, "try_version", try_version)
+    monkeypatch.setattr("sys.stdout", out)
+    assert world.objection() is None
+    assert seen[0] < seen[1]
 
 
 def test_the_first_version_is_tried_alone(make: Callable[..., World]) -> None:

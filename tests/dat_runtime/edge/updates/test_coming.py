@@ -1,8 +1,10 @@
 """What an installation is to bring, with a repository that is none."""
 
+import io
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -139,13 +141,18 @@ def test_the_newest_that_fits_is_downloaded_beside_what_is_there(
 
 
 def test_the_first_bundle_has_nothing_beside_it(
-    repository: type[Repository], versions: Versions
+    repository: type[Repository], versions: Versions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    watched: list[tuple[object, ...]] = []
+    monkeypatch.setattr(coming, "_progress", lambda *given: watched.append(given) or nullcontext())
     repository.offers = [offer()]
     taken = fetched(node(), versions, "/media/stick", False)
     assert taken is not None
-    (url, _, _, fetch), downloaded = repository.made
+    (url, _, _, fetch), downloaded = repository.made[:2]
     assert (url, fetch) == ("/media/stick", None)  # a folder needs no politeness
+    assert watched == [(versions.incoming, 2_500_000)]
+    fetched(node("http://h"), versions, None, False)
+    assert isinstance(repository.made[2][3], PoliteFetcher)
     assert downloaded[2] is None
 
 
@@ -242,3 +249,15 @@ def make_bundle(tmp_path: Path) -> Callable[[], Path]:
 def test_a_terminal_obeys_nothing_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     say("a\x1b[2J")
     assert capsys.readouterr().out == "a\\x1b[2J\n"
+
+
+def test_what_is_said_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            flushed.append(self.getvalue())
+
+    monkeypatch.setattr(sys, "stdout", Stream())
+    say("now")
+    assert flushed == ["now\n"]
