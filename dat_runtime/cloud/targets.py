@@ -204,7 +204,7 @@ def _retry_after(headers: httpx.Headers) -> float:
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     return 0.0
 

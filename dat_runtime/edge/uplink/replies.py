@@ -30,7 +30,7 @@ def retry_after(response: Response) -> float | None:
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER)
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    with contextlib.suppress(ValueError, TypeError, LookupError, OverflowError):
         until = parsedate_to_datetime(text)
         since = parsedate_to_datetime(response.headers["date"])
         return min(max(0.0, (until - since).total_seconds()), MAX_RETRY_AFTER)

@@ -51,6 +51,7 @@ def test_another_status_is_a_receiver_that_cannot_serve_now(status: int) -> None
         ({"retry_after": "Sat, 31 Jan 2026 11:59:00 GMT", "date": DATE}, 0.0),
         ({"retry_after": "Sun, 01 Feb 2026 12:00:00 GMT", "date": DATE}, 600.0),
         ({"retry_after": DATE, "date": "yesterday"}, None),
+        ({"retry_after": DATE.replace("2026", "9" * 20), "date": DATE}, None),
         ({"retry_after": DATE, "date": "Sat, 31 Jan 2026 12:00:00 -0000"}, None),
     ],
 )
