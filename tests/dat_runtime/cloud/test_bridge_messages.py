@@ -139,6 +139,9 @@ def test_the_broker_keeps_a_session_for_each_store(inside: Receiver) -> None:
     assert address == "mqtt://127.0.0.1:1883"
     assert name == "dat-receiver-" + hashlib.sha256(inside.store.name.encode()).hexdigest()[:12]
     assert session == 604_800
+    said = {metric.name: metric.documentation for metric in inside.metrics.registry.collect()}
+    words = "Messages that came from the broker and were not kept, by reason."
+    assert said["dat_receiver_mqtt_refused"] == words
     assert wire.topics == ("dat/+/alerts", "dat/+/visuals/+/+", "dat/+/status")
 
 

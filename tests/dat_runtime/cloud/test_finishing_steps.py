@@ -161,6 +161,9 @@ def test_a_question_is_asked_once_and_its_answer_is_kept_in_its_place(tmp_path: 
         assert not mine._files.path(key).exists()
         await mine._round()
         assert (len(server.asked), mine._running) == (1, {})
+        said = {metric.name: metric.documentation for metric in receiver.metrics.registry.collect()}
+        words = "Questions of weak nodes by what became of them."
+        assert said["dat_receiver_finished"] == words
         assert server.asked[0]["model"] == "m"
         assert server.asked[0]["prompt"] == task_prompt(FRAME, [UNSURE])
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,6 +159,20 @@ def test_a_round_delivers_the_gravest_few_and_counts_them(inside: Receiver) -> N
         assert count(inside, "waiting") == 10  # not looked at again yet
 
     asyncio.run(scenario())
+
+
+def test_what_was_removed_is_told_and_what_is_counted_is_said(inside: Receiver) -> None:
+    mine = delivery(inside, Target())
+    row: Any = SimpleNamespace(content=None)
+    gone = Outcome("gone", "it was removed before it was delivered")
+    assert asyncio.run(mine._deliver(row)) == gone
+    said = {metric.name: metric.documentation for metric in inside.metrics.registry.collect()}
+    words = {
+        "": "Alerts that were to go on, by target and what became of them.",
+        "_failures": "Deliveries that failed and are tried again.",
+        "_waiting": "Alerts that wait for a target.",
+    }
+    assert {name: said[f"dat_receiver_outgoing{name}"] for name in words} == words
 
 
 def test_a_target_that_takes_nothing_is_asked_ever_more_rarely(

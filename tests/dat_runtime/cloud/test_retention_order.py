@@ -269,6 +269,13 @@ def test_files_that_belong_to_nothing_go_once_an_hour_when_they_are_old(
     assert left() == [True, True, False, False, False]
 
 
+def test_what_is_counted_is_said(inside: Receiver) -> None:
+    Retention(inside)
+    said = {metric.name: metric.documentation for metric in inside.metrics.registry.collect()}
+    assert said["dat_receiver_removed"] == "What was removed, by kind and reason."
+    assert said["dat_receiver_kept_bytes"] == "Bytes of visuals and alerts."
+
+
 def test_a_receiver_counts_what_it_keeps_and_lets_a_task_remove(inside: Receiver) -> None:
     retention.router(inside)
     assert inside.recorded == [retention.add_bytes]

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy")
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, update
 
 from dat_runtime.cloud import alerts, uploads
 from dat_runtime.cloud.application import opened
@@ -133,6 +133,7 @@ def count(receiver: Receiver, outcome: str) -> float:
 
 def test_a_picture_comes_in_parts_and_is_shown_when_it_is_whole(tmp_path: Path) -> None:
     async def scenario(receiver: Receiver, mine: Uploads) -> None:
+        assert mine.files.folder == receiver.folder / "visuals"
         key = await made(receiver)
         writing, row, there = await mine.begin(key, 0)
         assert (row.key, there) == (key, 0)
@@ -145,8 +146,13 @@ def test_a_picture_comes_in_parts_and_is_shown_when_it_is_whole(tmp_path: Path) 
         assert (now.arrived, now.complete) == (100, False)
         assert count(receiver, "complete") == 0
 
+        long_ago = update(uploads.uploads).values(written_at=1.0)
+        await receiver.store.write(lambda c: c.execute(long_ago))
         writing, row, there = await mine.begin(key, None)
-        assert there == 100
+        assert (there, row.written_at) == (100, 1.0)
+        now = await row_of(receiver, key)
+        assert now is not None
+        assert now.written_at == 1.0  # to begin alone keeps nothing alive
         writing.write(JPEG[100:])
         await mine.acknowledge(writing, row, len(JPEG))
         writing.close()
