@@ -20,6 +20,7 @@ from dat_runtime.cloud.application import opened
 from dat_runtime.cloud.bridge import Bridge
 from dat_runtime.cloud.lease import Lease
 from dat_runtime.cloud.receiver import Receiver
+from dat_runtime.cloud.settings import Settings
 from dat_runtime.cloud.tables import events
 from dat_runtime.mqtt import Message, MqttError
 from dat_runtime.offload import CodeUnit, pack
@@ -177,7 +178,6 @@ def padded(size: int) -> bytes:
         (message("dat/" + "n" * 999, b""), "topic", "topic 'dat/" + "n" * 115),
         (message("dat/n1/status", b"{}"), "status", "schema is missing"),
         (message("dat/n1/status", b" " * 16_385), "status", "more than 16,384 bytes"),
-        (message("dat/n1/status", b" " * 16_384), "status", ""),
         (message("dat/n1/status", b"{}", None, True), "status", "schema is missing"),
         (message(ROI, b"x"), "piece", "length is '', expected a whole number"),
         (piece(b"x", 0, offset="-1"), "piece", "offset is '-1', expected a whole number"),
@@ -223,7 +223,7 @@ def test_the_largest_alert_is_kept(inside: Receiver) -> None:
 def test_a_status_is_the_nodes_that_its_topic_names(
     inside: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = json.dumps(STATUS).encode()
+    content = json.dumps(STATUS).encode().ljust(16_384)
     keep(inside, message("dat/n7/status", content), message("dat/n8/status", content, None, True))
     (row,) = read(inside, select(nodes.nodes))
     assert (row.node, json.loads(row.status)) == ("n7", STATUS)
@@ -263,6 +263,23 @@ def test_pieces_that_come_again_are_passed_over_and_missing_ones_told(
     keep(inside, piece(b"\0" * len(JPEG), 0), piece(b"\0", len(JPEG) - 1))  # it is whole
     assert refused(inside) == {}
     assert shown(inside) == JPEG
+
+
+def test_a_node_adds_to_no_other_nodes_visual(inside: Receiver) -> None:
+    keep(inside, told(), piece(JPEG, 0, "dat/n2/visuals/e/roi"))
+    assert refused(inside) == {"visual: 404": 1}
+    assert read(inside, select(uploads.uploads)) == []
+
+
+def test_a_broker_is_listened_to_where_the_settings_name_one(inside: Receiver) -> None:
+    bridge.router(inside)
+    assert inside.tasks == []
+    inside.settings = Settings(mqtt_in="mqtt://u@127.0.0.1:1884")
+    bridge.router(inside)
+    (run,) = inside.tasks
+    mine = run.__self__  # type: ignore[attr-defined]
+    assert isinstance(mine, Bridge)
+    assert (run.__name__, str(mine._broker)) == ("run", "mqtt://127.0.0.1:1884")
 
 
 def test_a_picture_of_a_revision_and_one_that_is_none(inside: Receiver) -> None:

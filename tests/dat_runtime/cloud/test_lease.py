@@ -138,15 +138,15 @@ ENDED = 2**22 + 1
         ("elsewhere 1 p 0", -0.5, True),
         (f"elsewhere {ENDED} p 0", 20.0, False),
         (f"{lease._HOST} {ENDED} p 0", 20.0, True),
-        (f"{lease._HOST} 1 p 0", 20.0, False),
-        (f"{lease._HOST} {os.getpid()} p 0", 20.0, True),  # an earlier one of the same number
-        (f"{lease._HOST} {os.getpid()} {lease._PROCESS} 0", 20.0, False),
+        (f"{lease._HOST} ME p 0", 20.0, True),  # an earlier one of the same number
+        (f"{lease._HOST} ME {lease._PROCESS} 0", 20.0, False),
     ],
 )
 def test_whose_lease_it_is_says_how_long_it_is_waited_for(
     tmp_path: Path, holder: str, rest: float, free: bool
 ) -> None:
     store = Store(f"sqlite:///{tmp_path}/r.db")
+    holder = holder.replace("ME", str(os.getpid()))
     kept(store, holder, time.time() + rest)
     mine = Lease(store, "x")
     assert asyncio.run(mine.held()) is free
@@ -156,6 +156,16 @@ def test_whose_lease_it_is_says_how_long_it_is_waited_for(
     assert (row.holder != holder) is free
     if free:
         assert row.until - time.time() == pytest.approx(lease.SECONDS, abs=5)
+
+
+def test_a_process_that_lives_is_waited_for_and_left_alone() -> None:
+    with subprocess.Popen(["sleep", "30"]) as other:
+        try:
+            assert not lease._is_gone(f"{lease._HOST} {other.pid} p 0")
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.05)
+        finally:
+            other.kill()
 
 
 def test_a_lease_is_looked_at_again_after_a_third_of_its_time(
@@ -168,6 +178,7 @@ def test_a_lease_is_looked_at_again_after_a_third_of_its_time(
     async def scenario() -> None:
         mine, other = Lease(store, "x"), Lease(store, "x")
         assert await mine.held()
+        assert not await other.held()
         assert not await other.held()
         await store.write(lambda connection: connection.execute(delete(lease.leases)))
         now[0] += 9.9
