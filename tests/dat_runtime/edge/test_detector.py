@@ -17,6 +17,7 @@ from dat_runtime.cascade import (
     Routing,
     Signal,
 )
+from dat_runtime.edge import detector as module
 from dat_runtime.edge.detector import (
     MAX_DETECTIONS,
     Letterbox,
@@ -303,3 +304,140 @@ def test_a_folder_without_a_gate_is_refused(tmp_path: Path) -> None:
 def test_a_broken_or_foreign_model_is_refused(tmp_path: Path, model: Any, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
         YoloDetector.load(gate_folder(tmp_path, model()))
+
+
+def read(rows: list[list[float]]):
+    """What is read from an answer over a square frame of the model's own size."""
+    output = np.array(rows, np.float32).T
+    return YoloDetector(FakeEngine([]), SETTINGS).read(output, Letterbox(Size(64, 64), 64))
+
+
+def test_a_score_of_just_the_least_is_not_reported_and_one_of_just_over_one_is_one() -> None:
+    least = np.float32(0.01)
+    above = np.nextafter(least, np.float32(1))
+    over = np.float32(1 + module.OVER)
+    found = read([[10, 10, 4, 4, 0, float(least)], [30, 30, 4, 4, float(above), 0]])
+    assert [(d.severity, d.confidence) for d in found] == [("moderate", float(above))]
+    (sure,) = read([[10, 10, 4, 4, 0, float(np.nextafter(over, np.float32(0)))]])
+    assert (sure.severity, sure.confidence) == ("severe", 1.0)
+    with pytest.raises(ModelError, match=r"^gate\.onnx: a score of 1\.5, expected 0 to 1$"):
+        read([[10, 10, 4, 4, 0, 1.5]])
+    nothing = np.zeros((6, 0), np.float32)
+    assert YoloDetector(FakeEngine([]), SETTINGS).read(nothing, Letterbox(Size(64, 64), 64)) == ()
+
+
+def test_a_box_is_centre_and_size_and_its_class_the_likelier_one() -> None:
+    (found,) = read([[20, 30, 8, 12, 0.4, 0.6]])
+    assert (found.box.x1, found.box.y1, found.box.x2, found.box.y2) == (16, 24, 24, 36)
+    assert (found.severity, found.confidence) == ("severe", float(np.float32(0.6)))
+    assert found.box.frame == Size(64, 64)
+
+
+def test_of_what_is_improbable_only_the_score_is_looked_at() -> None:
+    nan = float("nan")
+    assert read([[nan, nan, nan, nan, 0, 0.005]]) == ()
+    for broken in ([nan, 1, 1, 1, 0, 0.5], [1, 1, 1, float("inf"), 0.5, 0], [1, 1, 1, 1, nan, 0]):
+        words = r"^gate\.onnx: the model answers with NaN or infinity$"
+        with pytest.raises(ModelError, match=words):
+            read([broken])
+
+
+def test_a_model_that_fails_and_what_is_no_picture_are_told_in_words() -> None:
+    class Failing(FakeEngine):
+        def run(self, blob: np.ndarray) -> np.ndarray:
+            raise RuntimeError("no memory")
+
+    with pytest.raises(ModelError, match=r"^gate\.onnx: the model cannot run \(no memory\)$"):
+        YoloDetector(Failing([]), SETTINGS).detect(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"^expected a uint8 BGR image, got float32 of \(4, 4, 3\)$"
+    ):
+        YoloDetector(FakeEngine([]), SETTINGS).detect(np.zeros((4, 4, 3), np.float32))
+
+
+def test_boxes_are_computed_in_float32_as_they_were_measured() -> None:
+    letterbox = Letterbox(Size(1_279, 719), 640)
+    boxes = np.random.default_rng(2).uniform(-20, 660, (500, 4)).astype(np.float32)
+    (left, top), inner = letterbox.corner, letterbox.inner
+    shift = np.float32([left, top, left, top])
+    scale = np.float32([inner.width / 1_279, inner.height / 719] * 2)
+    limit = np.float32([1_279, 719] * 2)
+    expected = np.clip((boxes - shift) / scale, np.float32(0), limit)
+    found = letterbox.invert(boxes)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("frame", "side", "inner", "corner"),
+    [
+        (Size(64, 64), 64, Size(64, 64), (0, 0)),
+        (Size(100, 50), 64, Size(64, 32), (0, 16)),
+        (Size(50, 101), 64, Size(32, 64), (16, 0)),
+        (Size(64, 63), 64, Size(64, 63), (0, 0)),  # of an odd rest the smaller half lies above
+        (Size(64, 61), 64, Size(64, 61), (0, 1)),
+        (Size(5_000, 10), 64, Size(64, 1), (0, 31)),
+        (Size(10, 5_000), 64, Size(1, 64), (31, 0)),
+    ],
+)
+def test_where_a_frame_lies_in_the_square(
+    frame: Size, side: int, inner: Size, corner: tuple[int, int]
+) -> None:
+    letterbox = Letterbox(frame, side)
+    assert (letterbox.inner, letterbox.corner) == (inner, corner)
+    image = np.full((frame.height, frame.width, 3), 7, np.uint8)
+    square = letterbox.apply(image)
+    assert (square.shape, square.dtype) == ((side, side, 3), np.uint8)
+    (left, top) = corner
+    inside = square[top : top + inner.height, left : left + inner.width]
+    assert (inside == 7).all()
+    assert (square == 114).sum() == square.size - inside.size
+
+
+def test_a_frame_of_the_models_size_is_not_scaled() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    assert np.array_equal(Letterbox(Size(64, 64), 64).apply(image), image)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "words"),
+    [
+        (FakeEngine.inputs, FakeEngine.outputs, None),
+        (FakeEngine.inputs * 2, FakeEngine.outputs, "2 inputs and 1 outputs, expected one of each"),
+        (FakeEngine.inputs, (), "1 inputs and 0 outputs, expected one of each"),
+        (
+            (Tensor("uint8", (1, 3, 64, 64)),),
+            FakeEngine.outputs,
+            "input is uint8 (1, 3, 64, 64), expected float32 (1, 3, 64, 64)",
+        ),
+        (
+            FakeEngine.inputs,
+            (Tensor("float32", (1, 6, 85)),),
+            "output is float32 (1, 6, 85), expected float32 (1, 6, 84)",
+        ),
+    ],
+)
+def test_what_a_model_must_take_and_give_is_told(
+    inputs: Any, outputs: Any, words: str | None
+) -> None:
+    engine = FakeEngine([])
+    engine.inputs, engine.outputs = inputs, outputs
+    assert module._signature_problem(engine, SETTINGS) == words
+
+
+def test_a_folder_is_loaded_with_its_threads_and_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gate.json").write_text(json.dumps(SETTINGS.as_json()))
+    engine, asked = FakeEngine([]), []
+    path = tmp_path / "gate.onnx"
+    monkeypatch.setattr(module, "load_engine", lambda *about: asked.append(about) or engine)
+    monkeypatch.setattr(module, "first_run", lambda *about: asked.append(about))
+    found = YoloDetector.load(tmp_path)
+    assert (found._engine, found.settings) == (engine, SETTINGS)
+    YoloDetector.load(tmp_path, 5)
+    assert asked == [(path, 1), (path, 64, engine), (path, 5), (path, 64, engine)]
+    engine.outputs = ()
+    words = rf"^{path}: 1 inputs and 0 outputs, expected one of each$"
+    with pytest.raises(ModelError, match=words):
+        YoloDetector.load(tmp_path)
