@@ -230,7 +230,8 @@ class Store:
             previous, waiting.signed_bytes, waiting.signatures
         )
         parts = (result.first, result.second) if previous else (result.first,)
-        return [missing for part in parts for missing in _missing("root", part)]
+        found = (missing for part in parts for missing in _missing("root", part))
+        return list(dict.fromkeys(found))  # today's keys and those to come may be the same
 
     def _missing_targets(self) -> list[Missing]:
         targets = self.waiting("targets") or self.newest_targets()
