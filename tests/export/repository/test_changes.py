@@ -77,7 +77,7 @@ def test_a_first_root_states_who_signs_and_for_how_long(tmp_path: Path) -> None:
         ("root", 0, "root has 1 keys, of which 0 have to sign"),
         ("root", 2, "root has 1 keys, of which 2 have to sign"),
         ("targets", 2, "targets has 1 keys, of which 2 have to sign"),
-        ("online", 2, "snapshot has 1 keys, of which 2 have to sign"),
+        ("online", 2, "(snapshot|timestamp) has 1 keys, of which 2 have to sign"),
     ],
 )
 def test_a_role_needs_as_many_keys_as_have_to_sign(
