@@ -4,7 +4,7 @@ import pytest
 
 from dat_runtime.errors import DataError
 from eval.uplink import studies
-from eval.uplink.arrivals import draw, level_of_priority, read_events
+from eval.uplink.arrivals import Event, draw, level_of_priority, read_events
 from eval.uplink.setting import load_setting
 
 C0 = Path("configs/transmission/c0.yaml")
@@ -56,11 +56,33 @@ def test_the_events_of_a_log_are_shifted_to_the_start_of_the_trace(tmp_path):
     assert read_events(log)[0].captured_at == 1.0
 
 
+def test_the_events_of_a_log_come_in_order_of_capture_with_one_roi_for_all(tmp_path):
+    log = tmp_path / "events.jsonl"
+    later = '{"id": "b", "priority": 0.9, "json_bytes": 100, "captured_at": 79.5'
+    first = '{"id": "a", "priority": 0.2, "json_bytes": 90, "captured_at": 77.25}'
+    log.write_text(f'{later}, "roi_bytes": 300, "box_bytes": 700}}\n{first}\n')
+    assert read_events(log) == [
+        Event("a", 1.0, 1.0, 0.2, 90, None, None, None),
+        Event("b", 3.25, 3.25, 0.9, 100, 300, 300, 700),
+    ]
+
+
+def test_a_log_without_events_is_named(tmp_path):
+    log = tmp_path / "events.jsonl"
+    log.write_text("")
+    with pytest.raises(DataError) as refused:
+        read_events(log)
+    assert str(refused.value) == f"{log}: holds no event"
+
+
 def test_codes_of_a_log_are_refused_since_no_run_sends_them(tmp_path):
     log = tmp_path / "events.jsonl"
     line = '{"id": "cam1-1", "priority": 0.5, "json_bytes": 455'
     log.write_text(f'{line}, "code_bytes": 4256}}\n', "utf-8")
-    with pytest.raises(DataError, match="event 'cam1-1' has a code, and codes are not replayed"):
+    with pytest.raises(
+        DataError, match="event 'cam1-1' has a code, and codes are not replayed"
+    ) as e:
         read_events(log)
+    assert str(log) in str(e.value)
     log.write_text(f'{line}, "code_bytes": null}}\n', "utf-8")
     assert len(read_events(log)) == 1
