@@ -120,8 +120,11 @@ def keep(receiver: Receiver, *messages: Message) -> Wire:
     return wire
 
 
+COUNTED = "dat_receiver_mqtt_refused"
+
+
 def refused(receiver: Receiver) -> dict[str, float]:
-    (counter,) = (m for m in receiver.metrics.registry.collect() if "mqtt_refused" in m.name)
+    (counter,) = (m for m in receiver.metrics.registry.collect() if m.name == COUNTED)
     return {s.labels["reason"]: s.value for s in counter.samples if s.name.endswith("_total")}
 
 

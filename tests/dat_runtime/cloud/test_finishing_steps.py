@@ -19,6 +19,7 @@ from sqlalchemy import Connection, select
 from dat_runtime.cloud import alerts, finishing, uploads
 from dat_runtime.cloud.application import opened
 from dat_runtime.cloud.finishing import Finishing, servers_of
+from dat_runtime.cloud.lease import Lease
 from dat_runtime.cloud.receiver import Receiver
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.cloud.store import StoreError
@@ -130,8 +131,11 @@ async def told(receiver: Receiver, id: str = "e") -> dict[str, Any]:
     return data
 
 
+COUNTED = "dat_receiver_finished"
+
+
 def count(receiver: Receiver) -> dict[str, float]:
-    (counter,) = (m for m in receiver.metrics.registry.collect() if "finished" in m.name)
+    (counter,) = (m for m in receiver.metrics.registry.collect() if m.name == COUNTED)
     samples = [s for s in counter.samples if s.name.endswith("_total")]
     assert {s.labels["kind"] for s in samples} <= {"code"}
     return {s.labels["outcome"]: s.value for s in samples}
@@ -463,6 +467,7 @@ def test_who_asks_ends_what_is_under_way(tmp_path: Path) -> None:
             if server.asked:
                 break
             await asyncio.sleep(0.005)
+        assert not await Lease(receiver.store, "finishing").held()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert server.asked[1:] == ["cancelled"]
@@ -480,3 +485,16 @@ def test_a_server_is_named_by_its_address_and_its_key(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match=r"^--finish: "):
         servers_of(Settings(finish="ftp://h/"))
+
+
+def test_a_task_asks_where_a_server_is_named(tmp_path: Path) -> None:
+    receiver = opened(f"sqlite:///{tmp_path}/r.db", tmp_path)
+    finishing.router(receiver)
+    assert receiver.tasks == []
+    receiver.settings = Settings(finish="https://h/v1", finish_model="m")
+    finishing.router(receiver)
+    (run,) = receiver.tasks
+    mine = run.__self__  # type: ignore[attr-defined]
+    assert isinstance(mine, Finishing)
+    assert (run.__name__, set(mine._servers), mine._model) == ("run", {"code", "question"}, "m")
+    receiver.store.close()

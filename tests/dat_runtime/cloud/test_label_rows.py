@@ -178,6 +178,7 @@ def test_the_zip_holds_pictures_labels_and_what_was_said(inside: Receiver) -> No
     for entry in opened.infolist():
         assert entry.date_time == (1980, 1, 1, 0, 0, 0)
         assert entry.create_system == 3
+        assert not entry.is_dir() or entry.file_size == 0
         mode = 0o40755 if entry.is_dir() else 0o100644
         assert entry.external_attr == mode << 16
 

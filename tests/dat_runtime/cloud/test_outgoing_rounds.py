@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from dat_runtime.cloud import alerts, outgoing
 from dat_runtime.cloud.application import opened
+from dat_runtime.cloud.lease import Lease
 from dat_runtime.cloud.outgoing import Delivery, outbox
 from dat_runtime.cloud.receiver import Receiver
 from dat_runtime.cloud.settings import Settings
@@ -238,6 +239,7 @@ def test_a_delivery_runs_until_it_is_cancelled_and_closes_its_target(inside: Rec
             if target.got:
                 break
             await asyncio.sleep(0.005)
+        assert not await Lease(inside.store, "outgoing-a").held()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

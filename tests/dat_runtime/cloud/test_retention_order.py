@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from dat_runtime.cloud import alerts, retention, uploads
 from dat_runtime.cloud.application import opened
+from dat_runtime.cloud.lease import Lease
 from dat_runtime.cloud.receiver import Receiver
 from dat_runtime.cloud.retention import Retention
 from dat_runtime.cloud.settings import Settings
@@ -267,6 +268,29 @@ def test_files_that_belong_to_nothing_go_once_an_hour_when_they_are_old(
     assert left() == [True, True, True, False, False]
     now[0] += 2
     assert left() == [True, True, False, False, False]
+
+
+def test_one_worker_removes_again_and_again(inside: Receiver) -> None:
+    async def scenario() -> None:
+        mine = Retention(inside)
+        rounds: list[int] = []
+
+        async def once() -> float:
+            rounds.append(1)
+            return 0.001
+
+        mine.once = once  # type: ignore[method-assign]
+        task = asyncio.create_task(mine.run())
+        for _ in range(2_000):
+            if len(rounds) > 2:
+                break
+            await asyncio.sleep(0.005)
+        assert len(rounds) > 2
+        assert not await Lease(inside.store, "retention").held()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 def test_what_is_counted_is_said(inside: Receiver) -> None:
