@@ -3,11 +3,24 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from PIL import ImageOps
 
 from data.prep.build import main
+from data.prep.importers.faults import Fault
+from data.prep.importers.source_frame import Scan
+from data.prep.pictures import records
+from data.prep.reporting.page import write_report
+from data.prep.reporting.shown import Shown
+from data.prep.reporting.summaries import of_set
+from data.prep.splitting.leaks import Link
+from data.prep.splitting.resolution import Resolution
+from tests.data.prep.reporting.small_set import FRAMES
 from tests.data.prep.source_builder import BOX, jpeg, picture, scene
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -131,3 +144,171 @@ def test_the_page_fits_a_phone_with_all_its_sheets_open(troubled, tmp_path):
     assert width == 390
     assert closed < 5000
     assert smallest >= 10
+
+
+TWINS = {
+    "test in train": {"exact": 0, "near": 1, "reframed": 0, "same-source": 0, "same-clip": 0},
+    "val in train": dict.fromkeys(("exact", "near", "reframed", "same-source", "same-clip"), 0),
+}
+
+
+def in_memory(folder: Path) -> tuple[dict[str, Any], Shown]:
+    """The report of a small set, its pictures and trace in the folder, and what is shown of it."""
+    for frame in FRAMES:
+        path = folder / frame.image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = np.full((frame.size.height, frame.size.width, 3), 90, np.uint8)
+        cv2.imwrite(str(path), grey)
+    (folder / records.NAME).write_bytes(np.zeros(len(FRAMES), records.RECORD).tobytes())
+    (folder / "bandwidth.csv").write_text("second,uplink_bytes_per_s\n0,1000\n1,3000\n")
+    scan = Scan([], [], {"train": 3, "val": 1, "test": 2})
+    faults = [Fault("polygon-row", "b.txt", 3, "x"), Fault("empty-label", "c.txt", None, "y")]
+    config = {"split": "<own>", "single_class": False, "leak_free": False}
+    counted = of_set(FRAMES, scan, faults, 9, config | {"negatives_by_clip": False})
+    leaks = {"groups": 5, "largest_group": 2, "groups_across_splits": 1}
+    trace = {"file": "<t>.csv", "form": "<rates>", "seconds": 1200, "scale": 0.5}
+    report = counted | {
+        "leaks": leaks | {"frames_with_a_twin": TWINS},
+        "conflicts": {"frames": 0},
+        "trace": trace | {"mean_bytes_per_s": 1234567.8, "notes": []},
+    }
+    nothing: Any = SimpleNamespace(of={}, frames=FRAMES, twins={})
+    resolution = Resolution(FRAMES, FRAMES, nothing, {}, "keep")
+    sources: Any = SimpleNamespace(path=lambda name: folder / name)
+    return report, Shown(FRAMES, [Link(1, 4, "near", 7)], resolution, sources)
+
+
+def in_words(text: str) -> str:
+    """Without its style, pictures and drawings; its elements on lines of their own."""
+    text = re.sub(r"<style>.*?</style>", "STYLE", text, flags=re.S)
+    text = re.sub(r'<img [^>]*src="data:image/jpeg;base64,[^"]+">', "IMG", text)
+    text = re.sub(r"<svg .*?</svg>", "SVG", text)
+    kinds = "h[1-3]|p|nav|a|tr|details|div|figure|table"
+    return re.sub(rf"(?<=>)(?=<(?:{kinds})\b)", "\n", text)
+
+
+PAGE = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>Prepared data</title>STYLE<body>
+<h1>Prepared data: &lt;own&gt; split</h1>
+<p>6 frames: 3 train, 1 val, 2 test. A score on this set is a score on the &lt;own&gt; split. What needs a decision comes first.</p>
+<nav>
+<a href="#conflicts">One picture, two truths</a>
+<a href="#leaks">Leaks between splits <b>1</b></a>
+<a href="#faults">What was lost or repaired <b>1</b></a>
+<a href="#splits">Splits and classes</a>
+<a href="#frames">Frames with their boxes</a>
+<a href="#charts">Boxes and pictures</a>
+<a href="#uplink">Uplink trace</a>
+<a href="#notes">Notes</a></nav>
+<h2 id="conflicts">One picture, two truths</h2>
+<p class="good">No picture has two truths.</p>
+<h2 id="leaks">Leaks between splits</h2>
+<p><b class="bad">1 of 2 test frames have a twin in train.</b> A score on this split is partly a memory. <code class='opt'>--leak-free</code> makes a split without them; report scores on both.</p>
+<table>
+<tr><th>frames of</th><th>exact</th><th>near</th><th>reframed</th><th>same-source</th><th>same-clip</th></tr>
+<tr><td>test in train</td><td>0</td><td>1</td><td>0</td><td>0</td><td>0</td></tr>
+<tr><td>val in train</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td></tr></table>
+<p><small>Each frame counts by its strongest kind. Near: the same picture, even if encoded again, resized, mirrored, grey or noisy. Reframed: cropped, or turned by a few degrees. Same-source: augmented copies by Roboflow's names. Same-clip: one clip. 5 groups of frames that belong together, the largest of 2 frames; 1 lie in more than one split. Each frame's closest twin: <code>leaks.json</code>.</small></p>
+<details><summary>near: 1 pairs, shown from the nearest to the farthest</summary>
+<div class="sheet">
+<div class="pairs">
+<div class="pair">
+<p>near: 7 of 256 bits differ</p>
+<div>
+<figure>IMG<figcaption><b>train: moderate</b><br>f1</figcaption></figure>
+<figure>IMG<figcaption><b>test: moderate, moderate</b><br>f4</figcaption></figure></div></div></div></div></details>
+<h2 id="faults">What was lost or repaired</h2>
+<details><summary><b>polygon-row: 1</b> repaired: replaced by the box around the polygon</summary>
+<div class="sheet">
+<div class="grid">
+<figure><figcaption>b.txt:3: x</figcaption></figure></div></div></details>
+<h2 id="splits">Splits and classes</h2>
+<table>
+<tr><th>split</th><th>frames</th><th>accident set</th><th>negatives</th><th>moderate boxes</th><th>severe boxes</th></tr>
+<tr><td>train</td><td>3</td><td>3</td><td>0</td><td>2</td><td>1</td></tr>
+<tr><td>val</td><td>1</td><td>1</td><td>0</td><td>0</td><td>7</td></tr>
+<tr><td>test</td><td>2</td><td>1</td><td>1</td><td>2</td><td>0</td></tr></table>
+<h3>Frames by their most severe accident</h3>
+<p class="stack"><b>train</b> 3: 1 moderate, 1 severe, 1 empty</p>
+<div class="stack"><span style="flex:1;background:#c77700" title="moderate">moderate 33%</span><span style="flex:1;background:#c0262d" title="severe">severe 33%</span><span style="flex:1;background:#8a8f98" title="empty">empty 33%</span></div>
+<p class="stack"><b>val</b> 1: 1 severe</p>
+<div class="stack"><span style="flex:1;background:#c0262d" title="severe">severe 100%</span></div>
+<p class="stack"><b>test</b> 2: 1 moderate, 1 negative</p>
+<div class="stack"><span style="flex:1;background:#c77700" title="moderate">moderate 50%</span><span style="flex:1;background:#3b7a57" title="negative">negative 50%</span></div>
+<p><small>Accident frames by split: 3/1/2 (the paper has 10,469/1,004/649). Negatives by split: 0/0/1 (the paper has 268/120/120). Negatives: 9 found, 0 exact duplicates removed, split by frame.</small></p>
+<h2 id="frames">Frames with their boxes</h2>
+<p class="key">Boxes:<span style="background:#c77700"></span>moderate<span style="background:#c0262d"></span>severe</p>
+<details><summary>train: 3 of 3 frames, at random</summary>
+<div class="sheet">
+<div class="grid">
+<figure>IMG<figcaption><b>severe, moderate</b><br>f0</figcaption></figure>
+<figure>IMG<figcaption><b>moderate</b><br>f1</figcaption></figure>
+<figure>IMG<figcaption><b>no box</b><br>f2</figcaption></figure></div></div></details>
+<details><summary>val: 1 of 1 frames, at random</summary>
+<div class="sheet">
+<div class="grid">
+<figure>IMG<figcaption><b>severe, severe, severe, severe, severe, severe, severe</b><br>f3</figcaption></figure></div></div></details>
+<details><summary>test: 2 of 2 frames, at random</summary>
+<div class="sheet">
+<div class="grid">
+<figure>IMG<figcaption><b>moderate, moderate</b><br>f4</figcaption></figure>
+<figure>IMG<figcaption><b>no box</b><br>f5</figcaption></figure></div></div></details>
+<h2 id="charts">Boxes and pictures</h2>
+<div class="charts">
+<div>
+<h3>Boxes per frame</h3>SVG</div>
+<div>
+<h3>Brightness</h3>SVG</div>
+<div>
+<h3>Picture sizes</h3>
+<table class="shares">
+<tr><th>pixels</th><th>frames</th><th>share</th></tr>
+<tr><td>64 x 48</td><td>5</td><td><i style="width:83.3%"></i></td></tr>
+<tr><td>48 x 64</td><td>1</td><td><i style="width:16.7%"></i></td></tr></table></div></div>
+<details><summary>Where boxes lie, and how large they are</summary>
+<div class="sheet">
+<div class="charts">
+<div>
+<h3>moderate: where 4 boxes lie in the frame</h3>SVG</div>
+<div>
+<h3>moderate: box sizes, in shares of the frame</h3>SVG</div>
+<div>
+<h3>severe: where 8 boxes lie in the frame</h3>SVG</div>
+<div>
+<h3>severe: box sizes, in shares of the frame</h3>SVG</div></div></div></details>
+<h2 id="uplink">Uplink trace</h2>
+<p><code>&lt;t&gt;.csv</code> (&lt;rates&gt;), scale 0.5, 1,200 s, mean 1,234,568 bytes per second.</p>
+<div class="charts">
+<div>SVG</div></div>
+<h2 id="notes">Notes</h2>
+<p>Each fault by file and line: <code>report.json</code>.</p>
+<details><summary>1 harmless notes on the source, of 1 kinds</summary>
+<div class="sheet">
+<details><summary><b>empty-label: 1</b> accepted: an accident-free frame</summary>
+<div class="sheet">
+<div class="grid">
+<figure><figcaption>c.txt: y</figcaption></figure></div></div></details></div></details></body></html>
+"""  # noqa: E501
+
+
+def test_the_page_of_a_small_set_to_the_letter(tmp_path: Path) -> None:
+    report, shown = in_memory(tmp_path)
+    write_report(tmp_path, report, shown)
+    assert in_words((tmp_path / "report.html").read_text("utf-8")) == PAGE
+
+
+def test_what_there_is_not_is_said(tmp_path: Path) -> None:
+    report, shown = in_memory(tmp_path)
+    own = {"found": {}, "paper": {"train": 1}, "is_the_papers": False}
+    papers = report["negatives"] | {"split": own | {"is_the_papers": True}}
+    report |= {"trace": None, "published_split": own, "negatives": papers}
+    report["faults"] = {"counts": {}, "rules": {}, "list": []}
+    write_report(tmp_path, report, shown)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert '<h2 id="uplink">Uplink trace</h2><p>The source has none.</p>' in text
+    assert "Accident frames by split: no splits of their own (the paper has 1)." in text
+    assert "Negatives by split: no splits of their own (as in the paper)." in text
+    assert (
+        '<h2 id="faults">What was lost or repaired</h2><p class="good">Nothing was lost, and '
+        "nothing had to be repaired.</p>" in text
+    )
