@@ -285,12 +285,12 @@ status: say which bundle is at work and how the node is; exit status 1 when it i
 
 def described(parser: argparse.ArgumentParser) -> Iterator[str]:
     """A line for each option and command; those of `receive` are not the command line's own."""
-    assert not parser.allow_abbrev, parser.prog
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             assert action.required, parser.prog
             words = {choice.dest: choice.help for choice in action._choices_actions}
             for name, command in action.choices.items():
+                assert command.allow_abbrev is False, command.prog
                 yield f"{command.prog.removeprefix('dat-runtime ')}: {words[name]}"
                 if name in ("receive", "install", "rollback", "status", "run", "check"):
                     assert command.description == words[name]
