@@ -94,9 +94,15 @@ def test_manifest_and_adapter_are_given_where_they_fit(
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (replace(MADE, config=CONFIG | {"gate": "a/b"}), "gate is 'a/b', expected the name of"),
-        (replace(MADE, config={}), "base is missing"),
-        (replace(MADE, config=CONFIG | {"max_pixels": MOST_PIXELS + 1}), "max_pixels is 12845057"),
+        (
+            replace(MADE, config=CONFIG | {"gate": "a/b"}),
+            "config: gate is 'a/b', expected the name of",
+        ),
+        (replace(MADE, config={}), "config: base is missing"),
+        (
+            replace(MADE, config=CONFIG | {"max_pixels": MOST_PIXELS + 1}),
+            "config: max_pixels is 12845057",
+        ),
         (replace(MADE, code="ab"), "code is 'ab', expected a sha256"),
         (replace(MADE, inputs={"gate": SHA, "x": SHA}), "adapter, base, cascade, gate"),
     ],
@@ -224,7 +230,8 @@ def test_only_plain_files_are_taken(folder: Path, tmp_path: Path) -> None:
         assert str(caught.value) == f"{path} is not a plain file"
         path.unlink()
         path.touch()
-    (folder / "adapter").rename(tmp_path.parent / "elsewhere")
-    (folder / "adapter").symlink_to(tmp_path.parent / "elsewhere")
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-elsewhere")
+    (folder / "adapter").rename(elsewhere)
+    (folder / "adapter").symlink_to(elsewhere)
     with pytest.raises(ManifestError, match="adapter is not a plain file"):
         module._check_files(folder)

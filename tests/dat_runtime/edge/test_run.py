@@ -241,6 +241,11 @@ def test_a_receiver_is_told_what_it_is_to_know(
 def test_a_weak_nodes_answers_are_finished_with_its_codec_and_table(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made_of: list[Any] = []
+    real = offloading_of
+    monkeypatch.setattr(
+        module, "offloading_of", lambda *about: made_of.extend(about) or real(*about)
+    )
     monkeypatch.setattr(module, "open_codec", lambda folder: f"codec in {folder}")
     monkeypatch.setattr(module, "usable_rows", lambda table, codec: (table, codec))
     monkeypatch.setattr(module, "patience", lambda rows: 7.5)
@@ -256,6 +261,8 @@ def test_a_weak_nodes_answers_are_finished_with_its_codec_and_table(
     encoder, controller, _, counts = made.of["Offloading"]
     assert (kind(encoder), kind(controller), counts) == ("Encoder", "Controller", assembly.counts)
     assert kind(made.of["Node"][7]) == "Offloading"
+    parts = [offload, assembly.settings, "Spool", "Uplink", assembly.counts]
+    assert [kind(part) for part in made_of] == parts
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -317,6 +324,7 @@ def test_a_node_runs_from_its_file_until_it_is_asked_to_stop(
     ran: Parts, capsys: pytest.CaptureFixture[str]
 ) -> None:
     level = logging.getLogger("httpx").level
+    logging.getLogger("httpx").setLevel(logging.NOTSET)
     try:
         assert run(Path("node.yaml")) == 0
         assert logging.getLogger("httpx").level == logging.WARNING

@@ -37,11 +37,11 @@ TOLD: dict[str, Any] = {
         "connected": True,
         "problem": "",
         "bytes_per_s": 123_456.0,
-        "round_trip_s": 0.0514,
+        "round_trip_s": 1.5004,
         "last_acknowledged_at": 1_799_999_970.0,
     },
     "waiting": {"alerts": 2, "visuals": 3, "questions": 4},
-    "spool": {"bytes": 12_340_000, "max_bytes": 500_000_000},
+    "spool": {"bytes": 250_050_100, "max_bytes": 500_000_000},
     "dropped": {"the spool is full": 7, "expired": 1},
 }
 
@@ -66,10 +66,10 @@ def test_a_node_that_is_well() -> None:
         "camera    north: live",
         "camera    south: down: silent",
         "uplink    https://alerts.example: connected",
-        "          carries 123.5 kB/s, round trip 51 ms",
+        "          carries 123.5 kB/s, round trip 1500 ms",
         "          last acknowledged 30 s ago",
         "waiting   2 alerts, 3 visuals",
-        "spool     12.3 MB, 2% of what it may hold",
+        "spool     250.1 MB, 50% of what it may hold",
         "dropped   expired: 1",
         "dropped   the spool is full: 7",
     ]
@@ -103,7 +103,7 @@ def test_all_that_may_be_wrong_with_one_or_be_said_beside() -> None:
         "          no network",
         "waiting   2 alerts, 3 visuals",
         "finished  by the receiver: code 5, features 6; 4 wait",
-        "spool     12.3 MB, 2% of what it may hold",
+        "spool     250.1 MB, 50% of what it may hold",
     ]
 
 
@@ -133,7 +133,7 @@ def test_versions_in_words() -> None:
     state = State(
         current="a" * 16,
         previous="b" * 16,
-        probation=Probation(1_800_000_000.0),
+        probation=Probation(1_800_000_000.5),
         blocked={"c" * 16: "it failed on the canary", "d" * 16: "it is slow"},
         looked=Looked(1_800_000_060.0, "no network", stale=True),
     )
