@@ -1,13 +1,22 @@
 """node.yaml: what is right is read, and all that is wrong is named at once."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dat_runtime.edge.node_file import MAX_BYTES, read_node
-from dat_runtime.edge.node_settings import OffloadSettings
+from dat_runtime.edge.cameras.settings import CameraSettings
+from dat_runtime.edge.node_file import MAX_BYTES, examine_node, read_node
+from dat_runtime.edge.node_settings import (
+    MllmSettings,
+    NodeSettings,
+    OffloadSettings,
+    SpoolSettings,
+    UpdateSettings,
+)
+from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -178,3 +187,164 @@ def test_metrics_listen_on_a_name_or_an_address(
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="larger than"):
         read_node(written(tmp_path, "#" * (MAX_BYTES + 1)))
+
+
+WHOLE: dict[str, Any] = {
+    "node": "n1",
+    "bundle": "~/bundle",
+    "cameras": [
+        {"name": "a", "source": "frames", "fps": 7.5, "loop": True},
+        {"name": "b", "source": "/dev/video0"},
+    ],
+    "mllm": {
+        "url": "http://m/v1",
+        "model": "dat",
+        "concurrency": 3,
+        "timeout": 7,
+        "key_file": "key",
+        "restart": ["run", "it"],
+    },
+    "uplink": [
+        {
+            "url": "https://a.example",
+            "token_file": "token",
+            "initial_bytes_per_s": 5,
+            "metered": True,
+            "certificate": "c.pem",
+            "authorities": "/a.pem",
+        },
+        {"url": "mqtts://b.example"},
+    ],
+    "spool": {"path": "s.sqlite", "max_bytes": 5_000_001, "alert_reserve_bytes": 2_500_000},
+    "metrics": {"listen": "[::1]:9108"},
+    "updates": {
+        "url": "http://u",
+        "root": "root.json",
+        "bundle": "x",
+        "canary": "canary",
+        "bytes_per_s": 9,
+        "probation_minutes": 1,
+        "probation_frames": 2,
+    },
+}
+
+
+def test_every_key_finds_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/n")
+    assert read_node(written(tmp_path, WHOLE)) == NodeSettings(
+        "n1",
+        Path("/home/n/bundle"),
+        (
+            CameraSettings("a", str(tmp_path / "frames"), 7.5, True),
+            CameraSettings("b", "/dev/video0", 5.0, False),
+        ),
+        (
+            UplinkSettings(
+                "https://a.example",
+                tmp_path / "token",
+                5,
+                True,
+                tmp_path / "c.pem",
+                Path("/a.pem"),
+            ),
+            UplinkSettings("mqtts://b.example", None, 100_000.0),
+        ),
+        SpoolSettings(tmp_path / "s.sqlite", 5_000_001, 2_500_000),
+        MllmSettings("http://m/v1", "dat", 3, 7, None, tmp_path / "key", ("run", "it")),
+        None,
+        ("::1", 9108),
+        UpdateSettings("http://u", tmp_path / "root.json", "x", tmp_path / "canary", 9, 1, 2),
+    )
+
+
+def test_a_recorded_answer_has_its_path(tmp_path: Path) -> None:
+    settings = read_node(written(tmp_path, changed(("mllm",), {"recorded": "a.json"})))
+    assert settings.mllm == MllmSettings(recorded=tmp_path / "a.json")
+    assert settings.metrics is None
+    assert settings.updates is None
+    assert settings.offload is None
+
+
+def problems(tmp_path: Path, document: object) -> list[str]:
+    settings, found = examine_node(written(tmp_path, document))
+    assert (settings is None) == bool(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        (("mllm",), {}, "mllm: url and model are missing, or recorded"),
+        (("mllm",), {"model": "m"}, "mllm: url and model are missing, or recorded"),
+        (
+            ("mllm",),
+            {"recorded": "a", "url": "http://x"},
+            "mllm: recorded excludes url and model",
+        ),
+        (("mllm",), {"recorded": "a", "restart": ["x"]}, "mllm: recorded excludes restart"),
+        (
+            ("offload",),
+            {"codec": "c", "table": "t"},
+            "offload: expected one of max_latency and min_accuracy",
+        ),
+        (
+            ("spool",),
+            {"path": "s", "max_bytes": 5_000_001, "alert_reserve_bytes": 2_500_001},
+            "spool: alert_reserve_bytes is 2,500,001, expected at most half of max_bytes "
+            "(5,000,001)",
+        ),
+        (("metrics",), {}, "metrics: listen is missing"),
+        (("updates",), {"root": "r"}, "updates: url is missing"),
+        (("spool",), {}, "spool: path is missing"),
+        (("uplink",), [{"url": "http://a"}, {}], "uplink[1]: url is missing"),
+        (("uplink",), {"metered": True}, "uplink: url is missing"),
+        (("cameras", 0), {"name": "a"}, "cameras[0]: source is missing"),
+        (
+            ("cameras", 0),
+            {"name": "a", "source": "ftp://u:p@h"},
+            "cameras[0]: no source begins with ftp: (known: rtsp://, rtsps://, http://, https://)",
+        ),
+        (
+            ("spool", "path"),
+            "~nobody-of-this-name/s",
+            "~nobody-of-this-name/s: there is no such user, or no home of theirs",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_word_for_word(
+    tmp_path: Path, path: tuple[Any, ...], value: object, found: str
+) -> None:
+    assert problems(tmp_path, changed(path, value)) == [found]
+
+
+def test_more_than_one_thing_may_be_wrong(tmp_path: Path) -> None:
+    document = changed(("cameras",), [{"name": "a", "source": "x"}] * 2)
+    document["mllm"] = {"recorded": "a"}
+    document["offload"] = {"codec": "c", "table": "t", "max_latency": 1}
+    assert problems(tmp_path, document) == [
+        "cameras[1]: the name a is taken by another camera",
+        "mllm and offload exclude each other: a node asks, or has finished",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        read_node(tmp_path / "node.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path / 'node.yaml'}: 2 to mend:\n"
+        "  cameras[1]: the name a is taken by another camera\n"
+        "  mllm and offload exclude each other: a node asks, or has finished"
+    )
+    assert len(problems(tmp_path, [])) == 1
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"node\.yaml: .*name the node's settings"):
+        read_node(tmp_path / "node.yaml")
+    path = written(tmp_path, "a: \x01")
+    with pytest.raises(ConfigError) as caught:
+        read_node(path)
+    assert str(caught.value).startswith(f"{path}: is not YAML (unacceptable character")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ConfigError) as caught:
+        read_node(path)
+    assert str(caught.value).startswith(f"{path}: is not JSON (")
+    assert str(caught.value).endswith("YAML needs a package: pip install 'dat-runtime[node]'")
