@@ -13,6 +13,7 @@ def test_what_a_plan_loses_is_a_share_of_the_optimum_in_percent() -> None:
     # One of the two plans is the best there is.
     assert row["dat"]["mean"] == pytest.approx(0.8778764795528526)
     assert row["dat"]["worst"] == pytest.approx(2 * row["dat"]["mean"])
+    assert gaps._gaps(1, (8, 0.25)) != gaps._gaps(1, (8, 0.26))
     assert row["dat_plus"] == pytest.approx({"mean": 0, "worst": 0}, abs=1e-9)
 
 
