@@ -1,5 +1,11 @@
 """What requests for lists, events and reviews ask for, read without a network."""
 
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -7,13 +13,17 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import httpx
 from fastapi import HTTPException, Request
 from sqlalchemy import Connection
+from sqlalchemy.event import listen
 
-from dat_runtime.cloud import alerts, events, review
+from dat_runtime.cloud import alerts, events, review, verdicts
 from dat_runtime.cloud.access import ANYONE, Who
+from dat_runtime.cloud.application import app, opened
 from dat_runtime.cloud.events import _Asked, event_row
 from dat_runtime.cloud.listing import Filter
+from dat_runtime.cloud.receiver import Receiver
 from dat_runtime.cloud.verdicts import Review
 from tests.dat_runtime.cloud.conftest import alert
 
@@ -44,6 +54,8 @@ def test_a_list_is_of_what_was_asked_for() -> None:
     assert asked.only == Filter("n2", "c", 1e12, "open")
     assert _Asked(request("limit=1&since=0"), ADA).only == Filter(since=0)
     assert _Asked(request("limit=1&since=0"), ADA).limit == 1
+    for verdict in ("confirmed", "dismissed"):
+        assert _Asked(request(f"verdict={verdict}"), ADA).only == Filter(verdict=verdict)
     for query in ("", "node=n1"):
         assert _Asked(request(query), NODE).only == Filter("n1")
 
@@ -90,8 +102,18 @@ def test_an_event_is_found_or_it_is_said_why_not(connection: Connection) -> None
     assert event_row(connection, "both", "n2").key == "n2/both"
     told = (409, "several nodes have an event both: add ?node=NODE")
     assert refused(event_row, connection, "both", None) == told
-    for id, node in (("a", "n2"), ("b", None), ("a", "n\0"), ("a\0", None)):
+    for id, node in (("a", "n2"), ("b", None)):
         assert refused(event_row, connection, id, node) == (404, f"no event {id!r}")
+    # PostgreSQL takes no null: what cannot be a name is not asked for.
+    asked: list[str] = []
+    listen(connection, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    for id, node in (("a", "n\0"), ("a\0", None), ("a/b", "n1"), ("a", "n/1")):
+        assert refused(event_row, connection, id, node) == (404, f"no event {id!r}")
+    assert asked == []
+
+
+def asked_at(path: str) -> Request:
+    return Request({"type": "http", "path": path, "query_string": b"", "headers": []})
 
 
 class Inside:
@@ -103,6 +125,7 @@ class Inside:
         self.access = self.reads = self
 
     def who(self, request: Request) -> Who:
+        assert request.url.path == "/"
         return self._who
 
     def take(self, node: str) -> None:
@@ -112,7 +135,7 @@ class Inside:
 def test_a_node_asks_as_often_as_its_rate_allows_and_others_as_they_like() -> None:
     for who, asked in ((NODE, ["n1"]), (ADA, []), (ANYONE, [])):
         inside: Any = Inside(who)
-        assert events._reader(inside, request("")) == who
+        assert events._reader(inside, asked_at("/")) == who
         assert inside.asked == asked
 
 
@@ -143,14 +166,49 @@ def test_a_review_that_is_wrong_is_named(value: Any, words: str) -> None:
     assert (status, detail[: len(words)]) == (400, words)
 
 
-@pytest.mark.parametrize("note", ["\0", "a\x1f", "\ud800", "\r"])
-def test_a_note_that_no_store_takes_is_none(note: str) -> None:
-    assert not review._is_note(note)
+def test_a_note_that_no_store_takes_is_none() -> None:
+    for letter in (0, 0x1F, 0xD, 0xD800, 0xDC00, 0xDFFF):
+        assert not review._is_note("a" + chr(letter))
 
 
 def test_a_note_may_have_lines_and_any_letters() -> None:
     for note in ("", "a\n\tb", "\ud7ff\ue000 \U0001f697", " "):
         assert review._is_note(note)
+
+
+@pytest.fixture
+def reviewed(tmp_path: Path) -> Iterator[Receiver]:
+    """A receiver of two nodes, an event of each confirmed."""
+    (tmp_path / "tokens").write_text("n1\tone\nn2\ttwo\n")
+    receiver = opened(f"sqlite:///{tmp_path}/r.db", tmp_path, tmp_path / "tokens")
+
+    def work(connection: Connection) -> None:
+        for node in ("n1", "n2"):
+            alerts.record(connection, [alerts.received(alert(f"of-{node}", node), 5.0)])
+            row = event_row(connection, f"of-{node}", None)
+            review._record(connection, row, Review("confirmed", "so", node, None))
+
+    asyncio.run(receiver.store.write(work))
+    yield receiver
+    receiver.store.close()
+
+
+def test_reviews_belong_to_an_event_and_a_node_exports_its_own(reviewed: Receiver) -> None:
+    application = app(reviewed)
+    assert verdicts.reopen_worse in reviewed.recorded
+
+    async def ask(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(application)
+        headers = {"authorization": "Bearer two"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get(path, headers=headers)
+
+    told = asyncio.run(ask("/v1/events/of-n2")).json()
+    assert [(one["by"], one["note"]) for one in told["reviews"]] == [("n2", "so")]
+    told = asyncio.run(ask("/v1/reviews/export"))
+    assert told.headers["content-type"] == "application/zip"
+    lines = zipfile.ZipFile(io.BytesIO(told.content)).read("reviews.jsonl").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["of-n2"]
 
 
 def test_a_whole_number_of_a_request_has_bounds() -> None:

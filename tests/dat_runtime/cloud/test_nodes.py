@@ -10,6 +10,7 @@ from fastapi import HTTPException
 from sqlalchemy import Connection, select
 
 from dat_runtime.cloud import nodes
+from dat_runtime.fields import Rule
 from tests.dat_runtime.cloud.conftest import Running, running
 
 STATUS: dict[str, Any] = {
@@ -154,6 +155,17 @@ def test_a_status_that_is_wrong_is_named(change: Any, words: str) -> None:
     with pytest.raises(ValueError) as told:  # noqa: PT011
         nodes.read_status(value)
     assert str(told.value).startswith(words)
+
+
+def test_an_object_of_so_many_entries_is_named_with_what_each_may_be() -> None:
+    rule = nodes._named(Rule(lambda value: value == 1, "1"), 2)
+    assert rule.expected == "an object of at most 2 entries, each 1"
+    for value in ({}, {"a": 1}, {"a" * 100: 1, "b": 1}):
+        assert rule.holds(value)
+    for value in ({"a": 1, "b": 1, "c": 1}, {"a" * 101: 1}, {"a": 1, "b": 2}, {"b": 2, "a": 1}):
+        assert not rule.holds(value)
+    for other in ([], None, "a"):
+        assert not rule.holds(other)
 
 
 def test_the_last_status_counts_and_so_many_nodes_are_known(

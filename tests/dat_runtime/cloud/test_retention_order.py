@@ -1,6 +1,7 @@
 """What goes first and how it is counted, asked of a store in memory; and a round without a node."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -219,8 +220,9 @@ def test_uploads_that_rest_and_questions_that_nobody_answered_go(inside: Receive
 
 
 def test_visuals_go_before_alerts_in_steps(
-    inside: Receiver, monkeypatch: pytest.MonkeyPatch
+    inside: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "dat_runtime.cloud")
     monkeypatch.setattr(retention, "STEP", 2)
     monkeypatch.setattr(retention, "MAX_FOUND", 3)
     monkeypatch.setattr(retention, "_VISUALS", retention._VISUALS.limit(3))
@@ -237,6 +239,10 @@ def test_visuals_go_before_alerts_in_steps(
     kept = asyncio.run(inside.store.read(retention.kept_bytes))
     assert tidy(inside, keep_bytes=kept - 41) == {("visual", "size"): 5}
     assert steps == [2, 1, 2]
+    assert [record.message for record in caplog.records] == [
+        "removed 3 of kind visual for their size",
+        "removed 2 of kind visual for their size",
+    ]
     assert len(write(inside, ids)) == 7
     assert len(retention.Files(inside.folder / "visuals").keys()) == 2
     length = len(alerts.received(alert("e0", priority=0.2), 0.0).content)
