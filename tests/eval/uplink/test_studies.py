@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.uplink import studies, study
+from eval.uplink import beyond, cameras, exactness, gaps, studies, study
 from eval.uplink.arrivals import draw
 from eval.uplink.claims import FRAGILE, MUST_HOLD
 from eval.uplink.replay import compare, compare_at_table_3
 from eval.uplink.timeliness import COLUMNS
-from eval.uplink.trace import window
+from eval.uplink.trace import fingerprint, window
 from tests.eval.uplink.crowded import C0, RATES, SETTING, TRACE, figures
 
 BURST = {
@@ -214,3 +214,52 @@ def test_a_quick_study_stops_after_the_papers_own_figures() -> None:
     assert found["table3"] == study.table_3(SETTING, RATES, 1)
     assert found["fig5"] == studies.deadline_study(SETTING, RATES, 1)
     assert found["fig6"] == studies.priority_study(SETTING, RATES, 1)
+
+
+@pytest.mark.parametrize(("seeds", "few"), [(4, 4), (30, 10)])
+def test_a_whole_study_gives_each_part_its_runs(
+    seeds: int, few: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each part is told what it is asked for; how it does so is its own tests' matter."""
+    parts = {
+        study: ("table_3", "claims_on_c0"),
+        studies: ("deadline_study", "priority_study", "all_settings", "perturbation_study"),
+        beyond: ("beyond_table", "forecast_study"),
+        cameras: ("camera_study",),
+        gaps: ("gap_study",),
+        exactness: ("exact_properties",),
+    }
+    for module, names in [*parts.items(), (studies, ("other_links",))]:
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *given, name=name: (name, *given))
+    on_rates, anywhere = (SETTING, RATES), (SETTING, TRACE)
+    found = study.study(SETTING, TRACE, seeds, quick=False)
+    assert found == {
+        "seeds": seeds,
+        "parse_json": 0.05,
+        "fitted_here": False,
+        "window": "seconds 40 to 100 of 160 of the trace",
+        "table3": ("table_3", *on_rates, seeds),
+        "fig5": ("deadline_study", *on_rates, seeds),
+        "fig6": ("priority_study", *on_rates, seeds),
+        "claims_c0": ("claims_on_c0", *on_rates, seeds),
+        "settings": ("all_settings", *on_rates, few),
+        "perturbation": ("perturbation_study", *anywhere, 100),
+        "other_links": ("other_links", *anywhere),
+        "beyond": ("beyond_table", *on_rates, seeds),
+        "forecast": ("forecast_study", *on_rates, few),
+        "cameras": ("camera_study", *on_rates, 3),
+        "gaps": ("gap_study", 60),
+        "exact": ("exact_properties", *on_rates, seeds),
+    }
+    assert capsys.readouterr().out.splitlines() == [
+        f"[transmission] Table 3, {seeds} seeds",
+        "[transmission] Figures 5 and 6",
+    ]
+    alike = {**found, "perturbation": ("perturbation_study", *anywhere, 7)}
+    kept = ("parse_json", "table3", "fig5", "fig6", "claims_c0", "perturbation", "other_links")
+    assert study.evidence(SETTING, TRACE, seeds, 7) == {
+        name: alike[name] for name in (*kept, "beyond", "forecast")
+    }
+    fitted = replace(SETTING.trace, fitted_to=fingerprint(TRACE, SETTING.trace))
+    assert study.study(replace(SETTING, trace=fitted), TRACE, 1, quick=True)["fitted_here"] is True
