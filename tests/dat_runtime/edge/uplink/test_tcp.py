@@ -232,3 +232,36 @@ def test_any_open_file_may_be_a_socket(monkeypatch, pair):
     told = Told(pair[0], NUMBERS)
     told.fileno = lambda: 0
     assert tcp.progress(told) is not None
+
+
+@linux
+@pytest.mark.parametrize(
+    ("control", "asked"),
+    [
+        (b"bbr\0\0\0", [(6, 13, b"reno"), (6, 13, b"bbr")]),
+        (b"bbr", [(6, 13, b"reno"), (6, 13, b"bbr")]),
+        (b"cubic\0", []),
+        (b"bbr2\0", []),
+        (OSError("no such option"), []),
+    ],
+)
+def test_a_rate_is_forgotten_where_the_kernel_would_go_on_with_it(control, asked):
+    class Used:
+        def getsockopt(self, *about):
+            assert about == (6, 13, 16)
+            if isinstance(control, OSError):
+                raise control
+            return control
+
+        def setsockopt(self, *about):
+            options.append(about)
+
+    options = []
+    tcp.forget_rate(Used())
+    assert options == asked
+
+
+def test_on_another_system_no_rate_is_asked_for(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    tcp.forget_rate(None)
+    assert tcp.progress(None) is None
