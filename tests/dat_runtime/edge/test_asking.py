@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from dat_runtime.edge import asking as module
 from dat_runtime.edge.asking import Asking, Outcome
 from dat_runtime.edge.assess import EndpointAssessor
 from dat_runtime.edge.counts import Counts
@@ -345,3 +346,115 @@ def test_while_there_is_nobody_to_ask_the_gate_tells_at_once_and_the_mllm_is_not
     assert ask(asking).wait()[0].answer == "yes"
     asking.stop()
     assert counts.of("questions_degraded", cause="changing") == 1
+
+
+def counted(counts: Counts) -> dict[str, int]:
+    return {
+        " ".join([name, *(value for _, value in labels)]): n
+        for (name, labels), n in counts.snapshot().items()
+    }
+
+
+def without(reason: str, of_the_mllm: bool) -> Outcome:
+    return Outcome(None, Size(1, 1), reason, False, of_the_mllm)
+
+
+def test_as_many_threads_ask_as_questions_may_be_under_way_and_one_keeps_the_time() -> None:
+    before = set(threading.enumerate())
+    asking = Asking(None, 3, 30, 60, Counts())
+    made = set(threading.enumerate()) - before
+    assert [(thread.name, thread.daemon) for thread in made] == [("asking", True)] * 4
+    asking.stop()
+    assert wait_for(lambda: not any(thread.is_alive() for thread in made))
+
+
+def test_each_outcome_without_an_answer_says_why_and_whether_the_mllm_is_to_blame(
+    released: threading.Event,
+) -> None:
+    counts = Counts()
+    asking = Asking(Mllm(hanging(released)), 1, 30, 60, counts)
+    under_way = ask(asking)
+    full = "the MLLM is full: 1 questions are under way"
+    assert ask(asking).wait() == [without(full, False)]
+    asking.take(None)
+    assert ask(asking).wait() == [without("the MLLM takes another adapter", False)]
+    asking.stop()
+    assert under_way.wait() == [without("the node is stopping", False)]
+    assert ask(asking).wait() == [without("the node is stopping", False)]
+    assert counted(counts) == {
+        "questions": 4,
+        "questions_degraded full": 1,
+        "questions_degraded changing": 1,
+        "questions_degraded stopping": 2,
+    }
+    released.set()
+    assert wait_for(lambda: counts.of("answers_dropped", reason="too late") == 1)
+
+
+def test_an_answer_that_is_late_is_counted_once_as_such(released: threading.Event) -> None:
+    counts = Counts()
+    asking = Asking(Mllm(hanging(released)), 1, 0.02, 60, counts)
+    told = ask(asking)
+    assert told.wait() == [without("no answer of the MLLM in 0.02 s", True)]
+    released.set()
+    told.wait(2)
+    asking.stop()
+    expected = {"questions": 1, "questions_degraded slow": 1, "answers_late": 1}
+    assert counted(counts) == expected
+
+
+def test_one_that_fails_late_says_nothing_more(released: threading.Event) -> None:
+    def fail() -> str:
+        released.wait(20)
+        raise AssessmentError("at last")
+
+    counts = Counts()
+    mllm = Mllm(fail)
+    asking = Asking(mllm, 1, 0.02, 60, counts)
+    told = ask(asking)
+    told.wait()
+    released.set()
+    assert asking.wait_until_free(mllm, 10)
+    asking.stop()
+    assert len(told.outcomes) == 1
+    assert counted(counts) == {"questions": 1, "questions_degraded slow": 1}
+
+
+@pytest.mark.parametrize(("passed", "outcomes"), [(0.0, 2), (60.0, 2), (60.1, 1)])
+def test_an_answer_is_of_use_up_to_its_timeout(
+    released: threading.Event, monkeypatch: pytest.MonkeyPatch, passed: float, outcomes: int
+) -> None:
+    counts, told = Counts(), Told()
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    mllm = Mllm(hanging(released))
+    asking = Asking(mllm, 1, 0.0, 60, counts)  # due at once
+    asking.ask(lambda: QUESTION, told)
+    told.wait()
+    now[0] += passed
+    released.set()
+    assert asking.wait_until_free(mllm, 10)
+    asking.stop()
+    assert len(told.outcomes) == outcomes
+    assert counts.of("answers_dropped", reason="too late") == 2 - outcomes
+
+
+@pytest.mark.parametrize("makes", [True, False])
+def test_a_defect_is_logged_where_it_is(caplog: pytest.LogCaptureFixture, makes: bool) -> None:
+    def broken() -> Question:
+        raise KeyError("a defect")
+
+    counts, told = Counts(), Told()
+    asking = Asking(Mllm(raises(KeyError("a defect"))), 1, 30, 60, counts)
+    asking.ask((lambda: QUESTION) if makes else broken, told)
+    (outcome,) = told.wait()
+    asking.stop()
+    said, cause, words = (
+        ("a question failed", "failed", "no answer")
+        if makes
+        else ("a question could not be made", "no question", "no question could be made")
+    )
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert caplog.records[0].exc_info
+    assert outcome == without(f"{words}: 'a defect'", True)
+    assert counted(counts) == {"questions": 1, f"questions_degraded {cause}": 1}
