@@ -152,6 +152,14 @@ def test_a_new_store_has_its_counters_and_an_old_one_gets_what_it_lacks(
     )
 
 
+def test_a_store_has_threads_by_name_that_hold_up_no_end(store: Store) -> None:
+    value(store, "numbers")
+    threads = {thread.name: thread.daemon for thread in threading.enumerate()}
+    assert threads["store-write"]
+    assert "store-read_0" in threads
+    assert store._pool._max_workers == 4
+
+
 def failing(words: str) -> Callable[[Connection], Any]:
     def work(connection: Connection) -> Any:
         raise OperationalError("INSERT", {}, Exception(words))
