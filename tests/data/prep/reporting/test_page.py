@@ -3,24 +3,13 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from PIL import ImageOps
 
 from data.prep.build import main
-from data.prep.importers.faults import Fault
-from data.prep.importers.source_frame import Scan
-from data.prep.pictures import records
 from data.prep.reporting.page import write_report
-from data.prep.reporting.shown import Shown
-from data.prep.reporting.summaries import of_set
-from data.prep.splitting.leaks import Link
-from data.prep.splitting.resolution import Resolution
-from tests.data.prep.reporting.small_set import FRAMES
+from tests.data.prep.reporting.small_set import in_memory
 from tests.data.prep.source_builder import BOX, jpeg, picture, scene
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -144,38 +133,6 @@ def test_the_page_fits_a_phone_with_all_its_sheets_open(troubled, tmp_path):
     assert width == 390
     assert closed < 5000
     assert smallest >= 10
-
-
-TWINS = {
-    "test in train": {"exact": 0, "near": 1, "reframed": 0, "same-source": 0, "same-clip": 0},
-    "val in train": dict.fromkeys(("exact", "near", "reframed", "same-source", "same-clip"), 0),
-}
-
-
-def in_memory(folder: Path) -> tuple[dict[str, Any], Shown]:
-    """The report of a small set, its pictures and trace in the folder, and what is shown of it."""
-    for frame in FRAMES:
-        path = folder / frame.image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grey = np.full((frame.size.height, frame.size.width, 3), 90, np.uint8)
-        cv2.imwrite(str(path), grey)
-    (folder / records.NAME).write_bytes(np.zeros(len(FRAMES), records.RECORD).tobytes())
-    (folder / "bandwidth.csv").write_text("second,uplink_bytes_per_s\n0,1000\n1,3000\n")
-    scan = Scan([], [], {"train": 3, "val": 1, "test": 2})
-    faults = [Fault("polygon-row", "b.txt", 3, "x"), Fault("empty-label", "c.txt", None, "y")]
-    config = {"split": "<own>", "single_class": False, "leak_free": False}
-    counted = of_set(FRAMES, scan, faults, 9, config | {"negatives_by_clip": False})
-    leaks = {"groups": 5, "largest_group": 2, "groups_across_splits": 1}
-    trace = {"file": "<t>.csv", "form": "<rates>", "seconds": 1200, "scale": 0.5}
-    report = counted | {
-        "leaks": leaks | {"frames_with_a_twin": TWINS},
-        "conflicts": {"frames": 0},
-        "trace": trace | {"mean_bytes_per_s": 1234567.8, "notes": []},
-    }
-    nothing: Any = SimpleNamespace(of={}, frames=FRAMES, twins={})
-    resolution = Resolution(FRAMES, FRAMES, nothing, {}, "keep")
-    sources: Any = SimpleNamespace(path=lambda name: folder / name)
-    return report, Shown(FRAMES, [Link(1, 4, "near", 7)], resolution, sources)
 
 
 def in_words(text: str) -> str:
