@@ -61,6 +61,10 @@ differ by 1.2e-03 nats on average, 4.6e-02 at most; 98.8% prefer the same token.
         ),
         ("Qwen2.5-VL-7B-Instruct", "license: apache-2.0\n"),
         (
+            "a/b/Qwen2.5-VL-7B-Instruct",
+            "base_model: a/b/Qwen2.5-VL-7B-Instruct\nlicense: apache-2.0\n",
+        ),
+        (
             "Qwen/Qwen2.5-VL-3B-Instruct",
             "base_model: Qwen/Qwen2.5-VL-3B-Instruct\nlicense: other\n",
         ),

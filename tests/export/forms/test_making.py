@@ -83,6 +83,30 @@ def test_the_options_of_a_form_have_these_defaults(given: list[object], tmp_path
         parsed(*given, "--inputs", "other")
 
 
+HELP = """\
+--base: folder or hub name of the base model
+--adapter: of train.lora or a bundle
+--instructions: for the proof
+--inputs: None
+--samples: of the proof, held out (16)
+--require METRIC>=VALUE: refuse a form whose answers score less, e.g. 'sev_f1>=0.9'; as in \
+eval.score
+--out: folder to make
+--push-to-hub OWNER/NAME: publish it there, private
+--restart: replace what another recipe made or began in --out
+"""
+
+
+def test_each_option_of_a_form_is_explained() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    lines = [
+        f"{' '.join([*action.option_strings, action.metavar or '']).strip()}: {action.help}\n"
+        for action in parser._actions
+    ]
+    assert "".join(lines) == HELP
+
+
 @pytest.fixture
 def proofs(monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
     """The commands of proofs, each of which writes its report."""

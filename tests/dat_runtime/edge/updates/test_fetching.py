@@ -174,6 +174,7 @@ def test_a_file_of_unknown_size_that_comes_whole_is_taken_so(served: Served) -> 
     [
         ("https://h/r/", "https://h/r"),
         ("http://h:8/r//", "http://h:8/r"),
+        ("https://h/X/", "https://h/X"),
         ("file:///media/a%20stick/", "/media/a stick"),
         ("file://localhost/media", "/media"),
         ("/media/stick/", "/media/stick"),

@@ -34,6 +34,11 @@ def part(first: int, body: bytes, total: object = 100_000, status: int = 206) ->
     return Response(status, {"content-range": f"bytes {first}-{last}/{total}"}, body)
 
 
+def pause(error: SendError, failures: int) -> float:
+    assert isinstance(error, SendError)
+    return 1000.0 + failures
+
+
 class World:
     """Time that passes by sleeping only, and a pool whose one connection gives what is scripted."""
 
@@ -60,7 +65,7 @@ class World:
         loop = SimpleNamespace(time=lambda: self.now)
         fake = SimpleNamespace(sleep=sleep, timeout=timeout, get_running_loop=lambda: loop)
         patched.setattr(served_file, "asyncio", fake)
-        patched.setattr(served_file, "pause", lambda error, failures: 1000.0 + failures)
+        patched.setattr(served_file, "pause", pause)
 
     def is_busy(self) -> bool:
         self.busy -= 1

@@ -207,6 +207,22 @@ def test_a_trial_that_does_not_end_is_ended_with_all_that_it_started(worker: Pat
         time.sleep(0.01)
 
 
+def test_a_trial_ends_with_whoever_asked_for_it(
+    worker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def interrupted(process: Any, *_: object) -> None:
+        started.append(process.pid)
+        raise KeyboardInterrupt
+
+    (worker / "python").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    monkeypatch.setattr(trial.subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trial._said("{}", 20.0)
+    assert not runs(started[0])
+
+
 def runs(process: int) -> bool:
     try:
         stated = Path(f"/proc/{process}/stat").read_text()
