@@ -148,6 +148,7 @@ def test_an_event_tells_what_its_visuals_show_and_when_they_came(inside: Receive
     row = asyncio.run(inside.store.read(lambda c: uploads.shown(c, 1, "roi")))
     assert row is not None
     assert told(inside, page.visuals_at) == {"visuals_at": {"roi": row.written_at}}
-    pictures.router(inside)
+    (route,) = pictures.router(inside).routes
+    assert route.methods == {"GET", "HEAD"}  # type: ignore[attr-defined]
     page.router(inside)
     assert inside.details == [pictures.details, page.visuals_at]

@@ -286,6 +286,10 @@ def test_an_upload_is_its_nodes_own(inside: Receiver, tmp_path: Path) -> None:
         return mine.head(request({"authorization": f"Bearer {token}"}), key)
 
     assert answered(ask("one"))[0] == 200
+    one, two = ({"authorization": f"Bearer {token}"} for token in ("one", "two"))
+    assert answered(mine.create(request(creation() | one)))[0] == 200
+    assert answered(mine.patch(request(at(0) | one, b"x"), KEY))[0] == 204
+    assert refused(mine.patch(request(at(1) | two, b"x"), KEY))[0] == 404
     none = (404, "no such upload", CLOSE)
     assert refused(ask("two")) == none
     assert refused(ask("one", "f" * 40)) == none
@@ -331,6 +335,43 @@ def test_a_creation_waits_for_its_alert_as_long_as_it_asks(
     looks.clear()
     assert refused(mine.create(request(other | prefer)))[0] == 409
     assert looks == []
+
+
+def test_a_node_waits_for_its_own_alert(
+    inside: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokens").write_text("n1\tone\n")
+    inside.access = Access(tmp_path / "tokens")
+    keep(inside, "late", "n2")
+    looks: list[Any] = []
+    read = inside.store.read
+
+    async def counted(work: Any) -> Any:
+        looks.append(work)
+        if len(looks) == 2:
+            one = alerts.received(alert("late"), 5.0)
+            await inside.store.write(lambda c: alerts.record(c, [one]))
+        return await read(work)
+
+    monkeypatch.setattr(inside.store, "read", counted)
+    headers = {"prefer": "wait=5", "authorization": "Bearer one"}
+    assert answered(Visuals(inside).create(request(creation(event="late") | headers)))[0] == 201
+    assert len(looks) == 2
+
+
+def test_each_address_takes_its_methods(inside: Receiver) -> None:
+    found = {
+        (route.path, *sorted(route.methods)): route.endpoint.__name__  # type: ignore[attr-defined]
+        for route in visuals.router(inside).routes
+    }
+    assert found == {
+        ("/v1/visuals", "OPTIONS"): "options",
+        ("/v1/visuals", "POST"): "create",
+        ("/v1/visuals/{key}", "OPTIONS"): "options",
+        ("/v1/visuals/{key}", "HEAD"): "head",
+        ("/v1/visuals/{key}", "PATCH"): "patch",
+        ("/v1/visuals/{key}", "POST"): "patch_by_post",
+    }
 
 
 def pieces(asked: Request, room: int) -> tuple[list[bytes], type[BaseException] | None]:
