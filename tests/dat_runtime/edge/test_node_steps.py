@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dat_runtime.alert import Origin
-from dat_runtime.cascade import Routing
+from dat_runtime.cascade import Band, Routing
 from dat_runtime.edge import node as module
 from dat_runtime.edge.asking import Outcome
 from dat_runtime.edge.cameras.settings import CameraFrame
@@ -399,7 +399,7 @@ def test_a_place_is_free_again_after_the_event_and_after_a_defect(
     parts.node._builders.shutdown(wait=True)
     assert not parts.node._in_hand.acquire(blocking=False)
     assert parts.counted() == {"alerts_lost defect": 2}
-    assert "event e could not be made" in caplog.text
+    assert caplog.messages == ["event e could not be made"] * 2
     parts.node._build(work_of(parts), None, release=False)  # shut down
     assert parts.counted()["answers_dropped stopping"] == 1
 
@@ -577,3 +577,79 @@ def test_a_frame_that_is_news_is_told_with_what_was_kept_of_it(
     assert work.kept == work.found == (seen(0.9),)
     assert work.row is None
     assert parts.counted() == {"frames north ask": 2}
+
+
+def works_of(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is told of one frame: decision, D⁺, and what the event is about."""
+    works: list[Any] = []
+    monkeypatch.setattr(parts.node, "_tell", lambda work, decision: works.append((decision, work)))
+    parts.node._look(FRAME)
+    return [(decision, work.kept, work.found) for decision, work in works]
+
+
+@pytest.mark.parametrize(
+    ("routing", "looks", "told"),
+    [
+        # A band may ask about a frame without a kept box: the best one says where it looks.
+        (Routing(0.25, Band(0.05, None)), [seen(0.1), seen(0.07)], [("ask", (), ())]),
+        (Routing(0.6, Band(0.05, None)), [seen(0.5)], [("ask", (), ())]),
+        (Routing(0.25, Band(0.05, None)), [], []),
+        (Routing(0.25, Band(0.5, None)), [seen(0.3)], []),  # dropped, whatever was kept
+        (
+            Routing(0.25, Band(0.25, 0.4)),
+            [seen(0.5), seen(0.3)],
+            [("report", (seen(0.5), seen(0.3)), (seen(0.5), seen(0.3)))],
+        ),
+    ],
+)
+def test_what_a_look_comes_to(
+    monkeypatch: pytest.MonkeyPatch, routing: Routing, looks: list[Detection], told: list[Any]
+) -> None:
+    parts = Parts(looks)
+    parts.node._use(replace(parts.gate, routing=routing))
+    found = works_of(parts, monkeypatch)
+    assert [(decision, kept) for decision, kept, _ in found] == [
+        (decision, kept) for decision, kept, _ in told
+    ]
+    for (_, _, of), (_, _, expected) in zip(found, told, strict=True):
+        assert set(of) == set(expected)
+
+
+def test_each_look_is_measured_by_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Parts([], ModelError("NaN"))
+    now, looked = [500.0], []
+
+    def monotonic() -> float:
+        now[0] += 0.25
+        return now[0]
+
+    monkeypatch.setattr(module.time, "monotonic", monotonic)
+    monkeypatch.setattr(
+        parts.gate.tally, "looked", lambda seconds, failed=False: looked.append((seconds, failed))
+    )
+    for _ in range(2):
+        parts.node._look(FRAME)
+    assert looked == [(0.25, False), (0.25, True)]
+
+
+def test_all_events_are_made_before_the_spool_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Parts()
+
+    def make(work: _Work, outcome: Any) -> None:
+        time.sleep(0.1)
+        parts.steps.append("made")
+
+    monkeypatch.setattr(parts.node, "_make", make)
+    parts.node._build(work_of(parts), None, release=True)
+    parts.node._end()
+    assert parts.steps[1] == "made"
+    assert parts.steps[-1] == "spool closes"
+
+
+def test_a_late_answer_about_a_told_frame_is_its_next_revision(made: list[Made]) -> None:
+    parts = Parts()
+    parts.node._make(work_of(parts), Outcome(None, SIZE, "slow"))
+    parts.node._make(work_of(parts), Outcome("{}", SIZE, None, late=True))
+    parts.node._make(work_of(parts), Outcome("{}", SIZE, None))
+    assert [event.how["revision"] for event in made] == [0, 1]
+    assert parts.counted()["alerts_dropped overtaken"] == 1
