@@ -52,6 +52,10 @@ settings.load_profile("mutants")
 _STRICT = re.compile(r"(, strict=\w+|, )(?=\))")
 """Guards a length that no input can break, so nothing notices when it is gone."""
 
+_TEXT = re.compile(r'"[^"]*"')
+_SQL = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|ORDER BY|VALUES|PRAGMA)\b")
+"""A statement's words: SQLite knows them, and the names of tables and columns, by either case."""
+
 Change = tuple[str, str, str]
 """File, the lines as they are, and what they were changed to."""
 
@@ -218,7 +222,18 @@ def _interval(noticed: int, judged: int) -> tuple[float, float]:
 
 def is_equivalent(change: Change, listed: Mapping[Change, str]) -> bool:
     _, was, becomes = change
-    return change in listed or _STRICT.sub("", was) == _STRICT.sub("", becomes)
+    if change in listed or _STRICT.sub("", was) == _STRICT.sub("", becomes):
+        return True
+    return _sql_in_lower_case(was, was) == _sql_in_lower_case(becomes, was) != was
+
+
+def _sql_in_lower_case(line: str, was: str) -> str:
+    """A line whose texts are in lower case, each that is SQL in the line as it was."""
+    is_sql = [_SQL.search(text) is not None for text in _TEXT.findall(was)]
+    if len(is_sql) != len(_TEXT.findall(line)):
+        return line
+    sql = iter(is_sql)
+    return _TEXT.sub(lambda text: text[0].lower() if next(sql) else text[0], line)
 
 
 def _outcomes(folder: Path) -> list[tuple[str, str]]:

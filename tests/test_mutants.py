@@ -34,6 +34,25 @@ def test_a_change_without_a_reason_and_a_reason_without_a_change_are_refused(
         read_equivalent(tmp_path / "list.txt")
 
 
+@pytest.mark.parametrize(
+    ("was", "becomes", "is_listed"),
+    [
+        ('ask("SELECT a FROM b", "json")', 'ask("select a from b", "json")', True),
+        ('ask("SELECT a FROM b", "json")', 'ask("SELECT A FROM B", "json")', True),
+        ('ask("SELECT a FROM b", "json")', 'ask("SELECT a FROM b", "JSON")', False),
+        ('ask("SELECT a FROM b", "json")', 'ask("XXSELECT a FROM bXX", "json")', False),
+        ('ask("SELECT a FROM b", "json")', 'ask(None, "json")', False),
+        ('ask("SELECT a FROM b", 1)', 'ask("select a from b", 2)', False),
+        ('say("told from afar")', 'say("TOLD FROM AFAR")', False),
+    ],
+)
+def test_sql_in_capitals_or_not_is_the_same_and_no_other_text(
+    was: str, becomes: str, is_listed: bool
+) -> None:
+    diff = f"--- a.py\n+++ a.py\n@@ -1 +1 @@\n-    {was}\n+    {becomes}\n"
+    assert is_equivalent(change_in(diff), {}) is is_listed
+
+
 def test_a_guard_of_lengths_is_equivalent_and_another_change_of_its_line_is_not() -> None:
     def is_listed(becomes: str) -> bool:
         diff = f"--- a.py\n+++ a.py\n@@ -1 +1 @@\n-    zip(a, b, strict=True)\n+    {becomes}\n"
