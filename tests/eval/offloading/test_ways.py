@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -61,6 +62,36 @@ def test_a_picture_at_the_cameras_size_is_boxed_there_and_made_smaller(
     edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     np.testing.assert_allclose(edges, [x1, y1, x2, y2], atol=1)
     assert not red[y1 + 4 : y2 - 4, x1 + 4 : x2 - 4].any()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_quality_decides_the_bytes_of_a_cameras_picture(
+    kind: Literal["jpeg", "webp"], ask: Ask, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    (tmp_path / "raw.png").write_bytes(encode_png(noise))
+    sizes = []
+    for quality in (5, 50, 95):
+        way = ways.frame_picture(kind, quality, {"a": tmp_path / "raw.png"})
+        assert (way.name, way.kind) == (f"{kind} q{quality}, camera's size", kind)
+        assert way.quality == quality
+        seen_by(way, ask, tmp_path)
+        sizes += way.sizes
+    assert 0 < 2 * sizes[0] < sizes[1] < 0.8 * sizes[2]
+    lossless = ways.frame_picture("png", None, {})
+    assert (lossless.name, lossless.quality) == ("png, camera's size", None)
+
+
+def test_ways_are_named_by_what_is_sent() -> None:
+    model = ways.model_picture("webp", 30)
+    assert (model.name, model.kind, model.quality) == ("webp q30, model's size", "webp", 30)
+    grey = ways.nothing()
+    assert (grey.name, grey.kind) == ("boxes alone, grey picture", "boxes")
+
+
+def test_a_picture_that_cannot_be_sent_is_named_by_its_shape() -> None:
+    with pytest.raises(ValueError, match=r"shape \(1, 20000, 3\) cannot be sent as webp"):
+        ways.through_codec(np.zeros((1, 20_000, 3), np.uint8), "webp", 5)
 
 
 def test_without_a_picture_there_are_no_bytes(ask: Ask, tmp_path: Path) -> None:
