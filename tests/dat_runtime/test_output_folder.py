@@ -29,6 +29,8 @@ def test_a_lock_is_a_hidden_file_beside_the_folder_and_goes_with_its_holder(tmp_
         second.release()  # which never had it
         assert names(tmp_path / "runs") == [".out.lock"]
     assert names(tmp_path / "runs") == []
+    with Lock(tmp_path / "a" / "b" / "out"):
+        assert names(tmp_path / "a" / "b") == [".out.lock"]
     with second, pytest.raises(ManifestError, match="another run"), first:
         pass
 
