@@ -387,6 +387,37 @@ def test_what_nodes_would_refuse_is_told_with_what_to_do(repository: SmallReposi
     assert report.problems(there)[0] == ("root has expired: python -m export.publish rotate root")
 
 
+def test_signatures_of_keys_that_are_gone_do_not_count(repository: SmallRepository) -> None:
+    there, refresh = repository.store, "python -m export.publish refresh"
+    few = "has too few signatures of today's keys: "
+    old, new = repository.online, signer()
+    ceremony.rotate(there, "online", old.public_key.keyid, new.public_key, None)
+    repository.online = new
+    there.sign(repository.root[:2])
+    there.settle()
+    assert report.problems(there) == [
+        f"timestamp {few}{refresh}",
+        f"snapshot {few}{refresh}",
+    ]
+    repository.refresh()
+    assert report.problems(there) == []
+    targets = there.newest_targets()
+    assert targets is not None
+    targets.signatures.clear()
+    there.publish(targets)
+    assert report.problems(there) == [f"targets {few}python -m export.publish rotate targets"]
+    targets.signed.version += 1  # nodes are told of the one before
+    targets.sign(repository.targets[0])
+    there.publish(targets)
+    assert report.problems(there) == [f"targets {few}{refresh}"]
+    root = there.root()
+    root.signatures.clear()  # of a root that is there, nobody asks again
+    there.publish(root)
+    assert report.problems(there) == [f"targets {few}{refresh}"]
+    (there.metadata / "timestamp.json").unlink()
+    assert report.problems(there) == [f"there is no timestamp: {refresh}"]
+
+
 # Releases
 
 
