@@ -15,6 +15,7 @@ import pytest
 from dat_runtime.edge import checkup as module
 from dat_runtime.edge.cameras.settings import CameraSettings
 from dat_runtime.edge.checkup import Finding, check, examine
+from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.node_settings import (
     MllmSettings,
     NodeSettings,
@@ -224,8 +225,8 @@ def test_updates_say_where_they_are_kept_and_what_keeps_them_from_it(
     assert error_of(lambda: module._updates(of)) == packages
     missing(monkeypatch)
     words = error_of(lambda: module._updates(of))
-    assert words.startswith(f"{tmp_path / 'root.json'}: is missing")
-    assert "it came with the repository's first keys" in words
+    why = "it came with the repository's first keys"
+    assert words == f"{tmp_path / 'root.json'}: is missing: {why}"
     (tmp_path / "root.json").write_text("{}")
     asked: list[Any] = []
     may = [False]
@@ -389,6 +390,7 @@ def test_a_weak_nodes_codec_is_told_once_its_graphs_were_loaded(
     class Encoder:
         def __init__(self, *about: Any):
             steps.append(about[:3])
+            assert isinstance(about[3], Counts)
 
         def start(self) -> None:
             steps.append("start")
