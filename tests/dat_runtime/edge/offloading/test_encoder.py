@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -214,6 +215,19 @@ def test_a_picture_is_asked_about_with_its_length_and_its_unit_comes_back(
     assert list(encoder.sizes) == [Size(56, 56)]
 
 
+def test_an_answer_may_come_in_parts_and_ends_where_the_next_begins(talking: Talking) -> None:
+    encoder, pipe, _ = talking(b"", ends=False)
+    content = unit_of(encoder)
+    whole = ANSWER.pack(True, len(content)) + content
+    rest = threading.Timer(0.05, pipe.says.write, [whole[3:] + whole])
+    pipe.says.write(whole[:3])
+    rest.start()
+    assert encoder.unit(b"one") == content
+    assert encoder.unit(b"two") == content
+    rest.join()
+    assert pipe.asked.read() == b"\0\0\0\3one\0\0\0\3two"
+
+
 @pytest.mark.parametrize(
     ("channels", "id", "words"),
     [
@@ -282,7 +296,7 @@ def test_a_process_that_takes_no_picture_is_killed_in_time(talking: Talking) -> 
 
 
 def test_after_each_failure_in_a_row_the_pause_is_twice_as_long_up_to_a_minute(
-    talking: Talking, monkeypatch: pytest.MonkeyPatch
+    talking: Talking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     encoder, _, _ = talking(b"")
     monkeypatch.setattr(module.time, "monotonic", lambda: 1_000.0)
@@ -291,6 +305,7 @@ def test_after_each_failure_in_a_row_the_pause_is_twice_as_long_up_to_a_minute(
         encoder._failed("it hangs")
         pauses.append(encoder._not_before - 1_000.0)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert caplog.messages[1] == "the encoder it hangs; again in 2 s"
     encoder._failures = 5_000
     encoder._failed("it hangs")
     assert encoder._not_before == 1_060.0
