@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from dat_runtime.errors import DataError
 from dat_runtime.types import Size
 from train.mllm import lengths
 from train.mllm.lengths import Lengths
+from train.mllm.run_settings import RunSettings
 
 
 def ignore(line: str) -> None:
@@ -142,3 +144,115 @@ def test_the_histogram_is_drawn_with_the_limit(tmp_path):
     Lengths((10, 80, 73, 1), 500, (4, 4, 4, 1)).save_plot(path, "four samples")
     assert picture.shape[0] > 300
     assert not np.array_equal(picture, cv2.imread(str(path)))
+
+
+def test_the_distribution_is_told_in_a_line():
+    tokens = tuple(range(1, 101))
+    assert Lengths(tokens, 100).summary() == (
+        "100 samples, tokens median 51, 95 % 95, longest 100; none cut (cutoff_len 100)"
+    )
+    assert Lengths(tokens[::-1], 98).summary().endswith("longest 100; 2 cut (cutoff_len 98)")
+    assert Lengths((7,), 9).as_json()["bins"] == [0, 0, 0, 0, 0, 0, 1, 0]
+    assert Lengths((9,), 8).as_json()["cut"] == 1
+
+
+class Processor:
+    """A token a word; the template writes a word for each part that is no text."""
+
+    image_processor = SimpleNamespace(patch_size=14, merge_size=2)
+
+    def apply_chat_template(self, chat):
+        words = []
+        for message in chat:
+            words.append(f"<{message['role']}>")
+            for part in message["content"]:
+                words.append(part["text"] if part["type"] == "text" else "<picture>")
+        return " ".join(words)
+
+    def tokenizer(self, text):
+        return {"input_ids": text.replace("<|im_end|>", " <|im_end|>").split()}
+
+
+def sharegpt(folder, *answers):
+    """Samples of two pictures, of 2 x 1 and of 2 x 2 squares of 28 pixels."""
+    for name, size in (("a.png", (28, 56, 3)), ("b.png", (56, 56, 3))):
+        cv2.imwrite(str(folder / name), np.zeros(size, np.uint8))
+    samples = []
+    for i, answer in enumerate(answers):
+        turns = [{"content": "<image><image>what is there"}, {"content": answer}]
+        about = {"image_id": f"f{i}", "system": "look well", "images": ["a.png", "b.png"]}
+        samples.append({**about, "messages": turns})
+    (folder / "boxed.json").write_text(json.dumps(samples))
+    (folder / "none.json").write_text("[]")
+    named = {"boxed_train": {"file_name": "boxed.json"}, "none": {"file_name": "none.json"}}
+    (folder / "dataset_info.json").write_text(json.dumps(named))
+    return RunSettings(dataset_dir=str(folder), dataset="boxed_train", cutoff_len=17)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Without the base's own processor, which takes seconds to import."""
+    monkeypatch.setattr(lengths, "load_processor", lambda base, revision: Processor())
+    monkeypatch.setattr(lengths, "resize_problem", lambda size, processor, settings: None)
+
+
+def test_every_token_of_a_sample_counts(tmp_path, counted):
+    measured = lengths.measure(sharegpt(tmp_path, "nothing", "two words"), ignore)
+    # Three roles, two words of the system, three of the question, 2 + 4 of pictures, the answer.
+    assert measured == Lengths((15, 16), 17, (6, 6), (2, 3))
+
+
+def test_what_would_be_cut_is_told_with_how_many_more(tmp_path, counted):
+    settings = sharegpt(tmp_path, "one", "one two three four", "one two three four five")
+    with pytest.raises(DataError) as refused:
+        lengths.measure(settings, ignore)
+    assert str(refused.value) == (
+        "sample 'f1' of boxed_train has 18 tokens and would be cut at cutoff_len 17, 2 of 3 "
+        "samples in all, the longest has 19: raise cutoff_len, or make the instructions with a "
+        "smaller --max-pixels"
+    )
+
+
+def test_a_picture_that_would_be_resized_names_its_sample(tmp_path, counted, monkeypatch):
+    monkeypatch.setattr(
+        lengths, "resize_problem", lambda size, *_: "is wide" if size.height == 56 else None
+    )
+    with pytest.raises(DataError, match=r"^sample 'f0' of boxed_train: is wide$"):
+        lengths.measure(sharegpt(tmp_path, "one"), ignore)
+
+
+def test_progress_is_told_from_time_to_time(tmp_path, counted, monkeypatch):
+    monkeypatch.setattr(lengths, "PROGRESS_EVERY", 2)
+    told = []
+    lengths.measure(sharegpt(tmp_path, *["one"] * 5), told.append)
+    assert told == ["2/5 samples checked", "4/5 samples checked"]
+
+
+@pytest.mark.parametrize(
+    ("datasets", "complaint"),
+    [
+        ("boxed_train, boxed_train", "the data set boxed_train is named twice in 'boxed_train, "),
+        ("boxed_train,raw", "no data set 'raw'; there are: boxed_train, none"),
+        ("none", "holds no sample"),
+    ],
+)
+def test_data_sets_are_refused_by_name(tmp_path, datasets, complaint):
+    sharegpt(tmp_path, "one")
+    with pytest.raises(DataError, match=complaint):
+        lengths.read_samples(tmp_path, datasets)
+
+
+def test_data_sets_come_one_after_the_other(tmp_path):
+    sharegpt(tmp_path, "one", "two")
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    (tmp_path / "dataset_info.json").write_text(json.dumps({**info, "again": info["boxed_train"]}))
+    found = lengths.read_samples(tmp_path, "boxed_train, again")
+    assert [sample["image_id"] for sample in found] == ["f0", "f1", "f0", "f1"]
+    assert list(lengths.samples_files(tmp_path, " again ,boxed_train")) == ["again", "boxed_train"]
+
+
+@pytest.mark.parametrize("info", ["1", '{"boxed_train": {}}', '{"boxed_train": 1}'])
+def test_a_list_of_data_sets_that_is_none_is_named(tmp_path, info):
+    (tmp_path / "dataset_info.json").write_text(info)
+    with pytest.raises(DataError, match=r"dataset_info.json: is not a dataset_info.json of LLaMA"):
+        lengths.samples_file(tmp_path, "boxed_train")
