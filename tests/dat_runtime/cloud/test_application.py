@@ -74,13 +74,14 @@ def test_tasks_run_as_long_as_the_receiver_and_the_store_is_closed(tmp_path: Pat
 def test_every_part_answers_and_a_receiver_without_tokens_is_local(tmp_path: Path) -> None:
     receiver = opened(f"sqlite:///{tmp_path}/r.db", tmp_path)
     application = app(receiver)
+    kinds: set[str] = set()
 
     async def scenario() -> dict[str, int]:
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport) as client:
             here = "http://127.0.0.1"
-            return {
-                asked: (await client.request(*asked.split())).status_code
+            answers = {
+                asked: await client.request(*asked.split())
                 for asked in (
                     f"GET {here}/",
                     f"GET {here}/healthz",
@@ -96,7 +97,11 @@ def test_every_part_answers_and_a_receiver_without_tokens_is_local(tmp_path: Pat
                     "GET http://elsewhere/healthz",
                 )
             }
+            refused = [answer for answer in answers.values() if answer.status_code >= 400]
+            kinds.update(answer.headers["content-type"] for answer in refused)
+            return {asked: answer.status_code for asked, answer in answers.items()}
 
     told = list(asyncio.run(scenario()).values())
+    assert kinds == {"application/problem+json"}
     assert told == [200] * 6 + [204] + [404] * 3 + [415, 403]
     receiver.store.close()

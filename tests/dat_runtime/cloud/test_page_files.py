@@ -40,7 +40,7 @@ def test_a_file_goes_with_its_policy_and_once() -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = page._POLICY | {"ETag": file.etag}
     assert {name: answer.headers[name] for name in policy} == policy
-    for known in (file.etag, f"W/{file.etag}", f'"x" , {file.etag}'):
+    for known in (file.etag, f"W/{file.etag}", f'"x" , {file.etag}', f'"x",{file.etag},"y"'):
         again = page._answer(file, request(known))
         assert (again.status_code, again.body) == (304, b"")
         assert {name: again.headers[name] for name in policy} == policy

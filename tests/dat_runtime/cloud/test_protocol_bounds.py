@@ -190,6 +190,18 @@ def test_a_head_that_was_read_is_counted_no_longer() -> None:
     with_other(whole, scenario)
 
 
+@pytest.mark.parametrize("chunk", [b"", b"5\r\n12345"])
+def test_what_stands_between_parts_of_a_body_has_so_many_bytes_too(chunk: bytes) -> None:
+    async def scenario(other: Other) -> None:
+        await other.send(CHUNKED)
+        await other.send(chunk)
+        begins = b"\r\n1;" if chunk else b"1;"
+        assert await other.send(begins.ljust(32_768, b"x")) == []
+        assert await other.send(b"x") == ["abort"]
+
+    with_other(whole, scenario)
+
+
 def test_a_head_has_ten_seconds_from_its_first_byte() -> None:
     async def scenario(other: Other) -> None:
         await other.send(b"", 60)
@@ -308,6 +320,16 @@ def test_the_rest_of_a_body_that_has_no_end_is_cut_off(lingers: bool) -> None:
         assert await other.send(b"x" * 5_000_000) == ["eof"] * lingers
         assert await other.send(b"x" * 3_000_000) == ["eof"] * lingers
         assert await other.send(b"x") == ["eof"] * lingers + ["abort"]
+        assert other.statuses == [404]
+
+    with_other(early, scenario)
+
+
+def test_what_comes_behind_a_rest_that_was_cut_off_is_not_read() -> None:
+    async def scenario(other: Other) -> None:
+        await other.send(POST % 8_000_001)
+        await other.send(b"x" * 8_000_000)
+        assert await other.send(b"x" + GET) == ["abort"]
         assert other.statuses == [404]
 
     with_other(early, scenario)

@@ -1,13 +1,17 @@
 """What `receive` reads from its options, and how it watches over workers; none of them begins."""
 
+import io
+import logging
 import multiprocessing
 import os
 import resource
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +36,7 @@ from dat_runtime.errors import ConfigError
         ("127.0.0.1:8080", ("127.0.0.1", 8080)),
         ("[::1]:0", ("::1", 0)),
         ("host.example:65535", ("host.example", 65_535)),
+        ("X.example.X:1", ("X.example.X", 1)),
     ],
 )
 def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int]) -> None:
@@ -148,20 +153,34 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
+class Out(io.StringIO):
+    """What was printed and flushed, as another process sees it."""
+
+    seen = ""
+
+    def flush(self) -> None:
+        self.seen = self.getvalue()
+
+
 def test_one_process_serves_by_itself(
-    tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: logged.append(given))
+    monkeypatch.setattr(sys, "stdout", out := Out())
     store = f"sqlite:///{tmp_path}/r.db"
     assert receive("127.0.0.1:0", store) == 0
     ((options, port),) = served
     assert options == Options(store, tmp_path, None, Settings())
-    assert capsys.readouterr().out == f"listening on http://127.0.0.1:{port}\n"
+    assert out.seen == f"listening on http://127.0.0.1:{port}\n"
+    assert logged == [{"format": "%(levelname)s %(name)s: %(message)s"}]
+    monkeypatch.setattr(sys, "stdout", out := Out())
     also = Settings(keep_days=1.0)
     (tmp_path / "tokens").write_text("n1\tone\n")
     receive("[::1]:0", store, tmp_path / "tokens", 1, tmp_path / "data", also)
     options, port = served[1]
     assert options == Options(store, tmp_path / "data", tmp_path / "tokens", also)
-    assert capsys.readouterr().out == f"listening on http://[::1]:{port}\n"
+    assert out.seen == f"listening on http://[::1]:{port}\n"
     for workers in (0, 65):
         with pytest.raises(ConfigError, match=f"^--workers is {workers}, expected 1 to 64$"):
             receive("127.0.0.1:0", store, workers=workers)
@@ -224,7 +243,8 @@ def test_a_server_is_bounded_and_told_to_end_it_ends(
         return receivers[-1]
 
     monkeypatch.setattr(application, "opened", opened)
-    mine = options(tmp_path, keep_days=3.0)
+    (tmp_path / "tokens").write_text("n1\tone\n")
+    mine = replace(options(tmp_path, keep_days=3.0), tokens=tmp_path / "tokens")
     serve._require_openable(mine)
     receivers.clear()
     listener: Any = object()
@@ -233,7 +253,7 @@ def test_a_server_is_bounded_and_told_to_end_it_ends(
     (receiver,) = receivers
     assert sockets == [listener]
     assert (receiver.settings, receiver.runs_tasks) == (mine.settings, is_first)
-    assert receiver.folder == mine.folder
+    assert (receiver.folder, receiver.access.file) == (mine.folder, mine.tokens)
     config = server.config
     assert isinstance(config.app, Guard)
     assert (config.http, config.ws, config.lifespan) == (BoundedProtocol, "none", "on")
@@ -246,6 +266,10 @@ def test_a_server_is_bounded_and_told_to_end_it_ends(
     (timer,) = Timer.made
     assert (timer.told, timer.daemon, timer.started) == ((3, os._exit, [0]), True, True)
     receiver.store.close()
+
+
+NOW = [100.0]
+"""The clock, while workers are told to end."""
 
 
 class Process:
@@ -261,8 +285,8 @@ class Process:
         self._told.append(f"terminate {self.pid}")
 
     def join(self, seconds: float) -> None:
-        self._told.append(f"join {self.pid}")
-        assert 0 <= seconds <= 3
+        self._told.append(f"join {self.pid} {seconds}")
+        NOW[0] += seconds
 
     def kill(self) -> None:
         self._told.append(f"kill {self.pid}")
@@ -307,7 +331,7 @@ def watched(
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(serve, "_Worker", Worker)
-    monkeypatch.setattr(serve.time, "sleep", sleep)
+    monkeypatch.setattr(serve, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: NOW[0]))
     workers: Any = serve._Workers("options", "listener", 2)  # type: ignore[arg-type]
     assert workers.run("http://h:1") == 0
     return made
@@ -322,7 +346,7 @@ def test_a_worker_that_dies_is_replaced_until_the_end(
     told: list[Any] = []
     made = watched(monkeypatch, told, fails={3}, dies={2: 1, 3: 0})
     assert [worker.is_first for worker in made] == [True, False, False, True]
-    ends = [f"{what} {name}" for name in "32" for what in ("join", "kill")]
+    ends = ["join 3 3.0", "kill 3", "join 2 0.0", "kill 2"]
     begins = [f"ready {n}" for n in range(4)]
     assert told == [*begins, "terminate 3", "terminate 2", *ends]
     assert capsys.readouterr().out == "listening on http://h:1\n"
@@ -343,9 +367,9 @@ def test_a_worker_that_never_serves_ends_all(
         "ready 1",
         "terminate 0",
         "terminate 1",
-        "join 0",
+        "join 0 3.0",
         "kill 0",
-        "join 1",
+        "join 1 0.0",
         "kill 1",
     ]
     assert capsys.readouterr().out == ""
@@ -393,6 +417,8 @@ def test_a_worker_tells_when_it_serves_and_ends_with_its_parent(
         told.append((options, listener, is_first))
         ready()
         assert ours.recv() == "ready"
+        (watch,) = [thread for thread in threading.enumerate() if "watch" in thread.name]
+        assert watch.daemon
         ours.close()
         assert ended.wait(10)
 
@@ -401,3 +427,16 @@ def test_a_worker_tells_when_it_serves_and_ends_with_its_parent(
     serve._work("options", "listener", theirs, False)  # type: ignore[arg-type]
     assert told == [("options", "listener", False), (os.getpid(), signal.SIGTERM)]
     theirs.close()
+
+
+def test_a_worker_whose_parent_cannot_be_heard_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(serve.os, "kill", lambda *_: ended.set())
+    monkeypatch.setattr(serve, "_serve", lambda *_: ended.wait(10))
+
+    def broken() -> None:
+        raise OSError("the pipe is broken")
+
+    parent: Any = SimpleNamespace(recv=broken)
+    serve._work("options", "listener", parent, False)  # type: ignore[arg-type]
+    assert ended.is_set()
