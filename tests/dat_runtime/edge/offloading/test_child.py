@@ -163,7 +163,11 @@ def process(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         resource, "setrlimit", lambda which, limits: noted["limits"].update({which: limits})
     )
     monkeypatch.setattr(module.cv2, "setNumThreads", noted["threads"].append)
-    monkeypatch.setattr(module, "_end_with", noted["watched"].append)
+    monkeypatch.setattr(
+        module,
+        "_end_with",
+        lambda parent: noted["watched"].append((parent, threading.current_thread().daemon)),
+    )
     return noted
 
 
@@ -206,7 +210,7 @@ def test_the_process_is_ready_then_answers_and_what_is_printed_is_no_answer(
         if process["watched"]:
             break
         threading.Event().wait(0.01)
-    assert process["watched"] == [os.getppid()]
+    assert process["watched"] == [(os.getppid(), True)]
     taken = MEMORY + 3_000
     least, most = process["limits"][resource.RLIMIT_AS]
     assert taken < least == most < taken + (1 << 40)

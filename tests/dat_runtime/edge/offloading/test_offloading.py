@@ -278,12 +278,15 @@ def test_a_picture_is_encoded_as_its_row_says(
 
 
 @pytest.mark.parametrize("error", [ModelError("it hangs"), OffloadError("no unit")])
-def test_where_no_code_is_made_the_best_picture_takes_its_place(error: Exception) -> None:
+def test_where_no_code_is_made_the_best_picture_takes_its_place(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     small = Small()
     small.made.content = error
     small.offloading._send(frame(CODE))
     assert [question.kind for question in small.kept] == ["question"]
     assert small.kept[0].content.startswith(b"RIFF")
+    assert caplog.messages == [f"event e: a picture in a code's place: {error}"]
     assert small.counted() == {"offloads_changed no code": 1, "questions_kept question": 1}
 
 
@@ -296,7 +299,7 @@ def test_where_no_code_is_made_the_best_picture_takes_its_place(error: Exception
     ],
 )
 def test_a_question_that_is_not_made_or_kept_is_counted_and_the_next_one_goes(
-    error: Exception, reason: str
+    caplog: pytest.LogCaptureFixture, error: Exception, reason: str
 ) -> None:
     def fail(question: Question) -> bool:
         raise error
@@ -304,6 +307,8 @@ def test_a_question_that_is_not_made_or_kept_is_counted_and_the_next_one_goes(
     small = Small(fail)
     small.offloading._send(frame(WEBP))
     assert small.counted() == {f"questions_dropped {reason}": 1}
+    why = f"event e: nothing follows its alert: {error}"
+    assert caplog.messages == ["a question could not be made" if reason == "defect" else why]
 
 
 @pytest.mark.parametrize(("most", "fits"), [(0, True), (-1, False)])
@@ -360,7 +365,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
 
 
 def test_the_thread_starts_the_encoder_looks_at_the_link_and_makes_what_comes(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
     small = Small()
@@ -375,6 +380,7 @@ def test_the_thread_starts_the_encoder_looks_at_the_link_and_makes_what_comes(
     wait_for(lambda: small.offloading.idle)
     small.offloading.stop()
     assert (small.made.starts, small.made.stops) == (1, 1)
+    assert caplog.messages == ["no graph"]
     assert not small.offloading._thread.is_alive()
     looks = small.made.looks
     time.sleep(0.1)
