@@ -396,7 +396,11 @@ def test_all_values_together_are_bounded(more: int, fits: bool) -> None:
         (Node("Conv", ("x", "w"), ("y",), {}), {"x": (1, 3, 4, 4), "w": (8, 3, 2, 2)}, 12 * 72),
         (Node("MatMul", ("x", "w"), ("y",), {}), {"x": (7, 5), "w": (5, 6)}, 5 * 42),
         (Node("MaxPool", ("x",), ("y",), {"kernel_shape": [2, 3]}), {"x": (1, 3, 4, 4)}, 6 * 18),
-        (Node("AveragePool", ("x",), ("y",), {"kernel_shape": [1, 1]}), {"x": (1, 3, 4, 4)}, 48),
+        (
+            Node("AveragePool", ("x",), ("y",), {"kernel_shape": [2, 2]}),
+            {"x": (1, 3, 4, 4)},
+            4 * 27,
+        ),
         (Node("Relu", ("x",), ("y",), {}), {"x": (1, 3, 4, 4)}, 48),
     ],
 )
@@ -415,6 +419,18 @@ def test_work_is_bounded(columns: int, fits: bool) -> None:
     else:
         words = "node 0, MatMul: more memory or work than any gate needs up to here"
         assert refused(node, wide=wide, tall=tall) == words
+
+
+def test_work_adds_up_from_node_to_node() -> None:
+    wide, tall = Constant((1, 6 * 10**11), None), Constant((6 * 10**11, 1), None)
+    nodes = [Node("MatMul", ("wide", "tall"), (name,), {}) for name in ("one", "answer")]
+    words = "node 1, MatMul: more memory or work than any gate needs up to here"
+    assert refused(*nodes, wide=wide, tall=tall) == words
+
+
+def test_pads_are_never_worked_out() -> None:
+    words = "auto_pad or ceil_mode is set: expected pads that are stated"
+    assert error_of("MaxPool", IMAGE, ceil_mode=1) == words
 
 
 def test_shapes_that_no_library_takes_are_told() -> None:

@@ -49,7 +49,6 @@ def test_a_sound_graph_passes_with_anything_in_its_notes() -> None:
         (net("", '<!DOCTYPE net [<!ENTITY a "aa">]>'), "defines a document type or entities"),
         (net(layer("Add")).replace(b"</net>", b""), "is not XML"),
         (net(layer("Add")).decode().encode("utf-16"), "is not XML"),
-        (net(layer("Add") * 20_001), "more than 20,000 layers"),
     ],
 )
 def test_a_graph_that_is_no_gate_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
@@ -88,6 +87,11 @@ def test_no_value_is_larger_than_any_gates(
     lengths: list[int], weights: int, words: str | None
 ) -> None:
     assert error_of(net(layer("Add", output(*lengths))), weights=weights) == words
+
+
+def test_lengths_outside_of_a_port_count_too() -> None:
+    assert error_of(net("<dim>1</dim>" * 8)) is None
+    assert error_of(net("<dim>1</dim>" * 9)) == TOO_LARGE.replace("1", "0")
 
 
 def test_each_port_counts_for_itself() -> None:
@@ -136,6 +140,7 @@ def test_a_constant_lies_in_the_weights_with_its_shape(
 
 def test_a_constant_that_states_nothing_is_refused() -> None:
     assert error_of(net(layer("Const", "<data/>"))) == "'' is no fixed length"
+    assert error_of(net(layer("Const", '<data offset="0"/>'))) == "'' is no fixed length"
     nothing = '<data offset="0" size="1"/>'
     words = "layer 1: a constant whose size is not its shape's"
     assert error_of(net(layer("Const", nothing))) == words
@@ -148,8 +153,16 @@ def test_an_operator_is_one_of_a_gates_of_openvinos_own_sets() -> None:
     assert long.startswith(
         f"layer 2, {'x' * 40} of {'y' * 40!r}: a gate has no such operator, only"
     )
-    assert long.endswith("Unsqueeze, VariadicSplit")
+    assert long.endswith(", Transpose, Unsqueeze, VariadicSplit")
+    nothing = str(error_of(net('<layer type="Add"/>')))
+    assert nothing.startswith(
+        "layer 1, Add of '': a gate has no such operator, only Add, AvgPool, "
+    )
+
+
+def test_so_many_layers_are_read() -> None:
     assert error_of(net(layer("Add") * 20_000)) is None
+    assert error_of(net(layer("Add") * 20_001)) == "more than 20,000 layers"
 
 
 def test_tags_that_no_gate_needs_are_told_and_cut() -> None:
@@ -167,6 +180,8 @@ def test_tags_that_no_gate_needs_are_told_and_cut() -> None:
 def test_a_length_may_come_in_parts_but_not_without_end() -> None:
     parts = "<output><port><dim>1<!-- -->2</dim><dim> 7 </dim></port></output>"
     assert error_of(net(layer("Add", parts))) is None
+    twelve = "<output><port><dim>000000000007</dim><dim><dim>3</dim></dim></port></output>"
+    assert error_of(net(layer("Add", twelve))) is None
     many = "<output><port><dim>" + "0<!-- -->" * 40 + "</dim></port></output>"
     assert error_of(net(layer("Add", many))) == "'0000000000000' is no fixed length"
 
@@ -175,5 +190,8 @@ def test_what_is_no_xml_in_utf_8_is_refused() -> None:
     assert error_of(b"<net/>") == "is not XML in UTF-8"
     assert error_of(b"\xef\xbb\xbf" + net("")) == "is not XML in UTF-8"
     assert str(error_of(b"<?xml version='1.0'?><net>")).startswith("is not XML (no element found")
+    other = net("").replace(b'"1.0"', b'"1.0" encoding="iso-8859-1"')
+    assert error_of(other) is None
+    assert str(error_of(other.replace(b"<net>", b"<net a='\xe9'>"))).startswith("is not XML (")
     entity = '<!DOCTYPE net SYSTEM "http://h/x">'
     assert error_of(net("", entity)) == "defines a document type or entities"

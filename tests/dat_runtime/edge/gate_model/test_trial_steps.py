@@ -131,7 +131,8 @@ def test_no_child_outlives_its_trial(now: list[float], code: int | None, steps: 
 def limits(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     found: dict[int, Any] = {}
     monkeypatch.setattr(resource, "setrlimit", lambda which, how: found.update({which: how}))
-    monkeypatch.setattr(module.Path, "read_text", lambda path: "7 6 5 4")
+    files = {Path("/proc/self/statm"): "7 6 5 4"}
+    monkeypatch.setattr(module.Path, "read_text", lambda path: files[path])
     return found
 
 
@@ -283,6 +284,9 @@ def test_a_file_is_read_by_its_kind_and_no_further_than_it_is_long(
     path = tmp_path / "gate.xml"
     words = f"{path}: not a gate's model: holds <body>"
     assert error_of(lambda: check_file(path, SETTINGS)) == words
+    # One that grew meanwhile is not read any further.
+    monkeypatch.setattr(module, "stated_sizes", lambda path: {"gate.xml": 3, "gate.bin": 4})
+    assert "larger than" in error_of(lambda: check_file(path, SETTINGS))
 
 
 @pytest.mark.parametrize(

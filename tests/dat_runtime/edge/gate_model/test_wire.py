@@ -66,6 +66,8 @@ def test_each_field_has_its_content(content: bytes, values: dict[str, object]) -
     ("content", "words"),
     [
         (b"\x08", "a thing is cut short"),
+        (b"\x80", "a thing is cut short"),
+        (b"\x08" + b"\x80" * 10 + b"\x00", "a thing holds a number of more than 64 bits"),
         (b"\x08\x80", "a thing is cut short"),
         (b"\x12\x03ab", "a thing is cut short"),
         (b"\x12", "a thing is cut short"),
