@@ -57,8 +57,10 @@ class Writer:
 @pytest.fixture(autouse=True)
 def kernel(monkeypatch):
     """What the kernel says, and that it was asked to forget a rate."""
-    told = SimpleNamespace(progress=None, forgot=[])
-    monkeypatch.setattr(module.tcp, "progress", lambda socket: told.progress)
+    told = SimpleNamespace(progress=None, forgot=[], asked=[])
+    monkeypatch.setattr(
+        module.tcp, "progress", lambda socket: told.asked.append(socket) or told.progress
+    )
     monkeypatch.setattr(module.tcp, "forget_rate", lambda socket: told.forgot.append(socket))
     return told
 
@@ -240,6 +242,8 @@ def test_what_is_not_read_waits_at_the_other_end():
     async def work(connection):
         head = await connection.get("/v1/x", [("a", "b")])
         found = [piece async for piece in connection.pieces()]
+        with pytest.raises(ClosedError, match=r"^the receiver closed the connection$"):
+            await anext(connection.pieces())
         return head, found, connection
 
     head, found, connection = run(work, OK)
@@ -276,6 +280,7 @@ def test_bytes_are_counted_from_the_handshake_on_by_the_kernel(kernel):
         connection._writer.closing = True
         looks.append(connection.progress())
         looks.append(connection.close())
+        assert set(map(id, kernel.asked)) == {id(connection._socket)}
         return looks, connection._writer.aborted
 
     looks, aborted = run(work)
@@ -296,10 +301,33 @@ def test_where_the_kernel_says_nothing_an_answer_acknowledges_a_request():
         await connection.request("PUT", "/v1/x", [], b"{}", 5.0)
         connection._writer.waiting = 0
         looks.append(connection.progress())
+        connection._reader.feed_data(OK)
+        await connection.request("PUT", "/v1/x", [], b"{}", 5.0)
+        looks.append(connection.progress())
         return looks, len(connection._writer.sent)
 
-    looks, sent = run(work, OK)
-    assert looks == [Progress(0, 0, None), Progress(0, 9, None), Progress(sent, 0, None)]
+    looks, sent = run(work, OK, eof=False)
+    assert looks == [
+        Progress(0, 0, None),
+        Progress(0, 9, None),
+        Progress(sent // 2, 0, None),
+        Progress(sent, 0, None),
+    ]
+
+
+def test_a_kernel_that_speaks_late_and_one_that_never_did(kernel):
+    async def late(connection):
+        kernel.progress = kernel_says(107)
+        return connection.progress().acknowledged
+
+    assert run(late) == 107
+    kernel.progress = None
+
+    async def never(connection):
+        connection._writer.closing = True
+        return connection.progress()
+
+    assert run(never) == Progress(0, 0, None)
 
 
 class Names:
@@ -335,6 +363,7 @@ def test_a_connection_is_opened_to_the_address_by_its_name(monkeypatch, tls):
     assert prepared == [writer.socket]
     assert writer.limits == [0]  # every byte is in the kernel before the next
     assert connection.requests == 0
+    assert connection._address.host == "h.example"
 
 
 @pytest.mark.parametrize(

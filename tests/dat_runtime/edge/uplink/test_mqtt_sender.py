@@ -76,7 +76,7 @@ def wires(monkeypatch):
     made = Wires()
     monkeypatch.setattr(module, "Connection", made)
     monkeypatch.setattr(module.tcp, "prepare", lambda socket: made.sent.append(socket))
-    monkeypatch.setattr(module.tcp, "progress", lambda socket: made.kernel)
+    monkeypatch.setattr(module.tcp, "progress", lambda socket: {"a socket": made.kernel}[socket])
     return made
 
 
