@@ -291,7 +291,7 @@ def _failure(log: Path, status: int) -> str:
     """The message of a failed training: the last lines of its log that are not empty."""
     end = log.read_bytes()[-20_000:].decode("utf-8", "replace")
     # Of a progress bar, which returns to the line's beginning, the last state.
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in end.splitlines()]
+    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in end.split("\n")]
     tail = [line for line in lines if line][-TAIL_LINES:]
     shown = "\n  ".join(tail)
     return f"LLaMA-Factory ended with status {status}; the end of its log:\n  {shown}"
