@@ -344,6 +344,7 @@ def test_a_token_that_was_taken_away_is_told_and_the_next_way_used(
     assert run(uplink, uplink._use(2)) == 0
     assert pauses == [5.0]
     assert uplink._healths[2].problem == "c has no token"
+    assert uplink._healths[2].failing_since is not None
     assert lane.made == []
 
 
@@ -357,7 +358,8 @@ def test_a_defect_is_logged_counted_and_the_way_tried_anew(
     assert pauses == [1.0]
     assert uplink._counts.of("uplink_faults", reason="KeyError") == 1
     assert uplink._healths[1].problem == "KeyError('a defect')"
-    assert "the uplink starts anew" in caplog.text
+    assert caplog.messages == ["the uplink starts anew"]
+    assert uplink._healths[1].failing_since is not None
     assert [sender.closed for sender in world.senders[3:]] == [1]
 
 
