@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from dat_runtime import manifest
 from dat_runtime.errors import DataError
 from data.prep.build import main
 from data.prep.importers import archive
@@ -168,3 +169,96 @@ def test_a_zip_that_cannot_be_trusted_leaves_nothing(tmp_path, capsys):
     assert main(["--source", str(tmp_path / "bad.zip"), "--out", str(tmp_path / "a/data")]) == 1
     assert "bad.zip: entry '../owned'" in capsys.readouterr().err
     assert [p for p in (tmp_path / "a").rglob("*") if p.is_file()] == []
+
+
+def refusal(path, folder):
+    with pytest.raises(DataError) as refused:
+        unpack(path, folder)
+    return str(refused.value).removeprefix(f"{path}: ")
+
+
+def test_refusals_are_told_to_the_letter(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def told(*entries, **given):
+        return refusal(zipped(tmp_path, entries, **given), out)
+
+    assert told(link("l", "/etc")) == (
+        "entry 'l': a link or device, only files and folders are unpacked"
+    )
+    assert told(("a/../b", "")) == "entry 'a/../b': a path that leads out of the folder"
+    assert told(("a//b", "")) == "entry 'a//b': a path that leads out of the folder"
+    assert told(("/a", "")) == "entry '/a': an absolute or foreign path"
+    assert told(("x" * 401, "")) == (
+        f"entry {'x' * 401!r:.200}: a path over 400 bytes or with control characters"
+    )
+    assert told(("a", "1"), ("A", "2")) == "entry 'A': appears twice"
+    assert told(("bomb", b"\0" * 1_100_000)).endswith(" to 1,100,000 bytes, more than 100-fold")
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 2)
+    assert told(("a", ""), ("b", ""), ("c", "")) == (
+        "3 entries in a directory of 141 bytes; at most 2 entries are unpacked "
+        "(unpack it yourself and name the folder)"
+    )
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"PK\5\6")
+    assert refusal(path, out) == (
+        "not a zip archive: it has no end record (cut off, or another format)"
+    )
+
+
+def test_as_many_entries_and_bytes_as_may_be_are_unpacked(tmp_path, monkeypatch):
+    path = zipped(tmp_path, [("a/b", b"x" * 600), ("c", b"y" * 400)], zipfile.ZIP_STORED)
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(archive, "MAX_TOTAL", 1000)
+    monkeypatch.setattr(archive, "_DIRECTORY_PER_ENTRY", 48)
+    (tmp_path / "out").mkdir()
+    assert unpack(path, tmp_path / "out") == 2
+    monkeypatch.setattr(archive, "_DIRECTORY_PER_ENTRY", 47)
+    # Two headers of 46 bytes and names of 3 and 1.
+    assert refusal(path, tmp_path / "out").startswith("2 entries in a directory of 96 bytes; at m")
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment", b"x" * 65_535])
+def test_a_comment_behind_the_directory_does_no_harm(tmp_path, comment):
+    path = zipped(tmp_path, [("a.txt", "hello"), ("b/", "")])
+    with zipfile.ZipFile(path, "a") as file:
+        file.comment = comment
+    (tmp_path / "out").mkdir()
+    assert unpack(path, tmp_path / "out") == 1
+    assert (tmp_path / "out" / "a.txt").read_text() == "hello"
+    assert (tmp_path / "out" / "b").is_dir()
+
+
+def test_an_empty_archive_has_no_files(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert unpack(zipped(tmp_path, []), tmp_path / "out") == 0
+
+
+def test_a_large_directory_is_told_by_its_own_record(tmp_path):
+    path = tmp_path / "a.zip"
+    path.write_bytes(directory_of(3, 200_001))
+    assert refusal(path, tmp_path / "out").startswith("200,001 entries in a directory of 285 bytes")
+    path.write_bytes(directory_of(3, 3).replace(b"PK\6\6", b"PK\6\5"))
+    # Without that record the end record's own 65,535 entries and 4 GiB count.
+    assert refusal(path, tmp_path / "out").startswith(
+        "65,535 entries in a directory of 4,294,967,295 bytes"
+    )
+
+
+def test_an_entry_longer_than_its_header_says_is_refused(tmp_path):
+    path = zipped(tmp_path, [("a.txt", "hello" * 50)], zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    central = content.rfind(b"PK\1\2")
+    content[central + 24 : central + 28] = struct.pack("<L", 100)
+    path.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"a\.zip: "):
+        unpack(path, tmp_path / "out")
+
+
+def test_an_unpacked_folder_is_a_source_of_its_archive(tmp_path):
+    path = zipped(tmp_path, [("a.txt", "hello")])
+    with archive.unpacking(path, tmp_path / "made") as folder:
+        unpack(path, folder)
+    made = manifest.verify(tmp_path / "made", "source")
+    assert made.inputs == {"archive": manifest.digest(path)}
