@@ -1,18 +1,21 @@
+import argparse
 import json
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from dat_runtime import __version__
 from dat_runtime.edge.bundle import open_bundle
 from dat_runtime.edge.updates.refusals import ExpiredMetadata, UntrustedMetadata
 from dat_runtime.edge.updates.repository import Repository
+from dat_runtime.errors import ConfigError
 from dat_runtime.manifest import digest
-from export.publish import main
-from export.repository.ceremony import until
+from export.publish import _days, _parser, main
+from export.repository.ceremony import DAYS, until
 from export.repository.keys import read_private
 from export.repository.store import Store
 
@@ -330,3 +333,97 @@ def test_a_new_root_waits_for_enough_of_the_old_keys(capsys: pytest.CaptureFixtu
     assert not Path("site/metadata/2.root.json").exists()
     assert publish("sign --repository site --key root-1.pem") == 0
     assert Path("site/metadata/2.root.json").exists()
+
+
+OPTIONS = """\
+key: make a key: FILE (encrypted) and its .pub
+  file Path required: None
+init: begin a repository: its first root, and no release
+  --repository Path DIR required: None
+  --key Path PEM * = []: keys to sign with
+  --root Path PUB + required: keys that decide on keys; keep them offline
+  --targets Path PUB + required: keys that sign releases; keep them offline
+  --online Path PUB + required: keys that sign snapshot and timestamp
+  --root-threshold int: default: more than half of them
+  --targets-threshold int = 1: None
+  --days str ROLE=N + = []: how long statements hold, default root=365 targets=180 snapshot=14 \
+timestamp=3
+add: publish a bundle
+  --repository Path DIR required: None
+  --key Path PEM * = []: keys to sign with
+  bundle Path required: folder made by export.bundle
+  --as str NAME/VERSION required: None
+  --base str required: the base model: its folder or its hub name
+  --scores Path required: scores.json of the adapter
+  --rollout float = 1.0: share of the nodes, default 1
+  --runtime str = RUNTIME: earliest dat-runtime, default RUNTIME
+rollout: give a release to another share of the nodes
+  --repository Path DIR required: None
+  --key Path PEM * = []: keys to sign with
+  release str NAME/VERSION required: None
+  share float required: from 0 to 1
+revoke: take a release back: no node installs it any more
+  --repository Path DIR required: None
+  --key Path PEM * = []: keys to sign with
+  release str NAME/VERSION required: None
+rotate: replace, add or remove a key; with none, renew the role
+  --repository Path DIR required: None
+  --key Path PEM * = []: keys to sign with
+  role str required: None
+  --old Path PUB: the key that goes
+  --new Path PUB: the key that comes
+  --threshold int: how many have to sign from now on
+sign: sign the change that waits
+  --repository Path DIR required: None
+  --key Path PEM + = []: keys to sign with
+refresh: sign snapshot and timestamp anew (for cron)
+  --repository Path DIR required: None
+  --key Path PEM + = []: keys to sign with
+  --days int: for which they hold, where a stick travels long
+status: what is published; 1 where nodes would refuse it
+  --repository Path DIR required: None
+"""
+
+
+def described(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """A line for each command and each of its options."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            assert (action.required, action.metavar) == (True, "COMMAND")
+            words = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                assert command.allow_abbrev is False
+                assert command.description == words[name]
+                yield f"{name}: {words[name]}"
+                yield from described(command)
+        elif "--help" not in action.option_strings:
+            parts = [
+                *(action.option_strings or [action.dest]),
+                getattr(action.type, "__name__", "str"),
+                *([action.metavar] if action.metavar else []),
+                *([str(action.nargs)] if action.nargs else []),
+                *(["required"] if action.required else []),
+                *([f"= {action.default}"] if action.default is not None else []),
+            ]
+            yield f"  {' '.join(parts)}: {action.help}"
+
+
+def test_the_commands_and_their_options_are_these() -> None:
+    told = "".join(f"{line}\n" for line in described(_parser()))
+    assert told == OPTIONS.replace("RUNTIME", __version__)
+
+
+def test_days_are_stated_for_each_role() -> None:
+    assert _days([]) == DAYS
+    assert _days(["root=9", "timestamp=1"]) == DAYS | {"root": 9, "timestamp": 1}
+    usual = "root=365 targets=180 snapshot=14 timestamp=3"
+    for wrong in ("root", "root=", "root=-1", "online=3", "root=1=2"):
+        with pytest.raises(ConfigError, match=f"^--days {wrong}, expected such as {usual}$"):
+            _days([wrong])
+
+
+def test_a_stick_may_travel_for_ten_years(capsys: pytest.CaptureFixture[str]) -> None:
+    begin()
+    assert publish("refresh --days 3650 --repository site --key online.pem") == 0
+    assert publish("refresh --days 3651 --repository site --key online.pem") == 1
+    assert capsys.readouterr().err.endswith("error: --days 3651, expected 1 to 3650\n")
