@@ -116,3 +116,27 @@ def test_a_list_of_addresses_that_is_named_like_a_clip_is_not_followed(tmp_path:
         assert container.streams.video
     with pytest.raises(DataError, match="is not a video that can be read"):
         list(ClipFrames(listing, 2.0))
+
+
+def test_every_damaged_packet_is_counted_and_no_other_frame_is_lost(tmp_path: Path) -> None:
+    path = render(tmp_path / "a.mp4", 10, 10, gop=1)
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    for start, size in (packets[3], packets[7], packets[8]):
+        content[start : start + size] = b"\xff" * size
+    path.write_bytes(content)
+    clip = ClipFrames(path, 10.0)
+    assert [number_of(image) for _, image in clip] == [0, 1, 2, 4, 5, 6, 9]
+    assert clip.damaged == 3
+
+
+def test_one_whole_frame_is_enough(tmp_path: Path) -> None:
+    path = render(tmp_path / "a.mp4", 2, 10, gop=1)
+    with av.open(str(path)) as container:
+        *_, (start, size) = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    content[start : start + size] = b"\xff" * size
+    path.write_bytes(content)
+    ((at, image),) = ClipFrames(path, 10.0)
+    assert (at, number_of(image)) == (0.0, 0)
