@@ -294,3 +294,75 @@ def test_a_lane_tells_how_many_of_its_requests_are_under_way_and_raises_a_defect
         assert box._wakes == set()
 
     asyncio.run(go())
+
+
+def test_the_bytes_of_both_copies_count_until_each_has_ended():
+    async def go():
+        lane, sender, _, spool, _ = lane_with(700, resent=8)
+        lane._start_alerts()
+        assert (lane._unanswered, len(lane._sending)) == (700, 1)
+        await until(lambda: len(sender.batches) == 2)
+        assert (lane._unanswered, len(lane._sending)) == (1_400, 2)
+        sender.go.set()
+        await until(lambda: not len(lane._sending))
+        assert lane._unanswered == 0
+        assert spool.acknowledged == [("e0", "json", 0)]
+
+    asyncio.run(go())
+
+
+def test_a_copy_that_is_not_needed_counts_for_nothing():
+    async def go():
+        lane, sender, _, _, road = lane_with(700, 700, resent=8)
+        road.ahead = 0.05  # it would go after the answer
+        sender.go.set()
+        lane._start_alerts()
+        await until(lambda: not len(lane._sending))
+        assert sender.batches == [["e0", "e1"]]
+        assert (lane._unanswered, lane._way.copies_due) == (0, 0)
+
+    asyncio.run(go())
+
+
+def test_what_neither_copy_brought_waits_again_once():
+    async def go():
+        lane, sender, box, _, _ = lane_with(700, resent=8)
+        held = asyncio.Event()
+
+        async def fail(alerts, written):
+            sender.batches.append([alert.id for alert in alerts])
+            await held.wait()
+            raise BusyError("503")
+
+        sender.send_alerts = fail
+        lane._start_alerts()
+        await until(lambda: len(sender.batches) == 2)
+        assert len(box.queue) == 0
+        held.set()
+        await until(lambda: not len(lane._sending))
+        assert (len(box.queue), lane._unanswered, lane._pauses.failures) == (1, 0, 1)
+
+    asyncio.run(go())
+
+
+def test_a_lane_sleeps_until_its_pause_is_over_or_its_status_is_due(monkeypatch):
+    async def go():
+        lane, _, _, _, _ = lane_with()
+        now = asyncio.get_running_loop().time()
+        lane._pauses.until = now + 7.0
+        lane._start_status = lambda now: None
+        with pytest.raises(KeyError):
+            await lane.run()
+        lane._pauses.until = now
+        lane._start_status = lambda now: setattr(lane, "_status_at", now + 3.0)
+        with pytest.raises(KeyError):
+            await lane.run()
+
+    async def wait(event, seconds):
+        waits.append(seconds)
+        raise KeyError("enough")
+
+    waits = []
+    monkeypatch.setattr(alert_lane, "wait", wait)
+    asyncio.run(go())
+    assert waits == [pytest.approx(7.0, abs=1), pytest.approx(3.0, abs=1)]

@@ -430,3 +430,26 @@ def test_a_lane_that_ends_is_woken_no_more_and_a_defect_ends_it():
         assert box._wakes == set()
 
     asyncio.run(go())
+
+
+def test_a_lane_brings_what_waits_and_looks_at_the_path_by_its_clock():
+    async def go():
+        lane, sender, box, spool, _ = lane_with("a", "b", size=2_000)
+        reads = []
+        lane._way.meter.read = reads.append
+        ran = asyncio.ensure_future(lane.run())
+        await until(lambda: len(spool.acknowledged) == 2 or ran.done())
+        ran.cancel()
+        await asyncio.gather(ran, return_exceptions=True)
+        now = asyncio.get_running_loop().time()
+        assert all(now - 60 < read <= now for read in reads)
+        assert sorted(id for id, _, _ in sender.sent) == ["a", "b"]
+        assert not box.visuals
+
+    asyncio.run(go())
+
+
+def test_an_upload_that_knows_nothing_yet_gives_nothing():
+    one = upload(size=10, first=4)
+    assert (one.content, one.offset, one.first, one.is_unwritten) == (b"", None, 4, False)
+    assert (one.ending, one.asks, one.began, one.given_at) == (False, False, 100.0, 100.0)
