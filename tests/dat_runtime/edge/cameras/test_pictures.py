@@ -57,6 +57,7 @@ def picture(path: Path, value: int, width: int = 6, height: int = 4, **how: Any)
 
 
 def test_pictures_follow_each_other_by_name_at_their_rate(box: Box, tmp_path: Path) -> None:
+    cv2.setNumThreads(3)
     contents = [picture(tmp_path / name, n + 1) for n, name in enumerate(["a.png", "b.PNG"])]
     (tmp_path / "0.txt").write_text("no picture")
     show_pictures(tmp_path, 4.0, False, box)  # type: ignore[arg-type]
