@@ -142,6 +142,7 @@ def test_its_last_word_says_how_its_source_ended(
 
     def read(settings: dict[str, Any], mailbox: Mailbox) -> None:
         steps.append(settings["source"])
+        assert isinstance(mailbox, Mailbox)
         if error is not None:
             raise error
 

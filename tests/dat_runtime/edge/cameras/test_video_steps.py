@@ -37,6 +37,7 @@ class Box:
 
     def alive(self) -> None:
         self.said.append("alive")
+        assert len(self.said) < 1_000, "it goes on without end"
 
     def lost(self, why: Word) -> None:
         self.said.append(why)
@@ -76,13 +77,16 @@ class Videos:
         @contextmanager
         def opened(*about: Any) -> Iterator[str]:
             self.opened.append(about)
+            assert len(self.opened) < 20, "it is opened without end"
             yield "container"
             self.closed += 1
 
         monkeypatch.setattr(module, "_opened", opened)
         monkeypatch.setattr(module, "_video_of", lambda container: self.stream)
         monkeypatch.setattr(module, "_packets", self._packets)
-        monkeypatch.setattr(module, "_frames", lambda packet, mailbox: iter(packet.frames))
+        monkeypatch.setattr(
+            module, "_frames", lambda packet, mailbox: iter(packet.frames if mailbox is box else ())
+        )
         monkeypatch.setattr(module.Converter, "_bgr", lambda self, frame: frame.name)
 
     def _packets(self, container: str, stream: Any) -> Iterator[Packet]:
