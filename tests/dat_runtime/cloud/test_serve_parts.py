@@ -408,6 +408,7 @@ def test_a_worker_tells_when_it_serves_and_ends_with_its_parent(
     ours, theirs = multiprocessing.Pipe()
     ended = threading.Event()
     told: list[Any] = []
+    before = set(threading.enumerate())
 
     def kill(pid: int, number: int) -> None:
         told.append((pid, number))
@@ -417,7 +418,7 @@ def test_a_worker_tells_when_it_serves_and_ends_with_its_parent(
         told.append((options, listener, is_first))
         ready()
         assert ours.recv() == "ready"
-        (watch,) = [thread for thread in threading.enumerate() if "watch" in thread.name]
+        (watch,) = set(threading.enumerate()) - before
         assert watch.daemon
         ours.close()
         assert ended.wait(10)
