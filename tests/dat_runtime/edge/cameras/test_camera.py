@@ -231,3 +231,18 @@ def test_a_system_that_starts_no_process_is_tried_again() -> None:
     assert camera.state == "down: no process could be started"
     assert not camera.is_due(0.2)
     assert camera.is_due(0.6)
+
+
+def test_one_that_was_never_started_is_due_and_says_nothing() -> None:
+    camera = Camera(CameraSettings("c", "a.mp4", 5), Counts(), SILENCE, Process)
+    assert camera.is_due(0.0)
+    assert (camera.state, camera.failure, camera.process) == ("starting", None, None)
+    assert camera.read(1.0) is None
+    camera.ask(1.0)
+    assert not camera.is_asked(0.0)
+
+
+def test_rescaled_frames_are_counted_and_a_sign_of_life(told: Told) -> None:
+    told.hear(5.0, Kind.RESCALED, 3)
+    assert told.counts.of("frames_rescaled", camera="c") == 3
+    assert not told.camera.is_starting

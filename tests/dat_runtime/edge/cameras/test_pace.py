@@ -122,6 +122,7 @@ def test_who_is_behind_skips_to_the_newest_and_resumes_at_a_key_frame() -> None:
 
 def test_five_milliseconds_are_no_wait_and_a_second_is_not_behind() -> None:
     assert CatchUp(-2.0).skips(0.0, 0.005, is_key=False)
-    assert not CatchUp(-2.0).skips(0.0, 0.006, is_key=False)
+    assert CatchUp(-2.0).skips(0.0, 0.006, is_key=False) is False
+    assert CatchUp(0.0).skips(0.0, 0.0, is_key=True) is False
     assert not CatchUp(0.0).skips(1.0, 1.0, is_key=False)
     assert CatchUp(0.0).skips(1.001, 1.001, is_key=False)

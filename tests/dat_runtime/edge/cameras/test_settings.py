@@ -61,3 +61,16 @@ def test_a_password_is_not_shown() -> None:
     with pytest.raises(ValueError, match="no source begins with") as refusal:
         CameraSettings("c", "rtps://user:secret@host/1", 5)
     assert "secret" not in str(refusal.value)
+
+
+def test_the_highest_rate_is_one_and_what_is_wrong_is_told() -> None:
+    assert CameraSettings("c", "a", 1000.0).fps == 1000
+    schemes = "rtsp://, rtsps://, http://, https://"
+    for source, fps, words in (
+        ("a", 1000.1, "fps is above 0, at most 1000, got 1000.1"),
+        ("ftp://h", 5, f"no source begins with ftp: (known: {schemes})"),
+        ("", 5, "a source is an address, a webcam, a video file or a folder"),
+    ):
+        with pytest.raises(ValueError, match=r"source|fps") as caught:
+            CameraSettings("c", source, fps)
+        assert str(caught.value) == words

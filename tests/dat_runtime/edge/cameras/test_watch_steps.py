@@ -1,7 +1,9 @@
 """Whose turn it is, who is started and who is killed; no process is started here."""
 
+import itertools
 import os
 import selectors
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -56,6 +58,7 @@ class Camera:
         self.done.append(("excuse", seconds))
 
     def is_due(self, now: float) -> bool:
+        assert isinstance(now, float)
         return self.due
 
     def start(self, now: float) -> None:
@@ -67,6 +70,7 @@ class Camera:
         return self.frame
 
     def give_up(self, now: float) -> Process | None:
+        assert isinstance(now, float)
         process, self.gives_up = self.gives_up, None
         return process
 
@@ -330,3 +334,59 @@ def test_each_camera_is_given_the_silence(monkeypatch: pytest.MonkeyPatch) -> No
         cameras._bell.close()
         cameras._button.close()
     assert made == [(settings, counts, 10.0), (settings, counts, 3.0)]
+
+
+def test_a_second_away_is_none_that_is_excused(watch: Any) -> None:
+    made = watch("a")
+    made.cameras._looked_at = 0.0
+    made.cameras._look(1.1)  # a tenth of a second is between two looks anyway
+    assert made.own[0].done == [("look", 1.1)]
+
+
+def test_the_end_takes_no_longer_than_the_processes_do(watch: Any) -> None:
+    made = watch("a")
+    process = Process()
+    made.cameras._killed = [process]
+    threading.Timer(0.03, setattr, (process, "ended", True)).start()
+    began = time.monotonic()
+    made.cameras.stop()
+    assert time.monotonic() - began < 0.9
+    assert made.cameras._killed == []
+
+
+def test_the_thread_looks_asks_and_ends_when_it_is_told(watch: Any) -> None:
+    made = watch("a")
+    made.own[0].has_newer = True
+    select = made.selector.select
+
+    def waiting(timeout: float) -> list[Any]:
+        time.sleep(0.002)
+        return select(timeout)
+
+    made.selector.select = waiting
+    made.cameras.start()
+    deadline = time.monotonic() + 20
+    while not {"ask", "look"} <= {what for what, _ in made.own[0].done}:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    looks = [at for what, at in made.own[0].done if what == "look"]
+    assert all(later - at >= 0.1 for at, later in itertools.pairwise(looks))
+    made.cameras.stop()
+    assert not made.cameras._thread.is_alive()
+    assert (made.cameras._fault, made.selector.closed) == (None, 1)
+
+
+def test_a_defect_of_the_thread_is_told_to_who_waits(watch: Any) -> None:
+    made = watch("a")
+    error = KeyError("a defect")
+
+    def fail(timeout: float) -> None:
+        raise error
+
+    made.selector.select = fail
+    with pytest.raises(KeyError):
+        made.cameras._run()
+    assert made.cameras._fault is error
+    assert made.selector.closed == 1
+    with pytest.raises(RuntimeError, match="not watched any more"):
+        made.cameras.next(20)

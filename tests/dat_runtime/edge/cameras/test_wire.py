@@ -11,6 +11,7 @@ from dat_runtime.edge.cameras.wire import (
     Kind,
     Message,
     Word,
+    is_too_large,
     unpacked,
 )
 
@@ -79,3 +80,10 @@ def test_every_word_has_a_text_of_its_own() -> None:
 
 def test_pictures_and_video_share_one_limit() -> None:
     assert source.MAX_FRAME_PIXELS == MAX_FRAME_PIXELS
+
+
+def test_the_largest_frames_that_are_read() -> None:
+    for size in ((65_500, 1), (1, 65_500), (8192, 4096)):
+        assert not is_too_large(*size)
+    for size in ((65_501, 1), (1, 65_501), (8192, 4097)):
+        assert is_too_large(*size)
