@@ -121,8 +121,10 @@ def test_two_entries_on_the_same_bytes_are_refused(tmp_path):
     second = content.rfind(b"PK\1\2")
     content[second + 42 : second + 46] = struct.pack("<L", 0)
     path.write_bytes(content)
-    with pytest.raises(DataError, match="overlaps"):
-        unpack(path, tmp_path / "out")
+    assert refusal(path, tmp_path / "out") in (
+        "entry 'a': overlaps another",
+        "entry 'b': overlaps another",
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
@@ -174,7 +176,9 @@ def test_a_zip_that_cannot_be_trusted_leaves_nothing(tmp_path, capsys):
 def refusal(path, folder):
     with pytest.raises(DataError) as refused:
         unpack(path, folder)
-    return str(refused.value).removeprefix(f"{path}: ")
+    place, _, words = str(refused.value).partition(": ")
+    assert place == str(path)
+    return words
 
 
 def test_refusals_are_told_to_the_letter(tmp_path, monkeypatch):
@@ -262,3 +266,13 @@ def test_an_unpacked_folder_is_a_source_of_its_archive(tmp_path):
         unpack(path, folder)
     made = manifest.verify(tmp_path / "made", "source")
     assert made.inputs == {"archive": manifest.digest(path)}
+
+
+def test_a_broken_stream_is_named_with_the_kind_of_its_error(tmp_path):
+    path = zipped(tmp_path, [("a.txt", "hello" * 50)])
+    content = bytearray(path.read_bytes())
+    start = 30 + len("a.txt")
+    content[start : start + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    assert refusal(path, tmp_path / "out").startswith("cannot be unpacked: error: Error -3 ")
