@@ -483,6 +483,8 @@ def test_a_server_is_named_by_its_address_and_its_key(tmp_path: Path) -> None:
         "code": "https://h/v1/codes/completions",
         "question": "https://h/v1/chat/completions",
     }
+    with pytest.raises(ConfigError, match="none"):
+        servers_of(Settings(finish="https://h/v1", finish_key=tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"^--finish: "):
         servers_of(Settings(finish="ftp://h/"))
 

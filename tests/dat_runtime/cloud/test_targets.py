@@ -175,6 +175,7 @@ def test_a_webhook_is_an_address_that_is_shown_without_its_secrets() -> None:
     assert (hook.name, hook.shown) == ("webhook", "the webhook at alerts.example")
     assert not hook._client.follow_redirects
     assert hook._client.timeout == httpx.Timeout(10.0)
+    assert hook._client._transport._pool._max_connections == 8  # type: ignore[attr-defined]
     for url in ("ftp://h/", "https:///path", "http://[::1", "alerts.example", "http://h\udcff/"):
         with pytest.raises(ConfigError) as told:
             Webhook(url, None)
@@ -197,6 +198,9 @@ def test_where_alerts_go_is_what_the_settings_say(tmp_path: Path) -> None:
     for wrong in (Settings(mqtt="http://h/"), Settings(mqtt_in="http://h/")):
         with pytest.raises(ConfigError, match="expected mqtt"):
             targets.require_usable(wrong)
+    none = Settings(mqtt="mqtt://u@127.0.0.1", mqtt_password=tmp_path / "none")
+    with pytest.raises(ConfigError, match="none"):
+        targets_of(none)
     secure = Settings(mqtt="mqtts://h", mqtt_certificate=password, mqtt_authorities=tmp_path / "ca")
     broker = targets.broker_of(secure, "mqtts://h")
     assert (broker.certificate, broker.authorities) == (password, tmp_path / "ca")
