@@ -193,6 +193,9 @@ def test_what_is_added_is_asked_of_the_decoder_that_made_the_picture() -> None:
 def test_what_is_no_picture_decodes_to_nothing() -> None:
     assert jpeg.decoded(b"") is None
     assert jpeg.decoded(b"\xff\xd8\xff") is None
+    colours = jpeg.decoded(jpeg_of(PICTURE))
+    assert colours is not None
+    assert colours.shape == (24, 40, 3)
     grey = jpeg.decoded(jpeg_of(PICTURE), cv2.IMREAD_GRAYSCALE)
     assert grey is not None
     assert grey.shape == (24, 40)
