@@ -28,6 +28,24 @@ def test_a_fold_that_cannot_be_is_refused(text: str) -> None:
         Fold.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "fold"),
+    [("1/3", Fold(1, 3)), ("3/3", Fold(3, 3)), ("2/2", Fold(2, 2)), ("100/100", Fold(100, 100))],
+)
+def test_a_fold_is_a_number_of_a_count(text: str, fold: Fold) -> None:
+    assert Fold.parse(text) == fold
+    assert str(fold) == text
+
+
+def test_how_many_frames_are_left_out_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_groups(tmp_path / "data")
+    stays = leave_out(Fold(2, 3), data, BOXES, tmp_path)
+    told = f"[gate] fold 2/3: {60 - len(stays)} of 60 training frames left out\n"
+    assert capsys.readouterr().out == told
+
+
 @given(
     groups=st.lists(st.integers(0, 8), min_size=9, max_size=60).map(lambda g: [*range(9), *g]),
     count=st.integers(2, 9),

@@ -1,11 +1,19 @@
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dat_runtime.errors import ConfigError
 from tests.train.detector.tiny_gate import write_config
 from train.detector import dataset
-from train.detector.ultralytics_config import demand_device, demand_weights, read_config
+from train.detector.ultralytics_config import (
+    deciding,
+    demand_device,
+    demand_weights,
+    read_config,
+    weights_in,
+)
 
 CONFIGS = sorted(Path("configs/yolo").glob("*.yaml"))
 
@@ -99,3 +107,66 @@ def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, text: str
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"c\.yaml"):
         read_config(tmp_path / "c.yaml")
+
+
+def test_what_gate_json_states_is_there_whatever_the_file_says(tmp_path: Path) -> None:
+    path = write_config(tmp_path / "c.yaml")
+    path.write_text("model: yolo12n.yaml\n")
+    assert read_config(path) == {"model": "yolo12n.yaml", "imgsz": 640}
+    assert read_config(path, ["imgsz=320", "iou=0.5"])["imgsz"] == 320
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("imgsz=100", "imgsz is 100, expected"),
+        ("iou=2", "iou is 2, expected"),
+        ("model=data.yaml", "model is data.yaml: neither a file nor a model of Ultralytics' own"),
+        (
+            "batch=-1",
+            "batch is -1, expected a whole number of pictures: one that Ultralytics chooses by the "
+            "free memory makes another training each time; make rehearse says which is the largest "
+            "that fits",
+        ),
+        ("batch=0.7", "batch is 0.7, expected a whole number of pictures"),
+        ("batch=0", "batch is 0, expected a whole number of pictures"),
+    ],
+)
+def test_a_refusal_begins_with_its_key(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_config(write_config(tmp_path / "c.yaml"), [override])
+    assert str(refused.value).startswith(told)
+    read_config(write_config(tmp_path / "c.yaml"), ["batch=1"])
+
+
+def test_weights_that_are_not_there_are_told_with_what_to_do() -> None:
+    with pytest.raises(ConfigError) as refused:
+        demand_weights({"model": "gone.pt", "pretrained": True})
+    assert str(refused.value) == (
+        "the weights gone.pt are not there: fetch them into this folder (docs/gate.md says from "
+        "where), or train from nothing with pretrained=false"
+    )
+    named = {"model": "a.pt", "pretrained": "b.pt"}
+    assert weights_in(named) == {"model": Path("a.pt"), "pretrained": Path("b.pt")}
+    assert weights_in({"model": "a.yaml", "pretrained": True}) == {}
+
+
+@pytest.mark.parametrize(("there", "words"), [(0, "no CUDA cards"), (2, "2 CUDA cards")])
+def test_cards_are_counted(monkeypatch: pytest.MonkeyPatch, there: int, words: str) -> None:
+    """In place of torch, which takes seconds to import."""
+    cards = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: there))
+    monkeypatch.setitem(sys.modules, "torch", cards)
+    for device in (None, "cpu", "mps", *range(there)):
+        demand_device({"device": device})
+    demand_device({})
+    with pytest.raises(ConfigError) as refused:
+        demand_device({"device": f"0,{there}"})
+    assert str(refused.value) == (
+        f"device=0,{there}, and this machine has {words}: device=cpu trains on the CPU, and "
+        "without device the first card is taken"
+    )
+
+
+def test_what_is_printed_and_read_ahead_decides_no_weight() -> None:
+    idle = {"plots": False, "verbose": True, "profile": False, "workers": 3}
+    assert deciding({"epochs": 3, **idle}) == {"epochs": 3}
