@@ -455,6 +455,7 @@ def test_who_asks_ends_what_is_under_way(tmp_path: Path) -> None:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
+                await asyncio.sleep(0.02 * len(self.asked))  # each takes longer to end
                 self.asked.append("cancelled")
                 raise
 
@@ -462,15 +463,16 @@ def test_who_asks_ends_what_is_under_way(tmp_path: Path) -> None:
 
     async def scenario(receiver: Receiver, mine: Finishing) -> None:
         await ask(receiver)
+        await ask(receiver, "f")
         task = asyncio.create_task(mine.run())
         for _ in range(2_000):
-            if server.asked:
+            if len(server.asked) == 2:
                 break
             await asyncio.sleep(0.005)
         assert not await Lease(receiver.store, "finishing").held()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert server.asked[1:] == ["cancelled"]
+        assert server.asked[2:] == ["cancelled"] * 2
 
     within(tmp_path, server, scenario)
 

@@ -121,6 +121,20 @@ def test_a_page_ends_early_at_so_many_bytes(
     assert listed(connection) == (["a"], 1)
 
 
+def test_a_few_alerts_are_in_memory_at_a_time(connection: Connection) -> None:
+    record(connection, "a")
+    asked: list[Any] = []
+
+    class Watched:
+        def execute(self, query: Any, **more: Any) -> Any:
+            asked.append(more)
+            return connection.execute(query, **more)
+
+    watched: Any = Watched()
+    listing.page(watched, "commit", "", 100, Filter())
+    assert asked[0] == {"execution_options": {"yield_per": 20}}
+
+
 def waits(connection: Connection, id: str, kind: str) -> None:
     """Let a question about an event wait."""
     event = alerts.find(connection, id)
