@@ -53,7 +53,10 @@ _STRICT = re.compile(r"(, strict=\w+|, )(?=\))")
 """Guards a length that no input can break, so nothing notices when it is gone."""
 
 _TEXT = re.compile(r'"[^"]*"')
-_SQL = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|ORDER BY|VALUES|PRAGMA)\b")
+_SQL = re.compile(
+    r"\b(?:SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|ORDER BY|VALUES|PRAGMA|BEGIN|COMMIT|ROLLBACK)\b"
+    r"|[=<] \?"
+)
 """A statement's words: SQLite knows them, and the names of tables and columns, by either case."""
 
 Change = tuple[str, str, str]

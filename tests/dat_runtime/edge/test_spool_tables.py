@@ -111,8 +111,13 @@ def test_what_finds_no_room_is_told_and_counted(database):
     tables = Tables(database, Room(database, 10**6, 0))
     assert tables.put(Entry.of(make_event("e"), "north"), 10.0) is None
     assert rows(tables, "SELECT kind FROM events") == [(None,)]
+    assert not tables.questions.put(QUESTION, 10.0)
     full = "the spool is full"
-    assert database.commit() == {("alerts_dropped", full): 1, ("visuals_dropped", full): 1}
+    assert database.commit() == {
+        ("alerts_dropped", full): 1,
+        ("visuals_dropped", full): 1,
+        ("questions_dropped", full): 1,
+    }
     database.begin()
 
 
