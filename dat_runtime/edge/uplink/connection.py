@@ -103,8 +103,10 @@ class Connection:
         self.requests = 0
 
     @classmethod
-    async def open(cls, address: Address, names: Names, timeout: float) -> "Connection":
-        """Connect, with TLS where the address asks for it.
+    async def open(
+        cls, address: Address, names: Names, timeout: float, *, quick: bool = True
+    ) -> "Connection":
+        """Connect, with TLS where the address asks for it; `quick` as `tcp.prepare` has it.
 
         Raises:
             SendError: it took longer, or the other end cannot be reached or trusted.
@@ -129,7 +131,7 @@ class Connection:
         # Every byte is in the kernel, and counted there, before the next one is handed over.
         writer.transport.set_write_buffer_limits(0)
         connection = cls(address, reader, writer)
-        tcp.prepare(connection._socket)
+        tcp.prepare(connection._socket, quick=quick)
         return connection
 
     @property

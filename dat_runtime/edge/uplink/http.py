@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from urllib.parse import quote
 
 from dat_runtime.alert import BATCH_CONTENT_TYPE, CONTENT_TYPE
@@ -46,12 +47,13 @@ class HttpSender:
         tls = tls_context(settings) if settings.url.startswith("https://") else None
         self._address = Address.of(settings.url, tls)
         self._names = Names(self._address.host)
-        self._alerts = Pool(self._open, spare=True)
+        # An alert that may be lost has a copy; on a link that falls each would go twice otherwise.
+        self._alerts = Pool(partial(self._open, quick=False), spare=True)
         self._visuals = Pool(self._open, spare=True)
         self._uploads = Uploads(self._visuals, self._address, self._authorization)
 
-    async def _open(self) -> Connection:
-        return await Connection.open(self._address, self._names, CONNECT_SECONDS)
+    async def _open(self, *, quick: bool = True) -> Connection:
+        return await Connection.open(self._address, self._names, CONNECT_SECONDS, quick=quick)
 
     async def send_alerts(
         self, alerts: Sequence[OutgoingAlert], written: Callable[[], None] = nothing

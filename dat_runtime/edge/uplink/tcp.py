@@ -18,8 +18,9 @@ _NOTSENT_LOWAT = 25
 _RTO_MAX_MS = 44
 _RTO_MIN_US = 45
 
-_LEAST_RTO_US = 40_000
-"""The kernel's own 200 ms would make a lost alert wait ten times its time on the wire."""
+_QUICK_RTO_US = 40_000
+"""Of quick repair: the kernel's own 200 ms are ten times a packet's time on the wire. On a link
+that falls to a tenth of its rate it sends again what is only late."""
 
 _MOST_RTO_MS = 1_000
 """The kernel's own two minutes would keep an alert from a link that came back long ago."""
@@ -78,8 +79,8 @@ class TcpProgress(NamedTuple):
     resent: int
 
 
-def prepare(connection: TcpSocket) -> None:
-    """Short buffers, no waiting for more bytes, quick repair of losses.
+def prepare(connection: TcpSocket, *, quick: bool = True) -> None:
+    """Short buffers, no waiting for more bytes, and with `quick` quick repair of losses.
 
     What a kernel does not know is left as it is: the options make an uplink quicker, not right.
     """
@@ -88,10 +89,11 @@ def prepare(connection: TcpSocket) -> None:
         wishes += [
             (_NOTSENT_LOWAT, UNSENT_LOWAT),
             (socket.TCP_CONGESTION, _BBR),
-            (_RTO_MIN_US, _LEAST_RTO_US),
             (_RTO_MAX_MS, _MOST_RTO_MS),
             (socket.TCP_USER_TIMEOUT, _SILENCE_MS),
         ]
+        if quick:
+            wishes.append((_RTO_MIN_US, _QUICK_RTO_US))
     for name, value in wishes:
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, name, value)

@@ -355,12 +355,12 @@ def test_a_connection_is_opened_to_the_address_by_its_name(monkeypatch, tls):
         return await Connection.open(Address("h.example", 81, "", tls), Names(), 5.0)
 
     monkeypatch.setattr(module.asyncio, "open_connection", connect)
-    monkeypatch.setattr(module.tcp, "prepare", prepared.append)
+    monkeypatch.setattr(module.tcp, "prepare", lambda *given, **how: prepared.append((given, how)))
     connection = asyncio.run(go())
     name = "h.example" if tls else None
     how = {"ssl": tls, "server_hostname": name, "limit": 65_536}
     assert asked == [("192.0.2.7", 81, how)]
-    assert prepared == [writer.socket]
+    assert prepared == [((writer.socket,), {"quick": True})]
     assert writer.limits == [0]  # every byte is in the kernel before the next
     assert connection.requests == 0
     assert connection._address.host == "h.example"
