@@ -6,11 +6,18 @@ import pytest
 
 from dat_runtime.errors import DataError
 from dat_runtime.types import Accident, Box, Size
+from data.prep.importers.faults import Fault
 from data.prep.importers.labels import UNIT
 from data.prep.importers.source_frame import SourceFrame
 from data.prep.importers.sources import Sources
 from data.prep.pictures.prepare import Prepared
-from data.prep.prepared.kept import Kept, demand_frames, keep, picture_faults
+from data.prep.prepared.kept import (
+    Kept,
+    demand_frames,
+    demand_pictures,
+    keep,
+    picture_faults,
+)
 
 SIZE = Size(64, 48)
 SEVERE = Accident(Box(0.25, 0.25, 0.75, 0.5, UNIT), "severe")
@@ -74,3 +81,54 @@ def test_every_split_needs_an_accident_frame_and_named_negatives_need_a_usable_o
     with pytest.raises(DataError, match="cctv: no usable accident-free frame"):
         demand_frames(everywhere, sources(negatives=Path("cctv")))
     demand_frames(everywhere + placed("train", negative=True), sources(negatives=Path("cctv")))
+
+
+def test_a_negative_that_copies_a_frame_with_boxes_stays_to_be_judged():
+    frames = [frame("boxed", accidents=(SEVERE,)), frame("n", True), frame("m", True)]
+    frames += [frame("empty"), frame("again", accidents=(SEVERE,))]
+    kept, faults = keep(frames, [picture(f.id) for f in frames], ["1"] * 5)
+    assert [(k.id, k.position, k.content) for k in kept] == [
+        *(("boxed", 0, "1"), ("n", 1, "1"), ("empty", 3, "1"), ("again", 4, "1")),
+    ]
+    assert [(f.kind, f.file, f.line, f.detail) for f in faults] == [
+        ("duplicate-negative", "m.jpg", None, "copy of n.jpg"),
+        ("duplicate-frame", "empty.jpg", None, "copy of boxed.jpg"),
+        ("duplicate-frame", "again.jpg", None, "copy of boxed.jpg"),
+    ]
+
+
+def refusal(work, *given):
+    with pytest.raises(DataError) as refused:
+        work(*given)
+    return str(refused.value)
+
+
+def test_a_source_without_a_usable_picture_says_what_was_wrong_with_them():
+    frames = [frame(str(i)) for i in range(1200)]
+    told = "accidents: of 1,200 pictures no accident frame is usable: "
+    assert refusal(demand_pictures, [], frames, [], sources()) == f"{told}none found"
+    kinds = ["empty-file"] * 1100 + ["corrupt-image", "image-size", "size-mismatch"] * 2
+    kinds += ["not-an-image", "orphan-image", "colour-mode", "rotated-image"]
+    faults = [Fault(kind, f"{i}.jpg", None, f"detail {i}") for i, kind in enumerate(kinds)]
+    negatives = placed("train", negative=True)
+    assert refusal(demand_pictures, negatives, frames, faults[-2:] + faults, sources()) == (
+        f"{told}1,100 empty-file, 2 corrupt-image, 2 image-size, 2 size-mismatch, 1 not-an-image "
+        "(the first: 0.jpg, detail 0)"
+    )
+    demand_pictures(placed("train"), frames, faults, sources())
+
+
+def test_a_split_that_is_empty_is_named_with_what_was_lost():
+    faults = [Fault("empty-file", "a.jpg", None, "0 bytes")]
+    advice = (
+        "(--leak-free makes new splits; --on-conflict keep leaves no frame out whose labels "
+        "contradict another's)"
+    )
+    kept = placed("train", "test")
+    assert refusal(demand_frames, kept, sources()) == (
+        f"accidents: no usable frame in the split val {advice}"
+    )
+    assert refusal(demand_frames, kept, sources(), faults) == (
+        "accidents: no usable frame in the split val; lost in all splits: 1 empty-file (the first: "
+        f"a.jpg, 0 bytes) {advice}"
+    )
