@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -309,6 +310,16 @@ def test_who_has_gone_is_told_nothing_and_others_are(
     lines = [record.message for record in caplog.records]
     assert all("writes were committed after their callers left" in line for line in lines)
     assert sum(int(line.split()[0]) for line in lines) == 2
+
+
+def test_who_writes_to_postgresql_waits_for_the_others(store: Store) -> None:
+    asked: list[str] = []
+    connection: Any = SimpleNamespace(execute=lambda statement: asked.append(str(statement)))
+    store._lock(connection)
+    assert asked == []  # SQLite's BEGIN IMMEDIATE has waited
+    store.url = make_url("postgresql+psycopg://h/d")
+    store._lock(connection)
+    assert asked == ["SELECT pg_advisory_xact_lock(1684108289)"]
 
 
 def test_a_store_that_ends_takes_nothing_more(store: Store) -> None:
