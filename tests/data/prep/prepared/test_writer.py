@@ -1,15 +1,20 @@
 """The set on disk: pictures in their places, labels, truth, groups."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from dat_runtime.truth import read_split
 from dat_runtime.types import Accident, Box, Size
 from data.prep.importers.labels import UNIT
 from data.prep.importers.source_frame import SourceFrame
+from data.prep.importers.sources import Sources
 from data.prep.pictures.prepare import Prepared
 from data.prep.prepared import writer
 from data.prep.prepared.kept import Kept
+from tests.data.prep.reporting.small_set import FRAMES as SMALL
 
 MODERATE = Accident(Box(0.0, 0.0, 0.5, 1.0, UNIT), "moderate")
 SEVERE = Accident(Box(0.25, 0.25, 0.75, 0.5, UNIT), "severe")
@@ -79,3 +84,92 @@ def test_the_ledger_lists_every_picture_with_its_place_if_it_has_one(tmp_path):
         "a.jpg": "images/val/a.jpg",
         "c.jpg": "images/test/c.jpg",
     }
+
+
+def test_labels_truth_and_metadata_say_the_same_to_the_letter(tmp_path):
+    doubted = replace(SMALL[0], conflict="other-boxes")
+    writer.write_set(tmp_path, [SMALL[1], doubted, *SMALL[2:]])
+    assert sorted(path.name for path in (tmp_path / "labels" / "train").iterdir()) == [
+        *("f0.txt", "f1.txt", "f2.txt"),
+    ]
+    assert (tmp_path / "labels" / "train" / "f0.txt").read_text() == (
+        "1 0.50000000 0.75000000 0.50000000 0.50000000\n"
+        "0 0.05000000 0.02500000 0.10000000 0.05000000\n"
+    )
+    assert (tmp_path / "labels" / "train" / "f2.txt").read_text() == ""
+    first, second, third = (tmp_path / "truth_train.jsonl").read_text().splitlines()
+    assert json.loads(first) == {
+        "image_id": "f0",
+        "image": "images/train/f0.jpg",
+        "width": 48,
+        "height": 64,
+        "accidents": [
+            {"bbox": [12, 32, 36, 64], "severity": "severe"},
+            {"bbox": [0, 0, 5, 3], "severity": "moderate"},
+        ],
+        "conflict": "other-boxes",
+    }
+    assert [json.loads(line)["image_id"] for line in (second, third)] == ["f1", "f2"]
+    assert "conflict" not in json.loads(second)
+    (_, last) = (tmp_path / "metadata" / "test" / "metadata.jsonl").read_text().splitlines()
+    assert json.loads(last) == {
+        "file_name": "../../images/test/f5.jpg",
+        "image_id": "f5",
+        "width": 64,
+        "height": 48,
+        "objects": {"bbox": [], "category": []},
+        "negative": True,
+    }
+    (only,) = (tmp_path / "metadata" / "val" / "metadata.jsonl").read_text().splitlines()
+    assert json.loads(only)["objects"]["category"] == [1] * 7
+    assert (
+        (tmp_path / "data.yaml").read_text().endswith("nc: 2\nnames:\n  0: moderate\n  1: severe\n")
+    )
+
+
+def test_a_single_class_is_called_accident(tmp_path):
+    writer.write_set(tmp_path, SMALL, single_class=True)
+    rows = (tmp_path / "labels" / "train" / "f0.txt").read_text().splitlines()
+    assert [row.split()[0] for row in rows] == ["0", "0"]
+    assert (tmp_path / "data.yaml").read_text().endswith("nc: 1\nnames:\n  0: accident\n")
+
+
+def test_a_group_has_the_name_of_its_first_frame(tmp_path):
+    grouped = [replace(frame, group=i % 2) for i, frame in enumerate(reversed(SMALL))]
+    writer.write_groups(tmp_path, grouped)
+    assert json.loads((tmp_path / "groups.json").read_text()) == {
+        "train": {"f0": "f0", "f1": "f1", "f2": "f0"},
+        "val": {"f3": "f1"},
+        "test": {"f4": "f0", "f5": "f1"},
+    }
+
+
+def test_the_uplink_of_a_trace_is_scaled_and_told(tmp_path):
+    trace, other = tmp_path / "b.up", tmp_path / "a.up"
+    for path in (trace, other):
+        path.write_text("".join(f"{ms}\n" for ms in range(0, 3000, 3)))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    sources = Sources((tmp_path,), "yolo", tmp_path / "accidents", None, trace, (other,))
+    whole = writer.write_bandwidth(folder, sources, 1.0)
+    rates = (folder / "bandwidth.csv").read_text()
+    halved = writer.write_bandwidth(folder, sources, 0.5)
+    assert whole is not None
+    assert halved is not None
+    assert rates.splitlines()[0] == "second,uplink_bytes_per_s"
+    assert len(rates.splitlines()) == whole["seconds"] + 1
+    half = [
+        float(line.split(",")[1]) for line in (folder / "bandwidth.csv").read_text().split()[1:]
+    ]
+    assert half == [float(line.split(",")[1]) / 2 for line in rates.split()[1:]]
+    assert whole["mean_bytes_per_s"] == pytest.approx(1500 * 1000 / 3, rel=0.01)
+    assert halved == whole | {
+        "scale": 0.5,
+        "mean_bytes_per_s": pytest.approx(whole["mean_bytes_per_s"] / 2, abs=0.1),
+    }
+    assert list(whole) == [
+        *("file", "form", "scale", "notes", "seconds", "mean_bytes_per_s", "not_used"),
+    ]
+    assert (whole["file"], whole["not_used"]) == ("b.up", ["a.up"])
+    without = replace(sources, trace=None)
+    assert writer.write_bandwidth(folder, without, 1.0) is None
