@@ -451,11 +451,12 @@ def test_a_store_that_keeps_nothing_is_asked_again_ever_more_rarely(
 def test_who_asks_ends_what_is_under_way(tmp_path: Path) -> None:
     class Hangs(Server):
         async def reply(self, body: Any) -> Any:
+            before = len(self.asked)
             self.asked.append(body)
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                await asyncio.sleep(0.02 * len(self.asked))  # each takes longer to end
+                await asyncio.sleep(0.05 * before)  # the second takes longer to end
                 self.asked.append("cancelled")
                 raise
 
