@@ -1,3 +1,5 @@
+import random
+
 from dat_runtime.edge.uplink.losses import Losses
 from dat_runtime.edge.uplink.sender import Progress
 
@@ -34,10 +36,21 @@ def test_a_packet_that_was_only_late_is_not_lost():
     assert not seen((100, 2), (110, 0), (120, 2))
 
 
-def test_past_400_packets_those_until_then_count_half():
-    assert seen((401, 6))
-    assert seen((401, 8), (600, 8))
-    assert not seen((401, 8), (603, 8))
+def test_past_800_packets_those_until_then_count_half():
+    assert seen((800, 6))
+    assert not seen((801, 6))
+    assert seen((801, 8), (900, 8))
+    assert not seen((801, 8), (936, 8))
+
+
+def test_a_path_that_loses_two_in_a_hundred_is_nearly_always_lossy():
+    chance = random.Random(0)
+    losses, resent, lossy = Losses(), 0, []
+    for packets in range(1, 40_001):
+        resent += chance.random() < 0.02
+        losses.read(Progress(0, 0, None, packets=packets, resent=resent))
+        lossy.append(losses.is_lossy)
+    assert sum(lossy[400:]) > 0.98 * len(lossy[400:])
 
 
 def test_what_is_sent_again_alone_counts_and_the_count_of_a_new_connection_does_not():
