@@ -272,3 +272,21 @@ def test_a_target_says_its_length_digest_and_terms() -> None:
     assert module._target(file) == Target(7, file.hashes["sha256"], {"x": 1})
     other = TargetFile.from_data("a", b"content", ["sha512"])
     assert module._target(other) == Target(7, "", None)
+
+
+def test_files_lie_as_deep_as_the_bundle_has_them(
+    published: SmallRepository, tmp_path: Path
+) -> None:
+    files = FILES | {"notes/a/b/c.txt": b"deep"}
+    published.publish("2", files)
+    repository = published.client()
+    repository.download(repository.refresh()[0], tmp_path / "bundle")
+    assert content(tmp_path / "bundle") == files
+
+
+def test_a_repository_that_is_not_there_is_named(
+    published: SmallRepository, tmp_path: Path
+) -> None:
+    gone = Repository(str(tmp_path / "gone"), published.first_root, tmp_path / "kept")
+    with pytest.raises(Unreachable, match=rf"^{tmp_path}/gone: .*timestamp\.json: is missing$"):
+        gone.refresh()
