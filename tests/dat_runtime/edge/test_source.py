@@ -271,3 +271,13 @@ def test_a_huge_picture_is_refused_from_its_header(tmp_path: Path) -> None:
     read_frame(sixteenth)
     decoding = time.process_time() - started
     assert refusing < decoding
+
+
+def test_what_is_no_picture_and_what_is_empty_are_told_apart() -> None:
+    for content, words in (
+        (b"GIF89a", "neither a JPEG nor a PNG picture"),
+        (b"", "neither a JPEG nor a PNG picture: it is empty"),
+    ):
+        with pytest.raises(ValueError, match="neither") as caught:
+            header_size(content)
+        assert str(caught.value) == words

@@ -199,6 +199,10 @@ def test_what_is_settled_is_remembered_until_it_is_written(
     assert spool._settled == {("e", "code"): 0}
 
 
+def test_who_reads_cannot_write(opened: Callable[..., Spool]) -> None:
+    assert opened()._reader.execute("PRAGMA query_only").fetchone() == (1,)
+
+
 def test_visuals_go_as_long_as_there_are_more(opened: Callable[..., Spool]) -> None:
     spool = opened()
     left, saved = [True, True, False], []
@@ -237,6 +241,7 @@ def test_a_restart_goes_on_with_its_clock(
 def test_a_folder_that_cannot_be_made_and_a_disk_that_cannot_be_used(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Spool(memory / "a" / "b" / "spool.sqlite", LEAST_BYTES, 0, Counts()).close()
     (memory / "file").touch()
     inside = memory / "file" / "a" / "spool.sqlite"
     with pytest.raises(SpoolError) as caught:
