@@ -133,6 +133,17 @@ def test_who_asks_is_known_by_the_bearer_token_or_else_by_the_cookie(file: Path)
     assert Access(None).who(request()) == ANYONE
 
 
+def test_a_file_that_is_the_same_is_not_read_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5.0]
+    file.write_text("n1\tone\n")
+    mine = Access(file, clock=lambda: now[0])
+    monkeypatch.setattr(module, "read_tokens", lambda _: {})
+    now[0] += 60
+    assert mine.of("one") is not None
+
+
 def test_a_file_that_changed_is_read_again_after_a_second(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
