@@ -15,4 +15,6 @@ def test_a_frame_is_resampled_to_640_and_brightened_by_the_documented_gamma():
 def test_grey_levels_are_corrected_as_the_picture_is():
     before = picture(1, 640, 640).convert("L")
     after = np.asarray(corrected(before.convert("RGB")).convert("L"))
-    assert np.array_equal(of_grey(np.asarray(before)), after)
+    found = of_grey(np.asarray(before))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, after)
