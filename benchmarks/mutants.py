@@ -227,7 +227,7 @@ def is_equivalent(change: Change, listed: Mapping[Change, str]) -> bool:
     _, was, becomes = change
     if change in listed or _STRICT.sub("", was) == _STRICT.sub("", becomes):
         return True
-    return _sql_in_lower_case(was, was) == _sql_in_lower_case(becomes, was) != was
+    return _sql_in_lower_case(was, was) == _sql_in_lower_case(becomes, was)
 
 
 def _sql_in_lower_case(line: str, was: str) -> str:

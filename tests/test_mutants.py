@@ -42,6 +42,7 @@ def test_a_change_without_a_reason_and_a_reason_without_a_change_are_refused(
         ('ask("SELECT a FROM b", "json")', 'ask("SELECT a FROM b", "JSON")', False),
         ('ask("SELECT a FROM b", "json")', 'ask("XXSELECT a FROM bXX", "json")', False),
         ('ask("SELECT a FROM b", "json")', 'ask(None, "json")', False),
+        ('drop("a = ?", 1)', 'drop("A = ?", 1)', True),
         ('drop("a = ? AND b <= ?", 1)', 'drop("a = ? and b <= ?", 1)', True),
         ('ask("SELECT a FROM b", 1)', 'ask("select a from b", 2)', False),
         ('say("told from afar")', 'say("TOLD FROM AFAR")', False),
