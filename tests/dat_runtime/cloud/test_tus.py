@@ -93,6 +93,7 @@ ROI = {"event": "e", "kind": "roi"}
         ("x" * 8_001, "more than 8,000 characters"),
         ("x" * 8_000, f"unknown key '{'x' * 3}"),
         ("event ZQ==,\tkind cm9p", "unknown key '\\tkind'"),
+        (stated(**ROI, XX="1"), "unknown key 'XX'"),
         (stated(**ROI, size="1"), "unknown key 'size'"),
         (stated(event="e", kind="ROI"), "kind is 'ROI', expected one of roi, box, code, question"),
         (stated(**ROI, revision="1000001"), "revision is '1000001', expected a whole number from"),
