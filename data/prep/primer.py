@@ -44,7 +44,7 @@ ASKED_SHARE = 1 / 3
 VIEWS = 4
 """Views of one scene that the tower sees."""
 
-QUESTIONS = 3
+QUESTIONS = 4
 """About one scene, each about another view of it."""
 
 PLACES = 2

@@ -23,12 +23,12 @@ from data.prep.rendering.primer_scenes import COLOURS, Mark, View
 LISTS = ("Gate boxes", "Given boxes", "Boxes", "Found")
 """How a prompt may begin its list."""
 KINDS = ("see", "check", "copy")
-SHARES = (0.45, 0.3, 0.25)
+SHARES = (0.65, 0.2, 0.15)
 TAGGED = 0.35
 """Share of the lists to copy whose labels mean nothing."""
-TAGS = (*COLOURS, *SEVERITIES, "near", "far", "left", "right")
+TAGS = (*schemas.PLAIN, *SEVERITIES)
 """Such labels. The paper's words are among them, so that they have been read and said, and of no
-grade."""
+grade; the others may be grades in another schema."""
 GRADE_KEYS = ("severity", "grade")
 """Under these a tag would be a grade."""
 HIT = 0.4
@@ -63,7 +63,7 @@ def _see(
     rng: np.random.Generator, view: View, kinds: Sequence[str] = schemas.ALL_KINDS
 ) -> Question:
     """Accidents, vehicles or drawn boxes, by looking."""
-    things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.6, 0.2, 0.2)))
+    things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.75, 0.1, 0.15)))
     if things == "marks" and not view.marks:
         things = "accidents"
     if things == "accidents":

@@ -22,9 +22,13 @@ GRADES = (
 )  # fmt: skip
 """Pairs of words for the two grades of a thing, the lower one first. Not the paper's."""
 
-NATURAL = 0.3
-"""Share of the schemas whose grades have words that mean them; those of the others are invented, so
-that the prompt alone tells which grade a word stands for."""
+PLAIN = ("orange", "red", "green", "blue", "near", "far", "left", "right")
+"""Words that mean no grade."""
+
+NATURAL, BORROWED_PLAIN = 0.1, 0.25
+"""Shares of the schemas whose grades have words that mean them, and plain ones; those of the others
+are invented. So the prompt alone tells which grade a word stands for: with more that mean grades, a
+model named what it saw by one that it knew by heart."""
 
 SYLLABLE = (
     ("", "b", "br", "c", "cl", "d", "dr", "f", "g", "h", "j", "k", "l", "m", "n", "p", "pr", "qu",
@@ -207,8 +211,12 @@ def draw(
 
 def grade_words(rng: np.random.Generator) -> tuple[str, str]:
     """Words of the lower and of the higher grade."""
-    if rng.random() < NATURAL:
+    draw = rng.random()
+    if draw < NATURAL:
         return GRADES[rng.integers(len(GRADES))]
+    if draw < NATURAL + BORROWED_PLAIN:
+        low, high = rng.choice(PLAIN, 2, replace=False)
+        return str(low), str(high)
     low, high = (_invented(rng) for _ in range(2))
     return low, high if high != low else f"{high}n"
 

@@ -118,7 +118,7 @@ def moderate(rng: np.random.Generator, middle: Floats, yaw: float) -> Collision:
     skids: tuple[Floats, ...] = ()
     if rng.random() < 0.75:
         skids = _skids(rng, second)
-    smoke = rng.uniform(0.5, 0.75)
+    smoke = rng.uniform(0.8, 0.95)
     return Collision("moderate", hazards_on, debris, skids, smoke, middle=contact)
 
 

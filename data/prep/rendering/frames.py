@@ -216,7 +216,7 @@ def _pixels(owner: Mask) -> NDArray[np.int64]:
 def _burn(canvas: Canvas, rng: np.random.Generator, camera: Camera, burning: Collision) -> None:
     """A collision's smoke; dark and high, and flames under it, only if it is severe."""
     is_severe = burning.severity == "severe"
-    grey, metres = (rng.uniform(25, 70), 6.0) if is_severe else (215.0, 4.0)
+    grey, metres = (rng.uniform(25, 70), 6.0) if is_severe else (235.0, 4.5)
     foot, height = plume(camera, burning.middle, metres)
     smoke(canvas, rng, foot, height, grey, burning.smoke)
     if is_severe:
