@@ -139,14 +139,14 @@ ENDED = 2**22 + 1
         (f"elsewhere {ENDED} p 0", 20.0, False),
         (f"{lease._HOST} {ENDED} p 0", 20.0, True),
         (f"{lease._HOST} ME p 0", 20.0, True),  # an earlier one of the same number
-        (f"{lease._HOST} ME {lease._PROCESS} 0", 20.0, False),
+        (f"{lease._HOST} ME PROCESS 0", 20.0, False),
     ],
 )
 def test_whose_lease_it_is_says_how_long_it_is_waited_for(
     tmp_path: Path, holder: str, rest: float, free: bool
 ) -> None:
     store = Store(f"sqlite:///{tmp_path}/r.db")
-    holder = holder.replace("ME", str(os.getpid()))
+    holder = holder.replace("ME", str(os.getpid())).replace("PROCESS", lease._PROCESS)
     kept(store, holder, time.time() + rest)
     mine = Lease(store, "x")
     assert asyncio.run(mine.held()) is free
