@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_and_prolonged_with_other_idle_keys_is_that_of_one
     capsys.readouterr()
 
     assert run_parts("max_steps=4", "learning_rate=0.01") == 1
-    assert "learning_rate: 0.005 → 0.01. --restart" in capsys.readouterr().err
+    assert "learning_rate: 0.002 → 0.01. --restart" in capsys.readouterr().err
     assert first.is_file()
     idle = ("save_steps=3", "logging_steps=2", "dataloader_num_workers=1", "save_total_limit=1")
     assert run_parts("max_steps=4", *idle) == 0
