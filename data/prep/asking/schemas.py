@@ -25,7 +25,7 @@ GRADES = (
 PLAIN = ("orange", "red", "green", "blue", "near", "far", "left", "right")
 """Words that mean no grade."""
 
-NATURAL, BORROWED_PLAIN = 0.1, 0.25
+NATURAL, PLAIN_SHARE = 0.1, 0.25
 """Shares of the schemas whose grades have words that mean them, and plain ones; those of the others
 are invented. So the prompt alone tells which grade a word stands for: with more that mean grades, a
 model named what it saw by one that it knew by heart."""
@@ -214,7 +214,7 @@ def grade_words(rng: np.random.Generator) -> tuple[str, str]:
     draw = rng.random()
     if draw < NATURAL:
         return GRADES[rng.integers(len(GRADES))]
-    if draw < NATURAL + BORROWED_PLAIN:
+    if draw < NATURAL + PLAIN_SHARE:
         low, high = rng.choice(PLAIN, 2, replace=False)
         return str(low), str(high)
     low, high = (_invented(rng) for _ in range(2))
