@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dat_runtime.types import SEVERITIES, Box
+from data.prep.rendering.primer_scenes import COLOURS
 
 GRADES = (
     ("minor", "major"), ("light", "heavy"), ("low", "high"), ("slight", "serious"),
@@ -22,7 +23,7 @@ GRADES = (
 )  # fmt: skip
 """Pairs of words for the two grades of a thing, the lower one first. Not the paper's."""
 
-PLAIN = ("orange", "red", "green", "blue", "near", "far", "left", "right")
+PLAIN = (*COLOURS, "near", "far", "left", "right")
 """Words that mean no grade."""
 
 NATURAL, PLAIN_SHARE = 0.1, 0.25
@@ -211,10 +212,10 @@ def draw(
 
 def grade_words(rng: np.random.Generator) -> tuple[str, str]:
     """Words of the lower and of the higher grade."""
-    draw = rng.random()
-    if draw < NATURAL:
+    chance = rng.random()
+    if chance < NATURAL:
         return GRADES[rng.integers(len(GRADES))]
-    if draw < NATURAL + PLAIN_SHARE:
+    if chance < NATURAL + PLAIN_SHARE:
         low, high = rng.choice(PLAIN, 2, replace=False)
         return str(low), str(high)
     low, high = (_invented(rng) for _ in range(2))
