@@ -31,6 +31,16 @@ from dat_runtime.cloud.tables import metadata, store_state
 
 BOTH = ("sqlite", "postgresql")
 
+STATUS = {
+    "schema": 1,
+    "time": 1.0,
+    "cameras": {"north": "online"},
+    "uplink": {"bytes_per_s": None, "round_trip_s": 0.05},
+    "waiting": {"alerts": 0, "visuals": 0},
+    "dropped": {},
+}
+"""What a node tells of itself."""
+
 
 def alert(id: str = "n1-000001", node: str = "n1", **data: Any) -> dict[str, Any]:
     """An alert as a node sends it; keywords replace fields of its data."""

@@ -23,19 +23,11 @@ from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.mqtt import Connection
 from dat_runtime.offload import CodeUnit, pack
 from tests.dat_runtime import mosquitto
-from tests.dat_runtime.cloud.conftest import Running, alert, running
+from tests.dat_runtime.cloud.conftest import STATUS, Running, alert, running
 
 pytestmark = mosquitto.needed
 JPEG = encode_jpeg(np.random.default_rng(3).integers(0, 255, (240, 320, 3), np.uint8))
 OTHER = encode_jpeg(np.random.default_rng(4).integers(0, 255, (120, 160, 3), np.uint8))
-STATUS = {
-    "schema": 1,
-    "time": 1.0,
-    "cameras": {"north": "online"},
-    "uplink": {"bytes_per_s": None, "round_trip_s": 0.05},
-    "waiting": {"alerts": 0, "visuals": 0},
-    "dropped": {},
-}
 
 
 @pytest.fixture(autouse=True)

@@ -26,18 +26,10 @@ from dat_runtime.mqtt import Message, MqttError
 from dat_runtime.offload import CodeUnit, pack
 from dat_runtime.prompt import task_prompt
 from dat_runtime.types import Size
-from tests.dat_runtime.cloud.conftest import alert
+from tests.dat_runtime.cloud.conftest import STATUS, alert
 from tests.dat_runtime.cloud.evidence import jpeg
 
 JPEG = jpeg(64, 48)
-STATUS = {
-    "schema": 1,
-    "time": 1.0,
-    "cameras": {"north": "online"},
-    "uplink": {"bytes_per_s": None, "round_trip_s": 0.05},
-    "waiting": {"alerts": 0, "visuals": 0},
-    "dropped": {},
-}
 ROI = "dat/n1/visuals/e/roi"
 
 
