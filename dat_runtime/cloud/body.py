@@ -1,10 +1,11 @@
 """Reading a request's body within bounds: of size, of time, and of what all bodies take together.
 
-Nothing is read that cannot be kept, and nothing is unpacked: a compressed body is refused, so that
-none can be a bomb.
+Nothing is read that cannot be kept, and a packed body is unpacked to no more than it may be: none
+can be a bomb.
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,9 @@ MAX_SECONDS = 20.0
 MAX_TOGETHER = 12_000_000
 """Bytes of all bodies that are being read, or wait for their commit, at one time: what one says
 takes several times its length."""
+
+ACCEPTED = {"Accept-Encoding": "deflate"}
+"""How a body may be packed (RFC 9110: zlib). With an answer it tells the sender so (RFC 7694)."""
 
 CLOSE = {"Connection": "close"}
 """With an answer that comes before the body's end: the rest is not waited for."""
@@ -41,18 +45,32 @@ class Bodies:
         """The whole body, which counts as in memory until the context ends.
 
         Raises:
-            HTTPException: 413, more than `most` bytes; 415, compressed; 408, too slow; 400, the
-                other end left; 503, too much is being read already.
+            HTTPException: 413, more than `most` bytes, also when unpacked; 415, packed in another
+                way than `ACCEPTED`; 408, too slow; 400, the other end left, or a packed body is
+                broken; 503, too much is being read already.
         """
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise HTTPException(415, "content-encoding: send the body as it is, not packed", CLOSE)
+        coding = request.headers.get("content-encoding", "identity").lower()
+        if coding not in ("identity", "deflate"):
+            raise HTTPException(
+                415, "content-encoding: expected deflate, or none", ACCEPTED | CLOSE
+            )
         _require_size(request, most)
         parts: list[bytes] = []
         try:
             await self._read(request, most, parts)
-            yield b"".join(parts)
+            body = b"".join(parts)
+            if coding == "deflate":
+                body = _unpacked(body, most)
+                self._keep(parts, body)
+            yield body
         finally:
             self._room += sum(map(len, parts))
+
+    def _keep(self, parts: list[bytes], part: bytes) -> None:
+        parts.append(part)
+        self._room -= len(part)
+        if self._room < 0:
+            raise HTTPException(503, "too many bodies at a time", {"Retry-After": "1"} | CLOSE)
 
     async def _read(self, request: Request, most: int, parts: list[bytes]) -> None:
         more = True
@@ -63,16 +81,12 @@ class Bodies:
                     message = await request.receive()
                     if message["type"] == "http.disconnect":
                         raise HTTPException(400, "the body ended early")
-                    parts.append(part := message.get("body", b""))
+                    part = message.get("body", b"")
                     more = message.get("more_body", False)
                     held += len(part)
-                    self._room -= len(part)
+                    self._keep(parts, part)
                     if held > most:
                         raise _too_large(most)
-                    if self._room < 0:
-                        raise HTTPException(
-                            503, "too many bodies at a time", {"Retry-After": "1"} | CLOSE
-                        )
         except TimeoutError:
             raise HTTPException(
                 408, f"the body did not come within {self._seconds:g} s", CLOSE
@@ -125,6 +139,22 @@ def _require_size(request: Request, most: int) -> None:
     stated = request.headers.get("content-length", "0")
     if len(stated) > 15 or int(stated) > most:  # digits, or the parser had refused it
         raise _too_large(most)
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """Raises:
+    HTTPException: 413, it would be more than `most` bytes; 400, it is broken or goes on.
+    """
+    unpacking = zlib.decompressobj()
+    try:
+        body = unpacking.decompress(packed, most + 1)
+    except zlib.error as error:
+        raise HTTPException(400, f"the packed body is broken: {error}") from None
+    if len(body) > most:
+        raise _too_large(most)
+    if not unpacking.eof or unpacking.unused_data:
+        raise HTTPException(400, "the packed body has no end, or more after it")
+    return body
 
 
 def _too_large(most: int) -> HTTPException:

@@ -17,7 +17,7 @@ from dat_runtime.alert import BATCH_CONTENT_TYPE, CONTENT_TYPE, MAX_ALERT_BYTES
 from dat_runtime.cloud import alerts
 from dat_runtime.cloud.access import Who
 from dat_runtime.cloud.alerts import CONFLICT, CREATED, UNCHANGED, Received
-from dat_runtime.cloud.body import parsed, require_type
+from dat_runtime.cloud.body import ACCEPTED, parsed, require_type
 from dat_runtime.cloud.guard import told
 from dat_runtime.cloud.store import StoreError
 
@@ -47,6 +47,7 @@ def intake(receiver: "Receiver") -> ASGIApp:
         head = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(content)).encode()),
+            *((name.lower().encode(), value.encode()) for name, value in ACCEPTED.items()),
         ]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": content})

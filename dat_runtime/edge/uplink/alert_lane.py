@@ -17,9 +17,6 @@ MOST_IN_BATCH = 100
 QUEUE_SECONDS = 0.05
 """How long an alert may wait behind alerts that are on their way already."""
 
-REQUEST_BYTES = 180
-"""Of a request beside its alerts, about: what is before them, and the packet's own."""
-
 ANSWER_SECONDS = 0.004
 """That a receiver may take to answer before an alert goes once more."""
 
@@ -125,7 +122,7 @@ class AlertLane:
 
     async def _wait_before_copy(self, sending: "_Sending") -> None:
         """Until a copy is due and there is room for it, or the alerts are answered."""
-        pause = self._copy_pause(sending.size)
+        pause = self._copy_pause(sending.outgoing)
         self._way.copies_due += 1
         try:
             await wait(sending.is_answered, pause)
@@ -134,13 +131,14 @@ class AlertLane:
         while sending.waiting and sending.size > self._room:
             await wait(sending.is_answered, ANSWER_SECONDS)
 
-    def _copy_pause(self, size: int) -> float:
+    def _copy_pause(self, alerts: Sequence[OutgoingAlert]) -> float:
         """Seconds until alerts that are written now have left the link, so that others go before.
 
         Where the way is short, until their answer is due too: it nearly always saves the copy.
         """
         path = self._way.path
-        leaves = path.wait(asyncio.get_running_loop().time()) + (REQUEST_BYTES + size) / path.rate
+        leaves = path.wait(asyncio.get_running_loop().time())
+        leaves += self._way.sender.alert_bytes(alerts) / path.rate
         is_short = path.round_trip < SHORT_ROUND_TRIP
         return leaves + (path.round_trip + ANSWER_SECONDS if is_short else 0.0)
 

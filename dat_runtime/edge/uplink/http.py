@@ -1,6 +1,7 @@
 """Alerts, visuals and status over HTTP/1.1, as `docs/wire.md` has it: CloudEvents and tus 1.0.0."""
 
 import json
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from urllib.parse import quote
@@ -31,6 +32,10 @@ ALERT_SECONDS = 10.0
 SLOWEST = 2_000
 """Bytes per second below which a path does not serve."""
 
+_PACKED = ("content-encoding", "deflate")
+_HEAD_BYTES = 180
+"""Of a request beside its body, about: what is before it, and the packet's own."""
+
 
 class HttpSender:
     """One receiver over HTTP/1.1.
@@ -51,6 +56,8 @@ class HttpSender:
         self._alerts = Pool(partial(self._open, quick=False), spare=True)
         self._visuals = Pool(self._open, spare=True)
         self._uploads = Uploads(self._visuals, self._address, self._authorization)
+        self._packs = False
+        """Whether the receiver has said that it takes packed bodies (RFC 7694)."""
 
     async def _open(self, *, quick: bool = True) -> Connection:
         return await Connection.open(self._address, self._names, CONNECT_SECONDS, quick=quick)
@@ -60,13 +67,15 @@ class HttpSender:
     ) -> Sequence[Answer]:
         if len(alerts) == 1:
             return [await self._send_alert(alerts[0], written)]
-        body = b"[" + b",".join(alert.json for alert in alerts) + b"]"
-        response = await self._post_events(body, BATCH_CONTENT_TYPE, written)
+        response = await self._post_events(_body(alerts), BATCH_CONTENT_TYPE, written)
         if response.status in (400, 413, 422):
             # Nothing was stored because of one of them, or all are too many: each goes alone.
             return [await self._send_alert(alert) for alert in alerts]
         require_served(response, 200, 201, 409)
         return _answers(alerts, response)
+
+    def alert_bytes(self, alerts: Sequence[OutgoingAlert]) -> int:
+        return _HEAD_BYTES + len(self._wrapped(_body(alerts))[0])
 
     async def _send_alert(
         self, alert: OutgoingAlert, written: Callable[[], None] = nothing
@@ -102,11 +111,37 @@ class HttpSender:
         timeout: float,
         written: Callable[[], None] = nothing,
     ) -> Response:
-        """One request; once more at once where the receiver had closed the connection meanwhile."""
+        """One request, packed where the receiver takes that; as it is if it was refused so."""
+        wrapped, coding = self._wrapped(body)
+        kind = [("content-type", content_type)]
+        response = await self._request(method, target, [*kind, *coding], wrapped, timeout, written)
+        if coding and response.status in REFUSED:
+            # Another receiver may stand there now, or the alert itself be wrong.
+            self._packs = False
+            response = await self._request(method, target, kind, body, timeout, written)
+        self._packs |= "deflate" in response.headers.get("accept-encoding", "")
+        return response
+
+    def _wrapped(self, body: bytes) -> tuple[bytes, Headers]:
+        """A body as it is sent, and the headers that say so. On a slow link its bytes are time."""
+        packed = zlib.compress(body) if self._packs else body
+        is_less = len(packed) + sum(map(len, _PACKED)) < len(body)
+        return (packed, [_PACKED]) if is_less else (body, [])
+
+    async def _request(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        timeout: float,
+        written: Callable[[], None],
+    ) -> Response:
+        """Once more at once where the receiver had closed the connection meanwhile."""
 
         def request(connection: Connection) -> Awaitable[Response]:
-            headers = [*self._authorization(), ("content-type", content_type)]
-            return connection.request(method, target, headers, body, timeout, written)
+            every = [*self._authorization(), *headers]
+            return connection.request(method, target, every, body, timeout, written)
 
         async with self._alerts.connection() as connection:
             used = connection.requests > 0
@@ -132,6 +167,13 @@ class HttpSender:
     async def close(self) -> None:
         await self._alerts.close()
         await self._visuals.close()
+
+
+def _body(alerts: Sequence[OutgoingAlert]) -> bytes:
+    """One alert as it is; several as a batch."""
+    if len(alerts) == 1:
+        return alerts[0].json
+    return b"[" + b",".join(alert.json for alert in alerts) + b"]"
 
 
 def _answers(alerts: Sequence[OutgoingAlert], response: Response) -> list[Answer]:

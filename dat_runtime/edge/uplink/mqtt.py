@@ -45,6 +45,9 @@ overdue."""
 _TEXTS = 128
 """Bytes kept free in a packet for content type and user properties."""
 
+_PUBLISH_BYTES = 160
+"""Of a message beside its alert, about: topic and properties, and the packet's own."""
+
 _MOST_BEGUN = 1_000
 """Visuals of which a part has arrived; beyond it, the oldest begin anew."""
 
@@ -98,6 +101,9 @@ class MqttSender:
                 for alert in alerts
             ]
             return [await _answer(connection, answer, room) for answer in answers]
+
+    def alert_bytes(self, alerts: Sequence[OutgoingAlert]) -> int:
+        return sum(_PUBLISH_BYTES + len(alert.json) for alert in alerts)
 
     async def send_visual(self, visual: OutgoingVisual, pieces: Pieces) -> int:
         """See `Sender`. A broker cannot be asked how far a visual came: it goes on where this

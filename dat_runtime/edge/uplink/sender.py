@@ -151,6 +151,10 @@ class Sender(Protocol):
         """
         ...
 
+    def alert_bytes(self, alerts: Sequence[OutgoingAlert]) -> int:
+        """Of `send_alerts` with these, about: what the link carries, packet heads included."""
+        ...
+
     async def send_visual(self, visual: OutgoingVisual, pieces: Pieces) -> int:
         """Send a visual from where the receiver stands; how many of its bytes are there now.
 

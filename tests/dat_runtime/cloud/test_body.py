@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -60,9 +61,41 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_states_or_by_what_comes(
     assert read(Bodies(), long) == b""
 
 
-def test_a_packed_body_and_one_that_ends_early_are_refused() -> None:
-    packed = "content-encoding: send the body as it is, not packed"
-    assert refused(Bodies(), request(b"1", content_encoding="gzip")) == (415, packed, CLOSE)
+def packed(content: bytes, *, end: int | None = None, more: bytes = b"") -> Request:
+    return request(zlib.compress(content)[:end] + more, content_encoding="Deflate")
+
+
+def test_a_packed_body_is_unpacked_to_no_more_than_it_may_be() -> None:
+    assert read(Bodies(), packed(b"1" * 1_000), 1_000) == b"1" * 1_000
+    assert read(Bodies(), packed(b"")) == b""
+    told = (413, "the body is larger than 1,000 bytes", CLOSE)
+    assert refused(Bodies(), packed(b"1" * 1_001), 1_000) == told
+    assert refused(Bodies(), packed(bytes(200_000)), 1_000) == told  # 215 bytes on the wire
+
+
+def test_a_packed_body_that_is_broken_is_refused() -> None:
+    ends = (400, "the packed body has no end, or more after it", None)
+    assert refused(Bodies(), packed(b"1234", end=-1), 100) == ends
+    assert refused(Bodies(), packed(b"1234", more=b"5"), 100) == ends
+    assert refused(Bodies(), request(content_encoding="deflate"), 100) == ends
+    status, told, _ = refused(Bodies(), request(b"1234", content_encoding="deflate"), 100)
+    assert (status, told[:28]) == (400, "the packed body is broken: E")
+
+
+def test_what_was_unpacked_counts_as_in_memory_and_is_given_back() -> None:
+    bodies = Bodies(most=100)
+    for _ in range(3):
+        assert read(bodies, packed(b"1" * 80), 1_000) == b"1" * 80
+        told = (503, "too many bodies at a time", {"Retry-After": "1", "Connection": "close"})
+        assert refused(bodies, packed(b"1" * 99), 1_000) == told
+    assert read(bodies, request(b"1" * 100), 1_000) == b"1" * 100
+
+
+def test_another_packing_and_a_body_that_ends_early_are_refused() -> None:
+    expected = "content-encoding: expected deflate, or none"
+    for coding in ("gzip", "deflate, deflate"):
+        told = (415, expected, {"Accept-Encoding": "deflate", "Connection": "close"})
+        assert refused(Bodies(), request(b"1", content_encoding=coding)) == told
     early = request(b"1", b"", ends="http.disconnect")
     assert refused(Bodies(), early)[:2] == (400, "the body ended early")
 

@@ -7,6 +7,7 @@ import re
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -47,6 +48,8 @@ class SmallReceiver:
         self.always: tuple[str, Misbehaviour] | None = None
         self.refused: dict[str, int] = {}
         """Event id -> the status with which its alert is refused."""
+        self.packed = False
+        """Whether it says that it takes packed bodies."""
         self.commit_seconds = 0.0
         self.patient = True
         """Whether a visual that comes before its alert may wait for it."""
@@ -145,7 +148,11 @@ class SmallReceiver:
             await fault(writer)
             return False
         await asyncio.sleep(self.commit_seconds)
+        if request.headers.get("content-encoding") == "deflate" and self.packed:
+            request.body = bytearray(zlib.decompress(request.body))
         status, headers, body = self._answer(request, upload)
+        if self.packed and request.target == "/v1/events":
+            headers = [*headers, ("accept-encoding", "deflate")]
         head = h11.Response(
             status_code=status, headers=[*headers, ("content-length", str(len(body)))]
         )

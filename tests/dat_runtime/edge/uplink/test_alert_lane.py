@@ -28,6 +28,9 @@ class HeldSender:
         await self.go.wait()
         return [Answer(True)] * len(alerts)
 
+    def alert_bytes(self, alerts):
+        return 180 + sum(len(alert.json) for alert in alerts)
+
     async def send_status(self, status):
         self.statuses += 1
 

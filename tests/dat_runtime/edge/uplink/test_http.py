@@ -2,6 +2,7 @@ import asyncio
 import json
 import socket
 import sys
+import zlib
 
 import pytest
 
@@ -84,6 +85,48 @@ def test_an_alert_is_taken_and_so_is_its_repetition(receiver):
     assert first[0].taken
     assert again[0].taken
     assert receiver.order == ["a"]
+
+
+def test_alerts_are_packed_once_the_receiver_has_said_that_it_takes_that(receiver):
+    one = alerts("a")[0].json
+    sizes = []
+
+    async def size(sender):
+        sizes.append(sender.alert_bytes(alerts("a")))
+
+    receiver.packed = True
+    sending(receiver, size, posting("a"), size, posting("b"), posting("c", "d"))
+    assert [r.headers.get("content-encoding") for r in receiver.requests] == [
+        None,
+        *["deflate"] * 2,
+    ]
+    assert json.loads(receiver.alerts["a"]) == json.loads(one)
+    assert {*receiver.alerts} == {*"abcd"}
+    assert sizes == [180 + len(one), 180 + len(zlib.compress(one))]
+    assert sizes[1] < 0.75 * sizes[0]
+
+
+def test_packed_alerts_go_as_they_are_to_a_receiver_that_refuses_them_so(receiver):
+    receiver.packed = True
+
+    async def replaced(sender):
+        receiver.packed = False
+        receiver.faults += [small.status(400)]
+
+    results = sending(receiver, posting("a"), replaced, posting("b"), posting("c"))
+    assert [results[0], *results[2:]] == [[Answer(True)]] * 3
+    packed = [r.headers.get("content-encoding") for r in receiver.requests]
+    assert packed == [None, "deflate", None, None]
+
+
+def test_what_would_not_be_less_is_not_packed(receiver):
+    receiver.packed = True
+    tiny = OutgoingAlert("t", b'{"id":"t"}')
+
+    async def post(sender):
+        return sender.alert_bytes([tiny])
+
+    assert sending(receiver, posting("a"), post)[1] == 190
 
 
 def test_several_alerts_go_in_one_request_each_with_its_own_answer(receiver):
