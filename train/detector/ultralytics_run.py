@@ -16,6 +16,7 @@ from dat_runtime.stage import peak_memory_bytes
 from train.detector.callbacks import BoxCounts, Epochs, log_to_wandb, refuse_drops
 from train.detector.dataset import names_of
 from train.detector.ultralytics_config import BATCH, NMS_IOU, check_keys
+from train.recipe import log_tail
 
 KEPT = ("results.csv", "results.png", "confusion_matrix.png", "BoxPR_curve.png", "labels.jpg",
         "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg")  # fmt: skip
@@ -54,7 +55,7 @@ def quiet(log: Path, work: Path) -> Iterator[None]:
             raise
         except Exception:
             file.flush()
-            tail = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]
+            tail = log_tail.last_lines(log, TAIL_LINES)
             print("\n".join([f"[gate] the end of {log}:", *tail]), file=sys.stderr)
             raise
 

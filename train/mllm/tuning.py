@@ -23,6 +23,7 @@ from dat_runtime.errors import DatError
 from dat_runtime.files import read_json, read_json_lines, write_atomically, write_json, write_yaml
 from dat_runtime.stage import peak_memory_bytes
 from train.mllm import same_run, upstream
+from train.recipe import log_tail
 from train.recipe.config_file import versions
 
 PATHS = ("model_name_or_path", "dataset_dir", "media_dir", "dataset", "output_dir")
@@ -289,9 +290,5 @@ def _last_step(log: Path) -> dict[str, Any]:
 
 def _failure(log: Path, status: int) -> str:
     """The message of a failed training: the last lines of its log that are not empty."""
-    end = log.read_bytes()[-20_000:].decode("utf-8", "replace")
-    # Of a progress bar, which returns to the line's beginning, the last state.
-    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in end.split("\n")]
-    tail = [line for line in lines if line][-TAIL_LINES:]
-    shown = "\n  ".join(tail)
+    shown = "\n  ".join(log_tail.last_lines(log, TAIL_LINES))
     return f"LLaMA-Factory ended with status {status}; the end of its log:\n  {shown}"
