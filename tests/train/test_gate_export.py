@@ -11,7 +11,8 @@ from dat_runtime import manifest
 from dat_runtime.edge.detector import YoloDetector
 from eval import gating
 from export.bundle import make_bundle
-from tests.train.detector.bright_gate import METRICS, SETTINGS, SIDE, write_data, write_gate
+from tests.train.detector.bright_gate import METRICS, SETTINGS, write_data, write_gate
+from tests.train.detector.tiny_gate import write_weights
 from train import gate_export
 from train.detector.onnx_export import MIN_IOU, export_onnx
 from train.detector.ultralytics_run import quiet
@@ -71,35 +72,14 @@ def test_parity_needs_the_trained_weights(
     assert not list(tmp_path.glob("out*"))
 
 
-def random_yolo(path: Path, seed: int) -> bytes:
-    """Weights of a YOLO12n that nobody trained, with scores high enough to be seen."""
-    import torch
-    from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel
-
-    torch.manual_seed(seed)
-    yolo = YOLO("yolo12n.yaml", task="detect")
-    yolo.model = DetectionModel("yolo12n.yaml", nc=2, verbose=False)
-    with torch.no_grad():
-        # Without statistics in its normalisation an untrained network answers a constant.
-        yolo.model.train()
-        for _ in range(8):
-            yolo.model(torch.rand(8, 3, SIDE, SIDE))
-        yolo.model.eval()
-        for branch in yolo.model.model[-1].cv3:
-            branch[-1].bias += 3.0
-    yolo.save(path)
-    return path.read_bytes()
-
-
 @pytest.mark.slow
 def test_an_openvino_gate_answers_as_the_trained_model_and_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with quiet(tmp_path / "log", tmp_path):
-        weights = random_yolo(tmp_path / "best.pt", 0)
-        others = random_yolo(tmp_path / "other.pt", 1)
+        weights = write_weights(tmp_path / "best.pt").read_bytes()
+        others = write_weights(tmp_path / "other.pt", logit=-2).read_bytes()
         export_onnx(tmp_path / "best.pt", tmp_path, SETTINGS)
     model = (tmp_path / "gate.onnx").read_bytes()
     data, out = write_data(tmp_path / "data"), tmp_path / "openvino"

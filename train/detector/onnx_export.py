@@ -99,27 +99,35 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     settings = GateSettings.read(folder / GATE_FILE)
     check_file(folder / settings.model, settings)
     trained, exported = YOLO(weights), YoloDetector.load(folder)
-    lowest = MIN_CONFIDENCE + MAX_CONFIDENCE_GAP
-    worst_iou, worst_gap, compared = 1.0, 0.0, 0
-    raw_gap, raw_count = 0.0, 0
+    partners: list[tuple[float, float]] = []
+    gaps: list[NDArray[np.float32]] = []
     for path in frames:
         image = read_frame(path)
         by_trained = trained_detections(trained, image, exported.settings)
-        by_exported = exported.detect(image)
-        gaps = raw_gaps(trained, exported, image)
-        raw_gap, raw_count = max(raw_gap, float(gaps.max())), raw_count + gaps.size
-        # Both ways, so that a detection more shows as well as one less.
-        for some, others in ((by_trained, by_exported), (by_exported, by_trained)):
-            for detection in some:
-                if detection.confidence < lowest:
-                    continue
-                iou, gap = partner(detection, others)
-                worst_iou = min(worst_iou, iou)
-                worst_gap = max(worst_gap, gap)
-                compared += 1
+        partners += partners_of_both(by_trained, exported.detect(image))
+        gaps.append(raw_gaps(trained, exported, image))
+    return demand_parity(len(frames), partners, gaps)
+
+
+def demand_parity(
+    frames: int, partners: Sequence[tuple[float, float]], raw: Sequence[NDArray[np.float32]]
+) -> dict[str, Any]:
+    """The report of `check_parity`.
+
+    Args:
+        partners: IoU and confidence gap of every detection of either side.
+        raw: per frame the differences of the raw confidences.
+
+    Raises:
+        ModelError: see `check_parity`.
+    """
+    worst_iou = min((iou for iou, _ in partners), default=1.0)
+    worst_gap = max((gap for _, gap in partners), default=0.0)
+    raw_gap = max((float(gaps.max()) for gaps in raw), default=0.0)
+    raw_count = sum(gaps.size for gaps in raw)
     report = {
-        "frames": len(frames),
-        "detections": compared // 2,
+        "frames": frames,
+        "detections": len(partners) // 2,
         "lowest_iou": worst_iou,
         "largest_confidence_gap": worst_gap,
         "raw_confidences": raw_count,
@@ -129,6 +137,19 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     if worst_iou < MIN_IOU or max(worst_gap, raw_gap) > MAX_CONFIDENCE_GAP or not raw_count:
         raise ModelError(f"the exported gate differs from the trained one: {json.dumps(report)}")
     return report
+
+
+def partners_of_both(
+    by_trained: Sequence[Detection], by_exported: Sequence[Detection]
+) -> list[tuple[float, float]]:
+    """`partner` of every detection of either side, so that one more shows as well as one less."""
+    lowest = MIN_CONFIDENCE + MAX_CONFIDENCE_GAP
+    return [
+        partner(detection, others)
+        for some, others in ((by_trained, by_exported), (by_exported, by_trained))
+        for detection in some
+        if detection.confidence >= lowest
+    ]
 
 
 def raw_gaps(trained: Any, exported: YoloDetector, image: Image) -> NDArray[np.float32]:
