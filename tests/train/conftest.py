@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from dat_runtime import answer
+from dat_runtime.adapter import CONFIG, WEIGHTS
 from dat_runtime.event import question
 from dat_runtime.stage import Stage
 from dat_runtime.types import Accident, Box, Detection, Size
 from data.prep.instructions.dataset_info import dataset_info
+from tests.conftest import safetensors
 from train.mllm import upstream
 from train.mllm.run_settings import RunSettings
 
@@ -60,6 +62,37 @@ def settings(tiny_base: Path, instructions: Path) -> RunSettings:
         cutoff_len=1024,
         use_cpu=True,
     )
+
+
+@pytest.fixture
+def shipped_settings(instructions: Path) -> RunSettings:
+    """Of a run on the base that is shipped, whose processor and sizes are read at once."""
+    return RunSettings(
+        model_name_or_path="train/shipped_base",
+        dataset_dir=str(instructions),
+        dataset="boxed_train",
+        image_max_pixels=SIDE * SIDE,
+        image_min_pixels=56 * 56,
+        cutoff_len=1024,
+        use_cpu=True,
+    )
+
+
+def lora_of_shipped_base(folder: Path, value: float = 1.0, layers: int = 4) -> None:
+    """An adapter of all four layers' queries, as PEFT leaves it in `folder`."""
+    rows = {"A": np.ones((2, 192)), "B": np.full((192, 2), value)}
+    names = [f"model.language_model.layers.{i}.self_attn.q_proj" for i in range(layers)]
+    tensors = {f"base_model.model.{name}.lora_{m}.weight": rows[m] for name in names for m in rows}
+    (folder / WEIGHTS).write_bytes(safetensors(tensors))
+    stated = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": "somewhere",
+        "revision": None,
+    }
+    (folder / CONFIG).write_text(json.dumps(stated))
 
 
 def write_sample(folder: Path, number: int, frame: Size | None = None) -> dict[str, Any]:
