@@ -1,5 +1,6 @@
 """What is told of a whole run, to the letter, and the memory that it is told of."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +67,13 @@ SETTINGS = RunSettings(
 )
 
 
+def needed(size: int) -> float:
+    """Bytes of a card for a batch of this size, with the margin, by the estimate."""
+    settings = replace(SETTINGS, per_device_train_batch_size=size)
+    found = resources.estimated(settings, read_model(SEVEN_B), SAMPLES, CARD)
+    return found.peak * resources.MARGIN
+
+
 def projected(monkeypatch: pytest.MonkeyPatch, card: Card | None, **changes: Any) -> Projection:
     monkeypatch.setattr(resources, "find_card", lambda settings: card)
     rehearsed = Rehearsed(
@@ -96,11 +104,45 @@ def test_the_largest_batch_is_the_last_whose_estimate_fits(
     assert small is not None
     assert large is not None
     assert 0 < small < large < 64 == huge
-
-    def needed(size: int) -> float:
-        settings = RunSettings(**{**vars(SETTINGS), "per_device_train_batch_size": size})
-        card = Card("a", 80 * 10**9, 1)
-        sizes = read_model(SEVEN_B)
-        return resources.estimated(settings, sizes, SAMPLES, card).peak * resources.MARGIN
-
     assert needed(large) <= 80 * 10**9 < needed(large + 1)
+
+
+def test_a_run_of_whole_epochs_is_projected_to_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(resources, "find_card", lambda settings: asked.append(settings))
+    epochs = replace(SETTINGS, max_steps=-1, num_train_epochs=5, save_strategy="epoch")
+    settings = replace(epochs, gradient_accumulation_steps=2, bf16=False)
+    sizes = read_model(SEVEN_B)
+    rehearsed = Rehearsed(
+        SAMPLES, (400, 400, 200, 200, 200), MEASURED, {"memory": {"peak": 20 * 10**9}}
+    )
+    found = projection.project(rehearsed, settings, sizes)
+    assert asked == [settings]
+    seconds = 40 * 8 * 1704 * 0.01
+    bounds = [seconds * (1 + sign * 0.1242069) for sign in (0, -1, 1)]  # Student's t of 2: 4.3027
+    assert found.as_json() == {
+        "steps": 40,
+        "seconds": pytest.approx([bound + 5 for bound in bounds], rel=1e-6),
+        "tokens_a_second": pytest.approx(100),
+        "start": 12.0,
+        "checkpoint": 1.0,
+        "checkpoints": 5,
+        "peak": 1 << 30,
+        "estimated_peak": 20 * 10**9,
+        "card": None,
+        "largest_batch": None,
+        "disk": resources.disk_needed(settings, sizes, 64, 1),
+    }
+
+
+def test_what_was_measured_above_the_estimate_makes_batches_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def largest(measured: int) -> int:
+        peak = measured - CUDA_CONTEXT
+        return int(projected(monkeypatch, CARD, peak_card_bytes=peak).largest_batch or 0)
+
+    by_estimate, above = largest(20 * 10**9), largest(24 * 10**9)
+    assert largest(10 * 10**9) == by_estimate
+    assert needed(by_estimate) <= CARD.memory < needed(by_estimate + 1)
+    assert 1.2 * needed(above) <= CARD.memory < 1.2 * needed(above + 1)
