@@ -7,8 +7,6 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 
 CHAT = "/chat/completions"
@@ -135,32 +133,6 @@ def read(status: int, content: bytes) -> Reply | Problem:
         return Problem("stays", f"not a chat completion: {_words(value, content)}")
     said = _reply(choice, value.get("usage"))
     return said._replace(versions=_versions(value)) if isinstance(said, Reply) else said
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a server asks to wait (RFC 9110, 10.2.3); `None` where that cannot be read.
-
-    Args:
-        headers: of the response, names in lower case.
-        now: seconds since 1970, where the response does not state its own time.
-    """
-    text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return float(text)
-    until = _date(text)
-    if until is None:
-        return None
-    # Between two times of the server, a clock that is wrong here does not matter.
-    stated = _date(headers.get("date", ""))
-    return max(0.0, until - (now if stated is None else stated))
-
-
-def _date(text: str) -> float | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def _parsed(content: bytes) -> Any:

@@ -22,6 +22,7 @@ from dat_runtime import chat
 from dat_runtime.chat import Kind, Problem, Reply
 from dat_runtime.errors import DatError
 from dat_runtime.network import is_loopback
+from dat_runtime.retry_after import seconds_asked
 
 if TYPE_CHECKING:
     import httpx
@@ -223,7 +224,7 @@ class Endpoint:
             return Problem("passes", f"{type(error).__name__}: {error}"), None
         said, wait = chat.read(response.status_code, bytes(body)), None
         if isinstance(said, Problem):
-            wait = chat.retry_after(response.headers, time.time())
+            wait = seconds_asked(response.headers, time.time())
             if wait:
                 said = Problem(said.kind, f"{said.words}; it asks to wait {wait:.0f} s")
         return said, wait

@@ -10,9 +10,7 @@ import hashlib
 import hmac
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +24,16 @@ from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 from dat_runtime.files import read_bytes, read_text
 from dat_runtime.mqtt import REFUSED, Connection, MqttError
+from dat_runtime.retry_after import seconds_asked
 
 AT_ONCE = 8
 """Alerts on their way to one target."""
 
 SECONDS = 10.0
 """For one delivery, from name to answer."""
+
+LONGEST_WAIT = 999_999_999.0
+"""Seconds that a target may ask for: what is still a time to come."""
 
 
 @dataclass(frozen=True)
@@ -200,13 +202,8 @@ def _outcome(response: httpx.Response) -> Outcome:
 
 
 def _retry_after(headers: httpx.Headers) -> float:
-    """Seconds that `Retry-After` asks for, in seconds or as a date; 0 when it does not."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    with suppress(ValueError, TypeError, IndexError, OverflowError):
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    return 0.0
+    """Seconds that a target asks for; 0 when it does not."""
+    return min(seconds_asked(headers, time.time()) or 0.0, LONGEST_WAIT)
 
 
 class MqttTarget:

@@ -1,4 +1,4 @@
-"""What a response comes to, and how long a server asks to wait: values only."""
+"""What a response comes to: values only."""
 
 import json
 from typing import Any
@@ -14,10 +14,7 @@ from dat_runtime.chat import (
     dispensable,
     read,
     request,
-    retry_after,
 )
-
-NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
 
 def body(value: object) -> bytes:
@@ -126,41 +123,6 @@ def test_no_body_raises(status: int, value: Any) -> None:
     read(status, body(value))
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "75"}, 75.0),
-        ({"retry-after": " 0.25 "}, 0.25),
-        ({"retry-after": "9" * 400}, float("inf")),
-        ({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10.0),
-        ({"retry-after": "Tue, 14 Nov 2023 22:13:30 -0000"}, 10.0),
-        ({"retry-after": "Tue, 14 Nov 2023 22:13:10 GMT"}, 0.0),
-        ({"retry-after": ""}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "٣"}, None),
-        ({}, None),
-    ],
-)
-def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, NOW) == seconds
-
-
-def test_a_date_to_wait_for_is_read_by_the_servers_own_clock() -> None:
-    headers = {
-        "date": "Tue, 14 Nov 2023 22:13:20 GMT",
-        "retry-after": "Tue, 14 Nov 2023 22:13:24 GMT",
-    }
-    assert retry_after(headers, NOW + 86_400) == 4.0
-
-
-@given(st.text(max_size=40))
-def test_no_header_raises(text: str) -> None:
-    wait = retry_after({"retry-after": text, "date": text}, NOW)
-    assert wait is None or wait >= 0
-
-
 def test_a_question_is_sent_image_first_and_greedy_to_the_letter() -> None:
     asked = request("m", b"\x00\xff\xfe", "system", "prompt", "jpeg")
     assert asked == {
@@ -240,8 +202,3 @@ def test_a_body_that_is_json_but_no_completion_is_told_by_its_message() -> None:
     assert read(200, body({"message": "no model"})) == Problem(
         "stays", "not a chat completion: 'no model'"
     )
-
-
-def test_a_time_with_another_zone_is_that_instant() -> None:
-    for until in ("Tue, 14 Nov 2023 23:13:30 +0100", "Tue, 14 Nov 2023 22:13:30 -0000"):
-        assert retry_after({"retry-after": until}, NOW) == 10

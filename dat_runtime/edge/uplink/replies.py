@@ -1,11 +1,9 @@
 """What a receiver's answers mean, whatever was asked."""
 
-import contextlib
-from email.utils import parsedate_to_datetime
-
 from dat_runtime.edge.uplink.connection import Response
 from dat_runtime.edge.uplink.sender import AccessError, BusyError
 from dat_runtime.files import parse
+from dat_runtime.retry_after import seconds_asked
 
 REFUSED = frozenset({400, 409, 413, 415, 422})
 """The receiver will not take this one, however often it is sent."""
@@ -26,15 +24,9 @@ def require_served(response: Response, *statuses: int) -> None:
 
 
 def retry_after(response: Response) -> float | None:
-    """Seconds, at most `MAX_RETRY_AFTER`; a date counts from the receiver's own clock."""
-    text = response.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MAX_RETRY_AFTER)
-    with contextlib.suppress(ValueError, TypeError, LookupError, OverflowError):
-        until = parsedate_to_datetime(text)
-        since = parsedate_to_datetime(response.headers["date"])
-        return min(max(0.0, (until - since).total_seconds()), MAX_RETRY_AFTER)
-    return None
+    """Seconds, at most `MAX_RETRY_AFTER`; a date counts from the receiver's own clock alone."""
+    wait = seconds_asked(response.headers)
+    return None if wait is None else min(wait, MAX_RETRY_AFTER)
 
 
 def object_in(response: Response) -> dict[str, object]:

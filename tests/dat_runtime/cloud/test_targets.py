@@ -160,7 +160,7 @@ def test_when_to_come_again_is_said_in_seconds_or_as_a_date() -> None:
     def asked(text: str) -> float:
         return targets._retry_after(response(503, retry_after=text).headers)
 
-    assert [asked(text) for text in ("7", " 7 ", "", "soon", "-7", "1.5")] == [7, 7, 0, 0, 0, 0]
+    assert [asked(text) for text in ("7", " 7 ", "", "soon", "-7", "1.5")] == [7, 7, 0, 0, 0, 1.5]
     assert asked("9" * 400) == 999_999_999
     # A year that no clock holds: the error went past the delivery, and with it all of its round.
     assert asked(f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT") == 0
