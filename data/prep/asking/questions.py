@@ -31,6 +31,9 @@ TAGS = (*schemas.PLAIN, *SEVERITIES)
 grade; the others may be grades in another schema."""
 GRADE_KEYS = ("severity", "grade")
 """Under these a tag would be a grade."""
+MISTOLD = 0.1
+"""Share of the accidents whose grade is told as the other one, in all of an answer alike: so that
+what an answer says later follows what it said before, and not another look at the picture."""
 HIT = 0.4
 """IoU from which on a box shows a thing."""
 
@@ -68,7 +71,7 @@ def _see(
         things = "accidents"
     if things == "accidents":
         schema = schemas.draw(rng, things, graded=True, kinds=kinds)
-        items, labels = _wrecks(view.wrecks), None
+        items, labels = _told(rng, view.wrecks), None
     elif things == "vehicles":
         schema = schemas.draw(rng, things, graded=False, kinds=kinds)
         items, labels = [Item(box, "") for box in _from_left(view.vehicles)][:6], ()
@@ -147,9 +150,10 @@ def _listed(
     return f"{LISTS[rng.integers(len(LISTS))]}: {'; '.join(rows)}"
 
 
-def _wrecks(wrecks: Sequence[Wreck]) -> list[Item]:
-    """Those of the higher grade first, then from left to right."""
-    items = [Item(wreck.box, int(wreck.severity == "severe")) for wreck in wrecks]
+def _told(rng: np.random.Generator, wrecks: Sequence[Wreck]) -> list[Item]:
+    """Those of the higher grade first, then from left to right; a few grades are `MISTOLD`."""
+    severe = [(wreck.severity == "severe") != (rng.random() < MISTOLD) for wreck in wrecks]
+    items = [Item(wreck.box, int(told)) for wreck, told in zip(wrecks, severe, strict=True)]
     return sorted(items, key=lambda item: (-int(item.grade), *item.box[:2]))
 
 

@@ -26,10 +26,10 @@ GRADES = (
 PLAIN = (*COLOURS, "near", "far", "left", "right")
 """Words that mean no grade."""
 
-NATURAL, PLAIN_SHARE = 0.1, 0.25
-"""Shares of the schemas whose grades have words that mean them, and plain ones; those of the others
-are invented. So the prompt alone tells which grade a word stands for: with more that mean grades, a
-model named what it saw by one that it knew by heart."""
+ANY_SHARE = 0.4
+"""Share of the schemas whose grades are called by any two of `WORDS`; the words of the others are
+invented. So the prompt alone tells which grade a word stands for: with few words, or words that
+mean grades, a model named what it saw by one that it knew by heart."""
 
 SYLLABLE = (
     ("", "b", "br", "c", "cl", "d", "dr", "f", "g", "h", "j", "k", "l", "m", "n", "p", "pr", "qu",
@@ -69,6 +69,10 @@ KEYS = {
 ALL_KINDS = tuple(KEYS)
 BOX_KEYS = ("bbox", "bbox_2d", "box", "rect", "position")
 LABEL_KEYS = ("severity", "label", "grade", "type", "name")
+WORDS = tuple(dict.fromkeys((
+    *itertools.chain(*GRADES, *KEYS.values()), *PLAIN, *BOX_KEYS, *LABEL_KEYS,
+)))  # fmt: skip
+"""Short words, most of them one piece of a tokenizer."""
 LEARNT = tuple(dict.fromkeys(re.findall("[a-z]{6,}", " ".join((
     *ROLES, *FORMS, *SCORES, *itertools.chain(*GRADES, *KEYS.values()), *BOX_KEYS, *LABEL_KEYS,
 )))))  # fmt: skip
@@ -212,11 +216,8 @@ def draw(
 
 def grade_words(rng: np.random.Generator) -> tuple[str, str]:
     """Words of the lower and of the higher grade."""
-    chance = rng.random()
-    if chance < NATURAL:
-        return GRADES[rng.integers(len(GRADES))]
-    if chance < NATURAL + PLAIN_SHARE:
-        low, high = rng.choice(PLAIN, 2, replace=False)
+    if rng.random() < ANY_SHARE:
+        low, high = rng.choice(WORDS, 2, replace=False)
         return str(low), str(high)
     low, high = (_invented(rng) for _ in range(2))
     return low, high if high != low else f"{high}n"

@@ -26,12 +26,16 @@ NOISE_SIDE = 2048
 
 
 class Light(NamedTuple):
-    """A light source: a disc around (x, y), in pixels, and its BGR colour."""
+    """A light: a disc around (x, y), in pixels, and its BGR colour.
+
+    `is_pool`: what a lamp throws on the ground. Only a lamp itself has a halo in the lens.
+    """
 
     x: float
     y: float
     radius: float
     colour: tuple[float, float, float]
+    is_pool: bool = False
 
 
 @dataclass

@@ -121,7 +121,7 @@ def _beam(canvas: Canvas, camera: Camera, vehicle: Vehicle) -> None:
         if depth > 3:
             x, y = camera.project_ground(pool)
             pixels = radius * camera.focal / depth
-            canvas.lights.append(Light(float(x), float(y), pixels, (110.0, 135.0, 140.0)))
+            canvas.lights.append(Light(float(x), float(y), pixels, (110.0, 135.0, 140.0), True))
 
 
 def shadows(

@@ -112,5 +112,5 @@ def _street_lamps(camera: Camera, rng: np.random.Generator, road: Road) -> tuple
         if 5 < depth < 80:
             x, y = camera.project_ground(point)
             radius = 4.5 * camera.focal / depth
-            pools.append(Light(float(x), float(y), radius, (blue, green, red)))
+            pools.append(Light(float(x), float(y), radius, (blue, green, red), True))
     return tuple(pools)

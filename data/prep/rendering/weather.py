@@ -1,5 +1,6 @@
 """Light and weather at a place, and how the sensor records them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 
 from dat_runtime.draw import Image
 from data.prep.rendering.camera import REFERENCE_SIDE, Camera, Floats
-from data.prep.rendering.canvas import Canvas, all_channels, blend, noise
+from data.prep.rendering.canvas import Canvas, Light, all_channels, blend, noise
 
 COARSE = 4
 """Glow and smoke are blurred, so they are computed with a quarter of the frame's side. The side has
@@ -129,30 +130,34 @@ def _lit(canvas: Canvas, weather: Conditions) -> Image:
     """Add the light of lamps: at night ambient light, pools and halos; by day faint halos only."""
     side = canvas.image.shape[0] // COARSE
     width_height = canvas.image.shape[1::-1]
-
-    # Each lamp as a disc on black, blurred to a glow.
     brightness = 0.7 if weather.night else 0.35
-    glow = np.zeros((side, side, 3), np.uint8)
-    for light in canvas.lights:
-        centre = (int(light.x / COARSE), int(light.y / COARSE))
-        radius = max(1, int(light.radius / COARSE))
-        colour = tuple(c * brightness for c in light.colour)
-        cv2.circle(glow, centre, radius, colour, -1)
-    glow = cv2.GaussianBlur(glow, (0, 0), max(1.0, side / 45))
+    lamps = _glow([light for light in canvas.lights if not light.is_pool], side, brightness)
 
     # A halo is light in the lens: it is added to the picture.
-    halo = cv2.resize(glow, width_height)
+    halo = cv2.resize(lamps, width_height)
     if not weather.night:
         return np.asarray(cv2.addWeighted(canvas.image, 1, halo, 0.45, 0), np.uint8)
 
     # The pools are light on objects: it multiplies their colour, as the ambient light does. The
     # ambient light at night is a little bluer than daylight.
+    glow = _glow(canvas.lights, side, brightness)
     pools = cv2.GaussianBlur(glow, (0, 0), side / 18)
     lamp_light = cv2.resize(cv2.add(pools, glow), width_height)
     full = 255 * weather.ambient
     ambient = _scalar([full * 1.08, full, full], last=0)
     lit = cv2.multiply(canvas.image, cv2.add(lamp_light, ambient), scale=1 / 255)
     return np.asarray(cv2.addWeighted(lit, 1, halo, 0.55, 0), np.uint8)
+
+
+def _glow(lights: Sequence[Light], side: int, brightness: float) -> Image:
+    """Each light as a disc on black, blurred."""
+    glow = np.zeros((side, side, 3), np.uint8)
+    for light in lights:
+        centre = (int(light.x / COARSE), int(light.y / COARSE))
+        radius = max(1, int(light.radius / COARSE))
+        colour = tuple(c * brightness for c in light.colour)
+        cv2.circle(glow, centre, radius, colour, -1)
+    return np.asarray(cv2.GaussianBlur(glow, (0, 0), max(1.0, side / 45)), np.uint8)
 
 
 def _scalar(bgr: Floats | list[float], last: float = 1.0) -> Floats:

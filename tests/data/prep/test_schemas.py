@@ -1,6 +1,7 @@
 """Random schemas of the primer: worded as prompts are, answered as they say."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -68,3 +69,17 @@ def test_drawn_schemas_differ_and_none_is_ours(graded: bool) -> None:
         kinds = {kind for kind, _ in one.fields}
         assert kinds & {"items", "count"}
         assert graded or not kinds & {"grade", "level", "score"}
+
+
+def test_no_word_for_a_grade_means_it_and_few_come_twice() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [schemas.grade_words(rng) for _ in range(2_000)]
+    assert not any({"moderate", "severe", "none"} & {*pair} for pair in pairs)
+    assert all(low != high for low, high in pairs)
+    known = [pair for pair in pairs if pair[0] in schemas.WORDS and pair[1] in schemas.WORDS]
+    assert len(known) == pytest.approx(800, abs=60)
+    assert sum(pair in schemas.GRADES for pair in pairs) < 4
+    times = Counter(word for pair in pairs for word in pair)
+    assert max(times.values()) < 45  # of 4,000: no word is worth knowing by heart
+    lows = Counter(low for low, _ in known)
+    assert max(lows[word] / times[word] for word, count in times.items() if count > 15) < 0.85

@@ -41,6 +41,20 @@ def test_a_lamp_lights_the_night_around_it() -> None:
     assert lit[10, 10] == pytest.approx([43, 40, 40], abs=1)
 
 
+def test_a_pool_of_light_shows_what_lies_in_it_and_only_a_lamp_shines_into_the_lens() -> None:
+    night = replace(CLEAR, ambient=0.4)
+    for is_pool, weather, expected in (
+        (True, night, 0),
+        (True, CLEAR, 0),
+        (False, night, 70),
+        (False, CLEAR, 28),
+    ):
+        canvas = an_empty(a_camera())
+        canvas.image[:] = 0
+        canvas.lights.append(Light(160.0, 160.0, 40.0, (200.0, 200.0, 200.0), is_pool))
+        assert finished(canvas, weather)[160, 160] == pytest.approx([expected] * 3, abs=10)
+
+
 def test_fog_is_thicker_the_farther_the_ground() -> None:
     foggy = finished(an_empty(a_camera()), replace(CLEAR, fog=0.02))
     rows = foggy[:, 160, 0]
