@@ -216,7 +216,11 @@ def _check_words(event: Event) -> str:
         return "compliant, but it says less than a sure gate saw: the gate's assessment stands"
     problems = "; ".join(event.check.problems)
     words = f"refused, the event is made from the gate's detections instead: {problems}"
-    return words[:300]
+    return _cut(words, 300)
+
+
+def _cut(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 3]}..."
 
 
 def _priority_words(event: Event) -> str:
@@ -263,7 +267,7 @@ def _plan_column(waiting: Sequence[PendingEvent], bandwidth: float) -> list[str]
         held = [event.id for event in waiting if event.id not in sent]
         if held:
             words = f"not yet: {name} of {', '.join(held)}"
-            lines.append(words[: _COLUMN - 2])
+            lines.append(_cut(words, _COLUMN - 2))
     return lines
 
 

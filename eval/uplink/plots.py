@@ -141,7 +141,9 @@ def _beyond(study: Study) -> "Figure":
     for axis, (rows, column, title) in zip(axes, parts, strict=True):
         _bars(axis, names, [rows[name] for name in names], column, ours="dat_live")
         canvas.titled(axis, title)
-    axes[1].axvline(ample["clairvoyant bound"]["vtr_05"]["mean"], color=PAPER, lw=1.5)
+    bound = ample["clairvoyant bound"]["vtr_05"]["mean"]
+    axes[1].axvline(bound, color=PAPER, lw=1.5)
+    axes[1].set_xlim(right=max(axes[1].get_xlim()[1], 1.02 * bound))
     return figure
 
 

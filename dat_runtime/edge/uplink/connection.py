@@ -101,6 +101,8 @@ class Connection:
         handshake = tcp.progress(self._socket)
         self._before = 0 if handshake is None else handshake.acknowledged
         self.requests = 0
+        self.was_idle = False
+        """Whether it was kept unused for a while: the other end may have closed it meanwhile."""
 
     @classmethod
     async def open(

@@ -144,11 +144,10 @@ class HttpSender:
             return connection.request(method, target, every, body, timeout, written)
 
         async with self._alerts.connection() as connection:
-            used = connection.requests > 0
             try:
                 return await request(connection)
             except ClosedError:
-                if not used:
+                if not connection.was_idle:
                     raise
         async with self._alerts.connection(fresh=True) as connection:
             return await request(connection)

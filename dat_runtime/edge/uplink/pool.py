@@ -56,6 +56,7 @@ class Pool:
 
     def _put_back(self, connection: Connection) -> None:
         if connection.reusable:
+            connection.was_idle = True
             self._idle.append(connection)
         else:
             self._end(connection)

@@ -365,6 +365,11 @@ def test_alerts_that_the_link_cannot_carry_are_named_too(
     lines = told(capsys, "--bandwidth", 600).splitlines()
     assert lines[-3].startswith("   0.853 s  tunnel      JSON")
     assert lines[-2:] == [
-        "  not yet: alert of this-frame, ring road, o",
-        "  not yet: visual of this-frame, ring road,",
+        "  not yet: alert of this-frame, ring road...",
+        "  not yet: visual of this-frame, ring roa...",
     ]
+
+
+def test_words_that_are_cut_say_so() -> None:
+    assert screen._cut("12345678", 8) == "12345678"
+    assert screen._cut("123456789", 8) == "12345..."
