@@ -13,7 +13,7 @@ the P99 of a sender that knows everything and puts visuals on the link in pieces
 
 `--steps`: the bandwidth goes 2 -> 0.1 -> 0 -> 2 Mbit/s. The demand: the alert of a severe event
 arrives no later than 100 ms after the link could have carried the JSON that was queued before it,
-and its own, packed and without heads. The other alerts are shown beside them: severe ones pass them.
+and its own, packed and without heads. The others are shown beside them: severe ones pass them.
 """
 
 import argparse
