@@ -82,7 +82,7 @@ export TOKENIZERS_PARALLELISM := false
 #:   FORM_SET      options of export.merged and export.quantised                        docs/export.md
 #:   ACCEPT_UNTRAINED  1: ship what is not fit for use as a rehearsal (rendered scenes: 1)  docs/export.md
 #:   LINKS         traces, or folders of them, for eval-links                     docs/transmission.md
-#:   ROOM SAMPLE   a folder or a file of the code, how many changes, for mutants    CONTRIBUTING.md
+#:   ROOM SAMPLE SEED  a folder or a file, how many changes, which draw, for mutants  CONTRIBUTING.md
 #:   REPOSITORY RELEASE KEYS                   for publish                              docs/updates.md
 #:   ROUND START NODES INBOX AGGREGATE_SET     for round and aggregate               docs/federation.md
 #:   RESTART       1: replace what other settings, data or code made before, which is refused otherwise
@@ -344,9 +344,10 @@ documents: setup  ## run each command of the documents, cut short, on what a sho
 
 ROOM ?=
 SAMPLE ?=
+SEED ?= 0
 mutants: setup  ## which changes of a room's code no test notices: ROOM=dat_runtime/planning
 	@test -n "$(ROOM)" || { echo "name a folder or a file: make mutants ROOM=dat_runtime/planning" >&2; exit 1; }
-	@$(PY) -m benchmarks.mutants $(ROOM) $(if $(SAMPLE),--sample $(SAMPLE))
+	@$(PY) -m benchmarks.mutants $(ROOM) $(if $(SAMPLE),--sample $(SAMPLE) --seed $(SEED))
 
 lint: setup  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

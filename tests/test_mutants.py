@@ -87,6 +87,7 @@ def test_the_changes_of_a_room_are_those_of_its_files_and_folders(tmp_path: Path
 def test_a_sample_is_the_same_each_time_and_no_larger_than_the_room() -> None:
     names = [f"{n:03}" for n in range(100)]
     assert draw(names, 4) == draw(names[::-1], 4) == ["049", "097", "053", "005"]
+    assert set(draw(names, 4, seed=1)) != set(draw(names, 4))
     assert sorted(draw(names[:3], 4)) == names[:3]
 
 
