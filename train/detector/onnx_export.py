@@ -24,6 +24,9 @@ MIN_IOU = 0.99
 MAX_CONFIDENCE_GAP = 1e-3
 """Between partners, at most; confidences are from 0 to 1."""
 
+MIN_AREA = 1.0
+"""Of a detection that is compared, in pixels: what lies in the letterbox's bars has none."""
+
 FRAMES = 32
 """How many validation frames the parity check looks at."""
 
@@ -83,7 +86,8 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
     """Compare the exported gate with the trained model, detection by detection.
 
     Every detection of one must have a partner of the same class in the other. Detections within
-    the confidence gap of the lowest confidence may be missing on one side. A gate may detect
+    the confidence gap of the lowest confidence may be missing on one side, and of those in the bars
+    beside a frame only the confidences are compared. A gate may detect
     nothing at all, so all confidences of the networks' raw answers are compared too.
 
     Returns:
@@ -142,13 +146,16 @@ def demand_parity(
 def partners_of_both(
     by_trained: Sequence[Detection], by_exported: Sequence[Detection]
 ) -> list[tuple[float, float]]:
-    """`partner` of every detection of either side, so that one more shows as well as one less."""
+    """`partner` of every detection of either side, so that one more shows as well as one less.
+
+    But for those that are hardly sure, and those that lie outside the frame, which have no IoU.
+    """
     lowest = MIN_CONFIDENCE + MAX_CONFIDENCE_GAP
     return [
         partner(detection, others)
         for some, others in ((by_trained, by_exported), (by_exported, by_trained))
         for detection in some
-        if detection.confidence >= lowest
+        if detection.confidence >= lowest and detection.box.area >= MIN_AREA
     ]
 
 

@@ -64,7 +64,7 @@ def _log_to(stream: Any, logger: Any) -> None:
     """Turn the logger's terminal handlers to a stream; handlers of other kinds stay."""
     for handler in logger.handlers:
         if type(handler) is logging.StreamHandler:
-            handler.setStream(stream)
+            handler.stream = stream  # `setStream` would flush the old one, which may be closed
 
 
 def train(

@@ -17,14 +17,11 @@ TINY = {
     "amp": False, "val": False, "plots": False, "device": "cpu",
 }  # fmt: skip
 
+WIDTH = 64  # of fewer channels Ultralytics would not export it
 
 SMALLEST = {
     "nc": 2,
-    "backbone": [
-        [-1, 1, "Conv", [4, 3, 8]],
-        [-1, 1, "Conv", [4, 3, 2]],
-        [-1, 1, "Conv", [4, 3, 2]],
-    ],
+    "backbone": [[-1, 1, "Conv", [WIDTH, 3, stride]] for stride in (8, 2, 2)],
     "head": [[[0, 1, 2], 1, "Detect", ["nc"]]],
 }
 """Ultralytics' keys of a detector of three convolutions, which trains in a tenth of a second."""
@@ -36,23 +33,32 @@ def write_model(path: Path) -> Path:
     return path
 
 
-def write_weights(path: Path, logit: float = -3.0) -> Path:
-    """Weights of `SMALLEST` that nobody trained, with scores around this logit."""
+def write_weights(path: Path, logit: float = -6.0) -> Path:
+    """Weights of `SMALLEST` by which bright places of `write_data` are accidents, dark ones hardly.
+
+    Args:
+        logit: of the score where a picture is black.
+    """
     import torch
+    from torch.nn import Conv2d
     from ultralytics import YOLO
 
-    torch.manual_seed(0)
     yolo: Any = YOLO(write_model(path.with_suffix(".yaml")), task="detect")
+    *layers, head = yolo.model.model
+    bins = torch.arange(head.reg_max)
+    # From the anchor at the upper left of the frames' middle, in its strides, to the box's sides.
+    sides_of_scales = (1.1, 0.7, 2.1, 1.7), (0.3, 0.1, 1.3, 1.1), (0.5, 0.5, 0.5, 0.5)
     with torch.no_grad():
-        # Without statistics in its normalisation an untrained network answers a constant.
-        for part in yolo.model.modules():
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.momentum = None
-        yolo.model.train()(torch.rand(8, 3, 64, 64))
-        yolo.model.eval()
-        for sides, scores in zip(yolo.model.model[-1].cv2, yolo.model.model[-1].cv3, strict=True):
-            sides[-1].bias.view(4, -1)[:, 1] += 4  # boxes of two strides, not of the whole picture
-            scores[-1].bias.fill_(logit)
+        for layer in layers:
+            layer.conv.weight.fill_(1 / layer.conv.weight[0].numel())  # the mean
+        for scale, sides in enumerate(sides_of_scales):
+            box, score = Conv2d(WIDTH, 4 * len(bins), 1), Conv2d(WIDTH, 2, 1)
+            box.weight.zero_()
+            shares = [(1 - (bins - side).abs()).clamp(min=1e-9) for side in sides]
+            box.bias.copy_(torch.cat(shares).log())
+            score.weight[scale % 2], score.weight[1 - scale % 2] = 12 / WIDTH, 8 / WIDTH
+            score.bias.fill_(logit)
+            head.cv2[scale], head.cv3[scale] = box, score
     yolo.save(path)
     return path
 
