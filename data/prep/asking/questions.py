@@ -1,6 +1,6 @@
 """Questions about views of rendered scenes, and their answers: what a base model learns from.
 
-    see      which accidents, vehicles or drawn boxes there are
+    see      which accidents there are, which vehicles and how large they look, which drawn boxes
     check    what lies in each of the boxes that the question lists
     copy     the listed boxes again, in another form; with a picture or without
     ground   where things are, and nothing else: short, so that places are learnt first
@@ -16,7 +16,7 @@ import numpy as np
 
 from dat_runtime.types import SEVERITIES, Box, Size
 from data.prep.asking import schemas
-from data.prep.asking.schemas import Item
+from data.prep.asking.schemas import Item, Schema
 from data.prep.rendering.frames import Wreck
 from data.prep.rendering.primer_scenes import COLOURS, Mark, View
 
@@ -28,9 +28,16 @@ TAGGED = 0.35
 """Share of the lists to copy whose labels mean nothing."""
 TAGS = (*schemas.PLAIN, *SEVERITIES)
 """Such labels. The paper's words are among them, so that they have been read and said, and of no
-grade; the others may be grades in another schema."""
+severity; the others may be grades in another schema."""
 GRADE_KEYS = ("severity", "grade")
-"""Under these a tag would be a grade."""
+"""Under these a tag would be a severity."""
+SIZED = 0.6
+"""Share of the questions about vehicles that ask how large they look."""
+SIZED_BY_OURS = 0.4
+"""Share of those in which the paper's words stand for it, in either order: a model that had never
+said them of what it sees took others that it knew, whatever the prompt said."""
+LARGE = 0.04
+"""Share of the picture from which on a vehicle is large."""
 MISTOLD = 0.1
 """Share of the accidents whose grade is told as the other one, in all of an answer alike: so that
 what an answer says later follows what it said before, and not another look at the picture."""
@@ -66,12 +73,14 @@ def _see(
     rng: np.random.Generator, view: View, kinds: Sequence[str] = schemas.ALL_KINDS
 ) -> Question:
     """Accidents, vehicles or drawn boxes, by looking."""
-    things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.75, 0.1, 0.15)))
+    things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.7, 0.2, 0.1)))
     if things == "marks" and not view.marks:
         things = "accidents"
     if things == "accidents":
         schema = schemas.draw(rng, things, graded=True, kinds=kinds)
         items, labels = _told(rng, view.wrecks), None
+    elif things == "vehicles" and len(kinds) > 1 and rng.random() < SIZED:
+        schema, items, labels = *_sized(rng, view), None
     elif things == "vehicles":
         schema = schemas.draw(rng, things, graded=False, kinds=kinds)
         items, labels = [Item(box, "") for box in _from_left(view.vehicles)][:6], ()
@@ -80,6 +89,22 @@ def _see(
         marks = sorted(view.marks, key=lambda mark: mark.box[:2])
         items, labels = [Item(mark.box, mark.colour) for mark in marks], tuple(COLOURS)
     return Question(schema.system(labels), _size(view.image.shape[0]), schema.answer(items), True)
+
+
+def _sized(rng: np.random.Generator, view: View) -> tuple[Schema, list[Item]]:
+    """Vehicles, large ones first, by words that are no severities here."""
+    schema = schemas.draw(rng, "vehicles", graded=True)
+    while not {"count", "grade"} & {kind for kind, _ in schema.fields}:
+        schema = schemas.draw(rng, "vehicles", graded=True)  # these two say what is asked about
+    if rng.random() < SIZED_BY_OURS:
+        low, high = rng.permutation(SEVERITIES)
+        schema = replace(schema, grades=(str(low), str(high)))
+    if schema.label_key in GRADE_KEYS:
+        schema = replace(schema, label_key="label")
+    fields = tuple((kind, "size" if key in GRADE_KEYS else key) for kind, key in schema.fields)
+    large = [box.area >= LARGE * box.frame.pixels for box in view.vehicles]
+    items = [Item(box, int(one)) for box, one in zip(view.vehicles, large, strict=True)]
+    return replace(schema, fields=fields), _by_grade(items)[:6]
 
 
 def _check(rng: np.random.Generator, view: View) -> Question:
@@ -154,6 +179,10 @@ def _told(rng: np.random.Generator, wrecks: Sequence[Wreck]) -> list[Item]:
     """Those of the higher grade first, then from left to right; a few grades are `MISTOLD`."""
     severe = [(wreck.severity == "severe") != (rng.random() < MISTOLD) for wreck in wrecks]
     items = [Item(wreck.box, int(told)) for wreck, told in zip(wrecks, severe, strict=True)]
+    return _by_grade(items)
+
+
+def _by_grade(items: Sequence[Item]) -> list[Item]:
     return sorted(items, key=lambda item: (-int(item.grade), *item.box[:2]))
 
 
