@@ -1,6 +1,7 @@
 """The gate in OpenVINO and INT8: held to the trained one, and taken wherever that is."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from train.detector.onnx_export import MIN_IOU, export_onnx
 from train.detector.ultralytics_run import quiet
 
 
-def run(gate: Path, data: Path, form: str, out: Path) -> int:
-    arguments = ["--gate", gate, "--data", data, "--format", form, "--out", out]
+def run(gate: Path, data: Path, form: str, out: Path, *wishes: str) -> int:
+    arguments = ["--gate", gate, "--data", data, "--format", form, "--out", out, *wishes]
     return gate_export.main([str(argument) for argument in arguments])
 
 
@@ -55,12 +56,76 @@ def test_an_int8_gate_is_a_whole_gate_and_states_what_it_costs(
     assert "up to date" in capsys.readouterr().out
 
 
+PARITY = {
+    "frames": 32, "detections": 7, "lowest_iou": 0.99989, "largest_confidence_gap": 2e-6,
+    "raw_confidences": 5_376, "largest_raw_gap": 3.4e-6,
+}  # fmt: skip
+COST = {
+    "calibration_frames": 8,
+    "frames": 40,
+    "float": {"mAP50": 0.9, "mAP50-95": 0.5},
+    "int8": {"mAP50": 0.8955, "mAP50-95": 0.4904},
+    "agreement": {"0.25": {"same": 0.975, "lost": 1}, "0.8": {"same": 1.0, "lost": 0}},
+}
+TOLD = {
+    "openvino": "[out] 7 detections and 5,376 confidences on 32 frames as the trained model's: "
+    "IoU >= 0.9999, confidence within 3.4e-06\n",
+    "int8": "[out] INT8 on 40 test frames: mAP50 0.900 -> 0.895, mAP50-95 0.500 -> 0.490; same "
+    "trigger 97.5% at 0.25, 100.0% at 0.8\n",
+}
+
+
+@pytest.mark.parametrize(("form", "report"), [("openvino", PARITY), ("int8", COST)])
+def test_an_exported_gate_states_its_recipe_and_its_report(
+    form: str,
+    report: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In place of the exports, which tests of their own run."""
+    gate, data, out = write_gate(tmp_path / "full"), write_data(tmp_path / "data"), tmp_path / "out"
+    given: list[Any] = []
+    for name in ("export_openvino", "export_int8"):
+        done = lambda *arguments, name=name: given.append((name, *arguments)) or report  # noqa: E731
+        monkeypatch.setattr(gate_export, name, done)
+    wishes = ["--accept-loss"] if form == "int8" else []
+    capsys.readouterr()
+    assert run(gate, data, form, out, *wishes) == 0
+    told = capsys.readouterr().out
+    assert told.endswith(TOLD[form])
+    partial = out.with_name("out.partial")
+    assert given == [
+        ("export_int8", gate, data, partial, True)
+        if form == "int8"
+        else ("export_openvino", gate, data, partial)
+    ]
+    assert json.loads((out / "parity.json").read_text()) == {"format": form, **report}
+    stated = manifest.read(out, "gate")
+    assert stated.inputs == {"gate": manifest.digest(gate), "data": manifest.digest(data)}
+    assert stated.config == {
+        "format": form,
+        "accept_loss": form == "int8",
+        "versions": {name: version(name) for name in ("openvino", "nncf", "ultralytics")},
+    }
+    assert run(gate, data, form, out, *wishes) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert len(given) == 1
+
+    (gate / "gate.onnx").write_bytes(b"changed")
+    assert run(gate, data, form, out, *wishes) == 1
+    assert "gate.onnx changed" in capsys.readouterr().err
+    assert run(data, data, form, out, *wishes) == 1
+    assert run(write_gate(tmp_path / "other"), gate, form, out, *wishes) == 1
+
+
 def test_a_float_gate_has_no_loss_to_accept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wishes = ["--gate", "g", "--data", "d", "--format", "openvino", "--accept-loss"]
     assert gate_export.main([*wishes, "--out", str(tmp_path / "out")]) == 1
-    assert "--accept-loss is for int8" in capsys.readouterr().err
+    told = "--accept-loss is for int8: openvino has to answer as trained"
+    assert told in capsys.readouterr().err
 
 
 def test_parity_needs_the_trained_weights(

@@ -239,18 +239,3 @@ def test_a_training_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
     resumed = weights_after(tmp_path / "cut", data, **keys)
     assert "going on after epoch 1/4" in capfd.readouterr().out
     assert all(bool((resumed[name] == whole[name]).all()) for name in whole)
-
-
-def test_checkpoints_take_at_most_a_hundredth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.detector import trainer
-
-    now = [1000.0]
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
-    checkpoints = trainer.Checkpoints()
-    for seconds, pause in ((0.1, 60.0), (2.0, 200.0)):
-        assert checkpoints.is_due()
-        with checkpoints.written():
-            now[0] += seconds
-        now[0] += pause - 0.1
-        assert not checkpoints.is_due()
-        now[0] += 0.1001

@@ -12,8 +12,6 @@ from train.offloading.codec import (
     straight_through,
 )
 
-pytestmark = pytest.mark.slow  # torch takes seconds to import
-
 GRID = (4, 6)
 
 
@@ -74,6 +72,7 @@ def test_bits_that_are_sent_are_those_of_training() -> None:
     assert torch.equal(sent, straight_through(codec.logits(features)) > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spatial", [False, True])
 def test_it_learns_and_more_channels_lose_less(spatial: bool) -> None:
     codec = codec_of(spatial, channels=32)

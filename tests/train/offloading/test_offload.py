@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from dat_runtime import manifest
 from dat_runtime.errors import ModelError
@@ -17,7 +16,6 @@ from train import offload
 from train.offloading import training
 from train.offloading.codec import signs_of
 from train.offloading.folder import read_codec
-from train.offloading.settings import read_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("codec")]
 
@@ -120,15 +118,6 @@ def test_a_training_that_diverges_says_where(
     )
     assert offload.main(given) == 1
     assert re.search(r"the loss is inf at step 1 .*lower", capsys.readouterr().err)
-
-
-@pytest.mark.parametrize("path", sorted(Path("configs/offload").glob("*.yaml")), ids=str)
-def test_every_configuration_begins_with_its_command_and_is_read(path: Path) -> None:
-    text = path.read_text()
-    assert text.startswith(f"# python -m train.offload --config {path} ")
-    settings = read_settings(yaml.safe_load(text))
-    assert settings.steps > 1000
-    assert settings.channels[-1] >= 256
 
 
 def test_an_adapter_of_another_base_is_refused(

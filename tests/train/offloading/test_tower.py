@@ -11,8 +11,6 @@ from dat_runtime.errors import ModelError
 from train.mllm.tiny_model import SMALLEST
 from train.offloading.tower import cut, head, tail, tower_of
 
-pytestmark = pytest.mark.slow  # torch and Transformers take seconds to import
-
 WINDOWED = {**SMALLEST.vision, "depth": 4, "window_size": 56, "fullatt_block_indexes": [1, 3]}
 GRIDS = [
     [[1, 8, 8]],
