@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dat_runtime.draw import model_frame
-from dat_runtime.errors import DataError
+from dat_runtime.errors import DataError, ModelError
 from dat_runtime.types import Size
 from train.mllm import lengths
 from train.mllm.lengths import Lengths
@@ -256,3 +256,84 @@ def test_a_list_of_data_sets_that_is_none_is_named(tmp_path, info):
     (tmp_path / "dataset_info.json").write_text(info)
     with pytest.raises(DataError, match=r"dataset_info.json: is not a dataset_info.json of LLaMA"):
         lengths.samples_file(tmp_path, "boxed_train")
+
+
+def test_the_histogram_names_what_it_shows(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *given, **keys: drawn.append((self, given)))
+    Lengths((10, 80, 73, 1), 100, (4, 4, 4, 1)).save_plot(tmp_path / "a.png", "four samples")
+    Lengths((10, 80), 40, (0, 0)).save_plot(tmp_path / "b.png", "two samples")
+    (one, given), (other, _) = drawn
+    assert given == (tmp_path / "a.png",)
+    assert one.get_size_inches().tolist() == [5, 3.4]
+    axes = one.axes[0]
+    assert axes.get_title() == "four samples"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("tokens", "samples")
+    whole, images = (bars.patches for bars in axes.containers)
+    assert (len(whole), len(images)) == (60, 60)
+    assert [bar.get_height() for bar in whole if bar.get_height()] == [1, 1, 1, 1]
+    assert [bar.get_height() for bar in images if bar.get_height()] == [1, 3]
+    assert whole[0].get_x() == pytest.approx(0, abs=1e-9)
+    assert whole[-1].get_x() + whole[-1].get_width() == pytest.approx(100)
+    assert (whole[0].get_alpha(), images[0].get_alpha()) == (None, 0.6)
+    (limit,) = axes.lines
+    assert list(limit.get_xdata()) == [100, 100]
+    assert (limit.get_color(), limit.get_linestyle()) == ("black", "--")
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(legend) == ["cutoff_len", "its image", "whole sample"]
+    (whole,) = other.axes[0].containers  # no picture, and a sample longer than the limit
+    assert whole[-1].get_x() + whole[-1].get_width() == pytest.approx(80)
+
+
+OUTSIDE = (
+    "is outside image_min_pixels 3136 and image_max_pixels 14112: set them to what the "
+    "instructions were made with (--max-pixels)"
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "why"),
+    [
+        (Size(56, 56), (3136, 14112), None),
+        (Size(168, 84), (3136, 14112), None),
+        (Size(168, 112), (3136, 14112), OUTSIDE),
+        (Size(28, 84), (3136, 14112), OUTSIDE),
+        (Size(100, 71), (3136, 14112), "would be resized to 112 x 84 by the base's processor"),
+        (Size(112, 112), (3136, 12000), "would be resized to 84 x 84 by the base's processor"),
+        (Size(140, 84), (13000, 14112), "would be resized to 168 x 112 by the base's processor"),
+    ],
+)
+def test_a_picture_that_is_resized_again_is_told_of(size, limits, why):
+    """The settings' limits act first, then the processor's."""
+    settings = RunSettings(image_max_pixels=14112, image_min_pixels=3136)
+    edges = dict(zip(("shortest_edge", "longest_edge"), limits, strict=True))
+    processor = SimpleNamespace(size=edges, patch_size=14, merge_size=2)
+    told = f"its image of {size.width} x {size.height} pixels {why}"
+    assert lengths.resize_problem(size, processor, settings) == (why and told)
+
+
+def test_a_base_without_a_processor_is_named(tmp_path):
+    processor = lengths.load_processor("train/shipped_base", "main")
+    assert type(processor).__name__ == "Qwen2_5_VLProcessor"
+    with pytest.raises(ModelError, match=rf"^{tmp_path}: its processor cannot be loaded \("):
+        lengths.load_processor(str(tmp_path), "main")
+
+
+def test_a_processor_is_that_of_the_bases_revision(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        lengths, "load_processor", lambda *given: asked.append(given) or Processor()
+    )
+    monkeypatch.setattr(lengths, "resize_problem", lambda size, processor, settings: None)
+    settings = replace(sharegpt(tmp_path, "one"), model_name_or_path="a/base", model_revision="abc")
+    lengths.measure(settings, ignore)
+    assert asked == [("a/base", "abc")]
+
+
+def test_a_set_without_samples_names_its_file(tmp_path):
+    sharegpt(tmp_path, "one")
+    with pytest.raises(DataError) as refused:
+        lengths.read_samples(tmp_path, "none")
+    assert str(refused.value) == f"{tmp_path / 'none.json'}: holds no sample"

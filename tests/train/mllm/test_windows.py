@@ -9,8 +9,6 @@ from train.mllm import windows
 GRIDS = ([1, 8, 8], [1, 20, 12], [1, 8, 8], [2, 6, 10])
 """Frames, rows and columns in patches: whole windows of 8 x 8, and parts of one at every border."""
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(params=["qwen2_5_vl", "qwen3_vl"])
 def tower(request: pytest.FixtureRequest, unchanged_classes: None) -> Any:
