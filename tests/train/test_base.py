@@ -6,12 +6,14 @@ import pytest
 
 from dat_runtime import manifest, prompt
 from dat_runtime.errors import DataError
+from dat_runtime.stage import Stage
 from dat_runtime.types import SEVERITIES
 from data.prep import primer
 from train import base
-from train.mllm import base_training, tiny_model
+from train.mllm import base_training, tiny_model, tuning
 from train.mllm.base_training import WEIGHTS, primer_texts
 from train.mllm.model_card import base_card
+from train.recipe.config_file import read_config
 
 
 def test_the_base_has_the_classes_of_the_7b(tiny_base):
@@ -170,3 +172,57 @@ def test_the_shipped_base_is_whole_and_small():
     shipped = Path("train/shipped_base")
     manifest.verify(shipped, "base")
     assert sum(path.stat().st_size for path in shipped.iterdir()) < 8_000_000
+
+
+def test_a_base_is_known_by_what_decides_it(tmp_path: Path, monkeypatch, capsys):
+    made = []
+
+    def make_base(folder, *given):
+        made.append(given)
+        (folder / "model").write_text("trained")
+
+    monkeypatch.setattr(base, "make_base", make_base)
+    with Stage(tmp_path / "primer", kind="primer", inputs={}, config={"scenes": 24}):
+        pass
+    out = tmp_path / "base"
+    given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path / "primer")]
+    run = [*given, "--out", str(out), "max_steps=9"]
+    assert base.main(run) == 0
+    config = read_config(Path("configs/lora/base.yaml"), ["max_steps=9"])
+    steps = base_training.Steps(6000, 3800, 1600)
+    assert made == [(tmp_path / "primer", config, steps, "base", None)]
+    stated = manifest.verify(out, "base")
+    assert stated.inputs.keys() == {"primer"}
+    trained = {"vocabulary": 640, "tower": 6000, "words": 3800, "grounding": 1600}
+    assert stated.config == {**tuning.recipe(config, length={}), **trained}
+    assert base.main(run) == 0
+    assert "up to date" in capsys.readouterr().out
+    short = ["--tower", "1", "--words", "2", "--grounding", "3"]
+    assert base.main([*run, *short]) == 1
+    assert "tower: 6000 → 1" in capsys.readouterr().err
+    shipped = ["--earlier", "train/shipped_base"]
+    assert base.main([*run, *short, *shipped, "--restart"]) == 0
+    steps = base_training.Steps(1, 2, 3)
+    assert made[1:] == [(tmp_path / "primer", config, steps, "base", Path("train/shipped_base"))]
+    assert manifest.verify(out, "base").inputs.keys() == {"primer", "earlier"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["finetuning_type=lora"], "base.yaml: an untrained model needs finetuning_type: full"),
+        (["--words", "0"], "at least one step, got --tower 6000, --words 0, --grounding 1600"),
+        (["flash_attn=fa2"], "LLaMA-Factory#10610"),
+        (["no_such_key=1"], "no_such_key"),
+        ([], "primer"),
+        (["--earlier", "configs"], "configs"),
+    ],
+)
+def test_what_makes_no_base_is_refused_at_once(tmp_path: Path, monkeypatch, capsys, more, words):
+    monkeypatch.setattr(base, "make_base", None)
+    given = ["--config", "configs/lora/base.yaml", "--primer", str(tmp_path / "primer")]
+    if more[:1] == ["--earlier"]:
+        with Stage(tmp_path / "primer", kind="primer", inputs={}, config={}):
+            pass
+    assert base.main([*given, "--out", str(tmp_path / "base"), *more]) == 1
+    assert words in capsys.readouterr().err

@@ -15,8 +15,11 @@ from dat_runtime.adapter import WEIGHTS, read_adapter
 from dat_runtime.errors import ModelError
 from dat_runtime.stage import Stage
 from train import check, lora
+from train.mllm import resources, tuning
 from train.mllm.adapter_training import demand_change
+from train.mllm.lora_config import read_lora_config
 from train.mllm.refused_keys import NOT_SHIPPED
+from train.mllm.run_settings import read_settings
 
 pytestmark = pytest.mark.xdist_group("lora")  # one test process trains what others compare with
 
@@ -196,3 +199,119 @@ def test_what_cannot_be_chosen_is_refused_at_once(instructions, tmp_path, capsys
     given = arguments(base, instructions, tmp_path / "out")
     assert lora.main([*given, *options]) == 1
     assert re.search(words, capsys.readouterr().err)
+
+
+class Made:
+    """In place of a training a folder with one file; what `make_adapter` was given."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.given: list = []
+        self.prolonged: list = []
+        monkeypatch.setattr(lora, "make_adapter", self.make)
+        monkeypatch.setattr(lora, "prolong", lambda *folders: self.prolonged.append(folders))
+
+    def make(self, folder, *given) -> None:
+        self.given.append(given)
+        (folder / "adapter").write_text("trained")
+
+
+SHIPPED = Path("train/shipped_base")
+ENDLESS = ("lr_scheduler_type=constant", "warmup_ratio=0")
+
+
+def test_a_tuning_is_known_by_what_decides_it(instructions, tmp_path, monkeypatch, capsys):
+    made, out = Made(monkeypatch), tmp_path / "lora-boxed"
+    run = arguments(SHIPPED, instructions, out, *ENDLESS, "max_steps=4")
+    assert lora.main(run) == 0
+    overrides = [*ENDLESS, "max_steps=4"]
+    config = read_lora_config(Path(CONFIG), overrides, str(SHIPPED), instructions, "boxed_train")
+    assert made.given == [(config, read_settings(config), "lora-boxed", False, 0, 0)]
+    stated = manifest.verify(out, "lora")
+    length = {"max_steps": 4}
+    assert stated.inputs.keys() == {"base", "instructions"}
+    assert stated.config == {
+        **tuning.recipe(config, length),
+        "length": length,
+        "instructions": {},
+        "dataset": "boxed_train",
+        "base": "shipped_base",
+    }
+    assert lora.main(run) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert (len(made.given), made.prolonged) == (1, [])
+    assert lora.main([*run, "max_steps=5", "--ignore-memory"]) == 0
+    assert made.prolonged == [(out, tmp_path / "lora-boxed.partial")]
+    assert made.given[1][2:] == ("lora-boxed", True, 0, 0)
+    assert lora.main([*run, "max_steps=5", "seed=8"]) == 1
+    assert "llamafactory.seed: 7 → 8. --restart" in capsys.readouterr().err
+    assert lora.main([*run, "max_steps=5", "seed=8", "--restart"]) == 0
+    assert len(made.prolonged) == 1
+
+
+def test_a_choice_of_checkpoints_and_deepspeed_are_part_of_the_recipe(
+    instructions, tmp_path, monkeypatch, capsys
+):
+    with Stage(tmp_path / "both", kind="instructions", inputs={}, config={"a": 1}) as folder:
+        shutil.copytree(instructions, folder, dirs_exist_ok=True)
+        (folder / "manifest.json").unlink()
+        shutil.copyfile(folder / "boxed_train.json", folder / "boxed_val.json")
+    made, out = Made(monkeypatch), tmp_path / "lora"
+    run = [*arguments(SHIPPED, tmp_path / "both", out, *ENDLESS), "--best-of", "3"]
+    assert lora.main([*run, "--patience", "2", "save_steps=25"]) == 0
+    assert made.given[0][2:] == ("lora", False, 3, 2)
+    stated = manifest.verify(out, "lora").config
+    assert stated["best_of"] == {"frames": 3, "patience": 2, "save_steps": 25}
+    assert stated["instructions"] == {"a": 1}
+    assert "length" not in stated
+    zero = tmp_path / "zero.json"
+    zero.write_text('{"zero_optimization": {"stage": 2}}')
+    assert lora.main([*run, f"deepspeed={zero}"]) == 1
+    told = "--best-of trains on one card, without DeepSpeed: CUDA_VISIBLE_DEVICES=0"
+    assert told in capsys.readouterr().err
+    sharded = arguments(SHIPPED, instructions, tmp_path / "zero", f"deepspeed={zero}")
+    assert lora.main(sharded) == 0
+    assert manifest.verify(tmp_path / "zero", "lora").inputs.keys() == {
+        "base", "instructions", "deepspeed",
+    }  # fmt: skip
+
+
+def test_a_hubs_base_is_stated_by_its_name(instructions, tmp_path, monkeypatch):
+    made, asked = Made(monkeypatch), []
+    monkeypatch.setattr(resources, "model_sizes", lambda settings: asked.append(settings))
+    name = "Qwen/Qwen2.5-VL-7B-Instruct"
+    given = arguments(Path("a"), instructions, tmp_path / "lora", f"model_revision={'c' * 40}")
+    given[given.index("a")] = name
+    assert lora.main(given) == 0
+    stated = manifest.verify(tmp_path / "lora", "lora")
+    assert stated.inputs.keys() == {"instructions"}
+    assert stated.config["base"] == name
+    assert asked == [made.given[0][1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--best-of", "-1"], "--best-of and --patience are at least 0, and --patience needs"),
+        (["--best-of", "3", "--patience", "-1"], "--best-of and --patience are at least 0"),
+        (["bf16=true", "use_cpu=false"], "bf16: true needs a CUDA card"),
+        (["--dataset", "raw_train"], "no data set 'raw_train'; there are: boxed_train"),
+    ],
+)
+def test_what_cannot_be_trained_here_is_refused_at_once(
+    instructions, tmp_path, monkeypatch, capsys, options, words
+):
+    made = Made(monkeypatch)
+    monkeypatch.setattr(resources, "find_card", lambda settings: None)
+    assert lora.main([*arguments(SHIPPED, instructions, tmp_path / "out"), *options]) == 1
+    assert words in capsys.readouterr().err
+    assert made.given == []
+
+
+def test_several_cards_cannot_choose_the_best(instructions, tmp_path, monkeypatch, capsys):
+    Made(monkeypatch)
+    given = [*arguments(SHIPPED, instructions, tmp_path / "out"), "--best-of", "3"]
+    for count, told in ((2, "--best-of trains on one card"), (1, "boxed_val.json")):
+        card = resources.Card("a", 1, count)
+        monkeypatch.setattr(resources, "find_card", lambda settings, card=card: card)
+        assert lora.main(given) == 1
+        assert told in capsys.readouterr().err
