@@ -128,9 +128,11 @@ def ended_run(folder: Path) -> Path:
     return folder
 
 
-def test_a_longer_run_begins_where_the_shorter_one_ended(tmp_path) -> None:
+@pytest.mark.parametrize("was_cut_off", [False, True])
+def test_a_longer_run_begins_where_the_shorter_one_ended(tmp_path, was_cut_off) -> None:
     ended, folder = ended_run(tmp_path / "lora"), tmp_path / "lora.partial"
-    (folder / "copied" / "checkpoint-7").mkdir(parents=True)  # of a start that was cut off
+    if was_cut_off:
+        (folder / "copied" / "checkpoint-7").mkdir(parents=True)
     adapter_training.prolong(ended, folder)
     assert names(folder) == ["work"]
     assert names(folder / "work") == ["checkpoint-20", tuning.STEPS]
