@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,45 @@ def test_an_epoch_has_the_same_batches_whatever_came_before_and_whoever_makes_th
     assert not same(unbroken[0], unbroken[1])
 
 
+def test_an_epoch_begun_at_has_the_batches_of_one_that_was_reached(linked: Path) -> None:
+    """The fast part of the test above: without processes of their own."""
+    made, begun = loader(linked, 0, 2), loader(linked, 0, 2)
+    assert (len(made), len(made.numbers), made.num_workers) == (BATCHES, FRAMES, 0)
+    reached = [epoch_of(made, epoch) for epoch in (0, 1)]
+    assert same(epoch_of(begun, 1), reached[1])
+    assert same(epoch_of(begun, 1), reached[1])
+    assert same(epoch_of(begun, 0), reached[0])
+    assert not same(reached[0], reached[1])
+    names = sorted(Path(name).name for batch in reached[0] for name in batch[0])
+    assert names == sorted(f"{number}.jpg" for number in range(FRAMES))
+
+
+def test_a_sampler_goes_on_from_epoch_to_epoch_whatever_ultralytics_says() -> None:
+    from train.detector.repeatable import EpochSampler
+
+    numbers = EpochSampler(3)
+    assert len(numbers) == 3
+    assert [list(numbers), list(numbers)] == [[0, 1, 2], [3, 4, 5]]
+    numbers.set_epoch(0)
+    assert list(numbers) == [6, 7, 8]
+    numbers.next_epoch = 1
+    assert list(numbers) == [3, 4, 5]
+
+
+def test_a_loader_has_the_settings_of_ultralytics_own(linked: Path) -> None:
+    from train.detector.repeatable import EpochLoader
+
+    own = loader(linked, 0, 1)
+    settings = {
+        "dataset": own.dataset, "batch_size": 5, "num_workers": 2, "prefetch_factor": 7,
+        "pin_memory": True, "pin_memory_device": "", "collate_fn": own.collate_fn,
+        "worker_init_fn": print, "generator": own.generator, "drop_last": True,
+    }  # fmt: skip
+    ours = EpochLoader(SimpleNamespace(**settings), FRAMES)  # type: ignore[arg-type]
+    assert {name: getattr(ours, name) for name in settings} == settings
+    assert (ours.epoch, ours.numbers.next_epoch, len(ours.numbers)) == (0, 0, FRAMES)
+
+
 @pytest.mark.slow
 def test_ultralytics_may_begin_an_epoch_anew_to_end_mosaics(linked: Path) -> None:
     """Workers are an epoch ahead by then; what they have made is made again, of the same epoch."""
@@ -82,7 +122,6 @@ def test_ultralytics_may_begin_an_epoch_anew_to_end_mosaics(linked: Path) -> Non
     assert files == [batch[0] for batch in epoch_of(loader(linked, 0, 2), 1)]
 
 
-@pytest.mark.slow
 def test_no_more_pictures_are_kept_in_memory_than_ultralytics_keeps(linked: Path) -> None:
     made = loader(linked, 0, 1)
     for epoch in range(2):
