@@ -23,11 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command("data.prep.scenes", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=720, help="frames with boxes")
+    parser.add_argument("--train", type=int, default=640, help="frames with boxes")
     parser.add_argument("--val", type=int, default=60)
     parser.add_argument("--test", type=int, default=120)
     parser.add_argument(
-        "--negatives", type=int, default=160, help="accident-free frames, all splits"
+        "--negatives", type=int, default=300, help="accident-free frames, all splits"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes that render")
     options = parser.parse_args(argv)

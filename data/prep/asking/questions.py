@@ -31,6 +31,9 @@ TAGS = (*schemas.PLAIN, *SEVERITIES)
 severity; the others may be grades in another schema."""
 GRADE_KEYS = ("severity", "grade")
 """Under these a tag would be a severity."""
+IDLE_LISTS = 0.4
+"""Share of the questions about accidents whose prompt lists boxes that are not theirs: a model that
+had met lists to copy alone looked no more where a prompt held one."""
 SIZED = 0.6
 """Share of the questions about vehicles that ask how large they look."""
 SIZED_BY_OURS = 0.4
@@ -76,9 +79,13 @@ def _see(
     things = str(rng.choice(("accidents", "vehicles", "marks"), p=(0.7, 0.2, 0.1)))
     if things == "marks" and not view.marks:
         things = "accidents"
+    side = view.image.shape[0]
+    prompt = _size(side)
     if things == "accidents":
         schema = schemas.draw(rng, things, graded=True, kinds=kinds)
         items, labels = _told(rng, view.wrecks), None
+        if rng.random() < IDLE_LISTS:
+            prompt += f" {_idle_list(rng, side, schema)}"
     elif things == "vehicles" and len(kinds) > 1 and rng.random() < SIZED:
         schema, items, labels = *_sized(rng, view), None
     elif things == "vehicles":
@@ -88,7 +95,14 @@ def _see(
         schema = schemas.draw(rng, "drawn boxes", graded=False, kinds=kinds)
         marks = sorted(view.marks, key=lambda mark: mark.box[:2])
         items, labels = [Item(mark.box, mark.colour) for mark in marks], tuple(COLOURS)
-    return Question(schema.system(labels), _size(view.image.shape[0]), schema.answer(items), True)
+    return Question(schema.system(labels), prompt, schema.answer(items), True)
+
+
+def _idle_list(rng: np.random.Generator, side: int, schema: Schema) -> str:
+    """Boxes anywhere, half of the time with the words of the schema's grades."""
+    marks = random_marks(rng, side)
+    words = [str(rng.choice(schema.grades)) for _ in marks] if rng.random() < 0.5 else None
+    return _listed(rng, marks, words)
 
 
 def _sized(rng: np.random.Generator, view: View) -> tuple[Schema, list[Item]]:

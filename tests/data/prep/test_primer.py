@@ -157,8 +157,13 @@ def test_the_accident_task_and_its_words_are_not_in_it(
 def test_no_listed_box_helps_to_find_an_accident(asked: list[dict[str, Any]]) -> None:
     about_accidents = [row for row in asked if "number of accidents" in row["system"]]
     assert about_accidents
+    idle = [row for row in about_accidents if "box" in row["messages"][0]["content"]]
+    assert 0 < len(idle) < len(about_accidents)
     for row in about_accidents:
-        assert row["messages"][0]["content"] == f"<image>Image {SIDE} x {SIDE}."
+        prompt = row["messages"][0]["content"]
+        assert prompt.startswith(f"<image>Image {SIDE} x {SIDE}.")
+        listed = re.findall(r"\[[^]]+\]", prompt)
+        assert not {str(box) for item in items_of(row) for box in item.values()} & {*listed}
 
 
 def test_a_second_run_makes_the_same(folder: Path, tmp_path: Path) -> None:
