@@ -4,7 +4,7 @@
 
 It gives a tiny Qwen2.5-VL what a real MLLM knows before it is tuned: seeing vehicles, collisions
 and drawn boxes, following a JSON schema that stands in the prompt, copying what the prompt lists.
-DAT's own task is not in it: its words for severities are labels without a meaning, and no listed
+DAT's own task is not in it: its words for severities are tags or sizes of vehicles, and no listed
 box helps to find an accident. The scenes show places of their own, none of which
 `data.prep.scenes` renders.
 
