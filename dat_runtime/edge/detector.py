@@ -22,6 +22,9 @@ from dat_runtime.types import Box, Detection, Size
 MIN_CONFIDENCE = 0.01
 """Detections of less confidence are not reported: no threshold in use is as low."""
 
+MIN_AREA = 1.0
+"""Pixels of the frame that a detection shows at least: what lies in the letterbox's bars has none."""
+
 MAX_DETECTIONS = 300
 """As in Ultralytics, whose validation measures the gate."""
 
@@ -197,7 +200,8 @@ class YoloDetector:
             x1, y1, x2, y2 = map(float, corners)
             box = Box(x1, y1, x2, y2, letterbox.frame)
             severity = self.settings.classes[classes[i]]
-            detections.append(Detection(box, severity, float(scores[i])))
+            if box.area >= MIN_AREA:
+                detections.append(Detection(box, severity, float(scores[i])))
         return tuple(detections)
 
 

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, size_of
-from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, model_input
+from dat_runtime.edge.detector import (
+    MIN_AREA,
+    MIN_CONFIDENCE,
+    Letterbox,
+    YoloDetector,
+    model_input,
+)
 from dat_runtime.edge.gate_model.trial import check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
@@ -23,9 +29,6 @@ OPSET = 17
 MIN_IOU = 0.99
 MAX_CONFIDENCE_GAP = 1e-3
 """Between partners, at most; confidences are from 0 to 1."""
-
-MIN_AREA = 1.0
-"""Of a detection that is compared, in pixels: what lies in the letterbox's bars has none."""
 
 FRAMES = 32
 """How many validation frames the parity check looks at."""
