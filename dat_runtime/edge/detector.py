@@ -23,7 +23,7 @@ MIN_CONFIDENCE = 0.01
 """Detections of less confidence are not reported: no threshold in use is as low."""
 
 MIN_AREA = 1.0
-"""Pixels of the frame that a detection shows at least: what lies in the letterbox's bars has none."""
+"""Pixels of the frame that a detection has at least: in the letterbox's bars it has none."""
 
 MAX_DETECTIONS = 300
 """As in Ultralytics, whose validation measures the gate."""

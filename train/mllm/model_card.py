@@ -82,8 +82,8 @@ them side by side:
 4. The same on places, all other questions about pictures and words, {questions_steps} steps, to a
    loss of {questions_loss}.
 
-The two severities were shown under other words than DAT's, invented ones or any two known ones, and
-one in ten under the wrong one. DAT's own words were tags to copy from a list and sizes of vehicles. No
+The two severities were shown under other words than DAT's, invented ones or any two known ones, one
+in ten under the wrong one. DAT's own words were tags to copy from a list, and sizes of vehicles. No
 listed box ever helped to find an accident: DAT's task is left to the tuning.
 {earlier}
 ## Limits
