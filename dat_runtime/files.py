@@ -33,9 +33,12 @@ def read_bytes(
         DatError: of the kind `error`: the file is missing, cannot be read, is a pipe or a device,
             or is too large.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise error("is not a plain file, and might never end: write its content into one", path)
     try:
+        # Where a folder above it may not be entered, already this says so.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise error(
+                "is not a plain file, and might never end: write its content into one", path
+            )
         with path.open("rb") as file:
             # One byte over the limit is enough to see that the file is too large.
             content = file.read() if most_bytes is None else file.read(most_bytes + 1)

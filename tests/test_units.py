@@ -31,6 +31,20 @@ def test_systemd_has_nothing_to_say_of_a_unit(tmp_path: Path, name: str) -> None
     assert verified(tmp_path, name) == ""
 
 
+@pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".service")])
+def test_a_service_writes_to_its_state_alone(name: str) -> None:
+    keys = dict(
+        line.split("=", 1)
+        for line in (FIELD / name).read_text().splitlines()
+        if "=" in line and not line.startswith("#")
+    )
+    assert keys["ProtectSystem"] == "strict"
+    opened = {"ConfigurationDirectory", "LogsDirectory", "CacheDirectory", "ReadWritePaths"}
+    assert not keys.keys() & opened  # each would be left open by ProtectSystem
+    assert keys["StateDirectory"] == keys["User"]
+    assert "Documentation" not in keys  # the wheel installs none
+
+
 def test_a_key_that_systemd_does_not_know_is_found(tmp_path: Path) -> None:
     text = (FIELD / "dat-node.service").read_text().replace("WatchdogSec=", "WatchdogSeconds=")
     assert "WatchdogSeconds" in verified(tmp_path, "dat-node.service", text)

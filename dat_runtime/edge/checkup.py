@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import queue
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,10 @@ from dat_runtime.files import read_bytes
 
 SECONDS = 3.0
 """For a server to accept a connection."""
+
+PATIENCE = 6.0
+"""For a server's name to be found as well. Where no name server answers the system takes half a
+minute to say so for each name, and the unit, which checks first, would not start in its 90 s."""
 
 Verdict = Literal["ok", "note", "WRONG"]
 """A note is nothing that keeps the node from starting: a server may come later."""
@@ -163,11 +169,25 @@ def _reachable(about: str, url: str) -> Finding:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}[parts.scheme]
     place = f"{parts.hostname}:{port}"
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def connect() -> None:
+        try:
+            with socket.create_connection((parts.hostname or "", port), SECONDS):
+                answers.put(None)
+        except (OSError, UnicodeError) as error:
+            answers.put(str(error))
+
+    # Nobody waits for it at the end: a look-up cannot be broken off.
+    threading.Thread(target=connect, name="look-up", daemon=True).start()
+    problem: str | None
     try:
-        with socket.create_connection((parts.hostname or "", port), SECONDS):
-            return Finding("ok", about, f"{place} accepts connections")
-    except OSError as error:
-        return Finding("note", about, f"{place} does not accept connections now ({error})")
+        problem = answers.get(timeout=PATIENCE)
+    except queue.Empty:
+        problem = f"no answer in {PATIENCE:g} s"
+    if problem is None:
+        return Finding("ok", about, f"{place} accepts connections")
+    return Finding("note", about, f"{place} does not accept connections now ({problem})")
 
 
 def _spool(spool: SpoolSettings) -> str:

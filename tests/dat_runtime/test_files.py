@@ -220,6 +220,18 @@ def test_what_might_never_end_is_refused_unread(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_in_a_folder_that_may_not_be_entered_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:  # as the system does, but for root
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(ConfigError) as refusal:
+        read_bytes(tmp_path / "tokens", ConfigError)
+    assert str(refusal.value) == f"{tmp_path / 'tokens'}: cannot be read (Permission denied)"
+
+
 @pytest.mark.parametrize(
     ("content", "line"), [(b"\n\xff", 2), (b"\xff\n\n", 1), (b"a\nb\xff\n\xff", 2)]
 )

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -323,6 +324,33 @@ def test_whether_anything_listens_is_a_note_where_not(
     words = f"{name} does not accept connections now (refused)"
     assert module._reachable("mllm", url) == Finding("note", "mllm", words)
     assert asked == [(place, 3.0)] * 2
+
+
+def test_a_name_server_that_is_silent_does_not_hold_up_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end, daemons = threading.Event(), []
+
+    def connect(address: tuple[str, int], seconds: float) -> None:
+        daemons.append(threading.current_thread().daemon)
+        end.wait(20)
+        raise OSError("Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    words = "h:443 does not accept connections now (no answer in 0.05 s)"
+    assert module._reachable("uplink", "https://h") == Finding("note", "uplink", words)
+    end.set()
+    assert daemons == [True]  # the process may end meanwhile
+
+
+def test_a_name_that_cannot_be_one_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(address: tuple[str, int], seconds: float) -> None:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    words = "h:443 does not accept connections now (label empty or too long)"
+    assert module._reachable("uplink", "https://h") == Finding("note", "uplink", words)
 
 
 def test_a_spool_is_told_with_its_size_and_what_it_would_lack(
