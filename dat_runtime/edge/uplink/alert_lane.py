@@ -66,8 +66,19 @@ class AlertLane:
             batch = self._next_batch()
             if not batch:
                 return
-            self._unanswered += _size(batch)
-            self._sending.start(self._send(batch))
+            sending = _Sending(batch)
+            self._count(sending)
+            self._sending.start(self._send(sending))
+
+    def _count(self, sending: "_Sending") -> None:
+        """One copy more of these alerts is on its way."""
+        self._unanswered += sending.size
+        sending.counted += sending.size
+
+    def _release(self, sending: "_Sending") -> None:
+        """They hold up no other: answered or given up. A copy that got lost is not on its way."""
+        self._unanswered -= sending.counted
+        sending.counted = 0
 
     @property
     def _room(self) -> int:
@@ -87,10 +98,9 @@ class AlertLane:
             most = room
         return batch
 
-    async def _send(self, batch: list[DueAlert]) -> None:
-        sending = _Sending(batch)
+    async def _send(self, sending: "_Sending") -> None:
         try:
-            for due in batch:
+            for due in tuple(sending.waiting):
                 content = await self._way.outbox.read_alert(due)
                 if content is None:
                     sending.waiting.remove(due)
@@ -104,20 +114,16 @@ class AlertLane:
         except SpoolError as error:
             self._failed(error)
         finally:
-            self._unanswered -= sending.size
             self._ended(sending)
 
     async def _send_copy(self, sending: "_Sending") -> None:
         """The alerts once more, where they are not answered when it is time."""
-        counted = 0
         try:
             await self._wait_before_copy(sending)
             if sending.waiting:
-                counted = sending.size
-                self._unanswered += counted
+                self._count(sending)
                 await self._carry(sending)
         finally:
-            self._unanswered -= counted
             self._ended(sending)
 
     async def _wait_before_copy(self, sending: "_Sending") -> None:
@@ -165,6 +171,7 @@ class AlertLane:
             if not waiting:  # the other copy was answered first
                 return
             sending.is_answered.set()
+            self._release(sending)
             for due, answer in zip(tuple(waiting), answers, strict=True):
                 waiting.remove(due)
                 if answer.taken:
@@ -180,6 +187,7 @@ class AlertLane:
         """One copy less is under way; what none brought waits again."""
         sending.copies -= 1
         if not sending.copies:
+            self._release(sending)
             for due in sending.waiting:
                 self._way.outbox.return_alert(due)
 
@@ -215,6 +223,7 @@ class _Sending:
         outgoing: all of them, as they are sent.
         is_answered: set with the first answer.
         copies: how many are under way, or due.
+        counted: bytes of them that count as on their way.
     """
 
     def __init__(self, batch: Sequence[DueAlert]):
@@ -223,6 +232,7 @@ class _Sending:
         self.outgoing: list[OutgoingAlert] = []
         self.is_answered = asyncio.Event()
         self.copies = 1
+        self.counted = 0
 
 
 def _size(batch: Sequence[DueAlert]) -> int:

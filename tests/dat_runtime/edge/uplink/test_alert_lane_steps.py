@@ -7,7 +7,7 @@ import pytest
 
 from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink import alert_lane
-from dat_runtime.edge.uplink.alert_lane import AlertLane
+from dat_runtime.edge.uplink.alert_lane import AlertLane, _Sending
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress
 from tests.dat_runtime.edge.uplink.test_alert_lane import HeldSender, running, until
@@ -186,9 +186,10 @@ def test_an_alert_that_the_spool_cannot_read_waits_and_one_that_it_has_not_is_le
         lane, sender, box, spool, _ = lane_with(700, 700)
         sender.go.set()
         spool.alert = lambda id: None if id == "e0" else b'{"id":1}'
-        batch = lane._next_batch()
-        lane._unanswered = 1_400
-        await lane._send(batch)
+        sending = _Sending(lane._next_batch())
+        lane._count(sending)
+        assert lane._unanswered == 1_400
+        await lane._send(sending)
         assert sender.batches == [["e1"]]
         assert (box.alerts, len(box.queue), lane._unanswered) == (set(), 0, 0)
         assert spool.acknowledged == [("e1", "json", 0)]
@@ -199,7 +200,7 @@ def test_an_alert_that_the_spool_cannot_read_waits_and_one_that_it_has_not_is_le
             raise SpoolError("cannot be read")
 
         spool.alert = broken
-        await lane._send(lane._next_batch())
+        await lane._send(_Sending(lane._next_batch()))
         assert sender.batches == []
         assert len(box.queue) == 1
         assert lane._way.health.problem == "cannot be read"
@@ -211,7 +212,7 @@ def test_what_none_of_a_batch_is_left_of_is_not_sent():
     async def go():
         lane, sender, _, spool, _ = lane_with(700, resent=8)
         spool.alert = lambda id: None
-        await lane._send(lane._next_batch())
+        await lane._send(_Sending(lane._next_batch()))
         assert sender.batches == []
         assert len(lane._sending) == 0
 
@@ -227,7 +228,7 @@ def test_each_alert_of_a_batch_has_the_answer_at_its_place():
             return [Answer(True), Answer(False, "409: other content"), Answer(True)]
 
         sender.send_alerts = answer
-        await lane._send(lane._next_batch())
+        await lane._send(_Sending(lane._next_batch()))
         assert spool.acknowledged == [("e0", "json", 0), ("e2", "json", 0)]
         assert spool.refused == [("e1", "json", "409: other content", 0)]
         assert lane._way.health.connected
@@ -368,3 +369,32 @@ def test_a_lane_sleeps_until_its_pause_is_over_or_its_status_is_due(monkeypatch)
     monkeypatch.setattr(alert_lane, "wait", wait)
     asyncio.run(go())
     assert waits == [pytest.approx(7.0, abs=1), pytest.approx(3.0, abs=1)]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["the first copy", "the second copy"])
+def test_a_copy_that_got_lost_holds_up_no_alert_once_the_other_one_is_answered(first):
+    """TCP repairs it 200 ms later; its bytes are not on their way meanwhile."""
+
+    async def go():
+        lane, sender, box, _, _ = lane_with(700, resent=8)
+        answers = [asyncio.Event(), asyncio.Event()]
+        requests = iter(answers)
+
+        async def send_alerts(alerts, written=lambda: None):
+            sender.batches.append([alert.id for alert in alerts])
+            await next(requests).wait()
+            return [Answer(True)]
+
+        sender.send_alerts = send_alerts
+        lane._start_alerts()
+        await until(lambda: len(sender.batches) == 2)
+        assert lane._unanswered == 1_400
+        answers[first].set()
+        await until(lambda: lane._unanswered == 0)
+        assert len(lane._sending) == 1  # the lost one
+        answers[1 - first].set()
+        await until(lambda: not lane._sending)
+        assert lane._unanswered == 0
+        assert not box.alerts
+
+    asyncio.run(go())
