@@ -21,10 +21,6 @@ from dat_runtime.types import Box, Detection, Size
 
 MIN_CONFIDENCE = 0.01
 """Detections of less confidence are not reported: no threshold in use is as low."""
-
-MIN_AREA = 1.0
-"""Pixels of the frame that a detection has at least: in the letterbox's bars it has none."""
-
 MAX_DETECTIONS = 300
 """As in Ultralytics, whose validation measures the gate."""
 
@@ -200,7 +196,7 @@ class YoloDetector:
             x1, y1, x2, y2 = map(float, corners)
             box = Box(x1, y1, x2, y2, letterbox.frame)
             severity = self.settings.classes[classes[i]]
-            if box.area >= MIN_AREA:
+            if box.area > 0:  # in the letterbox's bars it has none
                 detections.append(Detection(box, severity, float(scores[i])))
         return tuple(detections)
 

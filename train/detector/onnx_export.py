@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, size_of
 from dat_runtime.edge.detector import (
-    MIN_AREA,
     MIN_CONFIDENCE,
     Letterbox,
     YoloDetector,
@@ -29,6 +28,10 @@ OPSET = 17
 MIN_IOU = 0.99
 MAX_CONFIDENCE_GAP = 1e-3
 """Between partners, at most; confidences are from 0 to 1."""
+
+MIN_AREA = 1.0
+"""Of a detection that is compared, in pixels: what lies in the letterbox's bars but for a sliver has
+an IoU that says nothing."""
 
 FRAMES = 32
 """How many validation frames the parity check looks at."""
