@@ -30,8 +30,8 @@ MAX_CONFIDENCE_GAP = 1e-3
 """Between partners, at most; confidences are from 0 to 1."""
 
 MIN_AREA = 1.0
-"""Of a detection that is compared, in pixels: where all but a sliver lies in the letterbox's bars, an
-IoU says nothing."""
+"""Of a detection that is compared, in pixels: of a sliver beside the letterbox's bars an IoU says
+nothing."""
 
 FRAMES = 32
 """How many validation frames the parity check looks at."""
