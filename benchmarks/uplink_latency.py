@@ -13,7 +13,7 @@ the P99 of a sender that knows everything and puts visuals on the link in pieces
 
 `--steps`: the bandwidth goes 2 -> 0.1 -> 0 -> 2 Mbit/s. The demand: the alert of a severe event
 arrives no later than 100 ms after the link could have carried the JSON that was queued before it,
-and its own, packed and without heads. The others are shown beside them: severe ones pass them.
+and its own, packed and with heads. The others are shown beside them: severe ones pass them.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def _steps(seed: int) -> int:
     zero, captured, arrived = _run_over(EmulatedLink(rates), case)
     severe = {id for id in captured if _priority(id) >= SEVERE}
     link = Link(rates)
-    size = _packed_bytes()
+    size = _packed_bytes() + HEAD_BYTES
     ends = itertools.accumulate(seconds for _, seconds in STEPS.values())
     print(f"{'Mbit/s':8} | {'severe':6} {'later than it could':>20} in time | others, in time")
     for (name, (_, seconds)), end in zip(STEPS.items(), ends, strict=True):
