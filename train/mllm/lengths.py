@@ -85,7 +85,7 @@ class Lengths:
             axes.hist(self.image_tokens, **shown, alpha=0.6, label="its image")
         axes.axvline(self.cutoff, color="black", linestyle="--", label="cutoff_len")
         axes.set(xlabel="tokens", ylabel="samples", title=title)
-        axes.legend(loc="upper left")  # "best" is searched for, and warns when that takes long
+        axes.legend(loc="upper center")  # "best" is searched for, and warns when that takes long
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
