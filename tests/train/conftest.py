@@ -16,6 +16,7 @@ from dat_runtime.types import Accident, Box, Detection, Size
 from data.prep.instructions.dataset_info import dataset_info
 from tests.conftest import safetensors
 from train.mllm import upstream
+from train.mllm.model_sizes import SEVEN_B
 from train.mllm.run_settings import RunSettings
 
 SIDE = 112
@@ -51,24 +52,29 @@ def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A folder with the sizes of the 7B, and nothing else: nothing else is looked at."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**SEVEN_B, "model_type": "qwen2_5_vl"}))
+    return folder
+
+
+@pytest.fixture
 def settings(tiny_base: Path, instructions: Path) -> RunSettings:
     """Of a run on the CPU that trains the tiny base on these instructions."""
-    return RunSettings(
-        model_name_or_path=str(tiny_base),
-        dataset_dir=str(instructions),
-        dataset="boxed_train",
-        image_max_pixels=SIDE * SIDE,
-        image_min_pixels=56 * 56,
-        cutoff_len=1024,
-        use_cpu=True,
-    )
+    return _settings(tiny_base, instructions)
 
 
 @pytest.fixture
 def shipped_settings(instructions: Path) -> RunSettings:
     """Of a run on the base that is shipped, whose processor and sizes are read at once."""
+    return _settings("train/shipped_base", instructions)
+
+
+def _settings(base: str | Path, instructions: Path) -> RunSettings:
     return RunSettings(
-        model_name_or_path="train/shipped_base",
+        model_name_or_path=str(base),
         dataset_dir=str(instructions),
         dataset="boxed_train",
         image_max_pixels=SIDE * SIDE,

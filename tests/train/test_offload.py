@@ -1,6 +1,5 @@
 """`train.offload`: what its folder states, and what is refused before anything is loaded."""
 
-import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,20 +12,10 @@ from dat_runtime.prompt import PROMPT_VERSION
 from tests.conftest import write_lora
 from tests.train.offloading.small_codec import arguments
 from train import offload
-from train.mllm.model_sizes import SEVEN_B
 from train.offloading import making
 from train.offloading.frozen import backbone_of
 from train.offloading.settings import read_settings
 from train.recipe.config_file import read_config
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """A folder with the sizes of the 7B, and nothing else: nothing else is looked at."""
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({**SEVEN_B, "model_type": "qwen2_5_vl"}))
-    return folder
 
 
 def test_a_codec_states_its_recipe_and_is_made_once(

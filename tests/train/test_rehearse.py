@@ -13,7 +13,6 @@ from tests.train.detector.tiny_gate import write_config, write_data
 from train import rehearse
 from train.detector import dataset, rehearsal
 from train.mllm import tuning
-from train.mllm.model_sizes import SEVEN_B
 from train.recipe.projecting import page
 
 LORA = "configs/lora/smoke.yaml"
@@ -27,15 +26,6 @@ class Trained:
 
     def rows(self) -> list[tuple[str, str]]:
         return [("epochs", "3")]
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """A folder with the sizes of the 7B, and nothing else: nothing else is looked at."""
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({**SEVEN_B, "model_type": "qwen2_5_vl"}))
-    return folder
 
 
 @pytest.fixture

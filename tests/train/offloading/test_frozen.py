@@ -11,19 +11,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from dat_runtime import manifest
 from dat_runtime.errors import ConfigError, ModelError
 from tests.conftest import write_lora
-from train.mllm.model_sizes import SEVEN_B
 from train.offloading.frozen import Backbone, backbone_of, load_frozen
 
 COMMIT = "a" * 40
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """A folder with the sizes of the 7B, and nothing else: nothing else is looked at."""
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({**SEVEN_B, "model_type": "qwen2_5_vl"}))
-    return folder
 
 
 def test_a_base_in_a_folder_is_stated_by_its_name_and_content(base: Path) -> None:
