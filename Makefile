@@ -214,7 +214,7 @@ rehearse: data $(BASE_STAGE)  ## memory, speed and hours of gate and LoRA by a f
 primer: setup
 	@$(PY) -m data.prep.primer --out $(OUT)/primer $(PRIMER_SET)
 
-base: primer  ## the tiny Qwen2.5-VL that stands in for the 7B, as in train/shipped_base: under three hours on two cores
+base: primer  ## the tiny Qwen2.5-VL that stands in for the 7B, as in train/shipped_base: some five hours on two cores
 	@$(PY) -m train.base --config configs/lora/base.yaml --primer $(OUT)/primer \
 	  --out $(OUT)/base $(AGAIN) $(BASE_SET)
 

@@ -133,7 +133,7 @@ def _row(case: Case, captured: dict[str, float], arrived: dict[str, float]) -> s
 
     perfect = perfect_delays(
         sorted(captured[id] - first for id in ids),
-        _packed_bytes() + HEAD_BYTES,
+        _alert_bytes(),
         case.roi_bytes,
         case.rate * 1e3,
         piece=round(PIECE_SECONDS * case.rate * 1e3),
@@ -171,7 +171,7 @@ def _steps(seed: int) -> int:
     zero, captured, arrived = _run_over(EmulatedLink(rates), case)
     severe = {id for id in captured if _priority(id) >= SEVERE}
     link = Link(rates)
-    size = _packed_bytes() + HEAD_BYTES
+    size = _alert_bytes()
     ends = itertools.accumulate(seconds for _, seconds in STEPS.values())
     print(f"{'Mbit/s':8} | {'severe':6} {'later than it could':>20} in time | others, in time")
     for (name, (_, seconds)), end in zip(STEPS.items(), ends, strict=True):
@@ -256,9 +256,9 @@ def _event(id: str, priority: float, roi: int) -> Event:
     return Event(said, None, alert.dump(said), visual, visual + visual)
 
 
-def _packed_bytes() -> int:
-    """Of an alert's JSON, as it goes to a receiver that takes it packed."""
-    return len(zlib.compress(_event("e0", 0.9, 1).json))
+def _alert_bytes() -> int:
+    """Of an alert on the link, as it goes to a receiver that takes it packed."""
+    return len(zlib.compress(_event("e0", 0.9, 1).json)) + HEAD_BYTES
 
 
 def _node(case: Case) -> None:

@@ -28,6 +28,9 @@ MAX_BATCH_BYTES = 1_000_000
 MAX_BATCH = 1_000
 """Alerts in one batch."""
 
+_ACCEPTED = [(name.lower().encode(), value.encode()) for name, value in ACCEPTED.items()]
+"""As ASGI has headers."""
+
 
 def intake(receiver: "Receiver") -> ASGIApp:
     """The application that takes alerts."""
@@ -47,7 +50,7 @@ def intake(receiver: "Receiver") -> ASGIApp:
         head = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(content)).encode()),
-            *((name.lower().encode(), value.encode()) for name, value in ACCEPTED.items()),
+            *_ACCEPTED,
         ]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": content})

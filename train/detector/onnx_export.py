@@ -9,12 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dat_runtime.draw import Image, size_of
-from dat_runtime.edge.detector import (
-    MIN_CONFIDENCE,
-    Letterbox,
-    YoloDetector,
-    model_input,
-)
+from dat_runtime.edge.detector import MIN_CONFIDENCE, Letterbox, YoloDetector, model_input
 from dat_runtime.edge.gate_model.trial import check_file
 from dat_runtime.edge.settings import GATE_FILE, GateSettings
 from dat_runtime.edge.source import read_frame
@@ -93,8 +88,8 @@ def check_parity(weights: Path, folder: Path, frames: Sequence[Path]) -> dict[st
 
     Every detection of one must have a partner of the same class in the other. Detections within
     the confidence gap of the lowest confidence may be missing on one side, and of those in the bars
-    beside a frame only the confidences are compared. A gate may detect
-    nothing at all, so all confidences of the networks' raw answers are compared too.
+    beside a frame only the confidences are compared. A gate may detect nothing at all, so all
+    confidences of the networks' raw answers are compared too.
 
     Returns:
         The report: frames, detections, lowest IoU and largest confidence gap of the partners, and
