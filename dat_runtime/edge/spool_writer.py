@@ -260,7 +260,7 @@ class Writer:
         try:
             self._keep_log()
             self._keep_reserve()
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             self.problem = str(error)
 
     def _keep_log(self) -> None:
@@ -275,15 +275,18 @@ class Writer:
                 self.tables.room.growing = False
 
     def _checkpoint(self) -> bool:
-        """Move the log into the database; False when the disk would not have it."""
+        """Move the log into the database; False when the disk is full."""
         try:
             self._database.checkpoint("PASSIVE")
             with self.reading:
                 begun_anew = self._database.checkpoint("RESTART")
         except sqlite3.Error as error:
-            if not is_full(error):
-                self.problem = str(error)
-            return False
+            if is_full(error):
+                return False
+            # To give up the reserve would not help against any other error.
+            self.problem = str(error)
+            self._move_again = time.monotonic() + RETRY
+            return True
         self._written = 0
         if not begun_anew:  # not to wait for them at every commit
             self._move_again = time.monotonic() + RETRY

@@ -79,15 +79,26 @@ def test_the_reserve_is_on_the_disk_as_long_as_the_database_has_not_that_room(op
     reserve = path.with_name("spool.sqlite.reserve")
     writer = opened(MB, 300_000)
     assert reserve.stat().st_size == 300_000
-    free = MB - 2 * 128 * KIB - writer._database.size()
 
     def write(tables):
         tables.database.execute("INSERT INTO visuals VALUES (1, ?)", bytes(500_000))
 
     writer.ask(write, 500_000)
-    writer.ask(nothing)  # the house was kept after the first
-    grown = writer._database.size() - (MB - 2 * 128 * KIB - free)
-    assert reserve.stat().st_size == free - grown < 300_000
+    size = writer.ask(lambda tables: tables.database.size())  # the house was kept after the first
+    assert reserve.stat().st_size == MB - 2 * 128 * KIB - size < 300_000
+
+
+def test_a_disk_that_cannot_even_be_read_ends_no_writer(opened):
+    writer = opened(2 * MB, 300_000)
+    error = error_of(sqlite3.SQLITE_IOERR)
+
+    def fail():
+        raise error
+
+    writer._database.size = fail
+    assert writer.ask(nothing) is None
+    assert writer.ask(nothing) is None  # it was kept house between the two
+    assert writer.problem == "told so"
 
 
 def test_works_of_one_moment_share_a_commit_of_bounded_size_in_their_order(opened):
@@ -343,12 +354,28 @@ def test_a_log_that_finds_no_room_takes_the_reserve(opened):
     assert len(checkpoints.modes) == 6
 
 
+def test_a_log_that_cannot_be_moved_now_leaves_the_reserve_and_is_tried_after_a_second(opened):
+    writer = opened(2 * MB, 300_000)
+    writer._written = MB
+    began = time.monotonic()
+    reading = writer._database.execute("SELECT * FROM clock UNION SELECT 1, 1")  # not to its end
+    writer._keep_log()
+    reading.close()
+    assert writer.problem == "database table is locked"
+    assert (writer._reserve.size, writer.tables.room.growing) == (300_000, True)
+    assert writer._written == MB
+    assert began + 0.5 < writer._move_again <= time.monotonic() + module.RETRY
+    writer._move_again = 0.0
+    writer._keep_log()
+    assert writer._written == 0
+
+
 def test_a_log_that_cannot_be_moved_is_a_problem(opened):
     writer = opened(2 * MB, 0)
     Checkpoints(writer, error_of(sqlite3.SQLITE_IOERR))
-    assert not writer._checkpoint()
+    assert writer._checkpoint()  # there is room
     assert writer.problem == "told so"
-    writer.problem = None
+    writer.problem, writer._move_again = None, 0.0
     writer._path.with_name("spool.sqlite-wal").unlink()
     writer._keep_house()
     assert "No such file" in writer.problem

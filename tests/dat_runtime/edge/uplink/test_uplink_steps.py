@@ -97,6 +97,11 @@ def run(uplink: Uplink, work: Any) -> Any:
     try:
         return uplink._loop.run_until_complete(work)
     finally:
+        # As `asyncio.run` does: one that is dropped later logs that, in the midst of another test.
+        if left := asyncio.all_tasks(uplink._loop):
+            for task in left:
+                task.cancel()
+            uplink._loop.run_until_complete(asyncio.wait(left))
         uplink._outbox.close()
         uplink._loop.close()
 
