@@ -75,10 +75,15 @@ class AlertLane:
         self._unanswered += sending.size
         sending.counted += sending.size
 
-    def _release(self, sending: "_Sending") -> None:
-        """They hold up no other: answered or given up. A copy that got lost is not on its way."""
-        self._unanswered -= sending.counted
-        sending.counted = 0
+    def _release(self, sending: "_Sending", most: int | None = None) -> None:
+        """They hold up no other: answered or given up. A copy that got lost is not on its way.
+
+        Args:
+            most: bytes of a copy that has ended; of both by default.
+        """
+        size = sending.counted if most is None else min(most, sending.counted)
+        self._unanswered -= size
+        sending.counted -= size
 
     @property
     def _room(self) -> int:
@@ -107,7 +112,6 @@ class AlertLane:
                 else:
                     sending.outgoing.append(OutgoingAlert(due.id, content))
             if sending.outgoing and self._affords_copy():
-                sending.copies += 1
                 self._sending.start(self._send_copy(sending))
             if sending.outgoing:
                 await self._carry(sending)
@@ -118,6 +122,9 @@ class AlertLane:
 
     async def _send_copy(self, sending: "_Sending") -> None:
         """The alerts once more, where they are not answered when it is time."""
+        if not sending.copies:  # the first one failed at once: they wait again
+            return
+        sending.copies += 1
         try:
             await self._wait_before_copy(sending)
             if sending.waiting:
@@ -134,7 +141,8 @@ class AlertLane:
             await wait(sending.is_answered, pause)
         finally:
             self._way.copies_due -= 1
-        while sending.waiting and sending.size > self._room:
+        # As of a batch: while nothing is under way it goes, however large it is.
+        while sending.waiting and self._unanswered and sending.size > self._room:
             await wait(sending.is_answered, ANSWER_SECONDS)
 
     def _copy_pause(self, alerts: Sequence[OutgoingAlert]) -> float:
@@ -182,6 +190,8 @@ class AlertLane:
         except (SendError, SpoolError) as error:
             if waiting and sending.copies == 1:
                 self._failed(error)
+        finally:
+            self._release(sending, sending.size)
 
     def _ended(self, sending: "_Sending") -> None:
         """One copy less is under way; what none brought waits again."""

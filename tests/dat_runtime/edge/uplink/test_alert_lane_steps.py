@@ -9,7 +9,7 @@ from dat_runtime.edge.spool import SpoolError
 from dat_runtime.edge.uplink import alert_lane
 from dat_runtime.edge.uplink.alert_lane import AlertLane, _Sending
 from dat_runtime.edge.uplink.lane import Health, Way
-from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress
+from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress, SendError
 from tests.dat_runtime.edge.uplink.test_alert_lane import HeldSender, running, until
 from tests.dat_runtime.edge.uplink.test_outbox import outbox, pending
 
@@ -323,6 +323,57 @@ def test_a_copy_that_is_not_needed_counts_for_nothing():
         await until(lambda: not len(lane._sending))
         assert sender.batches == [["e0", "e1"]]
         assert (lane._unanswered, lane._way.copies_due) == (0, 0)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("rate", [20_000.0, 12_500.0, 1_000.0])
+def test_on_a_slow_way_a_copy_does_not_wait_for_the_room_of_a_first_one_that_failed(rate):
+    """In 50 ms it carries less than the two copies, or not even one."""
+
+    async def go():
+        lane, sender, box, _, road = lane_with(700, resent=8)
+        road.rate = rate
+        failed = asyncio.Event()
+
+        async def send_alerts(alerts, written):
+            sender.batches.append([alert.id for alert in alerts])
+            if len(sender.batches) == 1:
+                await failed.wait()
+                raise SendError("no whole response in 10 s")
+            return [Answer(True)]
+
+        sender.send_alerts = send_alerts
+        lane._start_alerts()
+        await until(lambda: len(lane._sending) == 2)
+        failed.set()
+        await until(lambda: not len(lane._sending))
+        assert sender.batches == [["e0"], ["e0"]]
+        assert (lane._unanswered, len(box.alerts), lane._pauses.failures) == (0, 0, 0)
+
+    asyncio.run(go())
+
+
+def test_a_lane_that_ends_before_a_copy_began_keeps_what_was_not_answered():
+    async def go():
+        lane, _, box, _, _ = lane_with(700, resent=8)
+        lane._start_alerts()
+        while len(lane._sending) < 2:
+            await asyncio.sleep(0)
+        await lane._sending.end()
+        assert (len(box.queue), lane._unanswered) == (1, 0)
+
+    asyncio.run(go())
+
+
+def test_a_first_copy_that_fails_at_once_is_the_only_one():
+    async def go():
+        lane, sender, box, _, _ = lane_with(700, resent=8)
+        sender.errors = [SendError("cannot connect")]
+        lane._start_alerts()
+        await until(lambda: not len(lane._sending))
+        assert sender.batches == [["e0"]]
+        assert (len(box.queue), lane._unanswered, lane._pauses.failures) == (1, 0, 1)
 
     asyncio.run(go())
 
