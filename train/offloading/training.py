@@ -151,7 +151,11 @@ class _Log:
         self._started = self._printed = time.monotonic()
         if path.is_file():  # steps after the checkpoint are done and logged again
             lines = path.read_text("utf-8").splitlines(keepends=True)
-            write_atomically(path, "".join(line for line in lines if _step_of(line) <= done))
+            kept = [line for line in lines if _step_of(line) <= done]
+            write_atomically(path, "".join(kept))
+            if kept:
+                last = json.loads(kept[-1])
+                self.last = {key: last[key] for key in last.keys() - {"step", "stage"}}
 
     def add(self, step: int, stage: str, losses: dict[str, float]) -> None:
         self._sums.append(losses)

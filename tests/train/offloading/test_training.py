@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +23,10 @@ SETTINGS = replace(read_settings(GIVEN), merger_steps=3)
 class Reconstructing:
     """A learner of random features alone, which is what a codec needs to learn something."""
 
+    settings = SETTINGS
+
     def __init__(self, dies_after: int = 99, scale: float = 1.0) -> None:
         torch.manual_seed(0)
-        self.settings = SETTINGS
         self.codec = Codec(Shape(features=6, channels=8, width=16, spatial=False))
         self.asked: list[tuple[str, int]] = []
         self.lost: list[float] = []
@@ -85,7 +87,10 @@ def test_a_training_that_was_cut_off_ends_as_one_that_was_not(
     assert [path.name for path in (tmp_path / "cut" / "work").iterdir()] == [
         "checkpoint.safetensors"
     ]
+    log = tmp_path / "cut" / "steps.jsonl"
+    log.write_text('{"step": 4, "stage": "merger"}\n{"step": 5, "stage": "merger"}\n')
     resumed, _ = trained(tmp_path / "cut")
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [4, 7]
     assert resumed.asked == whole.asked[4:]
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "[codec] goes on after step 4"
@@ -93,6 +98,24 @@ def test_a_training_that_was_cut_off_ends_as_one_that_was_not(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     untrained = Reconstructing().codec.state_dict()
     assert not torch.equal(untrained["compress.weight"], theirs["compress.weight"])
+
+
+def test_a_training_that_was_cut_off_after_its_last_step_tells_the_same_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reconstructing, "settings", replace(SETTINGS, save_steps=7))
+    monkeypatch.setattr(training, "shutil", SimpleNamespace(rmtree=cut))
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path)
+    monkeypatch.setattr(training, "shutil", shutil)
+    again, last = trained(tmp_path)
+    assert again.asked == []
+    (line,) = (tmp_path / "steps.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"step": 7, "stage": "answers", **last}
+    assert last.keys() == {"reconstruction", "task"}
 
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
