@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from dat_runtime.broker import Broker, tls_of
 from dat_runtime.errors import DatError
+from dat_runtime.network import in_daemon_thread
 
 TIMEOUT = 10.0
 """Seconds that the broker has for each answer, the one to a connection included."""
@@ -169,15 +170,22 @@ class Connection:
         properties.ReceiveMaximum = MOST_IN_FLIGHT
         properties.MaximumPacketSize = LARGEST
         broker = self._broker
-        try:
-            await asyncio.to_thread(
-                self._client.connect,
+
+        def connect() -> None:
+            self._client.connect(
                 broker.host,
                 broker.port,
                 KEEP_ALIVE,
                 clean_start=session == 0,
                 properties=properties,
             )
+            if (
+                self.lost.done()
+            ):  # nobody has waited so long: the broker is not to think we are here
+                self._client._reset_sockets()
+
+        try:
+            await in_daemon_thread(connect, "mqtt-connect")
         except (OSError, ValueError) as error:
             raise MqttError(f"{broker}: cannot be reached ({error})") from None
         self._client.loop_start()

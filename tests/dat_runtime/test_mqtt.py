@@ -205,6 +205,34 @@ def test_a_connection_that_does_not_come_about_says_why(
     assert refusal.value.code == code
 
 
+def test_a_connect_that_outlasts_its_time_holds_nobody_up_and_leaves_no_socket() -> None:
+    """A name's look-up may hang: asyncio's own threads would keep the process from its end."""
+    told, connects = threading.Event(), threading.Event()
+    client = Client()
+
+    def connect(host: str, port: int, keep_alive: int, **_: Any) -> None:
+        client.told.append(threading.current_thread().daemon)
+        told.set()
+        connects.wait(10)
+
+    client.connect = connect  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        connection = Connection(Broker("h", 7, False), client, None, None)
+        opening = asyncio.create_task(connection._open(0))
+        await asyncio.to_thread(told.wait, 5)
+        opening.cancel()
+        await asyncio.wait([opening])
+        await connection.close()
+        assert client.told == [True, "stopped", "sockets closed"]
+        connects.set()
+        while len(client.told) < 4:
+            await asyncio.sleep(0.005)
+        assert client.told[3:] == ["sockets closed"]
+
+    run(scenario())
+
+
 def test_a_message_counts_until_it_is_answered() -> None:
     async def scenario() -> None:
         client = Client(MaximumPacketSize=1_000)

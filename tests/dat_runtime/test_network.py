@@ -1,8 +1,10 @@
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from dat_runtime.network import client_tls, is_loopback
+from dat_runtime.network import client_tls, in_daemon_thread, is_loopback
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.9.9.9", "::1"])
@@ -24,3 +26,48 @@ def test_files_without_certificates_are_errors(tmp_path: Path) -> None:
     ):
         with pytest.raises(OSError, match=r"\S"):
             client_tls(authorities, certificate)
+
+
+def test_work_in_a_thread_of_its_own_comes_to_its_result_or_its_error() -> None:
+    async def ask() -> tuple[bool, str]:
+        def fail() -> None:
+            raise KeyError("a defect")
+
+        with pytest.raises(KeyError, match="a defect"):
+            await in_daemon_thread(fail, "x")
+
+        def who() -> tuple[bool, str]:
+            thread = threading.current_thread()
+            return thread.daemon, thread.name
+
+        return await in_daemon_thread(who, "look-up")
+
+    assert asyncio.run(ask()) == (True, "look-up")
+
+
+def test_nobody_waits_for_work_that_is_given_up_or_outlives_its_loop() -> None:
+    goes_on, ends = threading.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def work() -> int:
+        goes_on.wait(10)
+        ends.set()
+        return 1
+
+    async def give_up() -> None:
+        given_up, left = in_daemon_thread(work, "x"), in_daemon_thread(work, "x")
+        given_up.cancel()
+        goes_on.set()
+        assert await left == 1
+        goes_on.clear()
+        ends.clear()
+        in_daemon_thread(work, "outlives")
+        loops.append(asyncio.get_running_loop())
+
+    asyncio.run(give_up())
+    assert loops[0].is_closed()
+    goes_on.set()
+    assert ends.wait(5)
+    for thread in threading.enumerate():
+        if thread.name == "outlives":
+            thread.join(5)  # an error in it would be one of the test

@@ -119,6 +119,8 @@ class MqttSender:
             for _, answer in sent:
                 await connection.accepted(answer)
         except MqttError as error:
+            if error.code in REFUSED:
+                raise RefusedError(str(error)) from None
             raise _failure(error) from None
         finally:
             arrived = _arrived(begin, sent)
@@ -215,12 +217,9 @@ async def _bounded(what: str) -> AsyncIterator[None]:
         raise _failure(error) from None
 
 
-def _failure(error: MqttError) -> SendError | RefusedError:
-    if error.code in NOT_AUTHORIZED:
-        return AccessError(str(error))
-    if error.code in REFUSED:
-        return RefusedError(str(error))
-    return SendError(str(error))
+def _failure(error: MqttError) -> SendError:
+    """Of the way. Whether a broker refuses one message for good, who sent that one asks before."""
+    return AccessError(str(error)) if error.code in NOT_AUTHORIZED else SendError(str(error))
 
 
 async def _answer(

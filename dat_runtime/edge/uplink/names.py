@@ -1,12 +1,11 @@
 """The addresses of a host: looked up in a thread that nobody waits for at the end."""
 
 import asyncio
-import contextlib
 import socket
-import threading
 from collections.abc import Callable
 
 from dat_runtime.edge.uplink.sender import SendError
+from dat_runtime.network import in_daemon_thread
 
 LOOKUP_SECONDS = 1.0
 """After which the addresses that were found last are used, where there are any."""
@@ -23,11 +22,7 @@ def addresses_of(host: str) -> list[str]:
 
 
 class Names:
-    """One host. A look-up may hang for half a minute while the network is away.
-
-    asyncio's own way would pile such look-ups up in a pool, and the process would wait for them
-    when it ends.
-    """
+    """One host. A look-up may hang for half a minute while the network is away."""
 
     def __init__(self, host: str, look_up: Callable[[str], list[str]] | None = None):
         self._host = host
@@ -43,7 +38,7 @@ class Names:
             SendError: none is known.
         """
         if self._lookup is None:
-            self._lookup = self._start()
+            self._lookup = in_daemon_thread(self._found, "look-up")
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
                 self._known = await asyncio.shield(self._lookup)
@@ -57,6 +52,13 @@ class Names:
                 raise SendError(f"no address of {self._host} ({error})") from None
         return self._at_turn
 
+    def _found(self) -> list[str]:
+        try:
+            return self._look_up(self._host)
+        except (OSError, UnicodeError) as error:
+            # Of one kind: a system's TimeoutError would pass for our own.
+            raise OSError(str(error)) from None
+
     def failed(self, address: str) -> None:
         """The address did not serve: the next one is tried."""
         # Connections that fail together must not go once around.
@@ -66,29 +68,3 @@ class Names:
     @property
     def _at_turn(self) -> str:
         return self._known[self._turn % len(self._known)] if self._known else ""
-
-    def _start(self) -> "asyncio.Future[list[str]]":
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[str]] = loop.create_future()
-
-        def tell(addresses: list[str], error: OSError | None) -> None:
-            if found.cancelled():
-                return
-            if error is None:
-                found.set_result(addresses)
-            else:
-                found.set_exception(error)
-                found.exception()  # it may be that nobody asks any more
-
-        def look_up() -> None:
-            addresses: list[str] = []
-            failure = None
-            try:
-                addresses = self._look_up(self._host)
-            except (OSError, UnicodeError) as error:
-                failure = OSError(str(error))
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(tell, addresses, failure)
-
-        threading.Thread(target=look_up, name="look-up", daemon=True).start()
-        return found

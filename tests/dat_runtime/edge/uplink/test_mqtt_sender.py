@@ -201,6 +201,21 @@ def test_what_a_broker_will_never_take_is_refused_in_its_words(wires, code):
     assert (type(error), str(error)) == (RefusedError, f"code {code:#x}")
 
 
+@pytest.mark.parametrize("code", [0x90, 0x95, 0x99])
+def test_a_status_or_a_connection_that_is_refused_is_a_failure_of_the_way(wires, code):
+    """Of an alert or a visual it says nothing; as their refusal it ended the uplink's lanes."""
+    wires.codes = [code]
+    error = run(lambda sender: sender.send_status(b"{}"))
+    assert (type(error), str(error)) == (SendError, f"code {code:#x}")
+    wires.refuse = MqttError("no connection", code)
+    for work in (
+        lambda sender: sender.send_alerts([alert(1)]),
+        lambda sender: sender.send_visual(OutgoingVisual("a", "roi", 1), pieces(b"x")),
+    ):
+        error = run(work)
+        assert (type(error), str(error)) == (SendError, "no connection")
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [(0x10, SendError), (0x97, SendError), (0x87, AccessError)]
 )

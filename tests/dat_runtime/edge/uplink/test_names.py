@@ -104,7 +104,7 @@ def test_a_look_up_that_hangs_goes_on_and_serves_the_next_who_asks(monkeypatch):
 
 
 def test_a_look_up_that_failed_is_told_and_made_again():
-    answers = [OSError("no network"), UnicodeError("no name"), ["192.0.2.7"]]
+    answers = [OSError("no network"), UnicodeError("no name"), TimeoutError("late"), ["192.0.2.7"]]
 
     def look_up(host):
         answer = answers.pop(0)
@@ -114,7 +114,7 @@ def test_a_look_up_that_failed_is_told_and_made_again():
 
     async def ask():
         names = Names("a.example", look_up)
-        for words in ("no network", "no name"):
+        for words in ("no network", "no name", "late"):
             with pytest.raises(SendError, match=rf"^no address of a\.example \({words}\)$"):
                 await names.address()
         return await names.address()
