@@ -125,6 +125,30 @@ def test_options_that_do_not_go_together_are_refused(more: list[str], told: str)
     assert str(refused.value) == told
 
 
+HELP = """\
+--config CONFIG LLaMA-Factory's keys, YAML --dataset DATASET as of train.lora (boxed_train)
+--instructions INSTRUCTIONS by data.prep.instruct --base BASE folder or hub name of the base model
+--gate GATE a gate's configuration and its key=value, in one word
+--data DATA the gate's, by data.prep.build
+--steps STEPS of samples drawn at random, batches of the gate (8) --out OUT folder to make"""
+
+
+def test_the_help_says_what_is_demanded_and_what_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # so that no word is cut
+    with pytest.raises(SystemExit):
+        rehearse.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith(
+        "usage: python -m train.rehearse [-h] --config CONFIG [--dataset DATASET] --instructions "
+        "INSTRUCTIONS --base BASE [--gate GATE] [--data DATA] [--steps STEPS] --out OUT "
+        "[key=value ...] A few steps of the trainings before they are paid for"
+    )
+    assert "key=value of the configuration" in told
+    assert told.endswith(HELP.replace("\n", " "))
+
+
 def test_the_options_have_defaults(tmp_path: Path) -> None:
     args = rehearse._arguments(command(Path("b"), Path("i"), tmp_path, "seed=1", "--steps", "3"))
     assert vars(args) == {
