@@ -45,7 +45,9 @@ def intake(receiver: "Receiver") -> ASGIApp:
         try:
             status, content = await answer(Request(scope, receive))
         except (HTTPException, StoreError) as error:
-            await told(error)(scope, receive, send)
+            refusal = told(error)
+            refusal.headers.update(ACCEPTED)
+            await refusal(scope, receive, send)
             return
         head = [
             (b"content-type", b"application/json"),

@@ -115,11 +115,11 @@ class HttpSender:
         wrapped, coding = self._wrapped(body)
         kind = [("content-type", content_type)]
         response = await self._request(method, target, [*kind, *coding], wrapped, timeout, written)
-        if coding and response.status in REFUSED:
-            # Another receiver may stand there now, or the alert itself be wrong.
+        if coding and response.status in REFUSED and not _takes_packed(response):
+            # Another receiver may stand there now. One that takes it refuses the alert itself.
             self._packs = False
             response = await self._request(method, target, kind, body, timeout, written)
-        self._packs |= "deflate" in response.headers.get("accept-encoding", "")
+        self._packs |= _takes_packed(response)
         return response
 
     def _wrapped(self, body: bytes) -> tuple[bytes, Headers]:
@@ -166,6 +166,10 @@ class HttpSender:
     async def close(self) -> None:
         await self._alerts.close()
         await self._visuals.close()
+
+
+def _takes_packed(response: Response) -> bool:
+    return "deflate" in response.headers.get("accept-encoding", "")
 
 
 def _body(alerts: Sequence[OutgoingAlert]) -> bytes:

@@ -119,6 +119,15 @@ def test_packed_alerts_go_as_they_are_to_a_receiver_that_refuses_them_so(receive
     assert packed == [None, "deflate", None, None]
 
 
+def test_a_packed_alert_is_not_sent_again_to_a_receiver_that_takes_packed_ones(receiver):
+    receiver.packed = True
+    receiver.refused["b"] = 409
+    results = sending(receiver, posting("a"), posting("b"), posting("c"))
+    assert [answer.taken for (answer,) in results] == [True, False, True]
+    packed = [r.headers.get("content-encoding") for r in receiver.requests]
+    assert packed == [None, "deflate", "deflate"]
+
+
 def test_what_would_not_be_less_is_not_packed(receiver):
     receiver.packed = True
     tiny = OutgoingAlert("t", b'{"id":"t"}')
