@@ -43,6 +43,7 @@ class Mailbox:
         self._came = threading.Condition()
         self._number = 0
         self._lost: Counter[tuple[Kind, Word]] = Counter()
+        self._counting = threading.Lock()
         self._told_at = 0.0
 
     def put(self, width: int, height: int, pixels: Callable[[], memoryview]) -> None:
@@ -73,7 +74,8 @@ class Mailbox:
         self._count(Kind.RESCALED, Word.NOTHING, 1)
 
     def _count(self, kind: Kind, word: Word, number: int) -> None:
-        self._lost[kind, word] += number
+        with self._counting:
+            self._lost[kind, word] += number
         if time.monotonic() >= self._told_at + _TELL_EVERY:
             self._tell_lost()
             self._told_at = time.monotonic()
@@ -89,9 +91,10 @@ class Mailbox:
         self.tell(Message(kind, word))
 
     def _tell_lost(self) -> None:
-        for (kind, word), number in self._lost.items():
+        with self._counting:
+            lost, self._lost = self._lost, Counter()
+        for (kind, word), number in lost.items():
             self.tell(Message(kind, word, number))
-        self._lost.clear()
 
     def tell(self, message: Message, pixels: bytes | memoryview = b"") -> None:
         with self._writing:

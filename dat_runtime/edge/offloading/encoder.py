@@ -91,7 +91,15 @@ class Encoder:
         if time.monotonic() < self._not_before:
             raise ModelError("the encoder failed a moment ago")
         self.stop()
-        self._child = subprocess.Popen(
+        try:
+            self._child = self._process()
+        except OSError as error:  # no memory, no descriptors, no more processes
+            self._failed("no start")
+            raise ModelError(f"the encoder's process cannot be started: {error}") from None
+        self._answer(b"", START_SECONDS)
+
+    def _process(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [
                 *(sys.executable, "-PBm", "dat_runtime.edge.offloading.child"),
                 *(str(self._folder.absolute()), str(self._codec.bytes), str(THREADS)),
@@ -103,7 +111,6 @@ class Encoder:
             env=children.environment(),
             start_new_session=True,
         )
-        self._answer(b"", START_SECONDS)
 
     def _answer(self, asked: bytes, seconds: float) -> bytes:
         """What the process says to this.
@@ -172,7 +179,7 @@ class Encoder:
         pause = min(MAX_PAUSE, PAUSE * 2.0 ** min(self._failures, 20))
         self._failures += 1
         self._not_before = time.monotonic() + pause
-        log.warning("the encoder %s; again in %g s", reason, pause)
+        log.warning("the encoder: %s; again in %g s", reason, pause)
 
     def stop(self) -> None:
         """End the process."""

@@ -56,6 +56,29 @@ def told(ours: socket.socket) -> list[Message]:
     return [unpacked(content[at : at + HEADER_BYTES]) for at in parts]
 
 
+def test_what_is_lost_while_losses_are_told_is_told_next(line: Line, clock: Time) -> None:
+    """Frames are lost in two threads: one may count while the other tells."""
+    mailbox, ours = line
+    tell = mailbox.tell
+
+    def tell_slowly(message: Message) -> None:
+        tell(message)
+        if message.word == Word.LATE:
+            mailbox.lost(Word.DAMAGED, 3)
+
+    mailbox._told_at = clock.passed
+    mailbox.lost(Word.LATE, 2)
+    mailbox.tell = tell_slowly  # type: ignore[method-assign]
+    mailbox.last_word(Kind.ENDED)
+    mailbox.last_word(Kind.ENDED)
+    assert [(m.kind, m.word, m.number) for m in told(ours)] == [
+        (Kind.DROPPED, Word.LATE, 2),
+        (Kind.ENDED, Word.NOTHING, 0),
+        (Kind.DROPPED, Word.DAMAGED, 3),
+        (Kind.ENDED, Word.NOTHING, 0),
+    ]
+
+
 def picture(content: bytes = b"abcdef" * 3) -> Callable[[], memoryview]:
     return lambda: memoryview(content)
 

@@ -305,7 +305,7 @@ def test_after_each_failure_in_a_row_the_pause_is_twice_as_long_up_to_a_minute(
         encoder._failed("it hangs")
         pauses.append(encoder._not_before - 1_000.0)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
-    assert caplog.messages[1] == "the encoder it hangs; again in 2 s"
+    assert caplog.messages[1] == "the encoder: it hangs; again in 2 s"
     encoder._failures = 5_000
     encoder._failed("it hangs")
     assert encoder._not_before == 1_060.0
@@ -324,6 +324,24 @@ def test_after_each_failure_in_a_row_the_pause_is_twice_as_long_up_to_a_minute(
     with pytest.raises(ModelError, match=r"^the encoder failed a moment ago$"):
         encoder.start()
     assert len(started) == 1
+
+
+def test_where_no_process_can_be_started_it_is_a_failure_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an OSError it ended the thread that makes questions, before its first one."""
+    counts = Counts()
+    encoder = encoder_of(write_codec(tmp_path / "codec", b"graph"), counts)
+
+    def popen(*_: Any, **__: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(module.subprocess, "Popen", popen)
+    with pytest.raises(ModelError, match=r"cannot be started: .*Cannot allocate memory$"):
+        encoder.unit(JPEG)
+    assert counts.of("encoder_failed", reason="no start") == 1
+    with pytest.raises(ModelError, match=r"^the encoder failed a moment ago$"):
+        encoder.start()
 
 
 def test_a_process_is_started_with_its_codec_and_reads_nothing_else(
