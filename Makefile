@@ -138,7 +138,7 @@ smoke: setup  ## set up and run the whole job on rendered scenes (or SOURCE=...)
 	@echo "one frame     make demo$(AS_GIVEN)"
 
 # What is shipped is proved after the tables: what is not fit for use ends the run there.
-pipeline: check
+pipeline: check  ## the whole job in one go, as smoke runs it: PROFILE=paper SOURCE=<folder>
 	@$(MAKE) eval predict-val
 	@$(PY) -m eval.tables --show $(OUT)/eval
 	@echo "data report   $(OUT)/data/report.html"
@@ -211,7 +211,7 @@ rehearse: data $(BASE_STAGE)  ## memory, speed and hours of gate and LoRA by a f
 	@$(PY) -m train.rehearse --config $(LORA_CONFIG_boxed) --instructions $(OUT)/rehearsal-instructions \
 	  --base $(BASE) --gate "$(GATE_CONFIG) $(GATE_SET)" --data $(OUT)/data --out $(OUT)/rehearsal $(LORA_SET)
 
-primer: setup
+primer: setup  ## rendered scenes and questions, from which base learns
 	@$(PY) -m data.prep.primer --out $(OUT)/primer $(PRIMER_SET)
 
 base: primer  ## the tiny Qwen2.5-VL that stands in for the 7B, as in train/shipped_base: some five hours on two cores

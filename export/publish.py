@@ -141,7 +141,7 @@ def _days(given: Sequence[str]) -> dict[str, int]:
     days = dict(ceremony.DAYS)
     for one in given:
         role, _, number = one.partition("=")
-        if role not in days or not number.isdigit():
+        if role not in days or not (number.isascii() and number.isdigit()):
             raise ConfigError(f"--days {one}, expected such as {_written(ceremony.DAYS)}")
         days[role] = int(number)
     return days

@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 
+from dat_runtime.cloud.database import checked_url
 from dat_runtime.cloud.settings import Settings
 from dat_runtime.errors import ConfigError
 from dat_runtime.network import is_loopback
@@ -97,7 +97,7 @@ def receive(
 
 def _address(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+    if not (colon and host and port.isascii() and port.isdigit()) or int(port) > 65_535:
         raise ConfigError(f"--listen is {listen!r:.80}, expected ADDRESS:PORT")
     return host.strip("[]"), int(port)
 
@@ -110,12 +110,16 @@ def _require_safe(host: str, tokens: Path | None) -> None:
         )
 
 
-def _beside(store: str) -> Path:
+def _url(store: str) -> URL:
     try:
-        url = make_url(store)
-    except ArgumentError:
-        url = None
-    if url is not None and url.get_backend_name() == "sqlite" and url.database:
+        return checked_url(store)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _beside(store: str) -> Path:
+    url = _url(store)
+    if url.get_backend_name() == "sqlite" and url.database:
         return Path(url.database).absolute().parent
     raise ConfigError(
         "--data FOLDER is needed when the store is no SQLite file: pictures lie there"
@@ -130,7 +134,7 @@ def _require_openable(options: Options) -> None:
 
     require_usable(options.settings)
     servers_of(options.settings)
-    url = make_url(options.store)
+    url = _url(options.store)
     try:
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)

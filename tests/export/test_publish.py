@@ -417,7 +417,7 @@ def test_days_are_stated_for_each_role() -> None:
     assert _days([]) == DAYS
     assert _days(["root=9", "timestamp=1"]) == DAYS | {"root": 9, "timestamp": 1}
     usual = "root=365 targets=180 snapshot=14 timestamp=3"
-    for wrong in ("root", "root=", "root=-1", "online=3", "root=1=2"):
+    for wrong in ("root", "root=", "root=-1", "root=²", "online=3", "root=1=2"):
         with pytest.raises(ConfigError, match=f"^--days {wrong}, expected such as {usual}$"):
             _days([wrong])
 

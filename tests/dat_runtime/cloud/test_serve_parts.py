@@ -43,7 +43,7 @@ def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int]) ->
     assert serve._address(text) == address
 
 
-@pytest.mark.parametrize("text", ["8080", ":8080", "h:", "h:x", "h:65536", "h:-1", ""])
+@pytest.mark.parametrize("text", ["8080", ":8080", "h:", "h:x", "h:65536", "h:-1", "h:²", ""])
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(ConfigError) as told:
         serve._address(text)
@@ -65,12 +65,28 @@ def test_without_tokens_only_this_machine_is_listened_to() -> None:
 def test_pictures_lie_beside_an_sqlite_store() -> None:
     assert serve._beside("sqlite:///some/r.db") == Path("some").absolute()
     assert serve._beside("sqlite:////r.db") == Path("/")
-    for store in ("sqlite://", "postgresql://h/d", "no address"):
-        with pytest.raises(ConfigError) as told:
-            serve._beside(store)
-        assert str(told.value) == (
-            "--data FOLDER is needed when the store is no SQLite file: pictures lie there"
-        )
+    with pytest.raises(ConfigError) as told:
+        serve._beside("postgresql://h/d")
+    assert str(told.value) == (
+        "--data FOLDER is needed when the store is no SQLite file: pictures lie there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ("events.db", "--store is not an address, expected sqlite:///PATH or postgresql://"),
+        ("sqlite://", "--store is sqlite://, expected sqlite:///PATH or postgresql://"),
+        ("mysql://u:p@h/d", "--store is mysql://u:***@h/d, expected sqlite:///PATH or postgresql:"),
+    ],
+)
+@pytest.mark.parametrize("data", [None, Path("pictures")])
+def test_what_is_no_store_is_told_whether_a_folder_is_named_or_not(
+    store: str, words: str, data: Path | None
+) -> None:
+    with pytest.raises(ConfigError) as told:
+        serve.receive("127.0.0.1:0", store, data=data)
+    assert str(told.value).startswith(words)
 
 
 def options(tmp_path: Path, **settings: Any) -> Options:
