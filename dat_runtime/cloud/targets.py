@@ -32,9 +32,6 @@ AT_ONCE = 8
 SECONDS = 10.0
 """For one delivery, from name to answer."""
 
-LONGEST_WAIT = 999_999_999.0
-"""Seconds that a target may ask for: what is still a time to come."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -202,8 +199,8 @@ def _outcome(response: httpx.Response) -> Outcome:
 
 
 def _retry_after(headers: httpx.Headers) -> float:
-    """Seconds that a target asks for; 0 when it does not."""
-    return min(seconds_asked(headers, time.time()) or 0.0, LONGEST_WAIT)
+    """Seconds that a target asks for, unbounded; 0 when it does not."""
+    return seconds_asked(headers, time.time()) or 0.0
 
 
 class MqttTarget:

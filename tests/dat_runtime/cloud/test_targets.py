@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import time
 from contextlib import suppress
 from email.utils import formatdate
@@ -161,7 +162,7 @@ def test_when_to_come_again_is_said_in_seconds_or_as_a_date() -> None:
         return targets._retry_after(response(503, retry_after=text).headers)
 
     assert [asked(text) for text in ("7", " 7 ", "", "soon", "-7", "1.5")] == [7, 7, 0, 0, 0, 1.5]
-    assert asked("9" * 400) == 999_999_999
+    assert asked("9" * 400) == math.inf  # whoever waits bounds it
     # A year that no clock holds: the error went past the delivery, and with it all of its round.
     assert asked(f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT") == 0
     assert targets._retry_after(httpx.Headers([(b"retry-after", b"\xb2")])) == 0
