@@ -168,6 +168,7 @@ class Server:
 
         url = httpx.URL(self._url + path)
         content = bytearray()
+        deadline = time.monotonic() + seconds  # httpx's own limit is of each piece
         try:
             with (
                 httpx.Client(trust_env=not is_loopback(url.host), timeout=seconds) as client,
@@ -177,6 +178,8 @@ class Server:
                     content += chunk
                     if len(content) > MOST_BYTES:
                         raise ServerAway(f"{self._shown}{path}: more than {MOST_BYTES} bytes")
+                    if time.monotonic() > deadline:
+                        raise ServerAway(f"{self._shown}{path}: no whole answer in {seconds:g} s")
         except httpx.HTTPError as error:
             said = str(error) or type(error).__name__
             raise ServerAway(f"{self._shown}{path}: {said}") from None

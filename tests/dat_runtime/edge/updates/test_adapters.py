@@ -329,6 +329,17 @@ def test_a_server_is_asked_with_its_headers_and_never_through_a_proxy_on_this_ma
     ]
 
 
+def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(
+    client: type[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(MllmSettings("http://h/v1", "dat"))
+    passed = iter([100.0, 104.0, 107.0, 100.0, 104.0, 107.1])
+    monkeypatch.setattr(adapters, "time", SimpleNamespace(monotonic=lambda: next(passed)))
+    assert server._ask("GET", "/x", None, 7.0) == (200, {"data": []})
+    with pytest.raises(ServerAway, match=r"^http://h/v1/x: no whole answer in 7 s$"):
+        server._ask("GET", "/x", None, 7.0)
+
+
 def test_what_is_no_text_is_read_as_far_as_it_is_and_a_failure_has_words(
     client: type[Client],
 ) -> None:
