@@ -275,7 +275,7 @@ def test_a_command_that_fails_or_a_server_that_does_not_come_is_away(
         with pytest.raises(ServerAway, match=r"^mllm\.restart: .*timed out after 900"):
             restarted(said, ("x",))
     assert times == [900.0]
-    clock = iter([100.0, 1000.0, 1000.1])
+    clock = iter([100.0, 100.0, 1000.0, 1000.0, 1000.1])  # each request reads it once too
     fake = SimpleNamespace(sleep=lambda _: None, monotonic=lambda: next(clock))
     monkeypatch.setattr(adapters, "time", fake)
     said.answers["GET /v1/models"] = (503, b"")
