@@ -106,7 +106,7 @@ class AlertLane:
     async def _send(self, sending: "_Sending") -> None:
         try:
             for due in tuple(sending.waiting):
-                content = await self._way.outbox.read_alert(due)
+                content = await self._read(due)
                 if content is None:
                     sending.waiting.remove(due)
                 else:
@@ -115,10 +115,17 @@ class AlertLane:
                 self._sending.start(self._send_copy(sending))
             if sending.outgoing:
                 await self._carry(sending)
-        except SpoolError as error:
-            self._failed(error)
         finally:
             self._ended(sending)
+
+    async def _read(self, due: DueAlert) -> bytes | None:
+        """Its JSON; `None` where there is none any more, or it cannot be read now."""
+        try:
+            return await self._way.outbox.read_alert(due)
+        except SpoolError as error:  # one bad block of the disk: the others are not to wait for it
+            self._way.outbox.return_alert(due)
+            self._failed(error)
+            return None
 
     async def _send_copy(self, sending: "_Sending") -> None:
         """The alerts once more, where they are not answered when it is time."""

@@ -208,6 +208,29 @@ def test_an_alert_that_the_spool_cannot_read_waits_and_one_that_it_has_not_is_le
     asyncio.run(go())
 
 
+def test_alerts_do_not_wait_behind_one_that_cannot_be_read():
+    async def go():
+        lane, sender, box, spool, _ = lane_with(700, 700, 700)
+        sender.go.set()
+
+        def read(id):
+            if id == "e0":  # the best one, in a bad block of the disk
+                raise SpoolError("disk I/O error")
+            return b'{"id":1}'
+
+        spool.alert = read
+        ran = asyncio.ensure_future(lane.run())
+        await until(lambda: len(spool.acknowledged) == 2)
+        assert sender.batches == [["e1", "e2"]]
+        await until(lambda: lane._way.health.problem == "disk I/O error")
+        assert box.alerts == {"e0"}
+        ran.cancel()
+        await asyncio.gather(ran, return_exceptions=True)
+        assert (len(box.queue), lane._unanswered) == (1, 0)
+
+    asyncio.run(go())
+
+
 def test_what_none_of_a_batch_is_left_of_is_not_sent():
     async def go():
         lane, sender, _, spool, _ = lane_with(700, resent=8)
