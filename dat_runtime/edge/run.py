@@ -240,22 +240,38 @@ def _total(counts: Counts, name: str) -> int:
 
 def _watch(assembly: Assembly) -> None:
     """Every second: log what came and went, and tell systemd that the node is well."""
-    known: dict[str, str] = {}
-    way = ""
+    changes = _Changes()
     notify("READY=1")
     while True:
-        status = assembly.status()
-        for name, state in status["cameras"].items():
-            if known.get(name) != state:
-                log.info("camera %s: %s", name, state)
-        known = status["cameras"]
-        link = status["uplink"]
-        if way != (way := _way(link)):
-            problem = f" ({link['problem']})" if link["problem"] else ""
-            log.info("uplink: %s%s", way, printable(problem))
+        try:
+            changes.tell(assembly.status())
+        except (
+            Exception
+        ):  # a defect: without the watchdog's sign systemd would end a node that works
+            log.exception("the node's state cannot be told")
         if assembly.node.looks:
             notify("WATCHDOG=1")
         time.sleep(1.0)
+
+
+class _Changes:
+    """What of a node's status was logged last."""
+
+    def __init__(self) -> None:
+        self._cameras: dict[str, str] = {}
+        self._way = ""
+
+    def tell(self, status: Status) -> None:
+        """Log what has changed since."""
+        for name, state in status["cameras"].items():
+            if self._cameras.get(name) != state:
+                log.info("camera %s: %s", name, state)
+        self._cameras = status["cameras"]
+        link = status["uplink"]
+        if self._way != (way := _way(link)):
+            problem = f" ({link['problem']})" if link["problem"] else ""
+            log.info("uplink: %s%s", way, printable(problem))
+        self._way = way
 
 
 def notify(state: str) -> None:

@@ -48,10 +48,13 @@ class Versions:
         """What is known now.
 
         Raises:
-            VersionsError: the file is damaged.
+            VersionsError: the file is damaged, or cannot be read.
         """
-        if not self._state.exists():
-            return State()
+        try:
+            if not self._state.exists():
+                return State()
+        except OSError as error:  # the disk fails, or a folder above it may not be entered
+            raise VersionsError(f"cannot be read ({error.strerror})", self._state) from None
         value = read_json(self._state, VersionsError, most_bytes=MAX_STATE_BYTES, strict=True)
         try:
             return from_json(value)

@@ -267,7 +267,13 @@ class Uplink:
 
     def _told(self) -> bytes:
         """The node's status as it is sent."""
-        told = self._state_told() if self._status is None else self._status()
+        told = self._state_told()
+        if self._status is not None:
+            try:
+                told = self._status()
+            except Exception:  # whatever it is, no alert is to wait for it
+                log.exception("the node's status cannot be told")
+                self._counts.add("statuses_failed")
         content = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
         if len(content) > MAX_STATUS_BYTES:
             self._counts.add("statuses_cut")

@@ -448,6 +448,20 @@ def test_what_came_and_went_is_logged_once(
     ]
 
 
+def test_a_status_that_cannot_be_made_ends_no_node_by_its_watchdog(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = Parts()
+    states = parts.states
+
+    def fail() -> None:
+        parts.states = None
+
+    told = watched(parts, monkeypatch, fail, lambda: setattr(parts, "states", states))
+    assert told == ["READY=1", *["WATCHDOG=1"] * 3]
+    assert caplog.messages.count("the node's state cannot be told") == 1
+
+
 def test_systemd_is_told_that_the_node_is_well_while_its_gate_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -88,6 +88,23 @@ def test_a_state_is_not_larger_than_a_megabyte(
         beside.state()
 
 
+def test_a_state_that_cannot_even_be_looked_for_is_told(
+    beside: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as an OSError: the node's status asks for it every second."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(versions.os, "stat", fails)
+        with pytest.raises(
+            VersionsError, match=r"state\.json: cannot be read \(Input/output error"
+        ):
+            beside.state()
+    assert beside.state() == State()
+
+
 def test_a_state_that_makes_no_sense_says_what_to_do(beside: Versions) -> None:
     beside.change(lambda state: current(state, A))
     file = beside.folder / "state.json"

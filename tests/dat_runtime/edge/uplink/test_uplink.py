@@ -7,6 +7,7 @@ import pytest
 from dat_runtime.edge.counts import Counts
 from dat_runtime.edge.spool import Spool
 from dat_runtime.edge.uplink import uplink
+from dat_runtime.edge.uplink.http import HttpSender
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ConfigError
@@ -278,15 +279,28 @@ def test_a_status_that_is_too_large_is_cut_and_counted(receiver, tmp_path):
     assert receiver.statuses[0]["cameras"] == {}
 
 
-def test_a_defect_is_counted_and_ends_nothing(receiver, tmp_path):
+def test_a_status_that_cannot_be_made_holds_up_no_alert(receiver, tmp_path):
     def status():
-        if len(calls) < 1:
-            calls.append(1)
-            raise KeyError("a defect")
-        return {"schema": 1}
+        raise OSError(5, "Input/output error")  # of the disk on which the versions lie
 
-    calls = []
     with Node(tmp_path, receiver.url, status=status) as node:
+        until(lambda: receiver.statuses)
+        assert node.counts.of("statuses_failed") == 1
+        node.happens(event("a"))
+        until(lambda: "a/roi" in receiver.arrived)
+        assert not any(name == "uplink_faults" for name, _ in node.counts.snapshot())
+    assert receiver.statuses[0]["cameras"] == {}
+
+
+def test_a_defect_is_counted_and_ends_nothing(receiver, tmp_path, monkeypatch):
+    send_status = HttpSender.send_status
+
+    async def fails_once(self, status):
+        monkeypatch.setattr(HttpSender, "send_status", send_status)
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(HttpSender, "send_status", fails_once)
+    with Node(tmp_path, receiver.url) as node:
         until(lambda: node.counts.of("uplink_faults", reason="KeyError") == 1)
         node.happens(event("a"))
         until(lambda: "a/roi" in receiver.arrived)
