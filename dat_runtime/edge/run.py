@@ -245,9 +245,7 @@ def _watch(assembly: Assembly) -> None:
     while True:
         try:
             changes.tell(assembly.status())
-        except (
-            Exception
-        ):  # a defect: without the watchdog's sign systemd would end a node that works
+        except Exception:  # a defect, and no reason to have systemd end a node that works
             log.exception("the node's state cannot be told")
         if assembly.node.looks:
             notify("WATCHDOG=1")
