@@ -226,7 +226,8 @@ class Writer:
         self.saw(error)
         for work in group:
             if work.answer is not None:
-                work.answer.set_exception(SpoolError(f"keeps nothing now ({error})", self._path))
+                words = f"keeps nothing now ({_words(error)})"
+                work.answer.set_exception(SpoolError(words, self._path))
         with self._wake:
             if not self._closing:
                 # What is acknowledged stays so; it is written when the disk works again.
@@ -234,7 +235,7 @@ class Writer:
 
     def saw(self, error: Exception) -> None:
         """Something failed, here or for a reader."""
-        self.problem = str(error)
+        self.problem = _words(error)
         # A damaged file is not written any more; the next start sets it aside.
         self._damaged |= isinstance(error, sqlite3.Error) and is_damage(error)
 
@@ -260,8 +261,8 @@ class Writer:
         try:
             self._keep_log()
             self._keep_reserve()
-        except (OSError, sqlite3.Error) as error:
-            self.problem = str(error)
+        except Exception as error:  # short of memory SQLite raises none of its own
+            self.problem = _words(error)
 
     def _keep_log(self) -> None:
         """Move the log into the database before it outgrows its share."""
@@ -304,3 +305,8 @@ class Writer:
             return
         room.growing = self._reserve.grow(size)
         room.reserve_left |= room.growing
+
+
+def _words(error: Exception) -> str:
+    """What it says; some say nothing, as a MemoryError."""
+    return str(error) or repr(error)

@@ -101,6 +101,22 @@ def test_a_disk_that_cannot_even_be_read_ends_no_writer(opened):
     assert writer.problem == "told so"
 
 
+def test_a_machine_short_of_memory_ends_no_writer(opened):
+    """SQLite's "out of memory" is a MemoryError in Python, and no error of SQLite's."""
+    writer = opened(2 * MB, 300_000)
+    writer._written = MB  # the log is to be moved
+    Checkpoints(writer, MemoryError())
+    assert writer.ask(nothing) is None
+    assert writer.ask(nothing) is None  # it was kept house between the two
+    assert writer.problem == "MemoryError()"
+    writer.problem = None
+    with pytest.raises(SpoolError, match=r"keeps nothing now \(MemoryError\(\)\)$"):
+        writer.ask(failing(MemoryError(), 1))
+    assert writer.problem == "MemoryError()"
+    assert writer.ask(failing(MemoryError(), 0)) == "written"
+    assert writer.problem is None
+
+
 def test_works_of_one_moment_share_a_commit_of_bounded_size_in_their_order(opened):
     writer = opened(MB)
     database = writer._database
