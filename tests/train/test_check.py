@@ -6,7 +6,10 @@ import pytest
 
 from train import check
 from train.mllm import resources
-from train.mllm.model_sizes import SEVEN_B
+from train.mllm.memory import weight_bytes
+from train.mllm.model_sizes import SEVEN_B, read_model
+from train.mllm.run_settings import read_settings
+from train.recipe.config_file import read_config
 
 SMOKE = "configs/yolo/smoke.yaml"
 LORA = "configs/lora/smoke.yaml"
@@ -68,6 +71,26 @@ def test_a_disk_without_room_is_refused(base: str, capsys, monkeypatch, tmp_path
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
     assert check.main(given) == 1
     assert "0.0 GB are free" in capsys.readouterr().err
+
+
+def test_base_card_and_disk_are_told_in_a_line(base: str, capsys, monkeypatch, tmp_path) -> None:
+    """With all checkpoints that 100,000 samples give; on four cards there are fewer steps."""
+    given = ["max_steps=-1", "save_strategy=steps", "save_total_limit=null"]
+    on_card = [*given, "bf16=true", "use_cpu=false"]
+    settings = read_settings(read_config(Path(LORA), on_card))
+    weights = weight_bytes(*read_model(SEVEN_B), settings)
+    four, one = resources.Card("Just", weights, 4), resources.Card("H100", 85_899_345_920, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1 << 60))
+    for keys, card, told in (
+        (on_card, four, "16.6 GB of weights; Just, 16.6 GB; 91.4"),
+        (on_card, one, "16.6 GB of weights; H100, 85.9 GB; 363.7"),
+        (given, None, "33.2 GB of weights; no card; 363.7"),
+    ):
+        monkeypatch.setattr(resources, "find_card", lambda settings, card=card: card)
+        words = " ".join([LORA, *keys])
+        assert check.main(["--tuning", words, "--base", base, "--out", str(tmp_path)]) == 0
+        line = capsys.readouterr().out.splitlines()[0]
+        assert line == f"[check] {base}: {told} GB of disk below {tmp_path}"
 
 
 def test_a_card_that_the_weights_alone_do_not_fit_is_refused(base, capsys, monkeypatch) -> None:

@@ -34,8 +34,8 @@ class Node:
         self.adapter = write_adapter(
             root / "lora", trained(fleet.start_factors, np.random.default_rng(1))
         )
-        self.trained_from({"adapter_name_or_path": str(fleet.start.folder)})
-        self.trained_on({"dataset": {"samples": 812, "sha256": "0"}})
+        self.trained_from({"adapter_name_or_path": str(fleet.start.folder), "stage": "sft"})
+        self.trained_on({"dataset": {"samples": 812, "sha256": "0"}, "seconds": 1.5})
         self.key = root / "key.pem"
         self.key.touch(mode=0o600)
         self.key.write_bytes(pem(fleet.keys["node-00"]))
@@ -76,8 +76,18 @@ def test_the_aggregator_reads_what_the_node_signed(
     assert "[node-00] round 3, 812 samples" in capsys.readouterr().out
 
 
+def test_a_single_sample_is_enough(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    node.trained_on({"dataset": {"samples": 1}})
+    assert node.run() == 0
+    assert "round 3, 1 samples" in capsys.readouterr().out
+
+
 def no_start(node: Node) -> None:
     node.trained_from({})
+
+
+def no_configuration(node: Node) -> None:
+    (node.adapter / "config.yaml").unlink()
 
 
 def another_start(node: Node) -> None:
@@ -97,6 +107,10 @@ def no_samples(node: Node) -> None:
     node.trained_on({})
 
 
+def nothing_trained(node: Node) -> None:
+    node.trained_on({"dataset": {"samples": 0}})
+
+
 def no_key(node: Node) -> None:
     node.key.write_text("no key")
 
@@ -108,11 +122,17 @@ def no_folder(node: Node) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (no_start, "adapter_name_or_path is missing: train from the round's adapter"),
+        (
+            no_start,
+            "lora/config.yaml: adapter_name_or_path is missing: train from the round's adapter, "
+            "adapter_name_or_path=FOLDER\n",
+        ),
+        (no_configuration, "lora/config.yaml: "),
         (another_start, "starts from another adapter: start is"),
         (absent_start, "gone/adapter_config.json: cannot be read"),
         (another_round, "starts from another adapter: start is"),
-        (no_samples, "run.json: dataset is missing"),
+        (no_samples, "lora/run.json: dataset is missing\n"),
+        (nothing_trained, "lora/run.json: dataset: samples is 0, expected a whole number from 1"),
         (no_key, "no private key in PEM"),
         (no_folder, "x.increment: cannot be written"),
     ],

@@ -6,13 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
+from dat_runtime import answer
 from dat_runtime.errors import ConfigError, DataError
-from dat_runtime.types import Size
-from eval.answers import endpoint, rows, sizes
+from dat_runtime.types import Accident, Box, Size
+from eval.answers import endpoint, local, model, rows, sizes
 from eval.answers.asks import Answer, Ask, record
 from eval.answers.endpoint import Outcome, Settings
+from tests.eval.answers import test_sizes
 
 SIZE = Size(640, 480)
 URL = "http://127.0.0.1:1"
@@ -28,6 +32,9 @@ def answered(name: str, answer: Answer = NO_ACCIDENT) -> dict[str, Any]:
     return record(ask(name), answer) | {"endpoint": URL}
 
 
+COMPLIANT = answer.dump(answer.target([Accident(Box(10, 20, 639, 479, SIZE), "severe")]))
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the servers were given; `outcomes` are what they answer."""
@@ -40,7 +47,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             "http://b": SimpleNamespace(left_out=()),
         }
 
-    def answers(asks: list[Ask], _: Any, at_once: int) -> list[Outcome]:
+    def answers(asks: list[Ask], asked: Any, at_once: int) -> list[Outcome]:
+        assert list(asked) == [URL, "http://b"]
         seen.asked, seen.at_once = [one.id for one in asks], at_once
         return list(seen.outcomes)
 
@@ -116,6 +124,8 @@ def test_a_constrained_row_demands_answers_that_hold_the_schema(
 ) -> None:
     row = replace(ROW, constrained="schema")
     free = Answer("There is no accident.", 0.5, 100, 10)
+    served.outcomes = [Outcome(ask("a"), URL, free._replace(text=COMPLIANT))]
+    assert rows.ask_endpoints(row, Settings(), [ask("a")], tmp_path / "held.jsonl").answered == 1
     served.outcomes = [Outcome(ask("a"), URL, free._replace(cut=True))]  # its end is missing
     rows.ask_endpoints(row, Settings(), [ask("a")], tmp_path / "cut.jsonl")
     assert served.given[3] == {
@@ -154,3 +164,80 @@ def test_progress_is_printed_every_two_seconds(
     served.outcomes = [Outcome(ask(name), URL, NO_ACCIDENT) for name in "abc"]
     rows.ask_endpoints(ROW, Settings(), [ask(name) for name in "abc"], tmp_path / "rows.jsonl")
     assert capsys.readouterr().out.splitlines() == ["[gpt] 2/3 answers"]
+
+
+ROW_HERE = rows.Row("tiny", "base", "main", Path("lora"), [], None, 2, 512, "rules")
+WORDS = {"a": 1, "b": 5, "c": 3, "d": 2, "e": 4}
+"""Of each frame's prompt."""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """In place of a model in this process: what it was given, and what was on disk by then."""
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((84, 56, 3), np.uint8))  # 6 tokens
+    asks = [
+        Ask(name, tmp_path / "picture.png", "system", "word " * count, SIZE, SIZE)
+        for name, count in WORDS.items()
+    ]
+    loaded = model.Loaded(test_sizes.model(), test_sizes.Processor())
+    seen = SimpleNamespace(asks=asks, path=tmp_path / "rows.jsonl", given=[], on_disk=[])
+
+    def generate(of: Any, batch: list[Ask], *given: Any) -> list[Answer]:
+        assert of is loaded
+        seen.given.append(([one.id for one in batch], *given))
+        seen.on_disk.append([one["image_id"] for one in rows.kept_records(seen.path)])
+        first = NO_ACCIDENT._replace(seconds=0.25)
+        return [first, first._replace(seconds=9.0)][: len(batch)]
+
+    monkeypatch.setattr(model, "load", lambda *given: seen.given.append(given) or loaded)
+    monkeypatch.setattr(model, "demand_room", lambda *given: seen.given.append(given))
+    monkeypatch.setattr(local, "generate", generate)
+    monkeypatch.setattr(sizes, "free_memory", lambda: None)
+    seen.loaded = loaded
+    return seen
+
+
+def test_a_model_here_goes_on_after_whole_batches_of_like_length(
+    here: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 99, 3))
+    monkeypatch.setattr(rows, "time", SimpleNamespace(monotonic=clock.__next__))
+    kept = {name: answered(name, NO_ACCIDENT) for name in "cbe"}
+    here.path.write_text("".join(json.dumps(one) + "\n" for one in kept.values()) + "{", "utf-8")
+    found = rows.ask_local(ROW_HERE, here.asks, here.path)
+    assert here.given == [
+        ("base", "main", Path("lora")),
+        (here.loaded, here.asks, 512),
+        (["c", "d"], 512, "rules"),  # of c and d only one was there
+        (["a"], 512, "rules"),
+    ]
+    assert here.on_disk == [["b", "e"], ["b", "e", "c", "d"]]
+    seconds = {"a": 0.25, "c": 0.25, "d": 9.0}
+    assert rows.kept_records(here.path) == [
+        kept[one.id]
+        if one.id in "be"
+        else record(one, NO_ACCIDENT._replace(seconds=seconds[one.id]))
+        for one in here.asks
+    ]
+    assert (found.answered, found.prompt_tokens, found.missing, found.usd) == (5, 500, {}, None)
+    assert found.generation_s == 0.5 + 0.25 + 0.25  # of each batch once
+    assert capsys.readouterr().out.splitlines() == [
+        "[tiny] keys and values of a batch: 0.06 GB at most",
+        "[tiny] 2 answers were there already",
+        "[tiny] 4/5 answers",
+        "[tiny] 5/5 answers",
+    ]
+
+
+def test_a_batch_has_to_fit_the_card_at_the_length_of_its_longest_prompt(
+    here: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = 5 + 6 + 512
+    for batch_size, together in ((2, 2), (9, 5)):
+        needed = together * tokens * 57_344
+        row = replace(ROW_HERE, batch_size=batch_size)
+        monkeypatch.setattr(sizes, "free_memory", lambda free=needed: free)
+        rows.ask_local(row, here.asks, here.path)
+        monkeypatch.setattr(sizes, "free_memory", lambda free=needed - 1: free)
+        with pytest.raises(ConfigError, match=f"^the keys and values of {together} x 523 tokens"):
+            rows.ask_local(row, here.asks, here.path)
