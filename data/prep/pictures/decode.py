@@ -170,8 +170,8 @@ def _opened(data: bytes) -> Image.Image:
     except Exception as error:  # decoders raise various errors at a broken header
         raise UnreadableImage("corrupt-image", f"header: {_named(error)}") from None
     width, height = image.size
-    too_long = is_too_long(Size(width, height)) if min(width, height) > 0 else True
-    if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE or too_long:
+    too_small = min(width, height) < MIN_SIDE
+    if too_small or width * height > MAX_PIXELS or is_too_long(Size(width, height)):
         raise UnreadableImage("image-size", f"header: {width} x {height} pixels")
     return image
 

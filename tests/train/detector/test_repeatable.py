@@ -1,8 +1,10 @@
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.train.detector.tiny_gate import TINY, write_data
 from train.detector import dataset
@@ -29,7 +31,7 @@ def loader(linked: Path, workers: int, drawn_for: int) -> Any:
 
     init_seeds(workers)  # what came before decides nothing
     frames = RepeatableDataset(
-        img_path=str(linked / "images" / "train"),
+        str(linked / "images" / "train"),
         imgsz=64,
         batch_size=1,  # so that 7 of the 24 pictures are kept in memory
         hyp=get_cfg(overrides=TINY | {"mixup": 0.5}),
@@ -99,10 +101,11 @@ def test_a_loader_has_the_settings_of_ultralytics_own(linked: Path) -> None:
     from train.detector.repeatable import EpochLoader
 
     own = loader(linked, 0, 1)
+    generator = torch.Generator()
     settings = {
         "dataset": own.dataset, "batch_size": 5, "num_workers": 2, "prefetch_factor": 7,
         "pin_memory": True, "pin_memory_device": "", "collate_fn": own.collate_fn,
-        "worker_init_fn": print, "generator": own.generator, "drop_last": True,
+        "worker_init_fn": print, "generator": generator, "drop_last": True,
     }  # fmt: skip
     ours = EpochLoader(SimpleNamespace(**settings), FRAMES)  # type: ignore[arg-type]
     assert {name: getattr(ours, name) for name in settings} == settings
@@ -120,6 +123,67 @@ def test_ultralytics_may_begin_an_epoch_anew_to_end_mosaics(linked: Path) -> Non
     files = [batch["im_file"] for batch in made]
     made.close()
     assert files == [batch[0] for batch in epoch_of(loader(linked, 0, 2), 1)]
+
+
+def test_workers_begin_anew_only_where_the_next_epoch_is_not_the_one_that_is_due(
+    linked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = loader(linked, 0, 1)
+    anew: list[int] = []
+    monkeypatch.setattr(made, "reset", lambda: anew.append(made.epoch))
+    for epoch in (0, 1, 2, 2, 3, 5, 4):
+        made.go_to(epoch)
+    assert anew == [0, 2, 3, 5]  # for the first, the same again, one too far and one back
+    assert made.epoch == 4
+
+
+def test_a_picture_is_drawn_from_seed_epoch_and_picture_beside_what_ultralytics_has_in_memory(
+    linked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.data.dataset import YOLODataset
+
+    from train.detector.stream import drawn_from
+
+    frames = loader(linked, 0, 2).dataset
+    monkeypatch.setattr(
+        YOLODataset, "__getitem__", lambda self, one: (one, self.buffer, random.random())
+    )
+    number = FRAMES + 17
+    epoch, picture = frames.stream.place(number)
+    with drawn_from(1, epoch, picture):
+        drawn = random.random()
+    for most, kept in ((8, 7), (2, 1), (1, 1)):
+        frames.max_buffer_length = most
+        recent = frames.stream.recent(number, kept)
+        assert len(recent) == kept
+        assert frames[number] == (picture, recent, drawn)
+
+
+@pytest.mark.parametrize("cache", [None, "ram"])
+def test_what_mosaics_are_drawn_from_is_not_what_is_kept_in_memory(
+    linked: Path, monkeypatch: pytest.MonkeyPatch, cache: str | None
+) -> None:
+    """But where all is in memory, as several threads load it."""
+    from ultralytics.data.dataset import YOLODataset
+
+    frames = loader(linked, 0, 1).dataset
+    given: list[Any] = []
+
+    def load(self: Any, *words: Any, **keys: Any) -> str:
+        given.append((words, keys))
+        self.buffer.append(words[0])
+        if words[0] == 3:
+            raise FileNotFoundError("3.jpg")
+        return "picture"
+
+    monkeypatch.setattr(YOLODataset, "load_image", load)
+    frames.cache, frames.buffer = cache, [1]
+    assert frames.load_image(2, "rect", mode=False) == "picture"
+    with pytest.raises(FileNotFoundError, match="3"):
+        frames.load_image(3)
+    assert given == [((2, "rect"), {"mode": False}), ((3,), {})]
+    kept = {None: ([1], [2, 3]), "ram": ([1, 2, 3], [])}
+    assert (frames.buffer, frames._in_memory) == kept[cache]
 
 
 def test_no_more_pictures_are_kept_in_memory_than_ultralytics_keeps(linked: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.prep.pictures.decode import UnreadableImage, read_picture, write_jpeg
+from dat_runtime.types import Size
+from data.prep.pictures import decode
+from data.prep.pictures.decode import UnreadableImage, header_size, read_picture, write_jpeg
 from tests.data.prep.source_builder import jpeg, picture
 
 
@@ -80,19 +82,71 @@ def test_a_truncated_jpeg_is_found_at_every_length(tmp_path, share, progressive)
     assert caught.value.kind == "corrupt-image"
 
 
+NO_PICTURE = b"<!DOCTYPE html><html><body>Not found</body></html>"
+NO_EXIF = encoded(picture(0), "PNG", exif=b"Exif\0\0" + b"X" * 16)
+SCANS = jpeg(picture(0))[:-2] + b"\xff\xda\0\x02\x11" * 70 + b"\xff\xd9"
+
+
 @pytest.mark.parametrize(
-    ("content", "kind"),
+    ("content", "kind", "detail"),
     [
-        (b"", "empty-file"),
-        (b"<!DOCTYPE html><html><body>Not found</body></html>", "not-an-image"),
-        (b"GIF89a" + b"\0" * 40, "not-an-image"),
-        (jpeg(picture(0, 8, 48)), "image-size"),
+        (b"", "empty-file", "0 bytes"),
+        (NO_PICTURE, "not-an-image", "begins with b'<!DOCTYPE html><'"),
+        (b"GIF89a" + b"\0" * 40, "not-an-image", f"begins with {b'GIF89a' + bytes(10)!r}"),
+        (jpeg(picture(0, 9, 48)), "image-size", "header: 9 x 48 pixels"),
+        (jpeg(picture(0, 820, 40)), "image-size", "header: 820 x 40 pixels"),
+        (png_header(8_000, 5_001), "image-size", "header: 8000 x 5001 pixels"),
+        (bytes((64 << 20) + 1), "image-size", "over 64 MiB"),
+        (bytes(64 << 20), "not-an-image", f"begins with {bytes(16)!r}"),
+        (encoded(picture(0), "PNG")[:20], "corrupt-image", "header: OSError: "),
     ],
+    ids=["empty", "html", "gif", "narrow", "long", "large", "over 64 MiB", "64 MiB", "cut"],
 )
-def test_an_unusable_picture_is_named_by_its_kind(tmp_path, content, kind):
-    with pytest.raises(UnreadableImage) as caught:
-        read(tmp_path, content)
-    assert caught.value.kind == kind
+def test_an_unusable_picture_is_named_by_its_kind(tmp_path, content, kind, detail):
+    for read_it in (read_picture, header_size):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(UnreadableImage) as caught:
+            read_it(tmp_path / "a.jpg")
+        assert (caught.value.kind, caught.value.detail[: len(detail)]) == (kind, detail)
+        assert kind == "corrupt-image" or caught.value.detail == detail
+
+
+def test_what_only_decoding_shows_is_named_too(tmp_path):
+    broken = "SyntaxError: not a TIFF file"
+    for content, detail in (
+        (encoded(picture(0), "PNG")[:50], "OSError: image file is truncated"),
+        (NO_EXIF, broken),
+        (SCANS, "more scans than a picture has"),
+    ):
+        with pytest.raises(UnreadableImage) as caught:
+            read(tmp_path, content)
+        assert caught.value.kind == "corrupt-image"
+        assert caught.value.detail.startswith(detail)
+    (tmp_path / "a.png").write_bytes(NO_EXIF)
+    for name, detail in (
+        ("a.png", f"header: {broken}"),
+        ("gone", "cannot be read (No such file or directory)"),
+    ):
+        with pytest.raises(UnreadableImage) as caught:
+            header_size(tmp_path / name)
+        assert caught.value.kind == "corrupt-image"
+        assert caught.value.detail.startswith(detail)
+
+
+def test_the_largest_and_the_smallest_picture_are_taken(tmp_path):
+    assert decode._opened(png_header(8_000, 5_000)).size == (8_000, 5_000)
+    assert read(tmp_path, jpeg(picture(0, 10, 12))).size == Size(10, 12)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_header_tells_the_size_of_the_picture_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = read(tmp_path, jpeg(picture(0), exif=exif if orientation else b""))
+    assert header_size(tmp_path / "a.jpg") == upright.size
+    assert upright.size == (Size(48, 64) if 5 <= orientation <= 8 else Size(64, 48))
+    turned = (("rotated-image", f"EXIF orientation {orientation}"),)
+    assert upright.repairs == (turned if 2 <= orientation <= 8 else ())
 
 
 def test_it_is_named_the_same_where_ultralytics_was_imported(tmp_path, monkeypatch):
@@ -143,6 +197,21 @@ def test_the_bits_of_a_camera_in_a_file_of_sixteen_are_not_near_black(tmp_path, 
         expected = np.repeat((samples >> (bits - 8))[:, :, None], 3, axis=2)
     assert (np.asarray(found.rgb) == expected).all()
     assert f"{bits} of 16 bits" in dict(found.repairs)["colour-mode"]
+
+
+def test_samples_beyond_sixteen_bits_are_the_brightest_and_below_none_the_darkest(tmp_path):
+    for samples, expected, bits in (
+        (
+            [-5, 0, 1, 4000, 65_535, 65_536, 70_000, 2**31 - 1],
+            [0, 0, 0, 15, 255, 255, 255, 255],
+            16,
+        ),
+        ([-5, 0, 1, 2, 50, 100, 200, 255], [0, 0, 1, 2, 50, 100, 200, 255], 8),
+    ):
+        deep = Image.fromarray(np.array([samples] * 10, np.int32).repeat(2, axis=1))
+        found = read(tmp_path, encoded(deep, "TIFF"))
+        assert np.asarray(found.rgb)[0, ::2].tolist() == [[value] * 3 for value in expected]
+        assert found.repairs[0] == ("colour-mode", f"mode I, {bits} of 16 bits a sample")
 
 
 def street(seed=0):
