@@ -36,6 +36,9 @@ PIECE_SECONDS = 0.012
 QUEUE_SECONDS = 0.025
 """How long the bytes in flight may take, beyond a short round trip."""
 
+UNREADABLE_SECONDS = 30.0
+"""After which a visual that the spool could not read is tried again; the others go meanwhile."""
+
 SMALLEST = 300
 """Bytes of a piece: headers would take more of the link."""
 
@@ -206,26 +209,40 @@ class VisualLane:
 
     async def _send(self, upload: _Upload) -> None:
         due = upload.due
-        arrived: int | None = None
         try:
             content = await self._outbox.read_visual(due)
-            if content is None:
-                return
-            upload.content = content
-            self._outbox.begin(due)
+            if content is not None:
+                upload.content = content
+                await self._carry(upload)
+        except SpoolError as error:
+            self._pauses.failed(error)
+            self._let_rest(due)
+        finally:
+            del self._uploads[_unit(due.id, due.kind)]
+
+    async def _carry(self, upload: _Upload) -> None:
+        due = upload.due
+        arrived: int | None = None
+        self._outbox.begin(due)
+        try:
             arrived = await self._way.sender.send_visual(due, partial(self._begins, upload))
             self._answered(upload, arrived)
         except EarlyError:
             self._outbox.visual_was_early(due)
         except RefusedError as error:
             self._outbox.visual_refused(due, str(error))
-        except (SendError, SpoolError) as error:
+        except SendError as error:
             self._pauses.failed(error)
         finally:
-            del self._uploads[_unit(due.id, due.kind)]
             if arrived is None:
                 # How much of it is there has to be asked.
                 self._outbox.continue_visual(due, 0)
+
+    def _let_rest(self, due: OutgoingVisual) -> None:
+        """One bad block of the disk: the others are not to wait for it."""
+        self._outbox.queue.remove(due.id, due.kind)
+        loop = asyncio.get_running_loop()
+        loop.call_later(UNREADABLE_SECONDS, self._outbox.continue_visual, due, 0)
 
     def _begins(self, upload: _Upload, offset: int) -> AsyncIterator[bytes]:
         """The sender knows where the receiver stands."""

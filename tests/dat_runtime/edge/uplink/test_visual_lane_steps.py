@@ -395,10 +395,37 @@ def test_a_visual_that_the_spool_cannot_read_or_has_no_more():
 
     lane, box, _ = sent(broken)
     assert lane._way.health.problem == "cannot be read"
-    assert box.queue.next_visual(0.0) is not None
+    assert box.queue.next_visual(0.0) is None  # it rests
+    assert len(box.visuals) == 1
     lane, box, _ = sent(lambda sender, spool, one: setattr(spool, "roi_bytes", 6))
     assert box.queue.next_visual(0.0) is None
     assert lane._way.health.problem == ""
+
+
+def test_visuals_do_not_wait_behind_one_that_cannot_be_read_and_it_comes_again(monkeypatch):
+    monkeypatch.setattr(visual_lane, "UNREADABLE_SECONDS", 0.3)
+
+    async def go():
+        lane, sender, _, spool, _ = lane_with("a", "b", "c")
+        read = spool.visual
+        bad = ["a"]
+
+        def broken(id, kind):
+            if id in bad:  # the best one
+                raise SpoolError("disk I/O error")
+            return read(id, kind)
+
+        spool.visual = broken
+        ran = asyncio.ensure_future(lane.run())
+        await until(lambda: len(sender.sent) == 2)
+        assert [id for id, _, _ in sender.sent] == ["b", "c"]
+        bad.clear()
+        await until(lambda: len(sender.sent) == 3)
+        assert sender.sent[2][0] == "a"
+        ran.cancel()
+        await asyncio.gather(ran, return_exceptions=True)
+
+    asyncio.run(go())
 
 
 def test_where_the_receiver_stands_elsewhere_the_visual_goes_on_from_there():
