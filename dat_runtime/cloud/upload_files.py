@@ -119,7 +119,7 @@ class Files:
     def keys(self) -> list[tuple[str, float]]:
         """All files: the key of each, and when it was written."""
         found = []
-        for folder in sorted(self.folder.iterdir()):
+        for folder in sorted(path for path in self.folder.iterdir() if path.is_dir()):
             for entry in os.scandir(folder):
                 with suppress(FileNotFoundError):
                     found.append((entry.name, entry.stat().st_mtime))

@@ -35,6 +35,7 @@ def test_a_file_lies_in_a_folder_of_few_and_is_removed_at_will(tmp_path: Path) -
     for key in (KEY, "00" + KEY):
         Writing(files, key).close()
         os.utime(files.path(key), (5.0, 7.5))
+    (files.folder / ".DS_Store").write_text("what a file manager leaves")
     assert files.keys() == [("00" + KEY, 7.5), (KEY, 7.5)]
     files.remove(KEY)
     files.remove(KEY)
