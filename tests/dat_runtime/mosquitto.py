@@ -56,7 +56,7 @@ class Broker:
             self._process = subprocess.Popen(
                 [PROGRAM, "-c", str(self._settings), "-v"], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

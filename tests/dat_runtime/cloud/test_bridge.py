@@ -57,7 +57,7 @@ def receiver(tmp_path: Path, broker: mosquitto.Broker) -> Iterator[Running]:
         yield receiver
 
 
-def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     for _ in range(int(seconds / 0.02)):
         if condition():
             return

@@ -56,7 +56,7 @@ class Told:
 
     def wait(self, number: int = 1) -> list[Outcome]:
         with self._came:
-            assert self._came.wait_for(lambda: len(self.outcomes) >= number, 10)
+            assert self._came.wait_for(lambda: len(self.outcomes) >= number, 60)
             return [outcome for _, outcome in self.outcomes]
 
 
@@ -157,7 +157,7 @@ def test_an_answer_past_the_timeout_is_of_no_more_use(released: threading.Event)
 
 
 def wait_for(holds: Callable[[], bool]) -> bool:
-    for _ in range(500):
+    for _ in range(6_000):
         if holds():
             return True
         time.sleep(0.01)

@@ -33,7 +33,7 @@ def fill(id, size):
     return (line * (size // len(line) + 1)).encode()[:size]
 
 
-def until(holds, seconds=10.0):
+def until(holds, seconds=60.0):
     """Wait until something holds; it must within so many seconds."""
     end = time.monotonic() + seconds
     while not holds():

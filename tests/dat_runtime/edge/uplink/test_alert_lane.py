@@ -56,7 +56,7 @@ async def running(count, *, resent=0, metered=False):
 
 
 async def until(holds):
-    for _ in range(2_000):
+    for _ in range(12_000):
         if holds():
             return
         await asyncio.sleep(0.005)

@@ -68,7 +68,7 @@ async def receiver(broker: Broker, got: list[Message]) -> AsyncIterator[Connecti
         await connection.close()
 
 
-async def until(condition: object, seconds: float = 10.0) -> None:
+async def until(condition: object, seconds: float = 60.0) -> None:
     assert callable(condition)
     for _ in range(int(seconds / 0.01)):
         if condition():

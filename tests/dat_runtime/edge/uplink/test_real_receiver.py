@@ -47,7 +47,7 @@ def test_alerts_visuals_revisions_and_status_survive_a_kill_of_the_receiver(tmp_
             node.happens(seen("e0", pictures["e3"], revision=1))
             until(lambda: not node.uplink.state.connected)
             with receiver(store, *options, listen=address) as second:
-                until(lambda: node.is_through, seconds=20)
+                until(lambda: node.is_through)
                 told = json.loads(got(second, "/v1/events?limit=100"))["events"]
                 assert sorted(one["id"] for one in told) == sorted(pictures)
                 for id, picture in pictures.items():
