@@ -282,7 +282,7 @@ def test_what_is_given_and_when():
 
 
 async def until(holds):
-    for _ in range(2_000):
+    for _ in range(12_000):
         if holds():
             return
         await asyncio.sleep(0.001)
