@@ -32,7 +32,21 @@ TOPS = ("benchmarks", "configs", "data", "eval", "export", "tests", "train", "da
 NOTICED = frozenset({"killed", "timeout", "segfault", "suspicious"})
 NOT_TRIED = "not checked"
 PROFILE = """\
+import os
+import sys
+
 from hypothesis import HealthCheck, Phase, settings
+
+
+def without_polars():
+    # Its threads end with a fork, and a training of Ultralytics that asks them waits for ever:
+    # each change would be noticed by the clock.
+    trainer = sys.modules.get("ultralytics.engine.trainer")
+    if trainer is not None:
+        trainer.BaseTrainer.read_results_csv = lambda self: {}
+
+
+os.register_at_fork(after_in_child=without_polars)
 
 # What only many examples notice is not noticed each time; a failure need not be shrunk.
 settings.register_profile(
