@@ -1,8 +1,8 @@
 """What every way of sending can do: HTTP and MQTT both are a `Sender`.
 
 A sender knows one receiver and no order: the lanes decide what goes when, and how fast. All methods
-run in one event loop; several of them may be under way at once. None waits for ever: each has a
-total deadline of its own, after which it raises `SendError`.
+run in one event loop; several of them may be under way at once. None waits for ever: each request
+that one makes, mostly one, has a total deadline, after which it raises `SendError`.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
