@@ -153,13 +153,13 @@ def test_what_ultralytics_loaded_is_looked_at_before_the_first_epoch(
     assert capfd.readouterr().out == ""
 
     other = trainer_of(tmp_path)
-    other.accumulate, other.device, other.args.single_cls = 4, torch.device("cuda"), True
+    other.accumulate, other.device, other.args.single_cls = 2, torch.device("cuda"), True
     epochs.begin(other)
     assert torch.get_num_threads() == before
     assert other.model.weight.is_contiguous()
     assert other.model.names == other.ema.ema.names == {0: "accident"}
     assert capfd.readouterr().out == (
-        "[gate] nbs=64 adds up gradients of 4 batches, past an epoch's end too: a run that is cut "
+        "[gate] nbs=64 adds up gradients of 2 batches, past an epoch's end too: a run that is cut "
         "off will not end with the same weights (with nbs=16 it would)\n"
     )
     for split in ("train", "val"):
