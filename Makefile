@@ -214,7 +214,7 @@ rehearse: data $(BASE_STAGE)  ## memory, speed and hours of gate and LoRA by a f
 primer: setup  ## rendered scenes and questions, from which base learns
 	@$(PY) -m data.prep.primer --out $(OUT)/primer $(PRIMER_SET)
 
-base: primer  ## the tiny Qwen2.5-VL that stands in for the 7B, as in train/shipped_base: some five hours on two cores
+base: primer  ## the tiny Qwen2.5-VL that stands in for the 7B, as in train/shipped_base: some six hours on two cores
 	@$(PY) -m train.base --config configs/lora/base.yaml --primer $(OUT)/primer \
 	  --out $(OUT)/base $(AGAIN) $(BASE_SET)
 
@@ -336,7 +336,7 @@ demo-live: setup  ## cameras, node, thin link, receiver and the operator's page,
 test: setup  ## the tests: CPU only, no network
 	@$(PY) -m pytest -m "not gpu" -n 2 --dist loadgroup
 
-test-fast: setup  ## the tests that train nothing, in under a minute on two free cores
+test-fast: setup  ## the tests that train nothing
 	@$(PY) -m pytest -m "not gpu and not slow" -n 2 --dist loadgroup
 
 documents: setup  ## run each command of the documents, cut short, on what a shortened smoke job left: OUT=runs/ci

@@ -154,7 +154,7 @@ def _write(path: Path, samples: list[Sample]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command("data.prep.primer", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--scenes", type=int, default=24000, help="a third of them to ask about")
+    parser.add_argument("--scenes", type=int, default=48000, help="a third of them to ask about")
     parser.add_argument("--words", type=int, default=24000, help="samples without a picture")
     parser.add_argument("--size", type=int, default=6 * PATCH, help="side of the images, pixels")
     parser.add_argument("--seed", type=int, default=0)

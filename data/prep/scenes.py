@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=640, help="frames with boxes")
     parser.add_argument("--val", type=int, default=60)
-    parser.add_argument("--test", type=int, default=120)
+    parser.add_argument("--test", type=int, default=240)
     parser.add_argument(
         "--negatives", type=int, default=300, help="accident-free frames, all splits"
     )

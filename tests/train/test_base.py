@@ -189,17 +189,17 @@ def test_a_base_is_known_by_what_decides_it(tmp_path: Path, monkeypatch, capsys)
     run = [*given, "--out", str(out), "max_steps=9"]
     assert base.main(run) == 0
     config = read_config(Path("configs/lora/base.yaml"), ["max_steps=9"])
-    steps = base_training.Steps(7500, 4300, 1800)
+    steps = base_training.Steps(15000, 4300, 1900)
     assert made == [(tmp_path / "primer", config, steps, "base", None)]
     stated = manifest.verify(out, "base")
     assert stated.inputs.keys() == {"primer"}
-    trained = {"vocabulary": 640, "tower": 7500, "words": 4300, "grounding": 1800}
+    trained = {"vocabulary": 640, "tower": 15000, "words": 4300, "grounding": 1900}
     assert stated.config == {**tuning.recipe(config, length={}), **trained}
     assert base.main(run) == 0
     assert "up to date" in capsys.readouterr().out
     short = ["--tower", "1", "--words", "2", "--grounding", "3"]
     assert base.main([*run, *short]) == 1
-    assert "tower: 7500 → 1" in capsys.readouterr().err
+    assert "tower: 15000 → 1" in capsys.readouterr().err
     shipped = ["--earlier", "train/shipped_base"]
     assert base.main([*run, *short, *shipped, "--restart"]) == 0
     steps = base_training.Steps(1, 2, 3)
@@ -211,7 +211,7 @@ def test_a_base_is_known_by_what_decides_it(tmp_path: Path, monkeypatch, capsys)
     ("more", "words"),
     [
         (["finetuning_type=lora"], "base.yaml: an untrained model needs finetuning_type: full"),
-        (["--words", "0"], "at least one step, got --tower 7500, --words 0, --grounding 1800"),
+        (["--words", "0"], "at least one step, got --tower 15000, --words 0, --grounding 1900"),
         (["flash_attn=fa2"], "LLaMA-Factory#10610"),
         (["no_such_key=1"], "no_such_key"),
         ([], "primer"),

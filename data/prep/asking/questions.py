@@ -2,6 +2,7 @@
 
     see      which accidents there are, which vehicles and how large they look, which drawn boxes
     check    what lies in each of the boxes that the question lists
+    choose   those of the listed boxes that show a vehicle
     copy     the listed boxes again, in another form; with a picture or without
     ground   where things are, and nothing else: short, so that places are learnt first
 
@@ -18,12 +19,12 @@ from dat_runtime.types import SEVERITIES, Box, Size
 from data.prep.asking import schemas
 from data.prep.asking.schemas import Item, Schema
 from data.prep.rendering.frames import Wreck
-from data.prep.rendering.primer_scenes import COLOURS, Mark, View
+from data.prep.rendering.primer_scenes import COLOURS, Mark, View, about
 
 LISTS = ("Gate boxes", "Given boxes", "Boxes", "Found")
 """How a prompt may begin its list."""
-KINDS = ("see", "check", "copy")
-SHARES = (0.65, 0.2, 0.15)
+KINDS = ("see", "check", "choose", "copy")
+SHARES = (0.45, 0.15, 0.28, 0.12)
 TAGGED = 0.35
 """Share of the lists to copy whose labels mean nothing."""
 TAGS = (*schemas.PLAIN, *SEVERITIES)
@@ -31,7 +32,7 @@ TAGS = (*schemas.PLAIN, *SEVERITIES)
 severity; the others may be grades in another schema."""
 GRADE_KEYS = ("severity", "grade")
 """Under these a tag would be a severity."""
-IDLE_LISTS = 0.4
+IDLE_LISTS = 0.15
 """Share of the questions about accidents whose prompt lists boxes that are not theirs: a model that
 had met lists to copy alone looked no more where a prompt held one."""
 SIZED = 0.6
@@ -46,6 +47,8 @@ MISTOLD = 0.1
 what an answer says later follows what it said before, and not another look at the picture."""
 HIT = 0.4
 """IoU from which on a box shows a thing."""
+MISSED = 0.1
+"""IoU up to which a box does not show it."""
 
 
 class Question(NamedTuple):
@@ -60,10 +63,13 @@ class Question(NamedTuple):
 def ask(rng: np.random.Generator, view: View) -> Question:
     """A question about a view."""
     kind = str(rng.choice(KINDS, p=SHARES))
-    if kind == "see" or (kind == "check" and not view.marks):
+    # A drawn box that is in no list, or a list of nothing, would be another question.
+    if kind == "see" or kind == ("choose" if view.marks else "check"):
         return _see(rng, view)
     if kind == "check":
         return _check(rng, view)
+    if kind == "choose":
+        return _choose(rng, view)
     return copy(rng, view.image.shape[0], view.marks)
 
 
@@ -132,6 +138,25 @@ def _check(rng: np.random.Generator, view: View) -> Question:
         items.append(Item(mark.box, word))
     prompt = f"{_size(view.image.shape[0])} {_listed(rng, view.marks)}"
     return Question(schema.system(("none", low, high)), prompt, schema.answer(items), True)
+
+
+def _choose(rng: np.random.Generator, view: View) -> Question:
+    """The listed boxes that show a vehicle, as they are listed."""
+    side = view.image.shape[0]
+    chosen = rng.permutation(len(view.vehicles))[: rng.integers(0, 4)]
+    right = [about(rng, view.vehicles[k]) for k in chosen]
+    things = [*view.vehicles, *(wreck.box for wreck in view.wrecks)]
+    wrong = [
+        mark.box
+        for mark in random_marks(rng, side)
+        if all(mark.box.iou(thing) <= MISSED for thing in things)
+    ]
+    listed = [(box, box in right) for box in _from_left([*right, *wrong])]
+    marks = [Mark(str(rng.choice(list(COLOURS))), box) for box, _ in listed]
+    schema = schemas.draw(rng, "listed vehicles", graded=False)
+    items = [Item(box, "") for box, is_right in listed if is_right]
+    prompt = f"{_size(side)} {_listed(rng, marks)}"
+    return Question(schema.system(()), prompt, schema.answer(items), True)
 
 
 def copy(rng: np.random.Generator, side: int, marks: Sequence[Mark]) -> Question:

@@ -127,9 +127,9 @@ def _marks(
     rng: np.random.Generator, wrecks: Sequence[Wreck], cars: Sequence[Box], side: int
 ) -> list[Mark]:
     """Boxes as a poor gate finds them: most collisions, some traffic, some nothing at all."""
-    found = [_shaken(rng, wreck.box) for wreck in wrecks if rng.random() < 0.85]
+    found = [about(rng, wreck.box) for wreck in wrecks if rng.random() < 0.85]
     if cars and rng.random() < 0.25:
-        found.append(_shaken(rng, cars[rng.integers(len(cars))]))
+        found.append(about(rng, cars[rng.integers(len(cars))]))
     if rng.random() < 0.25:
         width, height = rng.integers(int(0.12 * side), int(0.5 * side), 2)
         x, y = rng.integers(0, side - width + 1), rng.integers(0, side - height + 1)
@@ -144,8 +144,8 @@ def _marks(
     return marks[:4]
 
 
-def _shaken(rng: np.random.Generator, box: Box) -> Box:
-    """The box with each side off by some percent of its length."""
+def about(rng: np.random.Generator, box: Box) -> Box:
+    """The box as a gate finds it: each side off by some percent of its length."""
     dx, dy = 0.06 * (box.x2 - box.x1), 0.06 * (box.y2 - box.y1)
     x1, x2 = box.x1 + rng.normal(0, dx), box.x2 + rng.normal(0, dx)
     y1, y2 = box.y1 + rng.normal(0, dy), box.y2 + rng.normal(0, dy)

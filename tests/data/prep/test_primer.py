@@ -157,8 +157,6 @@ def test_the_accident_task_and_its_words_are_not_in_it(
 def test_no_listed_box_helps_to_find_an_accident(asked: list[dict[str, Any]]) -> None:
     about_accidents = [row for row in asked if "number of accidents" in row["system"]]
     assert about_accidents
-    idle = [row for row in about_accidents if "box" in row["messages"][0]["content"]]
-    assert 0 < len(idle) < len(about_accidents)
     for row in about_accidents:
         prompt = row["messages"][0]["content"]
         assert prompt.startswith(f"<image>Image {SIDE} x {SIDE}.")
