@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--primer", type=Path, required=True, help="made by data.prep.primer")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--earlier", type=Path, help="a base of this kind, to be taught further")
-    parser.add_argument("--tower", type=int, default=15000, help="steps of the vision tower (15000)")
+    parser.add_argument(
+        "--tower", type=int, default=15000, help="steps of the vision tower (15000)"
+    )
     parser.add_argument("--words", type=int, default=4300, help="steps without pictures (4300)")
     parser.add_argument("--grounding", type=int, default=1900, help="steps on places (1900)")
     add_restart(parser)
