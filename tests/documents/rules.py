@@ -216,7 +216,7 @@ RULES: dict[str, Run] = {
     "make round *": Run({"OUT/": "small/"}, "OUT=small"),
     "python -m train.lora * adapter_name_or_path=BUNDLE/adapter": Run(
         SMOKE | {"OUT/": "small/", "BUNDLE": "OUT/bundle"},
-        "max_steps=1 warmup_ratio=0 learning_rate=2e-5 per_device_train_batch_size=2",
+        "max_steps=40 warmup_ratio=0 learning_rate=2e-4 per_device_train_batch_size=8",
     ),
     "python -m train.increment *": Run(
         {"OUT/": "small/"},
