@@ -179,9 +179,8 @@ class Connection:
                 clean_start=session == 0,
                 properties=properties,
             )
-            if (
-                self.lost.done()
-            ):  # nobody has waited so long: the broker is not to think we are here
+            # Nobody has waited so long: the broker is not to think we are here.
+            if self.lost.done():
                 self._client._reset_sockets()
 
         try:

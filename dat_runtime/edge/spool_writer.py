@@ -285,7 +285,7 @@ class Writer:
             if is_full(error):
                 return False
             # To give up the reserve would not help against any other error.
-            self.problem = str(error)
+            self.problem = _words(error)
             self._move_again = time.monotonic() + RETRY
             return True
         self._written = 0

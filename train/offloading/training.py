@@ -155,7 +155,8 @@ class _Log:
             write_atomically(path, "".join(kept))
             if kept:
                 last = json.loads(kept[-1])
-                self.last = {key: last[key] for key in last.keys() - {"step", "stage"}}
+                # In the order of a run in one piece: the report is the same to the byte.
+                self.last = {key: last[key] for key in last if key not in ("step", "stage")}
 
     def add(self, step: int, stage: str, losses: dict[str, float]) -> None:
         self._sums.append(losses)

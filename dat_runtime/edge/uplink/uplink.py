@@ -267,18 +267,22 @@ class Uplink:
 
     def _told(self) -> bytes:
         """The node's status as it is sent."""
-        told = self._state_told()
-        if self._status is not None:
-            try:
-                told = self._status()
-            except Exception:  # whatever it is, no alert is to wait for it
-                log.exception("the node's status cannot be told")
-                self._counts.add("statuses_failed")
+        told = self._whole_status()
         content = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
         if len(content) > MAX_STATUS_BYTES:
             self._counts.add("statuses_cut")
             content = json.dumps(self._state_told(), separators=(",", ":")).encode()
         return content
+
+    def _whole_status(self) -> Any:
+        """What the node says of itself; the uplink alone where it cannot."""
+        if self._status is not None:
+            try:
+                return self._status()
+            except Exception:  # whatever it is, no alert is to wait for it
+                log.exception("the node's status cannot be told")
+                self._counts.add("statuses_failed")
+        return self._state_told()
 
     def _state_told(self) -> dict[str, Any]:
         """What the uplink alone can say of the node."""

@@ -151,10 +151,10 @@ def _choose(rng: np.random.Generator, view: View) -> Question:
         for mark in random_marks(rng, side)
         if all(mark.box.iou(thing) <= MISSED for thing in things)
     ]
-    listed = [(box, box in right) for box in _from_left([*right, *wrong])]
-    marks = [Mark(str(rng.choice(list(COLOURS))), box) for box, _ in listed]
+    boxes = _from_left([*right, *wrong])
+    marks = [Mark(str(rng.choice(list(COLOURS))), box) for box in boxes]
     schema = schemas.draw(rng, "listed vehicles", graded=False)
-    items = [Item(box, "") for box, is_right in listed if is_right]
+    items = [Item(box, "") for box in boxes if box in right]
     prompt = f"{_size(side)} {_listed(rng, marks)}"
     return Question(schema.system(()), prompt, schema.answer(items), True)
 

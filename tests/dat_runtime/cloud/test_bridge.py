@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,6 +23,7 @@ from dat_runtime.mqtt import Connection
 from dat_runtime.offload import CodeUnit, pack
 from tests.dat_runtime import mosquitto
 from tests.dat_runtime.cloud.conftest import STATUS, Running, alert, running
+from tests.dat_runtime.waiting import until
 
 pytestmark = mosquitto.needed
 JPEG = encode_jpeg(np.random.default_rng(3).integers(0, 255, (240, 320, 3), np.uint8))
@@ -55,14 +55,6 @@ def receiver(tmp_path: Path, broker: mosquitto.Broker) -> Iterator[Running]:
     ) as receiver:
         until(lambda: "dat/+/status" in broker.log)
         yield receiver
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
 
 
 def outgoing(event: dict[str, Any]) -> OutgoingAlert:

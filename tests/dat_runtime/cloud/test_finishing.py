@@ -22,7 +22,8 @@ from dat_runtime.offload import CodeUnit, pack
 from dat_runtime.prompt import PROMPT_VERSION, SYSTEM, task_prompt
 from dat_runtime.types import Box, Detection, Size
 from tests.dat_runtime.cloud.conftest import Running, alert, running
-from tests.dat_runtime.cloud.test_outgoing import Hook, first, listening, say, until
+from tests.dat_runtime.cloud.test_outgoing import Hook, first, listening, say
+from tests.dat_runtime.waiting import until
 
 FRAME = Size(56, 56)
 SURE = Detection(Box(7, 7, 28, 28, FRAME), "severe", 0.9)

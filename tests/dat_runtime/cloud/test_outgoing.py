@@ -24,6 +24,7 @@ from dat_runtime.mqtt import Connection, Message
 from export.live.processes import free_port
 from tests.dat_runtime import mosquitto
 from tests.dat_runtime.cloud.conftest import Running, alert, running
+from tests.dat_runtime.waiting import until
 
 KEY = bytes(range(24))
 SECRET = b"whsec_" + base64.b64encode(KEY)
@@ -120,14 +121,6 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(outgoing, "TRIM_EVERY", 0.05)
     monkeypatch.setattr(outgoing, "REFUSED_PAUSE", 0.02)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
 
 
 def counted(receiver: Running, outcome: str) -> float:

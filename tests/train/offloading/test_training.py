@@ -116,6 +116,7 @@ def test_a_training_that_was_cut_off_after_its_last_step_tells_the_same_losses(
     (line,) = (tmp_path / "steps.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 7, "stage": "answers", **last}
     assert last.keys() == {"reconstruction", "task"}
+    assert [*json.loads(line)][2:] == [*last]  # in that order too: run.json is the same to the byte
 
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:

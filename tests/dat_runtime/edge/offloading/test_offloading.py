@@ -30,6 +30,7 @@ from dat_runtime.offload_table import Row, Table
 from dat_runtime.prompt import task_prompt
 from dat_runtime.types import Box, Detection, Size
 from tests.dat_runtime.edge.offloading.small_codec import write_codec
+from tests.dat_runtime.waiting import until
 
 CAMERA, SEEN = Size(112, 112), Size(56, 56)
 IMAGE = np.random.default_rng(4).integers(0, 256, (112, 112, 3), np.uint8)
@@ -357,13 +358,6 @@ def test_so_many_frames_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> Non
     assert small.made.stops == 1
 
 
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.005)
-
-
 def test_the_thread_starts_the_encoder_looks_at_the_link_and_makes_what_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -373,11 +367,11 @@ def test_the_thread_starts_the_encoder_looks_at_the_link_and_makes_what_comes(
     small.made.content = code_of(8)
     assert (small.offloading._thread.name, small.offloading._thread.daemon) == ("offload", True)
     small.offloading.start()
-    wait_for(lambda: small.made.looks >= 3)
+    until(lambda: small.made.looks >= 3)
     small.offloading.take(frame(CODE))
     small.offloading.take(frame(WEBP))
-    wait_for(lambda: len(small.kept) == 2)
-    wait_for(lambda: small.offloading.idle)
+    until(lambda: len(small.kept) == 2)
+    until(lambda: small.offloading.idle)
     small.offloading.stop()
     assert (small.made.starts, small.made.stops) == (1, 1)
     assert caplog.messages == ["no graph"]

@@ -1,4 +1,4 @@
-"""Events with visuals of chosen sizes, and a wait for what a thread will do."""
+"""Events with visuals of chosen sizes."""
 
 import time
 
@@ -31,11 +31,3 @@ def fill(id, size):
     """Bytes of an event's visual."""
     line = f"{id}:{size}."
     return (line * (size // len(line) + 1)).encode()[:size]
-
-
-def until(holds, seconds=60.0):
-    """Wait until something holds; it must within so many seconds."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to hold"
-        time.sleep(0.005)

@@ -10,6 +10,7 @@ from dat_runtime.edge.uplink.alert_lane import AlertLane
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress, nothing
 from tests.dat_runtime.edge.uplink.test_outbox import outbox, pending
+from tests.dat_runtime.waiting import until_in_loop
 
 
 class HeldSender:
@@ -55,24 +56,16 @@ async def running(count, *, resent=0, metered=False):
         await asyncio.gather(lane, return_exceptions=True)
 
 
-async def until(holds):
-    for _ in range(12_000):
-        if holds():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not come to hold")
-
-
 def test_bytes_on_their_way_are_bounded_from_the_first_request_on():
     async def go():
         async with running(200) as (sender, box):
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             await asyncio.sleep(0.1)
             under_way = sum(len(batch) for batch in sender.batches)
             assert 700 * under_way <= 100_000 * alert_lane.QUEUE_SECONDS
             assert sender.batches[0][0] == "e0"
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
 
     asyncio.run(go())
 
@@ -82,9 +75,9 @@ def test_a_node_that_always_has_an_alert_under_way_says_how_it_is_all_the_same(m
 
     async def go():
         async with running(1) as (sender, _):
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             assert sender.statuses == 0  # alerts first
-            await until(lambda: sender.statuses)
+            await until_in_loop(lambda: sender.statuses)
 
     asyncio.run(go())
 
@@ -93,11 +86,11 @@ def test_after_a_failure_one_request_asks_whether_the_way_works_again():
     async def go():
         async with running(200) as (sender, box):
             sender.errors = [BusyError("429")]
-            await until(lambda: len(sender.batches) == 2)
+            await until_in_loop(lambda: len(sender.batches) == 2)
             await asyncio.sleep(0.05)
             assert len(sender.batches) == 2
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
             assert sorted({id for batch in sender.batches for id in batch}) == sorted(
                 f"e{i}" for i in range(200)
             )
@@ -108,9 +101,9 @@ def test_after_a_failure_one_request_asks_whether_the_way_works_again():
 def test_where_packets_get_lost_an_alert_goes_twice_and_the_first_answer_counts():
     async def go():
         async with running(1, resent=8) as (sender, box):
-            await until(lambda: len(sender.batches) == 2)
+            await until_in_loop(lambda: len(sender.batches) == 2)
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
             assert sender.batches == [["e0"], ["e0"]]
 
     asyncio.run(go())
@@ -120,7 +113,7 @@ def test_an_alert_that_is_answered_at_once_goes_once_though_packets_get_lost():
     async def go():
         async with running(1, resent=8) as (sender, box):
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
             await asyncio.sleep(0.1)
             assert sender.batches == [["e0"]]
 
@@ -134,9 +127,9 @@ def test_on_a_long_way_a_copy_does_not_wait_for_the_answer(round_trip):
     async def go():
         async with running(1, resent=8) as (sender, box):
             box.queue.bandwidth.acknowledged(0.0, 0, round_trip)
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             began = asyncio.get_running_loop().time()
-            await until(lambda: len(sender.batches) == 2)
+            await until_in_loop(lambda: len(sender.batches) == 2)
             took = asyncio.get_running_loop().time() - began
             assert (round_trip if round_trip < 0.025 else 0.0) < took < max(0.4, 0.8 * round_trip)
 
@@ -146,9 +139,9 @@ def test_on_a_long_way_a_copy_does_not_wait_for_the_answer(round_trip):
 def test_a_copy_waits_until_another_alert_has_gone():
     async def go():
         async with running(1, resent=8) as (sender, box):
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             box.add(pending("e1", priority=0.5, roi=None), "c1", 0)
-            await until(lambda: len(sender.batches) == 4)
+            await until_in_loop(lambda: len(sender.batches) == 4)
             assert [id for batch in sender.batches for id in batch] == ["e0", "e1", "e0", "e1"]
 
     asyncio.run(go())
@@ -158,10 +151,10 @@ def test_a_copy_waits_until_another_alert_has_gone():
 def test_a_lane_that_ends_while_a_copy_is_due_keeps_what_was_not_answered(answered):
     async def go():
         async with running(1, resent=8) as (sender, box):
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             if answered:
                 sender.go.set()
-                await until(lambda: not box.alerts)
+                await until_in_loop(lambda: not box.alerts)
         assert len(box.queue) == (0 if answered else 1)
 
     asyncio.run(go())
@@ -171,9 +164,9 @@ def test_of_two_copies_one_may_fail():
     async def go():
         async with running(1, resent=8) as (sender, box):
             sender.errors = [BusyError("503")]
-            await until(lambda: len(sender.batches) == 2)
+            await until_in_loop(lambda: len(sender.batches) == 2)
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
             await asyncio.sleep(0.05)
             assert sender.batches == [["e0"], ["e0"]]
 
@@ -185,7 +178,7 @@ def test_an_alert_of_which_both_copies_failed_waits_again():
         async with running(1, resent=8) as (sender, box):
             sender.errors = [BusyError("503"), BusyError("503")]
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
             assert sender.batches == [["e0"]] * 3  # after a failure it goes once
 
     asyncio.run(go())
@@ -200,7 +193,7 @@ def test_an_alert_goes_once_where_a_copy_is_not_worth_its_bytes(count, resent, m
     async def go():
         async with running(count, resent=resent, metered=metered) as (sender, box):
             sender.go.set()
-            await until(lambda: not box.alerts)
+            await until_in_loop(lambda: not box.alerts)
             assert sender.batches == [["e0"]]
 
     asyncio.run(go())
@@ -209,7 +202,7 @@ def test_an_alert_goes_once_where_a_copy_is_not_worth_its_bytes(count, resent, m
 def test_copies_count_among_the_bytes_on_their_way():
     async def go():
         async with running(200, resent=8) as (sender, _):
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             await asyncio.sleep(0.1)
             under_way = sum(len(batch) for batch in sender.batches)
             assert 700 * under_way <= 100_000 * alert_lane.QUEUE_SECONDS

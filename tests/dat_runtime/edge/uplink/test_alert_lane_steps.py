@@ -10,8 +10,9 @@ from dat_runtime.edge.uplink import alert_lane
 from dat_runtime.edge.uplink.alert_lane import AlertLane, _Sending
 from dat_runtime.edge.uplink.lane import Health, Way
 from dat_runtime.edge.uplink.sender import Answer, BusyError, Progress, SendError
-from tests.dat_runtime.edge.uplink.test_alert_lane import HeldSender, running, until
+from tests.dat_runtime.edge.uplink.test_alert_lane import HeldSender, running
 from tests.dat_runtime.edge.uplink.test_outbox import outbox, pending
+from tests.dat_runtime.waiting import until_in_loop
 
 
 class Road:
@@ -148,7 +149,7 @@ def test_a_status_that_fails_is_a_failure_of_the_way_and_goes_again_after_its_pa
 def test_the_first_batch_holds_what_goes_at_once_and_no_more():
     async def go():
         async with running(200) as (sender, _):
-            await until(lambda: sender.batches)
+            await until_in_loop(lambda: sender.batches)
             await asyncio.sleep(0.05)
             assert sender.batches == [[f"e{i}" for i in range(7)]]  # 4,900 bytes of 5,000
 
@@ -168,7 +169,7 @@ def test_so_many_requests_are_under_way_at_once():
         lane._pauses.failures = 1
         lane._start_alerts()
         sender.go.set()
-        await until(lambda: not len(lane._sending))
+        await until_in_loop(lambda: not len(lane._sending))
         assert lane._unanswered == 0
         lane._pauses.failures = 1
         sender.go.clear()
@@ -220,9 +221,9 @@ def test_alerts_do_not_wait_behind_one_that_cannot_be_read():
 
         spool.alert = read
         ran = asyncio.ensure_future(lane.run())
-        await until(lambda: len(spool.acknowledged) == 2)
+        await until_in_loop(lambda: len(spool.acknowledged) == 2)
         assert sender.batches == [["e1", "e2"]]
-        await until(lambda: lane._way.health.problem == "disk I/O error")
+        await until_in_loop(lambda: lane._way.health.problem == "disk I/O error")
         assert box.alerts == {"e0"}
         ran.cancel()
         await asyncio.gather(ran, return_exceptions=True)
@@ -272,7 +273,7 @@ def test_a_visual_may_follow_as_soon_as_its_alert_is_written():
 
         sender.send_alerts = write
         lane._start_alerts()
-        await until(lambda: box.queue.next_visual(0.0) is not None)
+        await until_in_loop(lambda: box.queue.next_visual(0.0) is not None)
         assert box.alerts == {"v"}
         await lane._sending.end()
 
@@ -304,11 +305,11 @@ def test_a_lane_tells_how_many_of_its_requests_are_under_way_and_raises_a_defect
     async def go():
         lane, sender, box, _, _ = lane_with(700)
         ran = asyncio.ensure_future(lane.run())
-        await until(lambda: sender.batches)
+        await until_in_loop(lambda: sender.batches)
         assert lane._way.alerts_under_way == 1
         sender.go.set()
-        await until(lambda: sender.statuses)
-        await until(lambda: lane._way.alerts_under_way == 0)
+        await until_in_loop(lambda: sender.statuses)
+        await until_in_loop(lambda: lane._way.alerts_under_way == 0)
 
         async def defect(alerts, written):
             raise KeyError("a defect")
@@ -327,10 +328,10 @@ def test_the_bytes_of_both_copies_count_until_each_has_ended():
         lane, sender, _, spool, _ = lane_with(700, resent=8)
         lane._start_alerts()
         assert (lane._unanswered, len(lane._sending)) == (700, 1)
-        await until(lambda: len(sender.batches) == 2)
+        await until_in_loop(lambda: len(sender.batches) == 2)
         assert (lane._unanswered, len(lane._sending)) == (1_400, 2)
         sender.go.set()
-        await until(lambda: not len(lane._sending))
+        await until_in_loop(lambda: not len(lane._sending))
         assert lane._unanswered == 0
         assert spool.acknowledged == [("e0", "json", 0)]
 
@@ -343,7 +344,7 @@ def test_a_copy_that_is_not_needed_counts_for_nothing():
         road.ahead = 0.05  # it would go after the answer
         sender.go.set()
         lane._start_alerts()
-        await until(lambda: not len(lane._sending))
+        await until_in_loop(lambda: not len(lane._sending))
         assert sender.batches == [["e0", "e1"]]
         assert (lane._unanswered, lane._way.copies_due) == (0, 0)
 
@@ -368,9 +369,9 @@ def test_on_a_slow_way_a_copy_does_not_wait_for_the_room_of_a_first_one_that_fai
 
         sender.send_alerts = send_alerts
         lane._start_alerts()
-        await until(lambda: len(lane._sending) == 2)
+        await until_in_loop(lambda: len(lane._sending) == 2)
         failed.set()
-        await until(lambda: not len(lane._sending))
+        await until_in_loop(lambda: not len(lane._sending))
         assert sender.batches == [["e0"], ["e0"]]
         assert (lane._unanswered, len(box.alerts), lane._pauses.failures) == (0, 0, 0)
 
@@ -394,7 +395,7 @@ def test_a_first_copy_that_fails_at_once_is_the_only_one():
         lane, sender, box, _, _ = lane_with(700, resent=8)
         sender.errors = [SendError("cannot connect")]
         lane._start_alerts()
-        await until(lambda: not len(lane._sending))
+        await until_in_loop(lambda: not len(lane._sending))
         assert sender.batches == [["e0"]]
         assert (len(box.queue), lane._unanswered, lane._pauses.failures) == (1, 0, 1)
 
@@ -413,10 +414,10 @@ def test_what_neither_copy_brought_waits_again_once():
 
         sender.send_alerts = fail
         lane._start_alerts()
-        await until(lambda: len(sender.batches) == 2)
+        await until_in_loop(lambda: len(sender.batches) == 2)
         assert len(box.queue) == 0
         held.set()
-        await until(lambda: not len(lane._sending))
+        await until_in_loop(lambda: not len(lane._sending))
         assert (len(box.queue), lane._unanswered, lane._pauses.failures) == (1, 0, 1)
 
     asyncio.run(go())
@@ -461,13 +462,13 @@ def test_a_copy_that_got_lost_holds_up_no_alert_once_the_other_one_is_answered(f
 
         sender.send_alerts = send_alerts
         lane._start_alerts()
-        await until(lambda: len(sender.batches) == 2)
+        await until_in_loop(lambda: len(sender.batches) == 2)
         assert lane._unanswered == 1_400
         answers[first].set()
-        await until(lambda: lane._unanswered == 0)
+        await until_in_loop(lambda: lane._unanswered == 0)
         assert len(lane._sending) == 1  # the lost one
         answers[1 - first].set()
-        await until(lambda: not lane._sending)
+        await until_in_loop(lambda: not lane._sending)
         assert lane._unanswered == 0
         assert not box.alerts
 

@@ -22,6 +22,7 @@ from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.errors import ConfigError
 from dat_runtime.mqtt import Connection, Message
 from tests.dat_runtime.mosquitto import Broker, needed, running
+from tests.dat_runtime.waiting import until_in_loop
 
 pytestmark = needed
 IMAGE = bytes(range(256)) * 80
@@ -68,15 +69,6 @@ async def receiver(broker: Broker, got: list[Message]) -> AsyncIterator[Connecti
         await connection.close()
 
 
-async def until(condition: object, seconds: float = 60.0) -> None:
-    assert callable(condition)
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen")
-
-
 def test_alerts_and_status_arrive_as_the_wire_format_says(broker: Broker) -> None:
     async def scenario() -> None:
         got: list[Message] = []
@@ -84,7 +76,7 @@ def test_alerts_and_status_arrive_as_the_wire_format_says(broker: Broker) -> Non
             alerts = [alert(n) for n in range(100)]
             assert await sender.send_alerts(alerts) == [Answer(True)] * 100
             await sender.send_status(b"{}")
-            await until(lambda: len(got) >= 64)
+            await until_in_loop(lambda: len(got) >= 64)
             assert got[0].topic == "dat/n1/alerts"
             assert got[0].content_type == "application/cloudevents+json"
             assert [m.payload for m in got[:64]] == [a.json for a in alerts[:64]]
@@ -114,7 +106,7 @@ def test_a_visual_arrives_in_pieces_that_say_where_they_belong(broker: Broker) -
         async with receiver(broker, got), node(broker) as sender:
             visual = OutgoingVisual("a+b:c@d~e", "box", len(IMAGE), revision=2)
             assert await sender.send_visual(visual, lambda at: in_pieces(IMAGE[at:])) == len(IMAGE)
-            await until(lambda: len(got) == len(IMAGE) // 1_000 + 1)
+            await until_in_loop(lambda: len(got) == len(IMAGE) // 1_000 + 1)
             assert {m.topic for m in got} == {"dat/n1/visuals/a%2Bb:c@d~e/box"}
             assert b"".join(m.payload for m in got) == IMAGE
             same = {"length": str(len(IMAGE)), "revision": "2"}
@@ -216,7 +208,7 @@ def test_nothing_acknowledged_is_lost_when_the_broker_goes_down(broker: Broker) 
         )
         opened.set_result(connection)
         expected = {alert(n).json for n in range(taken)}
-        await until(lambda: expected <= {m.payload for m in got})
+        await until_in_loop(lambda: expected <= {m.payload for m in got})
         await connection.close()
 
     asyncio.run(scenario())
@@ -232,7 +224,7 @@ def test_packets_are_no_larger_than_the_broker_takes(tmp_path: Path) -> None:
             visual = OutgoingVisual("e", "roi", len(IMAGE))
             pieces = in_pieces(IMAGE, 8_000)
             assert await sender.send_visual(visual, lambda _: pieces) == len(IMAGE)
-            await until(lambda: sum(len(m.payload) for m in got[2:]) == len(IMAGE))
+            await until_in_loop(lambda: sum(len(m.payload) for m in got[2:]) == len(IMAGE))
 
     with running(tmp_path, ("allow_anonymous true", "max_packet_size 2000")) as broker:
         asyncio.run(scenario(broker))
@@ -248,7 +240,7 @@ def test_a_piece_is_no_larger_than_a_receiver_takes(broker: Broker) -> None:
         async with receiver(broker, got), node(broker) as sender:
             visual = OutgoingVisual("e", "roi", len(large))
             assert await sender.send_visual(visual, lambda _: whole(large)) == len(large)
-            await until(lambda: sum(len(m.payload) for m in got) == len(large))
+            await until_in_loop(lambda: sum(len(m.payload) for m in got) == len(large))
 
     asyncio.run(scenario())
 

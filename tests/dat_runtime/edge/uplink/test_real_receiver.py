@@ -9,8 +9,9 @@ import pytest
 from dat_runtime.edge.uplink.settings import UplinkSettings
 from export.live.processes import receiver
 from tests.dat_runtime.cloud.evidence import jpeg
-from tests.dat_runtime.edge.uplink.events import event, until
+from tests.dat_runtime.edge.uplink.events import event
 from tests.dat_runtime.edge.uplink.test_uplink import Node
+from tests.dat_runtime.waiting import until
 
 TOKEN = "s" * 40
 

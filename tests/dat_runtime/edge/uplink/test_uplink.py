@@ -12,8 +12,9 @@ from dat_runtime.edge.uplink.settings import UplinkSettings
 from dat_runtime.edge.uplink.uplink import Uplink
 from dat_runtime.errors import ConfigError
 from tests.dat_runtime.edge.uplink import small_receiver as small
-from tests.dat_runtime.edge.uplink.events import event, fill, until
+from tests.dat_runtime.edge.uplink.events import event, fill
 from tests.dat_runtime.edge.uplink.small_receiver import SmallReceiver
+from tests.dat_runtime.waiting import until
 
 
 @pytest.fixture

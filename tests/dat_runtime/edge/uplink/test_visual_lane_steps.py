@@ -18,6 +18,7 @@ from dat_runtime.edge.uplink.visual_lane import VisualLane, _Upload
 from dat_runtime.planning.live import Chunk
 from tests.dat_runtime.edge.uplink.events import fill
 from tests.dat_runtime.edge.uplink.test_outbox import outbox, pending
+from tests.dat_runtime.waiting import until_in_loop
 
 
 class Road:
@@ -248,45 +249,37 @@ def test_what_is_given_and_when():
         lane, sender, box, _, road = lane_with("a", "b", size=3_000)
         assert lane._give(5.0)  # it begins
         assert (road.idles, len(lane._uploads)) == (1, 1)
-        await until(lambda: lane._uploads["a", False].asks)
+        await until_in_loop(lambda: lane._uploads["a", False].asks)
         one = lane._uploads["a", False]
         assert lane._give(6.0)
         assert (one.offset, one.given_at, one.is_unwritten) == (1_200, 6.0, True)
         assert lane._give(7.0)  # not before it is written
         assert one.offset == 1_200
-        await until(lambda: one.asks)
+        await until_in_loop(lambda: one.asks)
         road.space = 0
         assert lane._give(8.0)
         assert one.offset == 1_200
         road.space = 1
         assert lane._give(8.0)
         assert one.offset == 1_201
-        await until(lambda: one.asks)
+        await until_in_loop(lambda: one.asks)
         road.space = 9_999
         box.add(pending("alert", roi=None), "c1", 0)
         assert not lane._give(9.0)  # it goes first
         box.take_alert()
         assert lane._give(9.0)
         assert one.offset == 2_401
-        await until(lambda: one.asks)
+        await until_in_loop(lambda: one.asks)
         lane._way.metered = True
         assert not lane._give(10.0)
         lane._way.metered = False
         assert lane._give(11.0)
         assert one.offset == 3_000
-        await until(lambda: sender.sent)
+        await until_in_loop(lambda: sender.sent)
         assert sender.sent == [("a", "roi", fill("a", 3_000))]
         await lane._running.end()
 
     asyncio.run(go())
-
-
-async def until(holds):
-    for _ in range(12_000):
-        if holds():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not come to hold")
 
 
 def test_where_nothing_waits_the_path_learns_that():
@@ -417,10 +410,10 @@ def test_visuals_do_not_wait_behind_one_that_cannot_be_read_and_it_comes_again(m
 
         spool.visual = broken
         ran = asyncio.ensure_future(lane.run())
-        await until(lambda: len(sender.sent) == 2)
+        await until_in_loop(lambda: len(sender.sent) == 2)
         assert [id for id, _, _ in sender.sent] == ["b", "c"]
         bad.clear()
-        await until(lambda: len(sender.sent) == 3)
+        await until_in_loop(lambda: len(sender.sent) == 3)
         assert sender.sent[2][0] == "a"
         ran.cancel()
         await asyncio.gather(ran, return_exceptions=True)
@@ -465,7 +458,7 @@ def test_a_lane_brings_what_waits_and_looks_at_the_path_by_its_clock():
         reads = []
         lane._way.meter.read = reads.append
         ran = asyncio.ensure_future(lane.run())
-        await until(lambda: len(spool.acknowledged) == 2 or ran.done())
+        await until_in_loop(lambda: len(spool.acknowledged) == 2 or ran.done())
         ran.cancel()
         await asyncio.gather(ran, return_exceptions=True)
         now = asyncio.get_running_loop().time()
